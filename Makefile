@@ -1,0 +1,43 @@
+# `make repro` and `make test` are all that a fresh machine needs: python3 (3.11 to 3.13), git, a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+repro: $(VENV)/run ## Run the pipeline (the embedded sample by default) and print the results
+	dvc repro
+	biopsy results
+
+test: $(VENV)/dev ## Format, lint, types, tests with coverage
+	ruff format --check .
+	ruff check .
+	mypy
+	rm -f .coverage .coverage.*
+	coverage run -m pytest -n 2 --dist loadfile --durations 12
+	coverage combine -q
+	coverage report
+
+lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
+	$(BIN)/python -m pip install -q uv
+	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: Biopsy needs Python 3.11 to 3.13; $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: requirements.txt pyproject.toml $(VENV)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/run
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.PHONY: help repro test lock
