@@ -1,0 +1,117 @@
+"""The errors that a user can mend, and the one boundary that prints them.
+
+The library raises `BiopsyError`; `run` prints its sentence and sets the exit code, so that nobody who mistyped a
+parameter has to read a traceback.
+"""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+
+class BiopsyError(Exception):
+    """What went wrong, where (file, row, value) and the way out, in one sentence or two."""
+
+    exit_code = 1
+
+
+class ParamsError(BiopsyError):
+    """A parameter that is unknown, of the wrong type, out of range or in contradiction with another."""
+
+    exit_code = 2
+
+
+class DataError(BiopsyError):
+    """A table, an image or a split that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class SourceError(BiopsyError):
+    """A download, an archive or a weights file that cannot be had, or cannot be trusted."""
+
+    exit_code = 4
+
+
+class MachineError(BiopsyError):
+    """The machine ran out of something: disk, memory, permission."""
+
+    exit_code = 5
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """Name the known value nearest to `value`, as the end of a sentence.
+
+    Returns
+    -------
+    str
+        `" Did you mean 'adam'?"`, or an empty string where nothing is near.
+    """
+    found = get_close_matches(str(value).lower(), {k.lower(): k for k in known}, n=1, cutoff=0.5)
+    return f" Did you mean '{next(k for k in known if k.lower() == found[0])}'?" if found else ""
+
+
+def some(items: Iterable[object], limit: int = 5) -> str:
+    """List the first `limit` items and count the rest: `a, b, c and 12 more`."""
+    listed = [str(item) for item in items]
+    rest = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to go on.") -> None:
+    """Run `main`; print a mendable error as one sentence and exit with its family's code.
+
+    Tracebacks of such errors show with `BIOPSY_TRACEBACK=1`. Anything else is a defect of ours and keeps its traceback.
+
+    Parameters
+    ----------
+    main
+        The stage or command.
+    interrupted
+        What Ctrl-C or a polite kill (SIGTERM) should say about going on.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main()
+    except KeyboardInterrupt:
+        _leave(f"stopped: {interrupted}", 130)
+    except BiopsyError as error:
+        _leave(f"error: {error}", error.exit_code)
+    except MemoryError:
+        _leave("error: the machine has no memory left. Close other programs or use a larger machine.", 5)
+    except OSError as error:
+        sentence = _machine_sentence(error)
+        if sentence is None:
+            raise
+        _leave(f"error: {sentence}", MachineError.exit_code)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _leave(sentence: str, code: int) -> None:
+    if os.environ.get("BIOPSY_TRACEBACK"):
+        traceback.print_exc()
+    sys.stdout.flush()
+    print(sentence, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _machine_sentence(error: OSError) -> str | None:
+    """Put an operating-system error that the user can mend in words, or return None."""
+    where = error.filename or "an output file"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"no space left on the disk while writing {where}. Free some space, then run `dvc repro` again."
+        case errno.EROFS:
+            return f"{where} lies on a read-only file system. Make it writable, then run `dvc repro` again."
+        case errno.EACCES | errno.EPERM:
+            return f"no permission for {where}. Change its owner or mode (chmod u+rw), then run `dvc repro` again."
+        case errno.EMFILE | errno.ENFILE:
+            return "too many open files. Raise the limit (ulimit -n 4096), then run `dvc repro` again."
+    return None
