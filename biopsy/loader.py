@@ -1,0 +1,213 @@
+"""From the resized tree to `tf.data`: uint8 images held once, augmented as they are drawn, in a seeded order."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from biopsy.augment.jitter import jitter
+from biopsy.backend import tf
+from biopsy.errors import DataError
+from biopsy.files import read_csv
+from biopsy.layout import resized_path
+from biopsy.params import Augment, Jitters, Task
+
+
+def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFrame:
+    """Join the labels with one protocol's split.
+
+    Parameters
+    ----------
+    labels, split
+        `data/interim/labels.csv` and `data/splits/<protocol>.csv`.
+    resized
+        The tree of resized images.
+    task
+        'binary' or 'multiclass': the column that becomes `target`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per image, sorted by image_id: the columns of both tables, `target` (int) and `file` (Path).
+
+    Raises
+    ------
+    DataError
+        An image of the split has no label, or no label of this task.
+    """
+    table = read_csv(split).merge(read_csv(labels), on="image_id", how="left", validate="one_to_one")
+    table = table.sort_values("image_id", ignore_index=True)
+    unlabelled = table[table["class"].isna() | (table[task].fillna(-1) < 0)]
+    if len(unlabelled):
+        first = unlabelled["image_id"].iloc[0]
+        raise DataError(
+            f"{split}: {len(unlabelled)} images, the first is {first}, have no {task} label in {labels}. "
+            "Run `dvc repro`."
+        )
+    table["target"] = table[task].astype(int)
+    table["file"] = pd.Series([resized / resized_path(row) for row in table.to_dict("records")], dtype=object)
+    return table
+
+
+def read_images(files: list[Path], size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode images of the resized tree, in parallel.
+
+    Parameters
+    ----------
+    files
+        PNG files of `size` x `size` pixels.
+    size
+        Side in pixels.
+    out
+        Array of shape (n, size, size, 3), uint8, to fill, for example a memory map; None makes one.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, size, size, 3), uint8, RGB.
+
+    Raises
+    ------
+    DataError
+        A file is missing, broken or of another size.
+    """
+    images = np.empty((len(files), size, size, 3), np.uint8) if out is None else out
+
+    def read(i: int) -> None:
+        image = cv2.imread(str(files[i]), cv2.IMREAD_COLOR_RGB)
+        if image is None or image.shape != (size, size, 3):
+            found = (
+                "cannot be read" if image is None else f"is {image.shape[1]}x{image.shape[0]} pixels, not {size}x{size}"
+            )
+            raise DataError(f"{files[i]} {found}. Run `dvc repro resize` to make it again.")
+        images[i] = image
+
+    with ThreadPoolExecutor() as pool:
+        for _ in tqdm(pool.map(read, range(len(files))), "read", len(files), delay=2, unit="image"):
+            pass
+    return images
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """Decoded images, in memory or, above the limit, in a memory-mapped file."""
+
+    array: np.ndarray
+    in_memory: bool
+
+    @classmethod
+    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path) -> "ImageStore":
+        """Decode `files`; where they take more than `limit_mb` MB, into the file `spill` instead of memory."""
+        shape = (len(files), size, size, 3)
+        in_memory = np.prod(shape, dtype=np.int64) <= limit_mb * 1_000_000
+        if in_memory:
+            return cls(read_images(files, size), True)
+        spill.parent.mkdir(parents=True, exist_ok=True)
+        array = np.lib.format.open_memmap(spill, "w+", np.uint8, shape)
+        read_images(files, size, array)
+        array.flush()
+        return cls(np.load(spill, mmap_mode="r"), False)
+
+    def getter(self) -> Any:
+        """Return a function from a scalar index tensor to one uint8 image tensor of shape (size, size, 3)."""
+        if self.in_memory:
+            with tf.device("CPU"):  # a GPU would hold all images otherwise
+                images = tf.constant(self.array)
+            return lambda index: tf.gather(images, index)
+
+        def fetch(index: Any) -> Any:
+            image = tf.numpy_function(lambda i: np.array(self.array[i]), [index], tf.uint8, stateful=False)
+            return tf.ensure_shape(image, self.array.shape[1:])
+
+        return fetch
+
+
+@dataclass(frozen=True)
+class TrainingItems:
+    """What one epoch holds: an index into the images, the target, and whether this is a minority copy."""
+
+    index: np.ndarray
+    target: np.ndarray
+    copy: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def training_items(targets: np.ndarray, augment: Augment, task: str) -> TrainingItems:
+    """List each training image once, and each minority image a second time where the parameters say so.
+
+    The minority is every class but the most frequent one (binary: benign; eight types: all but DC). Copies are made
+    here, after the split, from the training part alone: made before it, they leak.
+
+    Parameters
+    ----------
+    targets
+        (n,) int, the training images' classes.
+    augment, task
+        The section `augment`, and the task whose copies are meant.
+    """
+    n = len(targets)
+    double = augment.double_minority and task in augment.copies
+    extra = np.flatnonzero(targets != np.bincount(targets).argmax()) if double else np.array([], int)
+    return TrainingItems(
+        np.concatenate([np.arange(n), extra]),
+        np.concatenate([targets, targets[extra]]),
+        np.concatenate([np.zeros(n, bool), np.ones(len(extra), bool)]),
+    )
+
+
+def training_set(
+    store: ImageStore,
+    items: TrainingItems,
+    augment: Augment,
+    task: Task,
+    *,
+    batch: int,
+    seed: int,
+    epochs: range,
+) -> Any:
+    """Make the training data of several epochs, one after the other.
+
+    Order and augmentation are functions of (seed, epoch, position) alone: a run that was killed and resumes at epoch 3
+    sees what the unbroken run saw. Batches never cross epochs.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of (images (b, size, size, 3) float32 0 to 255, targets (b,)), ceil(n / batch) batches an epoch.
+    """
+    n, get = len(items), store.getter()
+    orders = tf.constant(
+        np.stack([np.random.default_rng([seed, epoch]).permutation(n) for epoch in epochs] or [np.arange(n)]), tf.int32
+    )
+    index, target, copy = map(tf.constant, (items.index, items.target, items.copy))
+    of_copies = augment.copies.get(task, Jitters())
+
+    def example(epoch: Any, item: Any) -> Any:
+        image = get(index[item])
+        draw = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0]), tf.cast(epoch, tf.int32)), item)
+        if not items.copy.any():
+            return jitter(image, draw, augment.every), target[item]
+        changed = tf.cond(
+            copy[item], lambda: jitter(image, draw, of_copies), lambda: jitter(image, draw, augment.every)
+        )
+        return changed, target[item]
+
+    def one_epoch(epoch: Any) -> Any:
+        order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
+        return order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(2)
+
+
+def plain_set(store: ImageStore, targets: np.ndarray, *, start: int, batch: int) -> Any:
+    """Make a validation set: the images from `start` on in their order, as they are, never augmented."""
+    get = store.getter()
+    rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), targets))
+    return rows.map(lambda i, y: (tf.cast(get(i), tf.float32), y), tf.data.AUTOTUNE).batch(batch).prefetch(2)
