@@ -1,0 +1,139 @@
+"""Put a network together: pixels, backbone, head; flat and from serialisable layers only."""
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from biopsy.backend import keras
+from biopsy.errors import ParamsError, SourceError
+from biopsy.models import applications, cnn  # noqa: F401  (they register their backbones)
+from biopsy.models.registry import Backbone, find
+from biopsy.params import Head, Model
+
+
+def check_model(model: Model, size: int) -> Backbone:
+    """Check what the parameters alone can tell, before any work.
+
+    Parameters
+    ----------
+    model
+        The section `model`.
+    size
+        Image side in pixels (`resize.size`).
+
+    Raises
+    ------
+    ParamsError
+        Unknown backbone, image too small for it, or weights that it does not have.
+    """
+    backbone = find(model.backbone)
+    if size < backbone.min_size:
+        raise ParamsError(f"resize.size must be at least {backbone.min_size} for {backbone.name}. Got {size}.")
+    if model.weights == "imagenet" and not backbone.has_imagenet:
+        raise ParamsError(
+            f"model.weights is 'imagenet', which {backbone.name} does not have. Set it to none or a path."
+        )
+    if model.weights not in ("imagenet", "none") and not Path(model.weights).is_file():
+        raise SourceError(
+            f"model.weights: there is no file {model.weights}. Set it to none, imagenet or a weights file."
+        )
+    return backbone
+
+
+def build_model(model: Model, size: int, classes: int) -> Any:
+    """Build the network for images of one size.
+
+    Parameters
+    ----------
+    model
+        The section `model`: backbone, weights, what trains, head.
+    size
+        Image side in pixels.
+    classes
+        2 gives one sigmoid output (probability of class 1), more give a softmax.
+
+    Returns
+    -------
+    keras.Model
+        Input (n, size, size, 3), values 0 to 255; output (n, 1) or (n, classes), float32.
+
+    Raises
+    ------
+    ParamsError, SourceError
+        As `check_model`; besides, weights that cannot be downloaded or do not fit.
+    """
+    backbone = check_model(model, size)
+    pixels = keras.Input((size, size, 3), name="pixels")
+    features = _with_weights(backbone, pixels, model.weights)
+    _freeze(keras.Model(pixels, features), model.trainable)
+    return keras.Model(pixels, _head(features, model.head, classes), name=f"{backbone.name}_{classes}")
+
+
+def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
+    """Build the backbone and say in words why its weights cannot be loaded, where they cannot."""
+    try:
+        with warnings.catch_warnings():
+            # 224 px weights are what we want for any size; a layer that the file lacks must not stay random in silence.
+            warnings.filterwarnings("ignore", message=".*input_shape.*undefined or non-square")
+            warnings.filterwarnings("error", message=".*freshly-initialized weights")
+            return backbone.build(pixels, None if weights == "none" else weights)
+    except (ValueError, KeyError, OSError, UserWarning) as error:
+        if weights == "none":
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise SourceError(f"model.weights: {weights} does not fit {backbone.name}: {reason}") from None
+    except Exception as error:  # keras.utils.get_file raises a bare Exception when a download fails
+        if "URL fetch failure" not in str(error):
+            raise
+        url = str(error).split("URL fetch failure on ")[-1].split(": ")[0]
+        raise SourceError(
+            f"model.weights: {url} cannot be downloaded. Download {url.rsplit('/', 1)[-1]} where there is a network, "
+            f"place it in {os.environ.get('KERAS_HOME', '~/.keras')}/models, or set model.weights to its path."
+        ) from None
+
+
+def _freeze(backbone: Any, trainable: str | int) -> None:
+    """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all')."""
+    if trainable == "all":
+        return
+    layers = [layer for layer in backbone.layers if layer.weights]
+    last = 0 if trainable == "none" else int(trainable)
+    if last > len(layers):
+        raise ParamsError(
+            f"model.trainable must be at most {len(layers)}, the backbone's layers with weights. Got {last}."
+        )
+    for layer in layers[: len(layers) - last]:
+        layer.trainable = False
+
+
+def _head(features: Any, head: Head, classes: int) -> Any:
+    """From the feature map to probabilities: DOMAIN facts of the report's head, each part of it optional."""
+    layers = keras.layers
+    regulariser = keras.regularizers.L2(head.l2) if head.l2 else None
+    x = features
+    if head.feature_norm:
+        x = layers.BatchNormalization(name="head_feature_bn")(x)
+        x = layers.ReLU(name="head_feature_relu")(x)
+        x = layers.Dropout(head.dropout, name="head_feature_dropout")(x)
+    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+    if head.unit_norm:
+        x = layers.UnitNormalization(name="head_unit_norm")(x)
+    if head.units:
+        x = layers.Dense(head.units, activation="relu", kernel_regularizer=regulariser, name="head_dense")(x)
+    if head.batch_norm:
+        x = layers.BatchNormalization(name="head_bn")(x)
+    x = layers.Dropout(head.dropout, name="head_dropout")(x)
+    outputs, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
+    return layers.Dense(
+        outputs, activation=activation, kernel_regularizer=regulariser, dtype="float32", name="probabilities"
+    )(x)
+
+
+def count_weights(model: Any) -> tuple[int, int]:
+    """Return how many numbers the model holds, and how many of them train."""
+    return (
+        sum(math.prod(w.shape) for w in model.weights),
+        sum(math.prod(w.shape) for w in model.trainable_weights),
+    )

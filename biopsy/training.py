@@ -1,0 +1,188 @@
+"""Train one model: compile, fit with the report's callbacks, log every epoch, resume where a run was killed."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dvclive import Live
+from scmrepo.exceptions import SCMError
+from sklearn.utils.class_weight import compute_class_weight
+from tqdm import tqdm
+
+from biopsy.backend import keras, tf
+from biopsy.errors import MachineError
+from biopsy.loader import ImageStore, TrainingItems, plain_set, training_items, training_set
+from biopsy.memory import available_bytes, check_batch, out_of_memory
+from biopsy.optimizers import make_optimizer
+from biopsy.params import Params, Task, Train
+from biopsy.resume import TrainingState
+
+
+class LiveLog(keras.callbacks.Callback):
+    """Write each epoch's figures with DVCLive, so that `dvc plots show` follows a running training."""
+
+    def __init__(self, folder: Path, state: TrainingState) -> None:
+        super().__init__()
+        self.folder, self.state = folder, state
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Start the log, with the epochs that a killed run had done already."""
+        try:
+            self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
+        except SCMError:
+            raise MachineError(
+                "this git repository has no commit yet, and DVCLive needs one. Run `git commit`."
+            ) from None
+        for figures in self.state.history:
+            self._log(figures)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add the epoch that has just ended."""
+        self._log(self.state.history[-1])
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            part, metric = ("val", name[4:]) if name.startswith("val_") else ("train", name)
+            self.live.log_metric(metric if name == "learning_rate" else f"{part}/{metric}", value)
+        self.live.next_step()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Close the log."""
+        self.live.end()
+
+
+class EpochBar(keras.callbacks.Callback):
+    """A progress bar of epochs with the figures that people watch."""
+
+    def __init__(self, title: str, state: TrainingState, epochs: int) -> None:
+        super().__init__()
+        self.title, self.state, self.epochs = title, state, epochs
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Open the bar, at the epoch where a resumed run goes on."""
+        self.bar = tqdm(total=self.epochs, initial=self.state.epoch, desc=self.title, unit="epoch")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Show the epoch's losses and validation accuracy."""
+        figures = logs or {}
+        self.bar.set_postfix({k: f"{figures[k]:.3f}" for k in ("loss", "val_loss", "val_accuracy") if k in figures})
+        self.bar.update()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Close the bar."""
+        self.bar.close()
+
+
+def class_weights(targets: np.ndarray, train: Train) -> dict[int, float] | None:
+    """Weigh each class by n / (classes x its images), scikit-learn's 'balanced'; None where the parameters say none."""
+    if train.class_weights == "none":
+        return None
+    present = np.unique(targets)
+    weights = compute_class_weight("balanced", classes=present, y=targets)
+    return dict(zip(present.tolist(), weights.tolist(), strict=True))
+
+
+def compile_model(model: Any, train: Train) -> None:
+    """Attach optimiser, loss and metric; a binary model has one output, others a softmax."""
+    binary = model.output_shape[-1] == 1
+    model.compile(
+        optimizer=make_optimizer(train),
+        loss="binary_crossentropy" if binary else "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
+    )
+
+
+def fit(
+    model: Any,
+    params: Params,
+    task: Task,
+    store: ImageStore,
+    targets: np.ndarray,
+    n_train: int,
+    *,
+    title: str,
+    state_file: Path,
+    fingerprint: str,
+    live_dir: Path,
+) -> TrainingState:
+    """Train `model`; at the end it holds the weights of the epoch with the lowest validation loss.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it.
+    params, task
+        The parameters in force and which of the tasks this is.
+    store, targets, n_train
+        Images and their classes (n,): the first `n_train` are for training, the rest for validation.
+    title
+        What the progress bar calls it.
+    state_file, fingerprint
+        Where the resumable state lives, and what this training depends on.
+    live_dir
+        DVCLive's folder.
+
+    Returns
+    -------
+    TrainingState
+        With the history: one dict of figures an epoch.
+
+    Raises
+    ------
+    MachineError
+        The batch does not fit into memory; names one that would.
+    """
+    train, items = params.train, training_items(targets[:n_train], params.augment, task)
+    batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
+    compile_model(model, train)
+    check_batch(model, batch)
+    patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
+    early = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+    reduce = [keras.callbacks.ReduceLROnPlateau("val_loss", **train.reduce_lr.model_dump())] if train.reduce_lr else []
+    state = TrainingState(state_file, fingerprint, early, reduce)
+    state.restore(model)
+    if state.epoch:
+        print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
+    if not state.finished:
+        callbacks = [early, *reduce, state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
+        _fit(model, params, task, store, targets, items, n_train, batch, epochs, state.epoch, callbacks)
+    else:
+        log = LiveLog(live_dir, state)
+        log.on_train_begin()
+        log.on_train_end()
+    return state
+
+
+def _fit(
+    model: Any,
+    params: Params,
+    task: Task,
+    store: ImageStore,
+    targets: np.ndarray,
+    items: TrainingItems,
+    n_train: int,
+    batch: int,
+    epochs: int,
+    start: int,
+    callbacks: list[Any],
+) -> None:
+    """Call `model.fit` from epoch `start` on, and put an exhausted memory in words."""
+    train_set = training_set(
+        store, items, params.augment, task, batch=batch, seed=params.seed, epochs=range(start, epochs)
+    )
+    try:
+        model.fit(
+            train_set,
+            validation_data=plain_set(store, targets[n_train:], start=n_train, batch=batch),
+            steps_per_epoch=math.ceil(len(items) / batch),
+            initial_epoch=start,
+            epochs=epochs,
+            class_weight=class_weights(targets[:n_train], params.train),
+            callbacks=callbacks,
+            shuffle=False,  # the data set brings its own order
+            verbose=0,
+        )
+    except tf.errors.ResourceExhaustedError:
+        raise out_of_memory(model, batch, available_bytes()) from None
