@@ -1,0 +1,81 @@
+"""Test one model, once: `python stages/evaluate.py --task binary --protocol case`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from biopsy.backend import seed_everything
+from biopsy.errors import DataError, run
+from biopsy.evaluation import evaluate_outcome, summary
+from biopsy.evaluation_plots import About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.files import atomic_dir, write_csv, write_json
+from biopsy.loader import read_images, read_parts
+from biopsy.model_file import load_model
+from biopsy.outcome import Outcome, make_outcome
+from biopsy.params import Params, Task, read_params
+from biopsy.predictions import (
+    confusion_table,
+    curve_table,
+    magnification_table,
+    magnifications,
+    predict,
+    prediction_table,
+)
+
+
+def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
+    """Predict the test part; write its figures, tables, pictures and the predictions below `root`."""
+    name = f"{task}-{protocol}"
+    seed_everything(params.seed)
+    split = root / "data/splits" / f"{protocol}.csv"
+    table = read_parts(root / "data/interim/labels.csv", split, root / "data/resized", task)
+    trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
+    model, card = load_model(root / "models" / name)
+    if (card.task, card.protocol) != (task, protocol):
+        raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
+    probabilities = predict(model.predict_on_batch, list(rows["file"]), lambda files: read_images(files, card.size))
+    outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold)
+    cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap
+    details = {
+        "task": task,
+        "protocol": protocol,
+        "synthetic": card.synthetic,
+        "classes_not_in_training": [c for i, c in enumerate(card.classes) if i not in set(trained["target"])],
+        **evaluate_outcome(outcome, cases, magnifications(rows), bootstrap=draws, seed=params.seed),
+    }
+    draw(outcome, details, root / "plots" / name / "test")
+    write_csv(root / "data/predictions" / f"{name}.csv", prediction_table(rows, outcome))
+    write_json(root / "metrics" / name / "details.json", details)
+    short = summary(details, params.evaluate.digits)
+    write_json(root / "metrics" / name / "test.json", short)
+    print(f"evaluate {name}: macro-F1 {short['macro_f1']} on {len(rows)} test images -> metrics/{name}/test.json")
+
+
+def draw(outcome: Outcome, details: dict[str, Any], folder: Path) -> None:
+    """Write the tables that DVC draws and the pictures that a person opens."""
+    about = About(**{key: details[key] for key in ("task", "protocol", "images", "cases", "synthetic")})
+    by_magnification = magnification_table(details)
+    with atomic_dir(folder) as new:
+        write_csv(new / "confusion.csv", confusion_table(outcome))
+        save(plot_confusion(outcome, about), new / "confusion.png")
+        for kind in ("roc", "pr"):
+            curves = curve_table(outcome, kind)
+            write_csv(new / f"{kind}.csv", curves)
+            save(plot_curves(curves, kind, details, about), new / f"{kind}.png")
+        write_csv(new / "magnification.csv", by_magnification)
+        save(
+            plot_magnifications(by_magnification, details["image_level"]["macro_f1"], about), new / "magnification.png"
+        )
+
+
+def main() -> None:
+    """Read parameters and arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True, choices=["binary", "multiclass"])
+    parser.add_argument("--protocol", required=True)
+    chosen = parser.parse_args()
+    evaluate(read_params(), chosen.task, chosen.protocol)
+
+
+if __name__ == "__main__":
+    run(main)

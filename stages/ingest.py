@@ -1,0 +1,58 @@
+"""Check the CSV against its schema and against the files; write the table of usable images, count everything else."""
+
+from pathlib import Path
+
+from biopsy.audit import Audit
+from biopsy.errors import run
+from biopsy.files import atomic_dir, atomic_file, read_json, write_csv, write_json
+from biopsy.metadata import read_metadata
+from biopsy.names import fill, read_names
+from biopsy.params import Params, read_params
+
+
+def ingest(
+    params: Params,
+    *,
+    metadata_csv: Path,
+    images_dir: Path,
+    source_json: Path,
+    images_csv: Path,
+    metrics_json: Path,
+    plots_dir: Path,
+) -> None:
+    """Write the table of usable images, the counts and three pictures, once all checks are passed."""
+    metadata = read_metadata(metadata_csv, params.ingest)
+    audit = Audit(metadata.table, images_dir, params.ingest, metadata_csv)
+    audit.run()
+    from biopsy.ingest_plots import save_plots  # seaborn takes two seconds, and a mistake in the CSV shows before
+
+    source = read_json(source_json)
+    summary = audit.summary()
+    note = f"{summary['images']:,} images of {summary['slides']} slides. {source['description']}"
+    about = {"source": source["description"], "synthetic": source["synthetic"]}
+    with atomic_dir(plots_dir) as plots, atomic_file(images_csv) as table, atomic_file(metrics_json) as metrics:
+        save_plots(fill(audit.images, read_names(audit.images["path"])), note, plots)
+        write_csv(table, audit.images)
+        write_json(metrics, about | summary | {"csv": metadata.counts} | audit.counts)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in audit.counts["dropped"]["by_reason"].items())
+    print(
+        f"ingest: {summary['images']:,} of {metadata.counts['rows']:,} images kept, of {summary['slides']} slides; "
+        f"dropped: {dropped or 'none'}; {metadata.counts['short_rows']['count']} short rows."
+    )
+
+
+def main() -> None:
+    """Run on the project's own paths."""
+    ingest(
+        read_params(),
+        metadata_csv=Path("data/raw/metadata.csv"),
+        images_dir=Path("data/raw/images"),
+        source_json=Path("data/raw/source.json"),
+        images_csv=Path("data/interim/images.csv"),
+        metrics_json=Path("metrics/ingest.json"),
+        plots_dir=Path("plots/ingest"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,34 @@
+"""Resize every labelled image into data/resized/<class>/<subtype>/<image_id>.png; goes on where it was stopped."""
+
+from pathlib import Path
+
+from biopsy.errors import run
+from biopsy.files import read_csv
+from biopsy.params import Params, read_params
+from biopsy.resized_tree import resize_all
+
+
+def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: Path, resume_dir: Path) -> None:
+    """Bring the resized tree up to date with the labels."""
+    labels = read_csv(labels_csv)
+    counts = resize_all(labels, images_dir, resized_dir, resume_dir, params.resize, params.ingest.max_pixels)
+    size, aspect = params.resize.size, params.resize.aspect
+    print(
+        f"resize: {len(labels)} images at {size}x{size} ({aspect}): {counts['made']} made, {counts['kept']} kept, "
+        f"{counts['removed']} stale removed."
+    )
+
+
+def main() -> None:
+    """Run on the project's own paths."""
+    resize(
+        read_params(),
+        labels_csv=Path("data/interim/labels.csv"),
+        images_dir=Path("data/raw/images"),
+        resized_dir=Path("data/resized"),
+        resume_dir=Path("data/.resume"),
+    )
+
+
+if __name__ == "__main__":
+    run(main, "the images that are done are kept. Run `dvc repro` again to go on.")

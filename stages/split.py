@@ -1,0 +1,50 @@
+"""Divide the labelled images into train, val and test, once per protocol, and say what each split leaks."""
+
+from pathlib import Path
+
+from biopsy.errors import run, some
+from biopsy.files import atomic_dir, atomic_file, read_csv, write_csv
+from biopsy.params import Params, read_params
+from biopsy.split_plots import plot_split
+from biopsy.split_summary import check_split, check_tasks, summarise, to_json
+from biopsy.splits import make_split, read_fold_table
+
+
+def split(params: Params, *, labels_csv: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path) -> None:
+    """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
+    labels = read_csv(labels_csv)
+    check_tasks(labels, params.tasks)
+    fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
+    splits, summary = {}, {}
+    for protocol in params.protocols:
+        splits[protocol] = make_split(labels, protocol, params.split, params.seed, fold_table)
+        check_split(labels, splits[protocol], protocol)
+        summary[protocol] = summarise(labels, splits[protocol], protocol)
+    with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:
+        for protocol, table in splits.items():
+            plot_split(labels, table, protocol, summary[protocol]["says"], plots / f"{protocol}.png")
+            write_csv(tables / f"{protocol}.csv", table)
+    with atomic_file(metrics_json) as temporary:
+        temporary.write_text(to_json(summary), "utf-8")
+    print(f"split: {len(labels)} images. " + " ".join(_line(name, entry) for name, entry in summary.items()))
+
+
+def _line(protocol: str, entry: dict[str, object]) -> str:
+    lost = entry["not_estimable"]
+    tail = f"; not estimable: {some(lost, 8)}" if isinstance(lost, dict) and lost else ""
+    return f"{protocol}: {entry['says']}{tail}."
+
+
+def main() -> None:
+    """Run on the project's own paths."""
+    split(
+        read_params(),
+        labels_csv=Path("data/interim/labels.csv"),
+        splits_dir=Path("data/splits"),
+        metrics_json=Path("metrics/split.json"),
+        plots_dir=Path("plots/split"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""Train one task under one protocol: `python stages/train.py --task binary --protocol case`."""
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from biopsy.backend import keras, seed_everything, tf
+from biopsy.errors import run
+from biopsy.files import read_json, sha256, write_json
+from biopsy.loader import ImageStore, read_parts
+from biopsy.model_file import Card, save_model
+from biopsy.models.build import build_model, check_model
+from biopsy.models.registry import find
+from biopsy.params import Params, Task, read_params
+from biopsy.training import fit
+from biopsy.training_plots import plot_curves
+
+LABELS, RESIZED = Path("data/interim/labels.csv"), Path("data/resized")
+
+
+def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
+    """Train, and write the model, its card, its figures and its curves below `root`."""
+    name = f"{task}-{protocol}"
+    check_model(params.model, params.resize.size)
+    seed_everything(params.seed)
+    split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
+    table = read_parts(root / LABELS, split, root / RESIZED, task)
+    table = pd.concat([table[table["part"] == part] for part in ("train", "val")], ignore_index=True)
+    n_train = int((table["part"] == "train").sum())
+    store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
+    card = describe(params, task, protocol, root, store.array)
+    classes = len(card.classes)
+    model = build_model(params.model, params.resize.size, classes)
+    plots = root / "plots" / name / "train"
+    state = fit(
+        model, params, task, store, table["target"].to_numpy(), n_train,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots,
+    )  # fmt: skip
+    folder = root / "models" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, folder, card)
+    plot_curves(state.history, f"{name}, {n_train} training images", plots / "curves.png")
+    best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
+    write_json(
+        root / "metrics" / name / "train.json",
+        {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | {key: round(value, 6) for key, value in state.history[best].items()},
+    )
+    shutil.rmtree(resume, ignore_errors=True)
+    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
+
+
+def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray) -> Card:
+    """Make the model's card: all that the training depends on."""
+    chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
+    weights = Path(params.model.weights)
+    return Card(
+        task=task,
+        protocol=protocol,
+        classes=read_json(root / "models/labels.json")[task],
+        size=params.resize.size,
+        preprocessing=find(params.model.backbone).preprocessing,
+        threshold=0.5,
+        synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
+        backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
+        data={
+            "labels": sha256(root / LABELS),
+            "split": sha256(root / "data/splits" / f"{protocol}.csv"),
+            "pixels": hashlib.sha256(pixels.data).hexdigest(),
+        },
+        params=chosen,
+        keras=keras.__version__,
+    )
+
+
+def fingerprint(card: Card) -> str:
+    """Name a training: equal for equal parameters, data and libraries."""
+    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def main() -> None:
+    """Read parameters and arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True, choices=["binary", "multiclass"])
+    parser.add_argument("--protocol", required=True)
+    chosen = parser.parse_args()
+    train(read_params(), chosen.task, chosen.protocol)
+
+
+if __name__ == "__main__":
+    run(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")
