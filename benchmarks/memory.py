@@ -1,0 +1,112 @@
+"""Claim: no stage but train takes more than 1.5 GB of memory, at 8,000 images as at 80,000.
+
+    python benchmarks/memory.py                                  8,000 images, about 3 minutes on two cores
+    python benchmarks/memory.py --images 8000 80000              both sizes, about half an hour
+
+Each stage runs in a process of its own on a scratch project (source `local`, 64x48 PNGs of noise, all distinct, 8 types
+of 50 slides each); the figure is the kernel's high-water mark of that process (VmHWM, Linux; the stages start threads,
+not processes). Small images show what grows with their number, which is what this claim is about; the pixels of a
+larger image add themselves once per thread, as `--side 700` shows.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("fetch", "ingest", "impute", "split", "resize")
+LIMIT_MB = 1500
+TYPES = {
+    "Adenosis": "Benign",
+    "Fibroadenoma": "Benign",
+    "Phyllodes Tumor": "Benign",
+    "Tubular Adenoma": "Benign",
+    "Ductal Carcinoma": "Malignant",
+    "Lobular Carcinoma": "Malignant",
+    "Mucinous Carcinoma": "Malignant",
+    "Papillary Carcinoma": "Malignant",
+}
+RUN = """
+import runpy, sys
+runpy.run_path(sys.argv[1], run_name="__main__")
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def draw(folder: Path, images: int, side: int) -> None:
+    """Write `images` distinct PNGs and the table that names them."""
+    rng = np.random.default_rng(0)
+    with (folder / "table.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "type", "magnification", "slide"])
+        for number in range(images):
+            kind = list(TYPES)[number % 8]
+            slide = f"s{number % 8}-{number // 8 % 50}"
+            path = Path("images", slide, f"{number:06}.png")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (side * 3 // 4, side, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+            table.writerow([path.relative_to("images").as_posix(), TYPES[kind], kind, "100X", slide])
+
+
+def write_params(folder: Path, source: Path) -> None:
+    """Write the default parameters, pointed at the drawn images."""
+    params = OmegaConf.load(ROOT / "params.yaml")
+    columns = {"path": "path", "label": "label", "subtype": "type", "magnification": "magnification", "slide": "slide"}
+    changes = {
+        "data.source": "local",
+        "data.local": {"csv": str(source / "table.csv"), "images": str(source / "images")},
+        "ingest.columns": {**columns, "case": None},
+        "resize.size": 64,
+    }
+    for key, value in changes.items():
+        OmegaConf.update(params, key, value, merge=False)
+    OmegaConf.save(params, folder / "params.yaml")
+
+
+def peak_mb(stage: str, folder: Path) -> tuple[float, float]:
+    """Run one stage in `folder`; return its peak memory in MB and its seconds."""
+    start = time.perf_counter()
+    command = [sys.executable, "-c", RUN, str(ROOT / "stages" / f"{stage}.py")]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    *said, kilobytes = result.stdout.splitlines()
+    print("   ", *said, file=sys.stderr)
+    return int(kilobytes) * 1024 / 1e6, time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure every stage at every size asked for, print one row each, exit 1 above the limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[8_000])
+    parser.add_argument("--side", type=int, default=64, help="width of an image in pixels")
+    chosen = parser.parse_args()
+    print(f"{'images':>8}  {'stage':8}{'peak MB':>9}{'seconds':>9}   limit {LIMIT_MB} MB")
+    worst = 0.0
+    for images in chosen.images:
+        with tempfile.TemporaryDirectory() as scratch:
+            source, project = Path(scratch, "source"), Path(scratch, "project")
+            source.mkdir()
+            project.mkdir()
+            draw(source, images, chosen.side)
+            write_params(project, source)
+            for stage in STAGES:
+                peak, seconds = peak_mb(stage, project)
+                worst = max(worst, peak)
+                print(
+                    f"{images:8,}  {stage:8}{peak:9.0f}{seconds:9.1f}   {'under' if peak < LIMIT_MB else 'OVER'}",
+                    flush=True,
+                )
+    sys.exit(worst >= LIMIT_MB)
+
+
+if __name__ == "__main__":
+    main()

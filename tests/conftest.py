@@ -1,0 +1,64 @@
+"""What the tests share: a scratch project, stages run as a user runs them, the real images where they are."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def set_params(tmp_path: Path) -> Callable[..., Path]:
+    """Write the default parameters to tmp_path/params.yaml, changed by `{"train.batch": 4}`-like overrides."""
+
+    def write(overrides: dict[str, Any] | None = None) -> Path:
+        params = OmegaConf.load(ROOT / "params.yaml")
+        for key, value in (overrides or {}).items():
+            OmegaConf.update(params, key, value, force_add=True)
+        OmegaConf.save(params, tmp_path / "params.yaml")
+        return tmp_path / "params.yaml"
+
+    return write
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python stages/<name>.py <args>` in tmp_path as `dvc repro` would."""
+
+    def run(name: str, *args: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **kwargs.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, str(ROOT / "stages" / f"{name}.py"), *args],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **kwargs,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real BreakHis images: BIOPSY_REAL_DATA, by default ../shared/breakhis."""
+    folder = Path(os.environ.get("BIOPSY_REAL_DATA", ROOT.parent / "shared" / "breakhis"))
+    if not (folder / "BreaKHis_v1").is_dir():
+        pytest.skip(f"no real BreakHis images at {folder} (set BIOPSY_REAL_DATA)")
+    return folder.resolve()
+
+
+def assert_kind(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A user's error: exit code not 0, one sentence with these words, no traceback."""
+    assert result.returncode not in (0, None), result.stdout + result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    assert "error: " in result.stderr, result.stderr
+    for word in words:
+        assert word in result.stderr, f"{word!r} not in: {result.stderr}"

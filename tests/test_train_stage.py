@@ -1,0 +1,174 @@
+"""`stages/train.py` as a user runs it: real processes, killed and started again."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, assert_kind
+from tiny import make_project, read
+
+SHORT = {
+    "resize.size": 32,
+    "train.epochs.binary": 9,
+    "train.epochs.multiclass": 24,
+    "train.learning_rate": 0.2,
+    "train.accumulate": 2,
+    "train.early_stopping_patience": 2,
+    "train.reduce_lr": {"factor": 0.5, "patience": 1, "min_lr": 1e-6},
+    "augment.double_minority": True,
+    "augment.copies": {"multiclass": {"flip": True, "brightness": 0.1}},
+}
+ARGUMENTS = ("--task", "multiclass", "--protocol", "case")
+NAME = "multiclass-case"
+
+
+def outputs(root: Path) -> dict[str, bytes]:
+    """Everything that the stage leaves, by path."""
+    folders = (root / "models" / NAME, root / "metrics" / NAME, root / "plots" / NAME)
+    return {str(p.relative_to(root)): p.read_bytes() for f in folders for p in sorted(f.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run that nobody disturbs leaves."""
+    from omegaconf import OmegaConf
+
+    root = tmp_path_factory.mktemp("unbroken")
+    make_project(root, per_class=10)
+    params = OmegaConf.load(ROOT / "params.yaml")
+    for key, value in SHORT.items():
+        OmegaConf.update(params, key, value)
+    OmegaConf.save(params, root / "params.yaml")
+    command = [sys.executable, str(ROOT / "stages/train.py"), *ARGUMENTS]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=300)
+    return outputs(root)
+
+
+@pytest.fixture
+def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
+    make_project(tmp_path, per_class=10)
+    set_params(SHORT)
+    return tmp_path
+
+
+def run_and_kill(root: Path, after_epochs: int, delay: float, number: int = signal.SIGKILL) -> subprocess.Popen[str]:
+    """Start the stage; `delay` seconds after its n-th saved epoch, kill it."""
+    state = root / "models/.resume" / NAME / "state.npz"
+    command = [sys.executable, str(ROOT / "stages/train.py"), *ARGUMENTS]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen, deadline = set(), time.monotonic() + 120
+    while len(seen) < after_epochs:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the training saves nothing"
+        if state.is_file():
+            seen.add(state.stat().st_mtime_ns)
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(number)
+    return process
+
+
+@pytest.mark.parametrize(("after_epochs", "delay"), [(1, 0.0), (3, 0.05)], ids=["at an epoch's end", "within an epoch"])
+def test_a_killed_training_ends_like_the_unbroken_one(
+    project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any], after_epochs: int, delay: float
+) -> None:
+    assert run_and_kill(project, after_epochs, delay).wait() == -signal.SIGKILL
+    again = run_stage("train", *ARGUMENTS)
+    assert again.returncode == 0, again.stderr
+    assert "goes on after epoch" in again.stdout
+    assert outputs(project) == unbroken
+
+
+def test_the_unbroken_run_cut_its_learning_rate_and_stopped_early(unbroken: dict[str, bytes]) -> None:
+    """Otherwise the test above would not show that their counters survive a kill."""
+    rates = unbroken[f"plots/{NAME}/train/plots/metrics/learning_rate.tsv"].decode().split()[3::2]
+    assert len(set(rates)) > 1
+    assert len(rates) < 24
+
+
+def test_a_training_that_was_done_but_not_written_is_written_without_training_again(
+    project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any]
+) -> None:
+    in_the_way = project / "models" / NAME
+    in_the_way.write_text("a file where the model's folder should be")
+    assert run_stage("train", *ARGUMENTS).returncode != 0
+    in_the_way.unlink()
+    again = run_stage("train", *ARGUMENTS)
+    assert "goes on after epoch" in again.stdout
+    assert outputs(project) == unbroken
+
+
+def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_leaves_no_half_model(project: Path) -> None:
+    process = run_and_kill(project, 1, 0.0, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert "dvc repro" in stderr
+    assert not (project / "models" / NAME).exists()
+
+
+def test_a_changed_parameter_starts_anew(
+    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    run_and_kill(project, 2, 0.0).wait()
+    set_params(SHORT | {"train.epochs.multiclass": 2, "train.batch": 8})
+    again = run_stage("train", *ARGUMENTS)
+    assert again.returncode == 0, again.stderr
+    assert "goes on" not in again.stdout
+    assert read(project / "metrics" / NAME / "train.json")["epochs"] == 2
+
+
+def test_images_above_the_memory_limit_are_mapped_and_train_alike(
+    project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    set_params(SHORT | {"train.cache_mb": 0})
+    result = run_stage("train", *ARGUMENTS)
+    assert result.returncode == 0, result.stderr
+    curves = [name for name in unbroken if name.endswith(".tsv")]
+    assert curves
+    assert {name: outputs(project)[name] for name in curves} == {name: unbroken[name] for name in curves}
+    assert not (project / "models/.resume" / NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.backbone": "mobilenet2"}, ("model.backbone", "mobilenet2", "Did you mean 'mobilenetv2'?")),
+        ({"model.weights": "imagenet"}, ("model.weights", "cnn")),
+        ({"model.weights": "nowhere.h5"}, ("model.weights", "nowhere.h5")),
+        ({"train.optimizer": "adamm"}, ("train.optimizer", "Did you mean 'adam'?")),
+        ({"model.trainable": 99}, ("model.trainable", "99")),
+        (
+            {"train.learning_rate": 10, "train.optimizer": "sgd", "train.reduce_lr": None, "model.head.l2": 1.0},
+            ("train.learning_rate",),
+        ),
+    ],
+)
+def test_a_parameter_that_cannot_train_is_one_sentence_and_earlier_outputs_stay(
+    project: Path,
+    run_stage: Callable[..., Any],
+    set_params: Callable[..., Path],
+    change: dict[str, Any],
+    words: tuple[str, ...],
+) -> None:
+    earlier = project / "models" / NAME / "model.keras"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"earlier")
+    set_params(SHORT | change)
+    assert_kind(run_stage("train", *ARGUMENTS), *words)
+    assert earlier.read_bytes() == b"earlier"
+
+
+def test_weights_of_another_network_are_named(
+    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    other = project / "other.weights.h5"
+    other.write_bytes(b"\x89HDF\r\n\x1a\n not really")
+    set_params(SHORT | {"model.backbone": "mobilenetv2", "model.weights": str(other)})
+    assert_kind(run_stage("train", *ARGUMENTS), "model.weights", str(other), "mobilenetv2")

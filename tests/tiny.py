@@ -1,0 +1,48 @@
+"""A project that stands right before `train`: a few small images, labels, splits. Drawn, not copied."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from biopsy.files import write_csv, write_json
+
+ORDER = ("A", "F", "PT", "TA", "DC", "LC", "MC", "PC")
+
+
+def make_project(
+    root: Path, per_class: int = 6, size: int = 32, protocols: tuple[str, ...] = ("case",)
+) -> pd.DataFrame:
+    """Write labels, splits and resized images below `root`; the classes differ by their mean colour."""
+    rng, rows = np.random.default_rng(0), []
+    for number, subtype in enumerate(ORDER):
+        label = "benign" if number < 4 else "malignant"
+        for i in range(per_class):
+            image_id = f"{subtype}-{i:03d}"
+            image = np.clip(rng.normal(40 + 25 * number, 20, (size, size, 3)), 0, 255).astype(np.uint8)
+            path = root / "data/resized" / label / subtype / f"{image_id}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), image)
+            part = "test" if i == per_class - 1 else "val" if i == per_class - 2 else "train"
+            rows.append(
+                {
+                    "image_id": image_id, "path": f"{image_id}.png", "class": label, "subtype": subtype,
+                    "magnification": (40, 100)[i % 2], "slide": f"{number}{i}X", "case": f"{number}{i}",
+                    "binary": int(number >= 4), "multiclass": number, "width": size, "height": size,
+                    "pixels_sha256": "", "part": part,
+                }
+            )  # fmt: skip
+    table = pd.DataFrame(rows).sort_values("image_id", ignore_index=True)
+    write_csv(root / "data/interim/labels.csv", table.drop(columns="part"))
+    for protocol in protocols:
+        write_csv(root / "data/splits" / f"{protocol}.csv", table[["image_id", "part"]])
+    write_json(root / "models/labels.json", {"binary": ["benign", "malignant"], "multiclass": list(ORDER)})
+    write_json(root / "data/raw/source.json", {"source": "sample", "synthetic": True, "description": "drawn"})
+    write_json(root / "metrics/split.json", {})
+    return table
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
