@@ -26,8 +26,8 @@ import pandas as pd
 from PIL import Image
 
 from biopsy.images import hash_pixels, read_rgb
-from biopsy.params import Resize
 from biopsy.resized_tree import resize_all
+from biopsy.sections import Resize
 
 MAX_PIXELS = 50_000_000
 

@@ -15,8 +15,8 @@ from biopsy.errors import DataError, some
 from biopsy.images import NOT_READ, SUFFIXES
 from biopsy.measure import Facts, Failure, measure_all
 from biopsy.names import fill, image_ids, read_names
-from biopsy.params import Ingest
 from biopsy.rawcsv import count_rows
+from biopsy.sections import Ingest
 
 COLUMNS = ["row", "image_id", "path", "class", "subtype", "magnification", "slide", "case"]
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from biopsy.errors import DataError, some
-from biopsy.params import Ingest
+from biopsy.sections import Ingest
 
 LISTED = 50
 

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from biopsy.augment.jitter import jitter
+from biopsy.augment.pipeline import augment_image
+from biopsy.augment.registry import check_strengths
 from biopsy.backend import tf
 from biopsy.errors import DataError
 from biopsy.files import read_csv
 from biopsy.layout import resized_path
-from biopsy.params import Augment, Jitters, Task
+from biopsy.sections import Augment, Task
 
 
 def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFrame:
@@ -162,12 +163,18 @@ def training_items(targets: np.ndarray, augment: Augment, task: str) -> Training
     )
 
 
+def encode_targets(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Turn classes (n,) int into what the loss compares: (n, 1) for two classes, else one-hot (n, classes); float32."""
+    return (targets[:, None] if classes == 2 else np.eye(classes)[targets]).astype(np.float32)
+
+
 def training_set(
     store: ImageStore,
     items: TrainingItems,
     augment: Augment,
     task: Task,
     *,
+    classes: int,
     batch: int,
     seed: int,
     epochs: range,
@@ -180,22 +187,24 @@ def training_set(
     Returns
     -------
     tf.data.Dataset
-        Of (images (b, size, size, 3) float32 0 to 255, targets (b,)), ceil(n / batch) batches an epoch.
+        Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them), ceil(n / batch)
+        batches an epoch.
     """
     n, get = len(items), store.getter()
     orders = tf.constant(
         np.stack([np.random.default_rng([seed, epoch]).permutation(n) for epoch in epochs] or [np.arange(n)]), tf.int32
     )
-    index, target, copy = map(tf.constant, (items.index, items.target, items.copy))
-    of_copies = augment.copies.get(task, Jitters())
+    index, target, copy = map(tf.constant, (items.index, encode_targets(items.target, classes), items.copy))
+    of_all = check_strengths(augment.every, "augment.every")
+    of_copies = check_strengths(augment.copies.get(task, {}), f"augment.copies.{task}")
 
     def example(epoch: Any, item: Any) -> Any:
         image = get(index[item])
         draw = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0]), tf.cast(epoch, tf.int32)), item)
         if not items.copy.any():
-            return jitter(image, draw, augment.every), target[item]
+            return augment_image(image, draw, of_all), target[item]
         changed = tf.cond(
-            copy[item], lambda: jitter(image, draw, of_copies), lambda: jitter(image, draw, augment.every)
+            copy[item], lambda: augment_image(image, draw, of_copies), lambda: augment_image(image, draw, of_all)
         )
         return changed, target[item]
 
@@ -206,8 +215,9 @@ def training_set(
     return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(2)
 
 
-def plain_set(store: ImageStore, targets: np.ndarray, *, start: int, batch: int) -> Any:
+def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: int, batch: int) -> Any:
     """Make a validation set: the images from `start` on in their order, as they are, never augmented."""
     get = store.getter()
-    rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), targets))
+    encoded = encode_targets(targets, classes)
+    rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), encoded))
     return rows.map(lambda i, y: (tf.cast(get(i), tf.float32), y), tf.data.AUTOTUNE).batch(batch).prefetch(2)

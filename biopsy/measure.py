@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from biopsy.images import ImageError, hash_pixels, read_picture
-from biopsy.params import Ingest
+from biopsy.sections import Ingest
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from biopsy.breakhis import (
     read_subtype,
 )
 from biopsy.errors import DataError, nearest, some
-from biopsy.params import Ingest
 from biopsy.rawcsv import Records, count_rows, read_records
+from biopsy.sections import Ingest
 
 COLUMNS = ["row", "path", "class", "subtype", "magnification", "slide", "case"]
 # our column: the key of ingest.columns that names the CSV's

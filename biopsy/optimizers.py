@@ -5,7 +5,7 @@ from typing import Any
 
 from biopsy.backend import keras
 from biopsy.errors import ParamsError, nearest
-from biopsy.params import Train
+from biopsy.sections import Train
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adam": keras.optimizers.Adam,

@@ -25,8 +25,8 @@ from biopsy.errors import DataError
 from biopsy.files import atomic_file
 from biopsy.images import ImageError, hash_pixels, read_rgb
 from biopsy.layout import resized_path
-from biopsy.params import Resize
 from biopsy.resize import METHOD, Image, encode_png, resize_rgb
+from biopsy.sections import Resize
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
 

@@ -16,8 +16,8 @@ from biopsy.download import download
 from biopsy.errors import SourceError, some
 from biopsy.gather import copy_file, copy_images, find_images, is_image
 from biopsy.originals import compare, known
-from biopsy.params import Breakhis, Data
 from biopsy.sample import draw_sample
+from biopsy.sections import Breakhis, Data
 
 SLIDES = "histology_slides"
 TREE = PurePosixPath("BreaKHis_v1", SLIDES)

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from biopsy.errors import DataError, some
-from biopsy.params import Split
+from biopsy.sections import Split
 from biopsy.split_search import assign_groups
 
 PARTS = ("train", "val", "test")

@@ -15,8 +15,9 @@ from biopsy.errors import MachineError
 from biopsy.loader import ImageStore, TrainingItems, plain_set, training_items, training_set
 from biopsy.memory import available_bytes, check_batch, out_of_memory
 from biopsy.optimizers import make_optimizer
-from biopsy.params import Params, Task, Train
+from biopsy.params import Params
 from biopsy.resume import TrainingState
+from biopsy.sections import Task, Train
 
 
 class LiveLog(keras.callbacks.Callback):
@@ -83,12 +84,24 @@ def class_weights(targets: np.ndarray, train: Train) -> dict[int, float] | None:
     return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 
+def plateau(train: Train) -> list[Any]:
+    """Make the callback that cuts the learning rate where the schedule asks for one."""
+    schedule = train.schedule
+    if schedule.name != "plateau":
+        return []
+    return [
+        keras.callbacks.ReduceLROnPlateau(
+            "val_loss", factor=schedule.factor, patience=schedule.patience, min_lr=schedule.min_lr
+        )
+    ]
+
+
 def compile_model(model: Any, train: Train) -> None:
     """Attach optimiser, loss and metric; a binary model has one output, others a softmax."""
     binary = model.output_shape[-1] == 1
     model.compile(
         optimizer=make_optimizer(train),
-        loss="binary_crossentropy" if binary else "sparse_categorical_crossentropy",
+        loss="binary_crossentropy" if binary else "categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
     )
@@ -140,7 +153,7 @@ def fit(
     check_batch(model, batch)
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
     early = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
-    reduce = [keras.callbacks.ReduceLROnPlateau("val_loss", **train.reduce_lr.model_dump())] if train.reduce_lr else []
+    reduce = plateau(train)
     state = TrainingState(state_file, fingerprint, early, reduce)
     state.restore(model)
     if state.epoch:
@@ -169,13 +182,21 @@ def _fit(
     callbacks: list[Any],
 ) -> None:
     """Call `model.fit` from epoch `start` on, and put an exhausted memory in words."""
+    classes = max(2, model.output_shape[-1])
     train_set = training_set(
-        store, items, params.augment, task, batch=batch, seed=params.seed, epochs=range(start, epochs)
+        store,
+        items,
+        params.augment,
+        task,
+        classes=classes,
+        batch=batch,
+        seed=params.seed,
+        epochs=range(start, epochs),
     )
     try:
         model.fit(
             train_set,
-            validation_data=plain_set(store, targets[n_train:], start=n_train, batch=batch),
+            validation_data=plain_set(store, targets[n_train:], classes=classes, start=n_train, batch=batch),
             steps_per_epoch=math.ceil(len(items) / batch),
             initial_epoch=start,
             epochs=epochs,

@@ -12,7 +12,7 @@ from biopsy.files import atomic_dir, write_csv, write_json
 from biopsy.loader import read_images, read_parts
 from biopsy.model_file import load_model
 from biopsy.outcome import Outcome, make_outcome
-from biopsy.params import Params, Task, read_params
+from biopsy.params import Params, read_params
 from biopsy.predictions import (
     confusion_table,
     curve_table,
@@ -21,6 +21,7 @@ from biopsy.predictions import (
     predict,
     prediction_table,
 )
+from biopsy.sections import Task
 
 
 def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:

@@ -17,7 +17,8 @@ from biopsy.loader import ImageStore, read_parts
 from biopsy.model_file import Card, save_model
 from biopsy.models.build import build_model, check_model
 from biopsy.models.registry import find
-from biopsy.params import Params, Task, read_params
+from biopsy.params import Params, read_params
+from biopsy.sections import Task
 from biopsy.training import fit
 from biopsy.training_plots import plot_curves
 

@@ -13,7 +13,7 @@ from biopsy.audit import Audit
 from biopsy.duplicates import resolve, slides_under_two_labels
 from biopsy.errors import DataError
 from biopsy.images import Picture, hash_pixels
-from biopsy.params import Ingest
+from biopsy.sections import Ingest
 
 COLUMNS = ["image_id", "class", "subtype", "slide", "pixels_sha256"]
 

@@ -17,7 +17,7 @@ from http_server import serving
 from biopsy import sources
 from biopsy.errors import SourceError
 from biopsy.files import sha256
-from biopsy.params import Breakhis, Data, Local
+from biopsy.sections import Breakhis, Data, Local
 from conftest import ROOT, assert_kind
 
 # The official tree's names, the irregular slide folder included.

@@ -7,7 +7,7 @@ import pytest
 from biopsy.errors import DataError
 from biopsy.metadata import Metadata, read_metadata
 from biopsy.names import fill, image_ids, read_names
-from biopsy.params import Columns, Ingest
+from biopsy.sections import Columns, Ingest
 
 HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification\n"
 ROW = "a.png,Benign,Adenosis,40X\n"

@@ -18,7 +18,7 @@ from biopsy.model_file import Card, load_model, save_model
 from biopsy.models.applications import tf_style, torch_style
 from biopsy.models.build import build_model, check_model, count_weights
 from biopsy.models.registry import BACKBONES, Backbone, register
-from biopsy.params import Head, Model
+from biopsy.sections import Head, Model
 
 CARD = Card(
     task="multiclass", protocol="case", classes=list("abcdefgh"), size=32, preprocessing="x", threshold=0.5,

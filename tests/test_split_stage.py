@@ -139,7 +139,7 @@ def test_a_leak_is_refused_also_when_assertions_are_off(tmp_path: Path) -> None:
 from pathlib import Path
 from biopsy.errors import run
 from biopsy.files import read_csv
-from biopsy.params import Split
+from biopsy.sections import Split
 from biopsy.split_summary import check_split
 from biopsy.splits import make_split
 labels = read_csv(Path("labels.csv"))

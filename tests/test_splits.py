@@ -9,7 +9,7 @@ import pytest
 from label_tables import breakhis, invented
 
 from biopsy.errors import DataError
-from biopsy.params import Split
+from biopsy.sections import Split
 from biopsy.split_search import assign_groups, penalty
 from biopsy.split_summary import LeakError, check_split, check_tasks, summarise
 from biopsy.splits import make_split, read_fold_table

@@ -20,7 +20,7 @@ SHORT = {
     "train.learning_rate": 0.2,
     "train.accumulate": 2,
     "train.early_stopping_patience": 2,
-    "train.reduce_lr": {"factor": 0.5, "patience": 1, "min_lr": 1e-6},
+    "train.schedule.patience": 1,
     "augment.double_minority": True,
     "augment.copies": {"multiclass": {"flip": True, "brightness": 0.1}},
 }
@@ -145,7 +145,12 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
         ({"train.optimizer": "adamm"}, ("train.optimizer", "Did you mean 'adam'?")),
         ({"model.trainable": 99}, ("model.trainable", "99")),
         (
-            {"train.learning_rate": 10, "train.optimizer": "sgd", "train.reduce_lr": None, "model.head.l2": 1.0},
+            {
+                "train.learning_rate": 10,
+                "train.optimizer": "sgd",
+                "train.schedule.name": "constant",
+                "model.head.l2": 1.0,
+            },
             ("train.learning_rate",),
         ),
     ],

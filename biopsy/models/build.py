@@ -10,7 +10,7 @@ from biopsy.backend import keras
 from biopsy.errors import ParamsError, SourceError
 from biopsy.models import applications, cnn  # noqa: F401  (they register their backbones)
 from biopsy.models.registry import Backbone, find
-from biopsy.params import Head, Model
+from biopsy.sections import Head, Model
 
 
 def check_model(model: Model, size: int) -> Backbone:

@@ -1,0 +1,83 @@
+"""The augmentations of one image, by name. An entry stands beside its code; `conf/augment/` holds the presets."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from biopsy.errors import ParamsError, nearest
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One entry of the registry.
+
+    Attributes
+    ----------
+    name
+        The key in `augment.every` and `augment.copies.<task>`.
+    strength
+        Type and bounds of its value, as pydantic understands them; a false value (false, 0, null) means never.
+    apply
+        `(image, seed, strength) -> image`: (size, size, 3) float32, 0 to 255, to the same; the seed is two integers,
+        and equal seeds give equal pixels.
+    description
+        One sentence, with its source where there is one.
+    """
+
+    name: str
+    strength: Any
+    apply: Callable[[Any, Any, Any], Any]
+    description: str
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def register(operation: Operation) -> Operation:
+    """Add an entry, which is applied after those before it; a name that is taken is refused."""
+    if operation.name in OPERATIONS:
+        raise ValueError(f"augmentation '{operation.name}' is registered already")
+    OPERATIONS[operation.name] = operation
+    return operation
+
+
+def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Check names and values, and leave out what is off.
+
+    Parameters
+    ----------
+    strengths
+        From names to strengths, as params.yaml has them.
+    key
+        Where they stand, for the error.
+
+    Returns
+    -------
+    dict
+        The operations that are on, in the registry's order, with checked strengths.
+
+    Raises
+    ------
+    ParamsError
+        An unknown name (the nearest is named) or a value out of range.
+    """
+    for name in strengths:
+        if name not in OPERATIONS:
+            known = ", ".join(OPERATIONS)
+            raise ParamsError(f"unknown augmentation '{key}.{name}'; known are {known}.{nearest(name, OPERATIONS)}")
+    checked = {}
+    for name, operation in OPERATIONS.items():
+        if not strengths.get(name):
+            continue
+        try:
+            checked[name] = TypeAdapter(operation.strength).validate_python(strengths[name], strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join([key, name, *(str(part) for part in first["loc"])])
+            message = first["msg"][0].lower() + first["msg"][1:].replace("nput should", "nput must")
+            raise ParamsError(f"'{where}': {message}. Got {first['input']!r}.") from None
+    return checked
