@@ -168,6 +168,11 @@ def encode_targets(targets: np.ndarray, classes: int) -> np.ndarray:
     return (targets[:, None] if classes == 2 else np.eye(classes)[targets]).astype(np.float32)
 
 
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order (n,) in which one epoch goes through its items."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
 def training_set(
     store: ImageStore,
     items: TrainingItems,
@@ -178,11 +183,13 @@ def training_set(
     batch: int,
     seed: int,
     epochs: range,
+    shuffled: bool = True,
 ) -> Any:
     """Make the training data of several epochs, one after the other.
 
     Order and augmentation are functions of (seed, epoch, position) alone: a run that was killed and resumes at epoch 3
-    sees what the unbroken run saw. Batches never cross epochs.
+    sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the items come in their own order, each
+    augmented as it is in the shuffled epoch.
 
     Returns
     -------
@@ -191,8 +198,9 @@ def training_set(
         batches an epoch.
     """
     n, get = len(items), store.getter()
+    in_turn = np.arange(n)
     orders = tf.constant(
-        np.stack([np.random.default_rng([seed, epoch]).permutation(n) for epoch in epochs] or [np.arange(n)]), tf.int32
+        np.stack([epoch_order(n, seed, epoch) if shuffled else in_turn for epoch in epochs] or [in_turn]), tf.int32
     )
     index, target, copy = map(tf.constant, (items.index, encode_targets(items.target, classes), items.copy))
     of_all = check_strengths(augment.every, "augment.every")

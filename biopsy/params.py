@@ -68,6 +68,21 @@ class Params(Section):
                 "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
                 "nothing. Set model.weights to imagenet or to a file, or model.trainable to all"
             )
+        views, mix = self.model.feature_views, self.augment.mix
+        if views and self.model.trainable != "none":
+            raise ValueError(
+                f"model.feature_views is {views}, which stores features of a frozen backbone, and model.trainable is "
+                f"{self.model.trainable!r}. Set model.trainable to none or model.feature_views to null"
+            )
+        if views == 1 and (any(self.augment.every.values()) or any(self.augment.copies.values())):
+            raise ValueError(
+                "model.feature_views is 1: one stored view cannot hold a random augmentation. Set it to 8, say, for "
+                "eight views of each image, or augment.every and augment.copies to {}"
+            )
+        if views and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
+            )
         return self
 
 

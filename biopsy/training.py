@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from biopsy.backend import keras, tf
 from biopsy.errors import MachineError
-from biopsy.loader import ImageStore, TrainingItems, plain_set, training_items, training_set
+from biopsy.features import head_on_features
+from biopsy.feed import Feed, PixelFeed
+from biopsy.loader import ImageStore, training_items
 from biopsy.memory import available_bytes, check_batch, out_of_memory
 from biopsy.optimizers import make_optimizer
 from biopsy.params import Params
@@ -149,6 +151,10 @@ def fit(
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
     batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
+    images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch)
+    feed: Feed = images
+    if params.model.feature_views:
+        model, feed = head_on_features(model, images, params.model.feature_views, title)
     compile_model(model, train)
     check_batch(model, batch)
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
@@ -160,7 +166,8 @@ def fit(
         print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
     if not state.finished:
         callbacks = [early, *reduce, state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
-        _fit(model, params, task, store, targets, items, n_train, batch, epochs, state.epoch, callbacks)
+        weights = class_weights(targets[:n_train], train)
+        _fit(model, feed, range(state.epoch, epochs), math.ceil(len(items) / batch), weights, callbacks, batch)
     else:
         log = LiveLog(live_dir, state)
         log.on_train_begin()
@@ -170,37 +177,22 @@ def fit(
 
 def _fit(
     model: Any,
-    params: Params,
-    task: Task,
-    store: ImageStore,
-    targets: np.ndarray,
-    items: TrainingItems,
-    n_train: int,
-    batch: int,
-    epochs: int,
-    start: int,
+    feed: Feed,
+    epochs: range,
+    steps: int,
+    class_weight: dict[int, float] | None,
     callbacks: list[Any],
+    batch: int,
 ) -> None:
-    """Call `model.fit` from epoch `start` on, and put an exhausted memory in words."""
-    classes = max(2, model.output_shape[-1])
-    train_set = training_set(
-        store,
-        items,
-        params.augment,
-        task,
-        classes=classes,
-        batch=batch,
-        seed=params.seed,
-        epochs=range(start, epochs),
-    )
+    """Call `model.fit` for `epochs`, and put an exhausted memory in words."""
     try:
         model.fit(
-            train_set,
-            validation_data=plain_set(store, targets[n_train:], classes=classes, start=n_train, batch=batch),
-            steps_per_epoch=math.ceil(len(items) / batch),
-            initial_epoch=start,
-            epochs=epochs,
-            class_weight=class_weights(targets[:n_train], params.train),
+            feed.train(epochs),
+            validation_data=feed.validation(),
+            steps_per_epoch=steps,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            class_weight=class_weight,
             callbacks=callbacks,
             shuffle=False,  # the data set brings its own order
             verbose=0,

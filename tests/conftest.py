@@ -20,7 +20,7 @@ def set_params(tmp_path: Path) -> Callable[..., Path]:
     def write(overrides: dict[str, Any] | None = None) -> Path:
         params = OmegaConf.load(ROOT / "params.yaml")
         for key, value in (overrides or {}).items():
-            OmegaConf.update(params, key, value, force_add=True)
+            OmegaConf.update(params, key, value, merge=False, force_add=True)
         OmegaConf.save(params, tmp_path / "params.yaml")
         return tmp_path / "params.yaml"
 

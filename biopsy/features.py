@@ -1,0 +1,200 @@
+"""Features of a frozen backbone, computed once and kept, so that its head trains in seconds.
+
+They lie in `$BIOPSY_CACHE/features` (default `~/.cache/biopsy/features`), named by a hash of all that they depend on:
+pixels, augmentation, backbone, weights, size, libraries. Nothing else reads them; delete them when you like.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from biopsy.backend import keras, tf
+from biopsy.feed import PixelFeed
+from biopsy.loader import encode_targets, epoch_order
+
+METHOD = 1  # raise it when the way from pixels to features changes
+
+
+@dataclass(frozen=True)
+class FeatureFeed:
+    """Stored features in the place of images; epoch e takes view e modulo `views`, in the order of the images.
+
+    Attributes
+    ----------
+    features
+        (views * n, ...) float32: all training images' first view, then their second, and so on.
+    targets
+        (n, c), encoded.
+    val_features, val_targets
+        (n_val, ...) and (n_val, c).
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    val_features: np.ndarray
+    val_targets: np.ndarray
+    views: int
+    batch: int
+    seed: int
+
+    def train(self, epochs: range) -> Any:
+        """Return batches of (features, targets), ceil(n / batch) an epoch."""
+        n = len(self.targets)
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for epoch in epochs:
+                order = epoch_order(n, self.seed, epoch)
+                for start in range(0, n, self.batch):
+                    rows = order[start : start + self.batch]
+                    yield self.features[rows + n * (epoch % self.views)], self.targets[rows]
+
+        signature = (
+            tf.TensorSpec((None, *self.features.shape[1:]), tf.float32),
+            tf.TensorSpec((None, self.targets.shape[1]), tf.float32),
+        )
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+
+    def validation(self) -> Any:
+        """Return batches of the validation part."""
+        return tf.data.Dataset.from_tensor_slices((self.val_features, self.val_targets)).batch(self.batch)
+
+
+def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tuple[Any, FeatureFeed]:
+    """Put stored features in the place of a frozen backbone.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it, with no trainable weight in its backbone.
+    feed
+        The images.
+    views
+        How many augmented versions of each training image are stored. Version v is what the images would look like in
+        epoch v, so a training of at most `views` epochs sees what it would see without stored features. Where nothing
+        is random one view is stored.
+    title
+        What progress bars call the work.
+
+    Returns
+    -------
+    head : keras.Model
+        From features to probabilities; it shares its layers with `model`, which is thereby trained.
+    feed : FeatureFeed
+    """
+    extractor, head = split_model(model)
+    common = {"pixels": _digest([feed.store.array]), "extractor": extractor.to_json()}
+    common["weights"] = _digest(extractor.get_weights())
+    augment = feed.params.augment.model_dump(include={"every", "copies"})
+    drawn = {
+        "items": _digest([feed.items.index, feed.items.copy]),
+        "augment": {"every": augment["every"], "copies": augment["copies"].get(feed.task)},
+        "seed": feed.params.seed if augment["every"] or feed.items.copy.any() else None,
+        "views": views,
+    }
+    if drawn["seed"] is None:
+        drawn["views"] = views = 1  # all views would be the same
+    n, n_val = len(feed.items), len(feed.val_targets)
+    train = feed.train(range(views), shuffled=False)
+    features = stored_features(extractor, train, n * views, {**common, **drawn}, f"{title}, training")
+    val = stored_features(extractor, feed.validation(), n_val, {**common, "last": n_val}, f"{title}, validation")
+    targets, val_targets = (encode_targets(t, feed.classes) for t in (feed.items.target, feed.val_targets))
+    return head, FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
+
+
+def split_model(model: Any) -> tuple[Any, Any]:
+    """Cut a network where its frozen part ends.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it, with no trainable weight in its backbone.
+
+    Returns
+    -------
+    extractor, head : keras.Model
+        From pixels to features, and from features to probabilities. The features are pooled, (n, channels), unless the
+        head has layers before the pool: then they are the feature map. Both share their layers with `model`.
+    """
+    names = {layer.name for layer in model.layers}
+    before_pool = "head_feature_bn" in names
+    cut = model.get_layer("head_feature_bn").input if before_pool else model.get_layer("head_pool").output
+    return keras.Model(model.input, cut, name="extractor"), keras.Model(cut, model.output, name="head")
+
+
+def cache_folder() -> Path:
+    """Return where features are kept: `$BIOPSY_CACHE/features`, else below the user's cache folder."""
+    base = os.environ.get("BIOPSY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "biopsy")
+    return Path(base).expanduser() / "features"
+
+
+def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, Any], title: str) -> np.ndarray:
+    """Return the features of `rows` images: from the cache, or computed and put there.
+
+    Parameters
+    ----------
+    extractor
+        From pixels to features.
+    batches
+        Of (images, targets), in a fixed order; only read where the features are not in the cache.
+    rows
+        The number of images in `batches`.
+    recipe
+        All that the features depend on, as JSON can hold it.
+    title
+        What the progress bar calls the work.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, ...) float32, memory-mapped and read-only.
+    """
+    content = json.dumps({**recipe, "method": METHOD, "keras": keras.__version__, "tf": tf.__version__}, sort_keys=True)
+    path = cache_folder() / f"{hashlib.sha256(content.encode()).hexdigest()}.npy"
+    shape = (rows, *extractor.output_shape[1:])
+    if path.is_file() and (found := _open(path, shape)) is not None:
+        print(f"{title}: {rows} stored features from {path}")
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".tmp", dir=path.parent)  # of its own: two trainings may make the same file
+    os.close(handle)
+    try:
+        array = np.lib.format.open_memmap(name, "w+", np.float32, shape)
+        done = 0
+        with tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2) as bar:
+            for images, _ in batches:
+                answer = np.asarray(extractor.predict_on_batch(images), np.float32)
+                array[done : done + len(answer)] = answer
+                done += len(answer)
+                bar.update(len(answer))
+        array.flush()
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    print(f"{title}: features of {rows} images kept in {path}")
+    return np.load(path, mmap_mode="r")
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Map a stored array; None where it is broken or of another shape, so that it is made again."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == np.float32 else None
+
+
+def _digest(arrays: list[np.ndarray]) -> str:
+    """Hash the values and shapes of arrays."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
