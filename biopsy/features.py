@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +46,18 @@ class FeatureFeed:
 
     def train(self, epochs: range) -> Any:
         """Return batches of (features, targets), ceil(n / batch) an epoch."""
-        n = len(self.targets)
+        n, targets = len(self.targets), tf.constant(self.targets)
 
-        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for epoch in epochs:
-                order = epoch_order(n, self.seed, epoch)
-                for start in range(0, n, self.batch):
-                    rows = order[start : start + self.batch]
-                    yield self.features[rows + n * (epoch % self.views)], self.targets[rows]
+        def load(rows: Any) -> Any:
+            found = tf.numpy_function(lambda rows: self.features[rows], [rows], tf.float32, stateful=False)
+            return tf.ensure_shape(found, (None, *self.features.shape[1:])), tf.gather(targets, rows % n)
 
-        signature = (
-            tf.TensorSpec((None, *self.features.shape[1:]), tf.float32),
-            tf.TensorSpec((None, self.targets.shape[1]), tf.float32),
-        )
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+        def one_epoch(epoch: Any, order: Any) -> Any:
+            rows = tf.data.Dataset.from_tensor_slices(order + n * (epoch % self.views))
+            return rows.batch(self.batch).map(load)
+
+        orders = np.stack([epoch_order(n, self.seed, epoch) for epoch in epochs])
+        return tf.data.Dataset.from_tensor_slices((np.array(epochs), orders)).flat_map(one_epoch).prefetch(2)
 
     def validation(self) -> Any:
         """Return batches of the validation part."""
