@@ -3,7 +3,7 @@
     python benchmarks/features.py                    1,400 training images, about 10 minutes on two cores
     python benchmarks/features.py --images 300       fewer: what does not depend on the images weighs more
 
-MobileNetV2 without its weights, which changes no time, on noise at 224 px, 20 epochs of batch 16. Three trainings in one
+MobileNetV2 without its weights, which changes no time, on noise at 224 px, 20 epochs of batch 16. Three trainings in a
 process, after one that warms up, each timed from the decoded images to the last epoch:
 
     every epoch    the backbone runs in each epoch, on newly drawn flips and turns
