@@ -1,11 +1,11 @@
-"""The command `biopsy`."""
+"""The command `biopsy`: one function per verb, which imports what it needs when it runs, so that `--help` is quick."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from biopsy.errors import run
-from biopsy.results import describe_results
 
 
 def main() -> None:
@@ -15,12 +15,25 @@ def main() -> None:
 
 def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
-    parser = argparse.ArgumentParser(prog="biopsy", description="Results of the pipeline; `dvc repro` runs it.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    results = commands.add_parser("results", help="print a table of the test results")
-    results.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_results,):
+        add(verbs)
     chosen = parser.parse_args(arguments)
-    print(describe_results(chosen.root))
+    chosen.run(chosen)
+
+
+def _results(verbs: Any) -> None:
+    """Add `biopsy results`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.results import describe_results
+
+        print(describe_results(chosen.root))
+
+    verb = verbs.add_parser("results", help="print a table of the test results")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
 
 
 if __name__ == "__main__":
