@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results,):
+    for add in (_results, _info):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -32,6 +32,20 @@ def _results(verbs: Any) -> None:
         print(describe_results(chosen.root))
 
     verb = verbs.add_parser("results", help="print a table of the test results")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _info(verbs: Any) -> None:
+    """Add `biopsy info`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.model_info import describe_model
+
+        print(describe_model(chosen.model, chosen.root))
+
+    verb = verbs.add_parser("info", help="say what a model is, where it comes from and how well it did")
+    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 
