@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from biopsy.files import read_json
 from biopsy.model_file import check_bytes
 from biopsy.results import KINDS, WIDTH
 
@@ -40,7 +39,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
     card = check_bytes(folder)
     name = f"{card.task}-{card.protocol}"
     tree = dvc_hash(folder)
-    lock = _read_lock(root)
+    origin, commit = _origin(root, name, tree)
     kind = KINDS.get(card.protocol.split("-")[0])
     output = "probability of " + card.classes[1] if len(card.classes) == 2 else "one probability a class"
     data = "; ".join(f"{part} {digest[:12]}" for part, digest in card.data.items())
@@ -51,13 +50,15 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         ("input", f"{card.size}x{card.size} pixels, RGB, 0 to 255; prepared inside the model: {card.preprocessing}"),
         ("threshold", f"{card.threshold:g}"),
         ("data", f"{'synthetic sample; ' if card.synthetic else ''}SHA-256 of {data}"),
-        ("commit", _commit(root, lock, name, tree)),
-        ("test", _figures(root, lock, name, tree)),
+        ("commit", origin),
+        ("test", _figures(root, commit, name, tree)),
         ("parameters", ", ".join(f"{key}={value}" for key, value in _flat(card.params))),
         ("use", card.intended_use),
     ]  # fmt: skip
     return "\n".join(
-        textwrap.fill(text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL)
+        textwrap.fill(
+            text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL, break_on_hyphens=False
+        )
         for label, text in facts
     )
 
@@ -82,9 +83,38 @@ def _flat(params: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{above}{key}", value
 
 
-def _read_lock(root: Path) -> dict[str, Any]:
-    path = root / "dvc.lock"
-    return yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
+def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
+    """Say which commit first put these bytes into dvc.lock; also return it, None where no commit did."""
+    if _git(root, "rev-parse", "--git-dir") is None:
+        return "unknown: there is no git history here", None
+    found = _git(root, "log", "--all", "--reverse", f"-S{tree}", "--format=%h, %as, %s", "--", "dvc.lock")
+    if not found:
+        return "none: no dvc.lock of this history holds this model", None
+    first = found.splitlines()[0]
+    notes = ["the first whose dvc.lock holds this model"]
+    if _git(root, "rev-parse", "--is-shallow-repository") == "true\n":
+        notes.append("or an earlier one: this clone has no full history")
+    if _entry(_read_lock(root, None), f"train@{name}", "outs", f"models/{name}") != tree:
+        notes.append("the dvc.lock here holds another")
+    return f"{first} ({'; '.join(notes)})", first.split(",")[0]
+
+
+def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
+    """Give the test figures, of the workspace or else of the commit, provided that they are of these bytes."""
+    stage, path = f"evaluate@{name}", f"metrics/{name}/test.json"
+    for revision in dict.fromkeys((None, commit)):
+        lock, content = _read_lock(root, revision), _read(root, revision, path)
+        tested = _entry(lock, stage, "deps", f"models/{name}") == tree
+        if tested and content is not None and _entry(lock, stage, "outs", path) == _md5(content):
+            figures = ", ".join(f"{key} {value}" for key, value in json.loads(content).items())
+            details = json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
+            counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
+            return figures + counts
+    return f"no figures of exactly this model here. Run `dvc repro {stage}`."
+
+
+def _read_lock(root: Path, revision: str | None) -> dict[str, Any]:
+    return (yaml.safe_load(_read(root, revision, "dvc.lock") or b"") or {}).get("stages", {})
 
 
 def _entry(lock: dict[str, Any], stage: str, kind: str, path: str) -> str | None:
@@ -93,36 +123,18 @@ def _entry(lock: dict[str, Any], stage: str, kind: str, path: str) -> str | None
     return next((entry.get("md5") for entry in entries if entry["path"] == path), None)
 
 
-def _commit(root: Path, lock: dict[str, Any], name: str, tree: str) -> str:
-    """Name the commit whose dvc.lock brought these bytes in; say so where none of this history did."""
-    if _entry(lock, f"train@{name}", "outs", f"models/{name}") != tree:
-        return "none: dvc.lock in this folder is of another model of this name (`dvc status` says why), or of none"
-    found = _git(root, "log", "-1", f"-S{tree}", "--format=%h, %as, %s", "--", "dvc.lock")
-    if found is None:
-        return "unknown: there is no git history here"
-    if not found:
-        return "none yet: dvc.lock holds this model, and that is not committed"
-    shallow = _git(root, "rev-parse", "--is-shallow-repository") == "true"
-    return f"{found} (put it into dvc.lock{'; or an earlier one, this clone has no full history' if shallow else ''})"
+def _read(root: Path, revision: str | None, path: str) -> bytes | None:
+    """Read a file of the workspace, or of a commit; None where there is none."""
+    if revision is None:
+        return (root / path).read_bytes() if (root / path).is_file() else None
+    content = _git(root, "show", f"{revision}:./{path}")
+    return None if content is None else content.encode()
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """Ask git; None where there is no repository, or no git."""
+    """Ask git; None where it does not know, or is not there."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _figures(root: Path, lock: dict[str, Any], name: str, tree: str) -> str:
-    """Give the test figures, provided that they are of these bytes and no others."""
-    path = Path("metrics") / name / "test.json"
-    stage = f"evaluate@{name}"
-    tested = _entry(lock, stage, "deps", f"models/{name}") == tree
-    file = root / path
-    if not (tested and file.is_file() and _entry(lock, stage, "outs", path.as_posix()) == _md5(file.read_bytes())):
-        return f"no figures of exactly this model here. Run `dvc repro {stage}`."
-    figures = ", ".join(f"{key} {value}" for key, value in read_json(file).items())
-    details = read_json(file.with_name("details.json"))
-    return f"{figures}; {details['images']} images of {details['cases']} cases"
+    return done.stdout if done.returncode == 0 else None

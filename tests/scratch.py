@@ -52,6 +52,16 @@ def set_params(root: Path, **overrides: object) -> None:
     OmegaConf.save(params, root / "params.yaml")
 
 
+def set_defaults(root: Path, **overrides: object) -> None:
+    """Edit params.yaml and conf/, which `dvc exp run` composes it from, so that they still say the same."""
+    set_params(root, **overrides)
+    config = OmegaConf.load(root / "conf/config.yaml")
+    config.defaults = [entry for entry in config.defaults if entry != "_self_"] + ["_self_"]
+    for key, value in overrides.items():
+        OmegaConf.update(config, key.replace("__", "."), value, merge=False, force_add=True)
+    OmegaConf.save(config, root / "conf/config.yaml")
+
+
 def commit(root: Path, message: str) -> None:
     """Commit everything that git does not ignore."""
     call(root, "git", "add", "-A")
@@ -68,7 +78,7 @@ def copy_project(base: Path) -> Path:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
-    set_params(root, **SMALL)
+    set_defaults(root, **SMALL)
     call(root, "git", "init", "-q", "-b", "main")
     commit(root, "begin")
     return root
@@ -102,6 +112,6 @@ def clone(origin: Path, base: Path, *, pull: bool = True, options: tuple[str, ..
 
 def narrow(root: Path, *protocols: str) -> None:
     """Leave one task and few protocols, and commit: the data stages run again and write what they wrote."""
-    set_params(root, tasks=["binary"], protocols=list(protocols))
+    set_defaults(root, tasks=["binary"], protocols=list(protocols))
     call(root, "dvc", "repro", "-q")
     commit(root, "binary alone")
