@@ -80,8 +80,8 @@ def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
     shutil.copy(folder / "user.pub", folder / "authorized")
     port = free_port()
     (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
-        f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
+        f'Port {port}\nListenAddress 127.0.0.1\nHostKey "{folder}/host"\nPidFile none\nStrictModes no\n'
+        f'AuthorizedKeysFile "{folder}/authorized"\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n'
         f"AllowUsers {getpass.getuser()}\nSubsystem sftp internal-sftp\n"
     )
     if os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""What a team meets: killed runs, full disks, dying servers, hand-made edits. Real processes; nothing lost, nothing wrong taken for right."""
+"""Killed runs, full disks, dying servers, hand-made edits: nothing is lost, nothing wrong is taken for right."""
 
 import getpass
 import hashlib
@@ -97,12 +97,13 @@ def test_a_full_disk_during_commit_loses_nothing(origin: Path, tmp_path: Path, m
     mount(full, "-t", "tmpfs", "-o", "size=300k", "tmpfs")
     call(project, "dvc", "config", "--local", "cache.dir", str(full))
     failed = call(project, "dvc", "repro", "--single-item", "--force", "resize", check=False)
-    assert failed.returncode != 0
-    assert "No space left on device" in failed.stderr
+    assert "No space left on device" in failed.stderr  # DVC 3.67 exits with 0 all the same; its status does not hide it
     assert "Traceback" not in failed.stderr
+    stale = json.loads(call(project, "dvc", "status", "--json", "resize").stdout)
+    assert stale == {"resize": [{"changed outs": {"data/resized": "not in cache"}}]}
     assert len(list((project / "data/resized").rglob("*.png"))) == 95
     subprocess.run(["mount", "-o", "remount,size=50m", str(full)], check=True)
-    again = call(project, "dvc", "repro", "--single-item", "--force", "resize")
+    again = call(project, "dvc", "repro", "--single-item", "resize")
     assert "0 made, 95 kept" in again.stdout
     assert damaged(full / "files/md5") == []
     assert call(project, "git", "status", "--porcelain").stdout == ""
@@ -131,14 +132,14 @@ def test_a_server_that_dies_in_mid_push_and_in_mid_pull_costs_only_the_time(orig
     second = clone(origin, tmp_path / "two", pull=False)
     for number, (root, command, watched) in enumerate([(project, "push", served), (second, "pull", cache)]):
         for attempt in ("dies", "lives"):
-            with ssh_server(tmp_path / f"ssh {number} {attempt}") as (port, key):
+            with ssh_server(tmp_path / f"ssh-{number}-{attempt}") as (port, key):
                 address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{served}"
                 call(root, "dvc", "remote", "add", "--local", "-f", "-d", "team", address)
                 call(root, "dvc", "remote", "modify", "--local", "team", "keyfile", str(key))
                 process = start(root, "dvc", command)
                 if attempt == "dies":
                     wait_until(lambda folder=watched: len(objects(folder)) > 20, process)
-                    server = next(c for c in psutil.Process().children() if str(port) and c.name() == "sshd")
+                    server = next(child for child in psutil.Process().children() if child.name() == "sshd")
                     for child in [*server.children(recursive=True), server]:
                         child.kill()
                 output = process.communicate(timeout=300)[0]
