@@ -63,11 +63,12 @@ def objects(folder: Path) -> list[Path]:
 
 
 def damaged(folder: Path) -> list[str]:
-    """Objects of a cache or remote whose content is not what their name says."""
+    """Objects of a cache or remote whose content is not what their name says; a broken write's dot file is none."""
     return [
         path.name
         for path in objects(folder)
-        if hashlib.md5(path.read_bytes()).hexdigest() != (path.parent.name + path.name).removesuffix(".dir")
+        if not path.name.startswith(".")
+        and hashlib.md5(path.read_bytes()).hexdigest() != (path.parent.name + path.name).removesuffix(".dir")
     ]
 
 
