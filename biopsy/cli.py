@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results,):
+    for add in (_results, _experiments):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -33,6 +33,21 @@ def _results(verbs: Any) -> None:
 
     verb = verbs.add_parser("results", help="print a table of the test results")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _experiments(verbs: Any) -> None:
+    """Add `biopsy experiments`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments import experiments_page, read_preset, shown_runs
+
+        presets = {path.stem: read_preset(path) for path in sorted((chosen.root / "conf/experiment").glob("*.yaml"))}
+        print(experiments_page(shown_runs(chosen.root), presets, chosen.about), end="")
+
+    verb = verbs.add_parser("experiments", help="write a page that compares all experiments that DVC keeps")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.add_argument("--about", default="", help="a sentence on which images these are")
     verb.set_defaults(run=act)
 
 

@@ -29,6 +29,7 @@ from biopsy.sections import (
 class Params(Section):
     """All of params.yaml."""
 
+    experiment: str | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     tasks: list[Task] = Field(["binary", "multiclass"], min_length=1)
     protocols: list[Protocol] = Field(["image", "case"], min_length=1)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from biopsy.backend import keras, seed_everything, tf
 from biopsy.errors import run
 from biopsy.files import read_json, sha256, write_json
 from biopsy.loader import ImageStore, read_parts
+from biopsy.memory import peak_mb
 from biopsy.model_file import Card, save_model
-from biopsy.models.build import build_model, check_model
+from biopsy.models.build import build_model, check_model, count_weights
 from biopsy.models.registry import find
 from biopsy.params import Params, read_params
 from biopsy.sections import Task
@@ -51,8 +53,11 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     write_json(
         root / "metrics" / name / "train.json",
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in state.history[best].items()},
     )
+    cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
+    write_json(root / "metrics" / name / "cost.json", cost)  # no output of the stage: it differs from run to run
     shutil.rmtree(resume, ignore_errors=True)
     print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
 

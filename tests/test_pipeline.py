@@ -149,5 +149,8 @@ def test_exp_run_takes_presets_by_name(project: Path) -> None:
     call(project, "dvc", "exp", "run", "-n", "still", *options)
     params = OmegaConf.load(project / "params.yaml")
     assert params.augment.every == {}
-    shown = json.loads(call(project, "dvc", "exp", "show", "--json").stdout)
-    assert "still" in json.dumps(shown)
+    page = call(project, "biopsy", "experiments", "--about", "The sample.").stdout
+    assert "The sample." in page
+    figures = json.loads((project / "metrics/binary-case/test.json").read_text())
+    assert "| `baseline` | 1 | - | - | " in page
+    assert f"| {figures['macro_f1']:.2f} | - |" in page
