@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from biopsy.augment.mix import mix_batch
 from biopsy.augment.pipeline import augment_image
 from biopsy.augment.registry import check_strengths
 from biopsy.backend import tf
@@ -187,15 +188,15 @@ def training_set(
 ) -> Any:
     """Make the training data of several epochs, one after the other.
 
-    Order and augmentation are functions of (seed, epoch, position) alone: a run that was killed and resumes at epoch 3
-    sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the items come in their own order, each
-    augmented as it is in the shuffled epoch.
+    Order and augmentation are functions of (seed, epoch, position) alone, mixing of (seed, epoch, batch): a run that
+    was killed and resumes at epoch 3 sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the
+    items come in their own order, each augmented as it is in the shuffled epoch.
 
     Returns
     -------
     tf.data.Dataset
-        Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them), ceil(n / batch)
-        batches an epoch.
+        Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them, mixed where
+        `augment.mix` says so), ceil(n / batch) batches an epoch.
     """
     n, get = len(items), store.getter()
     in_turn = np.arange(n)
@@ -216,9 +217,16 @@ def training_set(
         )
         return changed, target[item]
 
+    def mixed(epoch: Any, number: Any, examples: tuple[Any, Any]) -> tuple[Any, Any]:
+        draw = tf.random.fold_in(tf.constant([seed, 1]), tf.cast(epoch, tf.int32))
+        return mix_batch(*examples, tf.random.fold_in(draw, tf.cast(number, tf.int32)), augment.mix)
+
     def one_epoch(epoch: Any) -> Any:
         order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
-        return order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+        batches = order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+        if not (augment.mix.mixup or augment.mix.cutmix):
+            return batches
+        return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
 
     return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(2)
 

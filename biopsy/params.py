@@ -84,6 +84,11 @@ class Params(Section):
             raise ValueError(
                 "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
             )
+        if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":
+            raise ValueError(
+                f"train.class_weights is '{self.train.class_weights}', which needs one class an image, and augment.mix "
+                "makes images of two. Set train.class_weights to none"
+            )
         return self
 
 

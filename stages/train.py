@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
 from biopsy.errors import run
 from biopsy.files import read_json, sha256, write_json
@@ -31,6 +32,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     """Train, and write the model, its card, its figures and its curves below `root`."""
     name = f"{task}-{protocol}"
     check_model(params.model, params.resize.size)
+    check_augment(params.augment)
     seed_everything(params.seed)
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     table = read_parts(root / LABELS, split, root / RESIZED, task)
