@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results, _experiments):
+    for add in (_results, _experiments, _convert_weights):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -48,6 +48,23 @@ def _experiments(verbs: Any) -> None:
     verb = verbs.add_parser("experiments", help="write a page that compares all experiments that DVC keeps")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.add_argument("--about", default="", help="a sentence on which images these are")
+    verb.set_defaults(run=act)
+
+
+def _convert_weights(verbs: Any) -> None:
+    """Add `biopsy convert-weights`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.convert import convert_weights
+
+        print(convert_weights(chosen.checkpoint, chosen.out, chosen.architecture))
+
+    verb = verbs.add_parser("convert-weights", help="make a Keras weights file of a PyTorch checkpoint")
+    verb.add_argument("checkpoint", type=Path, help="a state dict (.pth, .pt, .tar) or a .safetensors file")
+    verb.add_argument("out", type=Path, help="the file to write, <name>.weights.h5")
+    verb.add_argument(
+        "--architecture", required=True, metavar="NAME", help="resnet34, resnet50, densenet121 or mobilenet_v2"
+    )
     verb.set_defaults(run=act)
 
 

@@ -52,6 +52,16 @@ class Params(Section):
         return value
 
     @model_validator(mode="after")
+    def _batch_suits_the_head(self) -> Self:
+        head = self.model.head
+        if self.train.batch == 1 and (head.batch_norm or head.feature_norm):
+            raise ValueError(
+                "train.batch is 1, and the batch norms of model.head (batch_norm, feature_norm) need several images. "
+                "Set train.batch to 2 or more, or model.head.batch_norm and model.head.feature_norm to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _agree(self) -> Self:
         if "fold1" in self.protocols and not self.split.fold_table:
             raise ValueError(

@@ -136,11 +136,20 @@ class Model(Section):
 
     backbone: str = "cnn"
     weights: str = "none"
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     head: Head = Head()
+
+    @model_validator(mode="after")
+    def _hash_is_of_a_file(self) -> Self:
+        if self.weights_sha256 and self.weights in ("none", "imagenet"):
+            raise ValueError(
+                f"model.weights_sha256 is the hash of a file, and model.weights is '{self.weights}'. Set it to null"
+            )
+        return self
 
 
 class Mix(Section):

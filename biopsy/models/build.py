@@ -8,7 +8,20 @@ from typing import Any
 
 from biopsy.backend import keras
 from biopsy.errors import ParamsError, SourceError
-from biopsy.models import applications, cnn  # noqa: F401  (they register their backbones)
+from biopsy.files import sha256
+from biopsy.models import (  # noqa: F401  (they register their backbones)
+    cnn,
+    convnext,
+    densenet,
+    efficientnet,
+    hybrid,
+    mednext,
+    mobilenet,
+    nasnet,
+    resnet,
+    torchvision,
+    vgg,
+)
 from biopsy.models.registry import Backbone, find
 from biopsy.sections import Head, Model
 
@@ -27,6 +40,8 @@ def check_model(model: Model, size: int) -> Backbone:
     ------
     ParamsError
         Unknown backbone, image too small for it, or weights that it does not have.
+    SourceError
+        A weights file that is missing or is not the one that `model.weights_sha256` names.
     """
     backbone = find(model.backbone)
     if size < backbone.min_size:
@@ -38,6 +53,11 @@ def check_model(model: Model, size: int) -> Backbone:
     if model.weights not in ("imagenet", "none") and not Path(model.weights).is_file():
         raise SourceError(
             f"model.weights: there is no file {model.weights}. Set it to none, imagenet or a weights file."
+        )
+    if model.weights_sha256 and (found := sha256(Path(model.weights))) != model.weights_sha256:
+        raise SourceError(
+            f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "
+            "Get the right file, or set model.weights_sha256 to null."
         )
     return backbone
 
@@ -67,7 +87,7 @@ def build_model(model: Model, size: int, classes: int) -> Any:
     backbone = check_model(model, size)
     pixels = keras.Input((size, size, 3), name="pixels")
     features = _with_weights(backbone, pixels, model.weights)
-    _freeze(keras.Model(pixels, features), model.trainable)
+    _freeze(keras.Model(pixels, features), model)
     return keras.Model(pixels, _head(features, model.head, classes), name=f"{backbone.name}_{classes}")
 
 
@@ -94,18 +114,25 @@ def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
         ) from None
 
 
-def _freeze(backbone: Any, trainable: str | int) -> None:
-    """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all')."""
-    if trainable == "all":
-        return
-    layers = [layer for layer in backbone.layers if layer.weights]
-    last = 0 if trainable == "none" else int(trainable)
-    if last > len(layers):
+def _freeze(backbone: Any, model: Model) -> None:
+    """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all'); batch norms where asked.
+
+    A frozen batch norm uses its moving figures and leaves them as they are. A frozen part drops nothing at random: what
+    it gives depends on the image alone.
+    """
+    layers, batch_norm = backbone.layers, keras.layers.BatchNormalization
+    with_weights = [number for number, layer in enumerate(layers) if layer.weights]
+    last = {"none": 0, "all": len(with_weights)}.get(str(model.trainable), model.trainable)
+    if int(last) > len(with_weights):
         raise ParamsError(
-            f"model.trainable must be at most {len(layers)}, the backbone's layers with weights. Got {last}."
+            f"model.trainable must be at most {len(with_weights)}, the backbone's layers with weights. Got {last}."
         )
-    for layer in layers[: len(layers) - last]:
-        layer.trainable = False
+    first = len(layers) if last == 0 else 0 if model.trainable == "all" else with_weights[-int(last)]
+    for number, layer in enumerate(layers):
+        if number < first or (model.freeze_batch_norm and isinstance(layer, batch_norm)):
+            layer.trainable = False
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
 
 
 def _head(features: Any, head: Head, classes: int) -> Any:
