@@ -83,6 +83,11 @@ class Params(Section):
             raise ValueError(
                 "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
             )
+        if self.stain.method != "none" and self.resize.structure != "rgb":
+            raise ValueError(
+                f"stain.method is '{self.stain.method}' and resize.structure is '{self.resize.structure}', which keeps "
+                "no colour to normalise. Set stain.method to none or resize.structure to rgb"
+            )
         return self
 
 
