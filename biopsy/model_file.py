@@ -24,6 +24,8 @@ class Card(BaseModel):
         Names in the order of the outputs; binary: the one output is the probability of the second.
     size
         Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
+    stain
+        What was done to the images' stain before the model saw them, numbers included (`biopsy.stain.Stains`).
     threshold
         Operating point on the probability of malignancy (binary).
     data
@@ -45,6 +47,7 @@ class Card(BaseModel):
     data: dict[str, str]
     params: dict[str, Any]
     keras: str
+    stain: dict[str, Any] = {"method": "none"}
     model_sha256: str = ""
     intended_use: str = "Research use only; not for diagnosis."
 

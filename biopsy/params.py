@@ -62,7 +62,7 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _folds_exist(self) -> Self:
         if "fold1" in self.protocols and not self.split.fold_table:
             raise ValueError(
                 "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
@@ -74,6 +74,10 @@ class Params(Section):
                     raise ValueError(
                         f"protocols lists '{protocol}': a fold is written <protocol>-<i>of<k> with i <= k and k >= 3"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _a_frozen_backbone_suits_the_rest(self) -> Self:
         if self.model.trainable == "none" and self.model.weights == "none" and self.model.backbone != "cnn":
             raise ValueError(
                 "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
@@ -94,10 +98,20 @@ class Params(Section):
             raise ValueError(
                 "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_suit_what_is_done_to_them(self) -> Self:
+        mix = self.augment.mix
         if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":
             raise ValueError(
                 f"train.class_weights is '{self.train.class_weights}', which needs one class an image, and augment.mix "
                 "makes images of two. Set train.class_weights to none"
+            )
+        if self.stain.method != "none" and self.resize.structure != "rgb":
+            raise ValueError(
+                f"stain.method is '{self.stain.method}' and resize.structure is '{self.resize.structure}', which keeps "
+                "no colour to normalise. Set stain.method to none or resize.structure to rgb"
             )
         return self
 

@@ -9,6 +9,7 @@ from biopsy.errors import DataError, run
 from biopsy.evaluation import evaluate_outcome, summary
 from biopsy.evaluation_plots import About, plot_confusion, plot_curves, plot_magnifications, save
 from biopsy.files import atomic_dir, write_csv, write_json
+from biopsy.layout import images_of
 from biopsy.loader import read_images, read_parts
 from biopsy.model_file import load_model
 from biopsy.outcome import Outcome, make_outcome
@@ -29,11 +30,14 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     name = f"{task}-{protocol}"
     seed_everything(params.seed)
     split = root / "data/splits" / f"{protocol}.csv"
-    table = read_parts(root / "data/interim/labels.csv", split, root / "data/resized", task)
+    tree, stain = images_of(root, protocol)
+    table = read_parts(root / "data/interim/labels.csv", split, tree, task)
     trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
     model, card = load_model(root / "models" / name)
     if (card.task, card.protocol) != (task, protocol):
         raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
+    if card.stain != stain:
+        raise DataError(f"models/{name} was trained on images of another stain. Make it again with `dvc repro`.")
     probabilities = predict(model.predict_on_batch, list(rows["file"]), lambda files: read_images(files, card.size))
     outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold)
     cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap

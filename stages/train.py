@@ -15,6 +15,7 @@ from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
 from biopsy.errors import run
 from biopsy.files import read_json, sha256, write_json
+from biopsy.layout import images_of
 from biopsy.loader import ImageStore, read_parts
 from biopsy.memory import peak_mb
 from biopsy.model_file import Card, save_model
@@ -25,7 +26,7 @@ from biopsy.sections import Task
 from biopsy.training import fit
 from biopsy.training_plots import plot_curves
 
-LABELS, RESIZED = Path("data/interim/labels.csv"), Path("data/resized")
+LABELS = Path("data/interim/labels.csv")
 
 
 def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
@@ -35,11 +36,12 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     check_augment(params.augment)
     seed_everything(params.seed)
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
-    table = read_parts(root / LABELS, split, root / RESIZED, task)
+    tree, stain = images_of(root, protocol)
+    table = read_parts(root / LABELS, split, tree, task)
     table = pd.concat([table[table["part"] == part] for part in ("train", "val")], ignore_index=True)
     n_train = int((table["part"] == "train").sum())
     store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
-    card = describe(params, task, protocol, root, store.array)
+    card = describe(params, task, protocol, root, store.array, stain)
     classes = len(card.classes)
     model = build_model(params.model, params.resize.size, classes)
     plots = root / "plots" / name / "train"
@@ -64,7 +66,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
 
 
-def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray) -> Card:
+def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray, stain: dict[str, Any]) -> Card:
     """Make the model's card: all that the training depends on."""
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
     weights = Path(params.model.weights)
@@ -74,6 +76,7 @@ def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.n
         classes=read_json(root / "models/labels.json")[task],
         size=params.resize.size,
         preprocessing=find(params.model.backbone).preprocessing,
+        stain=stain,
         threshold=0.5,
         synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,

@@ -121,7 +121,16 @@ def test_an_edit_in_the_library_makes_exactly_its_stages_stale(project: Path) ->
 
 def test_dvc_dag_names_every_stage(project: Path) -> None:
     dag = call(project, "dvc", "dag", "--mermaid").stdout
-    for stage in ("fetch", "ingest", "impute", "split", "resize", "train@binary-case", "evaluate@multiclass-image"):
+    for stage in (
+        "fetch",
+        "ingest",
+        "impute",
+        "split",
+        "resize",
+        "stain@case",
+        "train@binary-case",
+        "evaluate@multiclass-image",
+    ):
         assert stage in dag
 
 
