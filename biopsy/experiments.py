@@ -1,6 +1,7 @@
 """All experiments side by side: what `dvc exp show` knows, as a page that a person reads."""
 
 import json
+import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,7 @@ class Preset:
     Attributes
     ----------
     says
-        The first sentence of its head.
+        The first sentence of its head, as far as a colon.
     report
         What its line `# Report:` says the report found; empty where the report did not try it.
     changes
@@ -63,7 +64,7 @@ def read_preset(path: Path) -> Preset:
     """Read the head and the differences of one preset."""
     text = path.read_text("utf-8")
     head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
-    says = " ".join(head).split(" dvc exp run")[0].split(". ")[0].rstrip(".")
+    says = re.split(r"[.:] ", " ".join(head).split(" dvc exp run")[0])[0].rstrip(".")
     report = next((line.removeprefix("Report:").strip() for line in head if line.startswith("Report:")), "")
     content = yaml.safe_load(text) or {}
     chosen = [
