@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results, _experiments, _convert_weights):
+    for add in (_results, _experiments, _convert_weights, _info):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -65,6 +65,20 @@ def _convert_weights(verbs: Any) -> None:
     verb.add_argument(
         "--architecture", required=True, metavar="NAME", help="resnet34, resnet50, densenet121 or mobilenet_v2"
     )
+    verb.set_defaults(run=act)
+
+
+def _info(verbs: Any) -> None:
+    """Add `biopsy info`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.model_info import describe_model
+
+        print(describe_model(chosen.model, chosen.root))
+
+    verb = verbs.add_parser("info", help="say what a model is, where it comes from and how well it did")
+    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 
 

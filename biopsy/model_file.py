@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from biopsy.backend import keras
 from biopsy.errors import SourceError
 from biopsy.files import atomic_file, sha256, write_json
 
@@ -64,6 +63,8 @@ def save_model(model: Any, folder: Path, card: Card) -> None:
     card
         What it is; its `model_sha256` is filled in here.
     """
+    from biopsy.backend import keras  # seconds, which reading a card should not cost
+
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     with atomic_file(folder / "model.keras") as temporary:
         raw = temporary.with_name(f"{temporary.stem}.raw.keras")
@@ -109,6 +110,18 @@ def read_card(folder: Path) -> Card:
         ) from None
 
 
+def check_bytes(folder: Path) -> Card:
+    """Return the card once `model.keras` has the SHA-256 that it names; nothing is loaded. Raises `SourceError`."""
+    card, path = read_card(folder), folder / "model.keras"
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.")
+    if sha256(path) != card.model_sha256:
+        raise SourceError(
+            f"{path} is not the file that model.json describes (its SHA-256 differs). Run `dvc checkout {folder}`."
+        )
+    return card
+
+
 def load_model(folder: Path) -> tuple[Any, Card]:
     """Load a model in safe mode, after its bytes have been checked against its card.
 
@@ -126,13 +139,9 @@ def load_model(folder: Path) -> tuple[Any, Card]:
     SourceError
         Files missing, bytes other than the card's, or code that safe mode refuses.
     """
-    card, path = read_card(folder), folder / "model.keras"
-    if not path.is_file():
-        raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.")
-    if sha256(path) != card.model_sha256:
-        raise SourceError(
-            f"{path} is not the file that model.json describes (its SHA-256 differs). Run `dvc checkout {folder}`."
-        )
+    from biopsy.backend import keras
+
+    card, path = check_bytes(folder), folder / "model.keras"
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True), card
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:

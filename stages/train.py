@@ -69,6 +69,8 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
 def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray, stain: dict[str, Any]) -> Card:
     """Make the model's card: all that the training depends on."""
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
+    chosen["train"]["epochs"] = {task: chosen["train"]["epochs"][task]}
+    del chosen["train"]["cache_mb"]  # it says where the images wait, and changes no result
     weights = Path(params.model.weights)
     return Card(
         task=task,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-ROOT = Path(__file__).resolve().parent.parent
+from scratch import ROOT, run_once
 
 
 @pytest.fixture
@@ -62,3 +62,10 @@ def assert_kind(result: subprocess.CompletedProcess[str], *words: str) -> None:
     assert "error: " in result.stderr, result.stderr
     for word in words:
         assert word in result.stderr, f"{word!r} not in: {result.stderr}"
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `scratch.py`: the project, its pipeline run and pushed once for all workers of this pytest."""
+    base = tmp_path_factory.getbasetemp()
+    return run_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "origin")

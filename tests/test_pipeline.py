@@ -1,65 +1,20 @@
 """The whole pipeline under DVC, in a scratch copy of this repository, as a stranger would run it."""
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from conftest import ROOT
-
-SMALL = {
-    "data.sample.images": 96,
-    "data.sample.width": 120,
-    "data.sample.height": 80,
-    "resize.size": 64,
-    "train.epochs.binary": 2,
-    "train.epochs.multiclass": 2,
-    "evaluate.bootstrap": 20,
-}
-
-
-def call(root: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment in the scratch project."""
-    result = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=500)
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
-
-
-def environment(root: Path) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(root), "GIT_CONFIG_GLOBAL": os.devnull}
+from scratch import SMALL, call, clone, environment
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A committed copy of the working tree with small parameters, its pipeline run once."""
-    root = tmp_path_factory.mktemp("project")
-    listed = call(ROOT, "git", "ls-files", "-co", "--exclude-standard").stdout.splitlines()
-    for name in listed:
-        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, root / name)
-    params = OmegaConf.load(root / "params.yaml")
-    for key, value in SMALL.items():
-        OmegaConf.update(params, key, value)
-    OmegaConf.save(params, root / "params.yaml")
-    call(root, "git", "init", "-q")
-    commit(root, "begin")
-    result = call(root, "dvc", "repro")
-    assert "Traceback" not in result.stderr
-    commit(root, "run")
-    return root
-
-
-def commit(root: Path, message: str) -> None:
-    call(root, "git", "add", "-A")
-    call(root, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", message)
+def project(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the project that was run, with its data."""
+    return clone(origin, tmp_path_factory.mktemp("pipeline"))
 
 
 def test_the_sample_goes_from_its_csv_to_tested_models(project: Path) -> None:

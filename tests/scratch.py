@@ -1,0 +1,117 @@
+"""A scratch copy of this project: its pipeline run once for all test files, and as many clones of it as they want.
+
+A base folder holds `project` and beside it `biopsy-remote`, where the default remote of `.dvc/config` lies.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "data.sample.images": 96,
+    "data.sample.width": 120,
+    "data.sample.height": 80,
+    "resize.size": 64,
+    "train.epochs.binary": 2,
+    "train.epochs.multiclass": 2,
+    "evaluate.bootstrap": 20,
+}
+
+
+def environment(root: Path, **more: str) -> dict[str, str]:
+    """What a command sees: this environment's programs, the scratch project's modules, nobody's git settings."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    person = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
+    person |= {key.replace("AUTHOR", "COMMITTER"): value for key, value in person.items()}
+    return {
+        **os.environ, "PATH": path, "PYTHONPATH": str(root), "GIT_CONFIG_GLOBAL": os.devnull, "COLUMNS": "100",
+        **person, **more,
+    }  # fmt: skip
+
+
+def call(root: Path, *command: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment in the scratch project; `more` goes into its environment."""
+    result = subprocess.run(
+        command, cwd=root, env=environment(root, **more), capture_output=True, text=True, timeout=500
+    )
+    assert not check or result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def set_params(root: Path, **overrides: object) -> None:
+    """Edit params.yaml, as a person would; `train__batch=4` is `train.batch: 4`."""
+    params = OmegaConf.load(root / "params.yaml")
+    for key, value in overrides.items():
+        OmegaConf.update(params, key.replace("__", "."), value, merge=False)
+    OmegaConf.save(params, root / "params.yaml")
+
+
+def set_defaults(root: Path, **overrides: object) -> None:
+    """Edit params.yaml and conf/, which `dvc exp run` composes it from, so that they still say the same."""
+    set_params(root, **overrides)
+    config = OmegaConf.load(root / "conf/config.yaml")
+    config.defaults = [entry for entry in config.defaults if entry != "_self_"] + ["_self_"]
+    for key, value in overrides.items():
+        OmegaConf.update(config, key.replace("__", "."), value, merge=False, force_add=True)
+    OmegaConf.save(config, root / "conf/config.yaml")
+
+
+def commit(root: Path, message: str) -> None:
+    """Commit everything that git does not ignore."""
+    call(root, "git", "add", "-A")
+    call(root, "git", "commit", "-qm", message)
+
+
+def copy_project(base: Path) -> Path:
+    """Copy the working tree, without what the pipeline wrote, to `base/project`; commit it on `main`, not yet run."""
+    root = base / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in listed.splitlines():
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+    set_defaults(root, **SMALL)
+    call(root, "git", "init", "-q", "-b", "main")
+    commit(root, "begin")
+    return root
+
+
+def run_once(folder: Path) -> Path:
+    """Make the project below `folder`, run it, push it; where another worker of pytest is at it, wait for that one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "done"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            root = copy_project(folder)
+            assert "Traceback" not in call(root, "dvc", "repro").stderr
+            commit(root, "run")
+            call(root, "dvc", "push")
+            done.touch()
+    return folder
+
+
+def clone(origin: Path, base: Path, *, pull: bool = True, options: tuple[str, ...] = ()) -> Path:
+    """Clone the project to `base/project`, with a remote of its own beside it, and pull its data."""
+    base.mkdir(parents=True, exist_ok=True)
+    call(base, "git", "clone", "-q", *options, f"file://{origin}/project", "project")
+    if not (base / "biopsy-remote").exists():
+        shutil.copytree(origin / "biopsy-remote", base / "biopsy-remote")
+    if pull:
+        call(base / "project", "dvc", "pull", "-q")
+    return base / "project"
+
+
+def narrow(root: Path, *protocols: str) -> None:
+    """Leave one task and few protocols, and commit: the data stages run again and write what they wrote."""
+    set_defaults(root, tasks=["binary"], protocols=list(protocols))
+    call(root, "dvc", "repro", "-q")
+    commit(root, "binary alone")
