@@ -1,7 +1,6 @@
 """All experiments side by side: what `dvc exp show` knows, as a page that a person reads."""
 
 import json
-import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from biopsy.errors import DataError
 from biopsy.sections import Task
 
 BASELINE = "baseline"  # what runs without a preset are called
+LONG = 150
 FILES = ("test", "train", "cost")
 
 
@@ -26,7 +26,7 @@ class Preset:
     Attributes
     ----------
     says
-        The first sentence of its head, as far as a colon.
+        The first sentence of its head; of a long one what stands before its colon.
     report
         What its line `# Report:` says the report found; empty where the report did not try it.
     changes
@@ -64,7 +64,9 @@ def read_preset(path: Path) -> Preset:
     """Read the head and the differences of one preset."""
     text = path.read_text("utf-8")
     head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
-    says = re.split(r"[.:] ", " ".join(head).split(" dvc exp run")[0])[0].rstrip(".")
+    says = " ".join(head).split(" dvc exp run")[0].split(". ")[0].rstrip(".")
+    if len(says) > LONG:
+        says = says.split(": ")[0]
     report = next((line.removeprefix("Report:").strip() for line in head if line.startswith("Report:")), "")
     content = yaml.safe_load(text) or {}
     chosen = [
