@@ -79,12 +79,13 @@ def check_batch(model: Any, batch: int) -> None:
 
 def out_of_memory(model: Any, batch: int, free: int) -> MachineError:
     """Make the error for a step that does not fit into `free` bytes."""
+    pixels = next((tensor for tensor in model.inputs if tensor.name == "pixels"), model.inputs[0])
     fits = batch
     while fits > 1 and step_bytes(model, fits) > free * 0.9:
         fits //= 2
     fits = min(fits, max(1, batch // 2))
     return MachineError(
-        f"train.batch: {batch} images of {model.input_shape[1]} px need about "
+        f"train.batch: {batch} images of {pixels.shape[1]} px need about "
         f"{step_bytes(model, batch) / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. train.batch={fits} would fit; "
         f"with train.accumulate={math.ceil(batch / fits)} each step still sees as many images."
     )

@@ -115,6 +115,23 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _inputs_agree(self) -> Self:
+        mix = self.augment.mix
+        extra = self.model.extra_inputs
+        if len(set(extra)) < len(extra):
+            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may stand once")
+        if "slides" in extra and self.data.source != "sample" and not self.data.slides:
+            raise ValueError(
+                "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"
+            )
+        if extra and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes images of different slides, whose model.extra_inputs cannot be mixed. Set "
+                "augment.mix.mixup and augment.mix.cutmix to 0, or model.extra_inputs to []"
+            )
+        return self
+
 
 def read_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `params.yaml`.

@@ -121,6 +121,7 @@ def fit(
     state_file: Path,
     fingerprint: str,
     live_dir: Path,
+    extra: np.ndarray | None = None,
 ) -> TrainingState:
     """Train `model`; at the end it holds the weights of the epoch with the lowest validation loss.
 
@@ -138,6 +139,8 @@ def fit(
         Where the resumable state lives, and what this training depends on.
     live_dir
         DVCLive's folder.
+    extra
+        (n, k) float32: what is known of the images beside their pixels, where the model takes it.
 
     Returns
     -------
@@ -151,7 +154,7 @@ def fit(
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
     batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
-    images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch)
+    images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)

@@ -9,11 +9,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
 from biopsy.errors import run
+from biopsy.extra_inputs import Encoder, encode_extra
 from biopsy.files import read_json, sha256, write_json
 from biopsy.layout import images_of
 from biopsy.loader import ImageStore, read_parts
@@ -38,16 +38,18 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     tree, stain = images_of(root, protocol)
     table = read_parts(root / LABELS, split, tree, task)
-    table = pd.concat([table[table["part"] == part] for part in ("train", "val")], ignore_index=True)
+    encoder, extra = encode_extra(table, params.model.extra_inputs, root / "data/raw/slides.csv")
+    used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
+    table, extra = table.iloc[used], None if extra is None else extra[used]
     n_train = int((table["part"] == "train").sum())
     store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
-    card = describe(params, task, protocol, root, store.array, stain)
+    card = describe(params, task, protocol, root, store.array, stain, encoder, extra)
     classes = len(card.classes)
-    model = build_model(params.model, params.resize.size, classes)
+    model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
     plots = root / "plots" / name / "train"
     state = fit(
         model, params, task, store, table["target"].to_numpy(), n_train,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots, extra=extra,
     )  # fmt: skip
     folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,10 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
 
 
-def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray, stain: dict[str, Any]) -> Card:
+def describe(
+    params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray, stain: dict[str, Any],
+    encoder: Encoder | None, extra: np.ndarray | None,
+) -> Card:  # fmt: skip
     """Make the model's card: all that the training depends on."""
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
     chosen["train"]["epochs"] = {task: chosen["train"]["epochs"][task]}
@@ -79,6 +84,7 @@ def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.n
         size=params.resize.size,
         preprocessing=find(params.model.backbone).preprocessing,
         stain=stain,
+        extra_inputs=encoder,
         threshold=0.5,
         synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
@@ -86,7 +92,8 @@ def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.n
             "labels": sha256(root / LABELS),
             "split": sha256(root / "data/splits" / f"{protocol}.csv"),
             "pixels": hashlib.sha256(pixels.data).hexdigest(),
-        },
+        }
+        | ({} if extra is None else {"extra": hashlib.sha256(np.ascontiguousarray(extra).data).hexdigest()}),
         params=chosen,
         keras=keras.__version__,
     )

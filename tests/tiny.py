@@ -42,6 +42,7 @@ def make_project(
     write_json(root / "models/labels.json", {"binary": ["benign", "malignant"], "multiclass": list(ORDER)})
     write_json(root / "data/raw/source.json", {"source": "sample", "synthetic": True, "description": "drawn"})
     write_json(root / "metrics/split.json", {})
+    (root / "data/raw/slides.csv").write_text("slide\n")
     return table
 
 

@@ -25,6 +25,8 @@ from biopsy.models import (  # noqa: F401  (they register their backbones)
 from biopsy.models.registry import Backbone, find
 from biopsy.sections import Head, Model
 
+EXTRA_UNITS = 16  # of the dense layer on the extra inputs
+
 
 def check_model(model: Model, size: int) -> Backbone:
     """Check what the parameters alone can tell, before any work.
@@ -62,7 +64,7 @@ def check_model(model: Model, size: int) -> Backbone:
     return backbone
 
 
-def build_model(model: Model, size: int, classes: int) -> Any:
+def build_model(model: Model, size: int, classes: int, *, extra: int = 0) -> Any:
     """Build the network for images of one size.
 
     Parameters
@@ -73,11 +75,14 @@ def build_model(model: Model, size: int, classes: int) -> Any:
         Image side in pixels.
     classes
         2 gives one sigmoid output (probability of class 1), more give a softmax.
+    extra
+        How many numbers an image has beside its pixels (`biopsy.extra_inputs.Encoder.width`); 0: none.
 
     Returns
     -------
     keras.Model
-        Input (n, size, size, 3), values 0 to 255; output (n, 1) or (n, classes), float32.
+        Input (n, size, size, 3), values 0 to 255, or with `extra` a dict of these `pixels` and of `extra`, (n, extra)
+        float32; output (n, 1) or (n, classes), float32.
 
     Raises
     ------
@@ -88,7 +93,11 @@ def build_model(model: Model, size: int, classes: int) -> Any:
     pixels = keras.Input((size, size, 3), name="pixels")
     features = _with_weights(backbone, pixels, model.weights)
     _freeze(keras.Model(pixels, features), model)
-    return keras.Model(pixels, _head(features, model.head, classes), name=f"{backbone.name}_{classes}")
+    name = f"{backbone.name}_{classes}"
+    if not extra:
+        return keras.Model(pixels, _head(features, model.head, classes), name=name)
+    facts = keras.Input((extra,), name="extra")
+    return keras.Model({"pixels": pixels, "extra": facts}, _head(features, model.head, classes, facts), name=name)
 
 
 def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
@@ -135,7 +144,7 @@ def _freeze(backbone: Any, model: Model) -> None:
                 layer.rate = 0.0
 
 
-def _head(features: Any, head: Head, classes: int) -> Any:
+def _head(features: Any, head: Head, classes: int, extra: Any = None) -> Any:
     """From the feature map to probabilities: DOMAIN facts of the report's head, each part of it optional."""
     layers = keras.layers
     regulariser = keras.regularizers.L2(head.l2) if head.l2 else None
@@ -147,6 +156,8 @@ def _head(features: Any, head: Head, classes: int) -> Any:
     x = layers.GlobalAveragePooling2D(name="head_pool")(x)
     if head.unit_norm:
         x = layers.UnitNormalization(name="head_unit_norm")(x)
+    if extra is not None:
+        x = _join(x, extra)
     if head.units:
         x = layers.Dense(head.units, activation="relu", kernel_regularizer=regulariser, name="head_dense")(x)
     if head.batch_norm:
@@ -156,6 +167,16 @@ def _head(features: Any, head: Head, classes: int) -> Any:
     return layers.Dense(
         outputs, activation=activation, kernel_regularizer=regulariser, dtype="float32", name="probabilities"
     )(x)
+
+
+def _join(features: Any, extra: Any) -> Any:
+    """Late fusion: pooled features beside a small dense layer on the extra inputs.
+
+    Its kernel starts at zero. What no training row shows (a category that only a test slide has) never gets a gradient,
+    so it stays without effect, where a random start would let it turn the answer.
+    """
+    layer = keras.layers.Dense(EXTRA_UNITS, activation="tanh", kernel_initializer="zeros", name="extra_dense")
+    return keras.layers.Concatenate(name="extra_join")([features, layer(extra)])
 
 
 def count_weights(model: Any) -> tuple[int, int]:
