@@ -19,7 +19,7 @@ from biopsy.models.build import build_model, check_model
 from biopsy.models.registry import find
 from biopsy.params import Params, read_params
 from biopsy.sections import Task
-from biopsy.training import fit
+from biopsy.training import check_train, fit
 from biopsy.training_plots import plot_curves
 
 LABELS, RESIZED = Path("data/interim/labels.csv"), Path("data/resized")
@@ -29,6 +29,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     """Train, and write the model, its card, its figures and its curves below `root`."""
     name = f"{task}-{protocol}"
     check_model(params.model, params.resize.size)
+    check_train(params.train)
     seed_everything(params.seed)
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     table = read_parts(root / LABELS, split, root / RESIZED, task)
@@ -37,6 +38,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
     card = describe(params, task, protocol, root, store.array)
     classes = len(card.classes)
+    keras.config.set_dtype_policy(params.train.precision)
     model = build_model(params.model, params.resize.size, classes)
     plots = root / "plots" / name / "train"
     state = fit(
