@@ -18,6 +18,7 @@ from biopsy.files import atomic_file
 
 # What each callback counts, by the callback's class.
 COUNTERS = {
+    "AveragedWeights": ("swapped",),
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
 }

@@ -23,7 +23,7 @@ from biopsy.models.build import build_model, check_model, count_weights
 from biopsy.models.registry import find
 from biopsy.params import Params, read_params
 from biopsy.sections import Task
-from biopsy.training import fit
+from biopsy.training import check_train, fit
 from biopsy.training_plots import plot_curves
 
 LABELS = Path("data/interim/labels.csv")
@@ -34,6 +34,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     name = f"{task}-{protocol}"
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
+    check_train(params.train)
     seed_everything(params.seed)
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     tree, stain = images_of(root, protocol)
@@ -45,6 +46,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
     card = describe(params, task, protocol, root, store.array, stain, encoder, extra)
     classes = len(card.classes)
+    keras.config.set_dtype_policy(params.train.precision)
     model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
     plots = root / "plots" / name / "train"
     state = fit(
