@@ -46,7 +46,7 @@ def write_sheet(
     """
     tiles = draw_tiles(store, targets, params, task, classes)
     with atomic_file(path) as temporary:
-        paint(tiles, f"{title}: {describe(params.augment, task)}").save(temporary)
+        paint(tiles, f"{title}: {describe(params.augment, task)}").save(temporary, compress_level=3)
 
 
 def draw_tiles(store: ImageStore, targets: np.ndarray, params: Params, task: Task, classes: list[str]) -> list[Tile]:
