@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results, _experiments, _convert_weights, _info):
+    for add in (_results, _experiments, _convert_weights, _info, _show_augment):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -78,6 +78,28 @@ def _info(verbs: Any) -> None:
 
     verb = verbs.add_parser("info", help="say what a model is, where it comes from and how well it did")
     verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.set_defaults(run=act)
+
+
+def _show_augment(verbs: Any) -> None:
+    """Add `biopsy show-augment`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.show_augment import show_augment
+
+        path = show_augment(
+            chosen.experiment, chosen.set, task=chosen.task, images=chosen.images, out=chosen.out, root=chosen.root
+        )
+        print(f"wrote {path}")
+
+    verb = verbs.add_parser("show-augment", help="draw what an experiment's augmentation makes of an image")
+    verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
+    verb.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
+    verb.add_argument(
+        "--task", choices=["binary", "multiclass"], default="multiclass", help="whose minority is doubled"
+    )
+    verb.add_argument("--images", type=Path, help="a folder of PNGs (default: data/resized, else a drawn sample)")
+    verb.add_argument("--out", type=Path, help="the PNG to write (default: plots/augment-<experiment>.png)")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 

@@ -185,12 +185,13 @@ def training_set(
     seed: int,
     epochs: range,
     shuffled: bool = True,
+    rows: np.ndarray | None = None,
 ) -> Any:
     """Make the training data of several epochs, one after the other.
 
     Order and augmentation are functions of (seed, epoch, position) alone, mixing of (seed, epoch, batch): a run that
     was killed and resumes at epoch 3 sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the
-    items come in their own order, each augmented as it is in the shuffled epoch.
+    items come in their own order, each augmented as it is in the shuffled epoch; with `rows`, those items alone.
 
     Returns
     -------
@@ -199,7 +200,8 @@ def training_set(
         `augment.mix` says so), ceil(n / batch) batches an epoch.
     """
     n, get = len(items), store.getter()
-    in_turn = np.arange(n)
+    in_turn = np.arange(n) if rows is None else rows
+    shuffled = shuffled and rows is None
     orders = tf.constant(
         np.stack([epoch_order(n, seed, epoch) if shuffled else in_turn for epoch in epochs] or [in_turn]), tf.int32
     )

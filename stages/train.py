@@ -12,6 +12,7 @@ import numpy as np
 
 from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
+from biopsy.contact_sheet import write_sheet
 from biopsy.errors import run
 from biopsy.extra_inputs import Encoder, encode_extra
 from biopsy.files import read_json, sha256, write_json
@@ -48,9 +49,10 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     classes = len(card.classes)
     keras.config.set_dtype_policy(params.train.precision)
     model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
-    plots = root / "plots" / name / "train"
+    plots, targets = root / "plots" / name / "train", table["target"].to_numpy()
+    write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", plots / "augment.png")
     state = fit(
-        model, params, task, store, table["target"].to_numpy(), n_train,
+        model, params, task, store, targets, n_train,
         title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots, extra=extra,
     )  # fmt: skip
     folder = root / "models" / name

@@ -9,7 +9,7 @@ from biopsy.augment import affine, medaugment, randaugment, tone
 from biopsy.augment.erasing import erase, rectangle
 from biopsy.augment.randaugment import RandAugment, rand_augment
 from biopsy.augment.sharpness import neighbours, sharpen
-from biopsy.augment.stain import STAINS, from_stains, stain_jitter, to_stains
+from biopsy.augment.stain import STAINS, UNMIX, density_of, image_of, stain_jitter
 from biopsy.backend import tf
 
 SEEDS = [tf.constant([5, draw]) for draw in range(60)]
@@ -20,22 +20,36 @@ def image() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (24, 24, 3)).astype(np.float32)
 
 
+def amounts_of(image: np.ndarray) -> np.ndarray:
+    """Haematoxylin, eosin and the rest, (pixels, 3)."""
+    return density_of(tf.constant(image)).numpy() @ UNMIX
+
+
 def test_stains_unmixed_and_mixed_again_give_the_image_back(image: np.ndarray) -> None:
-    np.testing.assert_allclose(from_stains(to_stains(image), image.shape), image, atol=0.01)
-    np.testing.assert_allclose(stain_jitter(image, SEEDS[0], 0.0), image, atol=0.01)
+    np.testing.assert_allclose(image_of(amounts_of(image) @ STAINS, image.shape), image, atol=0.01)
+
+
+def test_stain_jitter_of_strength_0_changes_nothing(image: np.ndarray) -> None:
+    np.testing.assert_allclose(stain_jitter(tf.constant(image), SEEDS[0], 0.0), image, atol=0.01)
 
 
 def test_a_pixel_of_pure_haematoxylin_unmixes_to_haematoxylin_alone() -> None:
-    pixel = 256 * 10 ** (-0.5 * STAINS[0]) - 1
-    np.testing.assert_allclose(to_stains(tf.constant(pixel[None, None])), [[0.5, 0, 0]], atol=1e-5)
+    pixel = (256 * 10 ** (-0.5 * STAINS[0]) - 1)[None, None]
+    np.testing.assert_allclose(amounts_of(pixel), [[0.5, 0, 0]], atol=1e-5)
 
 
-def test_stain_jitter_stays_within_its_bounds_in_optical_density() -> None:
-    grey = np.full((4, 4, 3), 128, np.float32)
-    amounts = to_stains(grey).numpy()
-    moved = np.array([to_stains(stain_jitter(grey, seed, 0.1)).numpy() for seed in SEEDS])
-    assert np.all(np.abs(moved - amounts) <= 0.1 * np.abs(amounts) + 0.1 + 1e-4)
-    assert np.ptp(moved[:, 0], axis=0).min() > 0.1  # all three stains move, each on its own
+def test_stain_jitter_keeps_its_bounds_in_optical_density_and_leaves_glass_and_the_rest_alone() -> None:
+    purple = image_of(np.array([[0.4, 0.2, 0.02]], np.float32) @ STAINS, (1, 1, 3))
+    moved = np.array([amounts_of(stain_jitter(purple, seed, 0.1).numpy())[0] for seed in SEEDS])
+    for stain, amount in ((0, 0.4), (1, 0.2)):
+        low, high = amount * 0.9 - 0.1, amount * 1.1 + 0.1
+        assert (
+            low - 1e-4 <= moved[:, stain].min() < amount - 0.05 < amount + 0.05 < moved[:, stain].max() <= high + 1e-4
+        )
+    assert abs(np.corrcoef(moved[:, 0], moved[:, 1])[0, 1]) < 0.5  # each on its own
+    np.testing.assert_allclose(moved[:, 2], 0.02, atol=1e-4)
+    glass = np.full((2, 2, 3), 255, np.float32)
+    np.testing.assert_allclose(stain_jitter(tf.constant(glass), SEEDS[0], 0.1), glass, atol=0.01)
 
 
 def test_sharpness_is_pillows(image: np.ndarray) -> None:

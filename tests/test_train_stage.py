@@ -128,6 +128,10 @@ def test_the_unbroken_run_cut_its_learning_rate_and_stopped_early(unbroken: dict
     assert len(rates) < 24
 
 
+def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None:
+    assert unbroken[f"plots/{NAME}/train/augment.png"].startswith(b"\x89PNG")
+
+
 def test_a_training_that_was_done_but_not_written_is_written_without_training_again(
     project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any]
 ) -> None:

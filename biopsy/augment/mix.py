@@ -48,14 +48,18 @@ def mix_batch(images: Any, targets: Any, seed: Any, mix: Mix) -> tuple[Any, Any]
 def mixup(images: Any, partner: Any, seed: Any, alpha: float) -> tuple[Any, Any]:
     """Blend each image with its partner (Zhang et al., arXiv 1710.09412); each with a share of its own.
 
+    The larger share is the image's. Which of two images is called the partner does not change what they give, and so no
+    image drops out of an epoch while another comes twice.
+
     Returns
     -------
     images
         (n, size, size, 3).
     kept
-        (n, 1): the share of the image itself, drawn from Beta(alpha, alpha).
+        (n, 1): the share of the image itself, x or 1 - x, whichever is larger, for an x of Beta(alpha, alpha).
     """
-    kept = beta(seed, tf.shape(images)[0], alpha)
+    drawn = beta(seed, tf.shape(images)[0], alpha)
+    kept = tf.maximum(drawn, 1 - drawn)
     share = kept[:, None, None, None]
     others = tf.gather(images, partner)
     return others + share * (images - others), kept[:, None]
