@@ -101,6 +101,7 @@ def convert_weights(checkpoint: Path, out: Path, architecture: str) -> str:
     if not out.name.endswith(".weights.h5"):
         raise ParamsError(f"The output must end in .weights.h5, by which Keras knows its format. Got {out}.")
     chosen, arrays = ARCHITECTURES[architecture], _modern_names(read_checkpoint(checkpoint))
+    keras.backend.clear_session()  # the file holds layers' names: counted anew, equal checkpoints give equal bytes
     network = chosen.draw()
     needed = [name for layer in network.layers for name in _tensors(layer, chosen)]
     prefix = _prefix(arrays, needed, f"{checkpoint} is not of {architecture}")

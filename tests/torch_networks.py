@@ -160,16 +160,3 @@ class MedNeXtBlock(nn.Module):
     def forward(self, x: Any) -> Any:
         y = self.compress(nn.functional.gelu(self.expand(self.norm(self.depthwise(x)))))
         return y + (self.shortcut(x) if self.shortcut else x)
-
-
-def randomised(network: Any, seed: int) -> Any:
-    """Random batch norms too: fresh ones are all alike, and would hide an order that is wrong."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.weight, 0.5, 1.5), (module.bias, -0.3, 0.3), (module.running_mean, -0.3, 0.3),
-                (module.running_var, 1e-5, 1.5),
-            ):  # fmt: skip
-                tensor.data = low + (high - low) * torch.rand(tensor.shape, generator=generator)
-    return network.eval()
