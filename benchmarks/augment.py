@@ -30,18 +30,8 @@ from biopsy.backend import keras, tf
 from biopsy.sections import Mix
 
 BATCH, GOAL = 16, 10
-STRENGTHS: dict[str, Any] = {
-    "flip": True,
-    "rot90": True,
-    "brightness": 0.1,
-    "contrast": 0.1,
-    "saturation": 0.1,
-    "sharpness": 0.5,
-    "stain_jitter": 0.05,
-    "erasing": 1.0,  # Keras's layer erases in every image
-    "randaugment": {"n": 2, "m": 15},
-    "medaugment": {"level": 5},
-}
+STRENGTHS = {name: operation.example for name, operation in OPERATIONS.items()}
+STRENGTHS["erasing"] = 1.0  # Keras's layer erases in every image
 MIXES = {"mixup": Mix(mixup=0.4), "cutmix": Mix(cutmix=1.0)}
 RANGE = {"value_range": (0, 255)}
 LAYERS: dict[str, Callable[[], Any]] = {

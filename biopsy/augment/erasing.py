@@ -52,6 +52,7 @@ register(
         Annotated[float, Field(ge=0, le=1)],
         erase,
         "A rectangle hidden in this share of the images (random erasing, Zhong et al., AAAI 2020).",
+        0.5,
         "mask",
     )
 )

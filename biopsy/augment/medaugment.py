@@ -168,6 +168,7 @@ register(
         MedAugment,
         med_augment,
         "One of four branches of up to three operations, or the original (MedAugment, Liu et al., arXiv 2306.17466).",
+        {"level": 5},
         "policy",
     )
 )

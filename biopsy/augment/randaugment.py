@@ -89,6 +89,7 @@ register(
         RandAugment,
         rand_augment,
         "n operations of magnitude m from an H&E-safe table (RandAugment, Cubuk et al., arXiv 1909.13719).",
+        {"n": 2, "m": 15},
         "policy",
     )
 )

@@ -27,6 +27,8 @@ class Operation:
         and equal seeds give equal pixels.
     description
         One sentence, with its source where there is one.
+    example
+        A usual strength, which tests and benchmarks take.
     kind
         What it is, and thereby when its turn comes: turns, which move pixels and make none (so they may be given uint8,
         and return what they were given), then colours, then policies, which draw from a table of their own, then masks.
@@ -36,6 +38,7 @@ class Operation:
     strength: Any
     apply: Callable[[Any, Any, Any], Any]
     description: str
+    example: Any
     kind: Kind = "colour"
 
 

@@ -28,4 +28,4 @@ def sharpness(image: Any, seed: Any, strength: float) -> Any:
     return sharpen(image, tf.random.stateless_uniform((), seed, 1 - strength, 1 + strength))
 
 
-register(Operation("sharpness", Share, sharpness, "Sharpness, relative to 1 (0: smoothed by 3 x 3)."))
+register(Operation("sharpness", Share, sharpness, "Sharpness, relative to 1 (0: smoothed by 3 x 3).", 0.5))

@@ -53,4 +53,6 @@ def stain_jitter(image: Any, seed: Any, strength: float) -> Any:
     return image_of(scaled + tissue * tf.linalg.matvec(STAINS, added, transpose_a=True), tf.shape(image))
 
 
-register(Operation("stain_jitter", Share, stain_jitter, "Amounts of haematoxylin and eosin (Tellez et al., 2018)."))
+register(
+    Operation("stain_jitter", Share, stain_jitter, "Amounts of haematoxylin and eosin (Tellez et al., 2018).", 0.05)
+)
