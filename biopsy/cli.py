@@ -78,6 +78,7 @@ def _info(verbs: Any) -> None:
 
     verb = verbs.add_parser("info", help="say what a model is, where it comes from and how well it did")
     verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 
 
