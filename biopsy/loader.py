@@ -1,5 +1,6 @@
 """From the resized tree to `tf.data`: uint8 images held once, augmented as they are drawn, in a seeded order."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from biopsy.errors import DataError
 from biopsy.files import read_csv
 from biopsy.layout import resized_path
 from biopsy.sections import Augment, Task
+
+ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
 
 
 def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFrame:
@@ -78,7 +81,7 @@ def read_images(files: list[Path], size: int, out: np.ndarray | None = None) -> 
     DataError
         A file is missing, broken or of another size.
     """
-    images = np.empty((len(files), size, size, 3), np.uint8) if out is None else out
+    images = _aligned((len(files), size, size, 3)) if out is None else out
 
     def read(i: int) -> None:
         image = cv2.imread(str(files[i]), cv2.IMREAD_COLOR_RGB)
@@ -93,6 +96,14 @@ def read_images(files: list[Path], size: int, out: np.ndarray | None = None) -> 
         for _ in tqdm(pool.map(read, range(len(files))), "read", len(files), delay=2, unit="image"):
             pass
     return images
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Make a uint8 array that begins where TensorFlow wants its tensors to begin, so that it can be one."""
+    count = math.prod(shape)
+    memory = np.empty(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count].reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,10 @@ class ImageStore:
         """Return a function from a scalar index tensor to one uint8 image tensor of shape (size, size, 3)."""
         if self.in_memory:
             with tf.device("CPU"):  # a GPU would hold all images otherwise
-                images = tf.constant(self.array)
+                if self.array.ctypes.data % ALIGNMENT == 0 and self.array.flags.writeable:
+                    images = tf.experimental.dlpack.from_dlpack(self.array.__dlpack__())  # the same memory
+                else:
+                    images = tf.constant(self.array)  # a copy, and for a moment two
             return lambda index: tf.gather(images, index)
 
         def fetch(index: Any) -> Any:
