@@ -1,4 +1,4 @@
-"""Every backbone of the registry, in one pass each: it is its family's network, its weights fit, it learns and lasts."""
+"""Every backbone of the registry, in one pass each: its family's network, weights that fit, it learns and lasts."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from biopsy.backend import keras, seed_everything
 from biopsy.features import split_model
@@ -16,6 +17,7 @@ from biopsy.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, caffe_style
 from biopsy.models.registry import BACKBONES
 from biopsy.sections import Head, Model
 from cards import CARD
+from conftest import ROOT
 
 A = keras.applications
 # The family's own network, and its own preprocessing (None: inside the network).
@@ -48,7 +50,7 @@ COUNTS = {
     "torch_mobilenetv2": 2_257_984,
 }  # fmt: skip
 LINEAR = Head(feature_norm=False, units=0, unit_norm=False, batch_norm=False, dropout=0)
-# A bias before a norm of each channel by itself, and that of the keys (it adds the same to every logit), change nothing.
+# A bias before a norm of each channel by itself, and that of the keys (the same on every logit), change nothing.
 WITHOUT_EFFECT = ("_depthwise/bias", "attention/key/bias")
 
 
@@ -126,6 +128,11 @@ def learn(model: Any, images: np.ndarray) -> dict[str, Any]:
 def test_the_table_of_this_test_and_the_registry_agree() -> None:
     assert set(STOCK) | set(COUNTS) >= set(BACKBONES), "give a new backbone's weights in COUNTS, or its family in STOCK"
     assert {name for name, entry in BACKBONES.items() if entry.has_imagenet} == set(STOCK)
+
+
+def test_each_backbone_has_its_preset() -> None:
+    presets = (OmegaConf.load(path) for path in (ROOT / "conf/model").glob("*.yaml"))
+    assert {preset.get("backbone", "cnn") for preset in presets} == set(BACKBONES)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from biopsy.backend import keras, seed_everything
 from biopsy.errors import ParamsError, SourceError
 from biopsy.files import sha256
 from biopsy.models.build import build_model, check_model
+from biopsy.models.weights_file import load_weights_file
 from biopsy.params import parse_params
 from biopsy.sections import Model
 from conftest import ROOT
@@ -43,6 +44,7 @@ def serving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Serve a folder on this machine, and let Keras keep its downloads beside it."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *a: None)
+    (folder / "home").mkdir()  # where it is missing, Keras writes to /tmp/.keras, for all that come later
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(folder / "home"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -100,11 +102,12 @@ def test_the_real_imagenet_weights_fit() -> None:
 
 
 def test_a_file_that_does_not_fit_names_the_layer_and_both_shapes(tmp_path: Path) -> None:
+    network = mobilenet()
     mobilenet(alpha=0.5).save_weights(tmp_path / "half.weights.h5")
     legacy(tmp_path / "half.h5", mobilenet(alpha=0.5))
     build_model(Model(), 32, 8).save_weights(tmp_path / "cnn.weights.h5")
     legacy(tmp_path / "top.h5", keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=4))
-    mobilenet().save_weights(tmp_path / "hidden.h5.weights.h5")
+    network.save_weights(tmp_path / "hidden.h5.weights.h5")
     (tmp_path / "hidden.h5.weights.h5").rename(tmp_path / "hidden.h5")
     (tmp_path / "junk.weights.h5").write_bytes(b"hello")
     (tmp_path / "torch.pth").touch()
@@ -118,7 +121,9 @@ def test_a_file_that_does_not_fit_names_the_layer_and_both_shapes(tmp_path: Path
         "torch.pth": r"`biopsy convert-weights \S+torch\.pth",
     }.items():
         with pytest.raises(SourceError, match=words):
-            build_model(Model(backbone="mobilenetv2", weights=str(tmp_path / name)), 32, 2)
+            load_weights_file(network, tmp_path / name)
+    with pytest.raises(SourceError, match=r"does not fit model\.backbone"):
+        build_model(Model(backbone="mobilenetv2", weights=str(tmp_path / "cnn.weights.h5")), 32, 2)
 
 
 def test_a_file_that_lacks_layers_does_not_leave_them_random(tmp_path: Path) -> None:
