@@ -27,7 +27,7 @@ from biopsy.stain import METHOD, NotNormalised, Stains, mean_of, measure, normal
 
 def stain_all(
     table: pd.DataFrame, resized: Path, stained: Path, resume: Path, params: Stain, max_pixels: int, protocol: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any], Counter[str]]:
     """Fit the target stain and bring the stained tree up to date with it.
 
     Parameters
@@ -45,10 +45,12 @@ def stain_all(
 
     Returns
     -------
-    fitted, counts : dict
+    fitted, told : dict
         What a model's card keeps: `method`, `directions`, `spreads` (see `biopsy.stain.Stains`), `fitted_on`,
-        `reference`. And what the metrics tell: images made and kept, and those that kept their own stain, by part and
-        reason.
+        `reference`. And what the metrics tell: how many images there are, and how many kept their own stain, by part
+        and reason; equal for equal images, however often the run was stopped.
+    counts : Counter
+        `made` and `kept` in this run.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def stain_all(
     for (part, reason), count in sorted(left.items()):
         by_part[part][reason] = count
     told = {"images": len(rows), "normalised": len(rows) - left.total(), "kept_their_stain": by_part}
-    return fitted, fitted | told | dict(counts)
+    return fitted, fitted | told, counts
 
 
 def _recipe(resized: Path, target: Stains) -> Callable[[Row], Recipe]:

@@ -25,16 +25,16 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     table = read_csv(root / "data/splits" / f"{protocol}.csv")
     table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
-    fitted, counts = stain_all(
+    fitted, told, counts = stain_all(
         table, root / "data/resized", stained, root / "data/.resume", params.stain, params.ingest.max_pixels, protocol
     )
     write_json(stained / STAIN_FILE, fitted)  # last: without it, nobody takes the tree for whole
-    write_json(metrics, counts)
-    left = [f"{n} {reason} ({part})" for part, why in counts["kept_their_stain"].items() for reason, n in why.items()]
+    write_json(metrics, told)
+    left = [f"{n} {reason} ({part})" for part, why in told["kept_their_stain"].items() for reason, n in why.items()]
     of = "the reference image" if fitted["reference"] else f"the mean of {fitted['fitted_on']} training images"
     print(
-        f"stain {protocol}: {counts['normalised']} of {counts['images']} images brought to {of} by "
-        f"{fitted['method']}: {counts.get('made', 0)} made, {counts.get('kept', 0)} kept; "
+        f"stain {protocol}: {told['normalised']} of {told['images']} images brought to {of} by "
+        f"{fitted['method']}: {counts['made']} made, {counts['kept']} kept; "
         f"with their own stain: {some(left) or 'none'}."
     )
 
