@@ -8,8 +8,10 @@ must succeed, whatever it prints. Lines that start with `ERROR:` or `error:` pro
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from scratch import ROOT, environment
 
@@ -25,10 +27,12 @@ class Step:
         return any(line.lower().startswith("error:") for line in self.promised)
 
 
-def steps(page: str) -> list[Step]:
-    """Every command of a page in `docs/`, in order."""
-    found: list[Step] = []
-    for block in re.findall(r"^```console\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL):
+def steps(page: str, section: str = "") -> list[Step]:
+    """Every command of a page in `docs/`, or of the section whose heading starts with a text, in order."""
+    text, found = (ROOT / "docs" / page).read_text(), list[Step]()
+    if section:
+        text = re.split(r"^#+ ", text.split(f"# {section}", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    for block in re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", "").splitlines():
             if line.startswith("$ "):
                 found.append(Step(line[2:]))
@@ -51,10 +55,17 @@ def squeeze(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
-def follow(page: str, folder: Path, **more: str) -> dict[str, str]:
-    """Run a page from `folder` on, `cd` included; return each command's output."""
+def follow(
+    page: str, folder: Path, section: str = "", swap: Mapping[str, str] = MappingProxyType({}), **more: str
+) -> dict[str, str]:
+    """Run a page from `folder` on, `cd` included; return each command's output.
+
+    `swap` replaces addresses that the page invents by real ones; `more` goes into the environment.
+    """
     printed = {}
-    for step in steps(page):
+    for step in steps(page, section):
+        for invented, real in swap.items():
+            step.command = step.command.replace(invented, real)
         words = shlex.split(step.command)
         if words[0] == "cd":
             folder = (folder / words[1]).resolve()

@@ -1,0 +1,99 @@
+"""Real servers on the loopback, for as long as a block lasts: OpenSSH, S3 (moto's), HTTP."""
+
+import getpass
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def process(command: list[str], port: int, log: Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends; wait until it listens."""
+    with log.open("wb") as stream:
+        server = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def need_s3() -> None:
+    """Skip where the S3 server or DVC's S3 client is not installed."""
+    for module in ("dvc_s3", "moto", "flask", "flask_cors"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed (make test installs it)")
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    """Serve S3 with one bucket, `my-bucket`; yield the endpoint."""
+    need_s3()
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with process(command, port, folder / "s3.log"):
+        import boto3
+
+        endpoint = f"http://127.0.0.1:{port}"
+        client = boto3.client(
+            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+        )
+        client.create_bucket(Bucket="my-bucket")
+        yield endpoint
+
+
+@contextmanager
+def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Run an OpenSSH server with a host key and a user key of its own; yield its port and the private key."""
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("no sshd on this machine (Debian: apt-get install openssh-server)")
+    if importlib.util.find_spec("dvc_ssh") is None:
+        pytest.skip("dvc_ssh is not installed (make test installs it)")
+    folder.mkdir(parents=True, mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    shutil.copy(folder / "user.pub", folder / "authorized")
+    port = free_port()
+    (folder / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
+        f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
+        f"AllowUsers {getpass.getuser()}\nSubsystem sftp internal-sftp\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(parents=True, exist_ok=True)  # sshd's empty folder, which a service would make
+    with process([program, "-D", "-e", "-f", str(folder / "config")], port, folder / "log"):
+        yield port, folder / "user"
+
+
+@contextmanager
+def http_server(folder: Path, served: Path) -> Iterator[str]:
+    """Serve a folder for reading."""
+    port = free_port()
+    command = [sys.executable, "-m", "http.server", "-b", "127.0.0.1", "-d", str(served), str(port)]
+    with process(command, port, folder / "http.log"):
+        yield f"http://127.0.0.1:{port}"
