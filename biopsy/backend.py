@@ -1,7 +1,8 @@
 """The one door to TensorFlow and Keras: quiet, seeded, deterministic.
 
-Other modules write `from biopsy.backend import keras, tf`. TensorFlow prints a dozen lines about compilers and missing
-CUDA drivers when it is imported; users of a machine without a GPU should not have to read them.
+Other modules write `from biopsy.backend import keras, tf`; those that name `keras` alone run on its JAX and PyTorch
+backends too, for `tf` is imported when somebody asks for it. TensorFlow prints a dozen lines about compilers and
+missing CUDA drivers when it is imported; users of a machine without a GPU should not have to read them.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -37,9 +39,20 @@ def _without_import_noise() -> Iterator[None]:
 
 with _without_import_noise():
     import keras
+
+if TYPE_CHECKING:
     import tensorflow as tf
 
 __all__ = ["keras", "seed_everything", "tf"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import TensorFlow as `tf` on demand."""
+    if name != "tf":
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    with _without_import_noise():
+        import tensorflow
+    return tensorflow
 
 
 def seed_everything(seed: int) -> None:
@@ -50,4 +63,4 @@ def seed_everything(seed: int) -> None:
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
-        tf.config.experimental.enable_op_determinism()
+        __getattr__("tf").config.experimental.enable_op_determinism()

@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results, _info):
+    for add in (_results, _experiments, _convert_weights, _info, _show_augment):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -36,6 +36,38 @@ def _results(verbs: Any) -> None:
     verb.set_defaults(run=act)
 
 
+def _experiments(verbs: Any) -> None:
+    """Add `biopsy experiments`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments import experiments_page, read_preset, shown_runs
+
+        presets = {path.stem: read_preset(path) for path in sorted((chosen.root / "conf/experiment").glob("*.yaml"))}
+        print(experiments_page(shown_runs(chosen.root), presets, chosen.about), end="")
+
+    verb = verbs.add_parser("experiments", help="write a page that compares all experiments that DVC keeps")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.add_argument("--about", default="", help="a sentence on which images these are")
+    verb.set_defaults(run=act)
+
+
+def _convert_weights(verbs: Any) -> None:
+    """Add `biopsy convert-weights`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.convert import convert_weights
+
+        print(convert_weights(chosen.checkpoint, chosen.out, chosen.architecture))
+
+    verb = verbs.add_parser("convert-weights", help="make a Keras weights file of a PyTorch checkpoint")
+    verb.add_argument("checkpoint", type=Path, help="a state dict (.pth, .pt, .tar) or a .safetensors file")
+    verb.add_argument("out", type=Path, help="the file to write, <name>.weights.h5")
+    verb.add_argument(
+        "--architecture", required=True, metavar="NAME", help="resnet34, resnet50, densenet121 or mobilenet_v2"
+    )
+    verb.set_defaults(run=act)
+
+
 def _info(verbs: Any) -> None:
     """Add `biopsy info`."""
 
@@ -46,6 +78,29 @@ def _info(verbs: Any) -> None:
 
     verb = verbs.add_parser("info", help="say what a model is, where it comes from and how well it did")
     verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _show_augment(verbs: Any) -> None:
+    """Add `biopsy show-augment`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.show_augment import show_augment
+
+        path = show_augment(
+            chosen.experiment, chosen.set, task=chosen.task, images=chosen.images, out=chosen.out, root=chosen.root
+        )
+        print(f"wrote {path}")
+
+    verb = verbs.add_parser("show-augment", help="draw what an experiment's augmentation makes of an image")
+    verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
+    verb.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
+    verb.add_argument(
+        "--task", choices=["binary", "multiclass"], default="multiclass", help="whose minority is doubled"
+    )
+    verb.add_argument("--images", type=Path, help="a folder of PNGs (default: data/resized, else a drawn sample)")
+    verb.add_argument("--out", type=Path, help="the PNG to write (default: plots/augment-<experiment>.png)")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 

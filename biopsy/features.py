@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from biopsy.backend import keras, tf
-from biopsy.feed import PixelFeed
+from biopsy.feed import PixelFeed, join_extra
 from biopsy.loader import encode_targets, epoch_order
 
 METHOD = 1  # raise it when the way from pixels to features changes
@@ -34,6 +34,8 @@ class FeatureFeed:
         (n, c), encoded.
     val_features, val_targets
         (n_val, ...) and (n_val, c).
+    extra, val_extra
+        (n, k) and (n_val, k) float32, beside the features; None where there are none.
     """
 
     features: np.ndarray
@@ -43,6 +45,8 @@ class FeatureFeed:
     views: int
     batch: int
     seed: int
+    extra: np.ndarray | None = None
+    val_extra: np.ndarray | None = None
 
     def train(self, epochs: range) -> Any:
         """Return batches of (features, targets), ceil(n / batch) an epoch."""
@@ -57,11 +61,18 @@ class FeatureFeed:
             return rows.batch(self.batch).map(load)
 
         orders = np.stack([epoch_order(n, self.seed, epoch) for epoch in epochs])
-        return tf.data.Dataset.from_tensor_slices((np.array(epochs), orders)).flat_map(one_epoch).prefetch(2)
+        batches = tf.data.Dataset.from_tensor_slices((np.array(epochs), orders)).flat_map(one_epoch)
+        if self.extra is not None:
+            batches = join_extra(batches, tf.constant(self.extra), orders, self.batch)
+        return batches.prefetch(2)
 
     def validation(self) -> Any:
         """Return batches of the validation part."""
-        return tf.data.Dataset.from_tensor_slices((self.val_features, self.val_targets)).batch(self.batch)
+        batches = tf.data.Dataset.from_tensor_slices((self.val_features, self.val_targets)).batch(self.batch)
+        if self.val_extra is None:
+            return batches
+        order = np.arange(len(self.val_targets))[None]
+        return join_extra(batches, tf.constant(self.val_extra), order, self.batch)
 
 
 def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tuple[Any, FeatureFeed]:
@@ -83,10 +94,11 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     Returns
     -------
     head : keras.Model
-        From features to probabilities; it shares its layers with `model`, which is thereby trained.
+        From features (and extra inputs) to probabilities; it shares its layers with `model`, which is thereby trained.
     feed : FeatureFeed
     """
     extractor, head = split_model(model)
+    extra, feed = feed.extra, replace(feed, extra=None)  # the backbone sees the pixels alone
     common = {"pixels": _digest([feed.store.array]), "extractor": extractor.to_json()}
     common["weights"] = _digest(extractor.get_weights())
     augment = feed.params.augment.model_dump(include={"every", "copies"})
@@ -103,7 +115,10 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     features = stored_features(extractor, train, n * views, {**common, **drawn}, f"{title}, training")
     val = stored_features(extractor, feed.validation(), n_val, {**common, "last": n_val}, f"{title}, validation")
     targets, val_targets = (encode_targets(t, feed.classes) for t in (feed.items.target, feed.val_targets))
-    return head, FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
+    stored = FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
+    if extra is not None:
+        stored = replace(stored, extra=extra[feed.items.index], val_extra=extra[len(extra) - n_val :])
+    return head, stored
 
 
 def split_model(model: Any) -> tuple[Any, Any]:
@@ -123,7 +138,11 @@ def split_model(model: Any) -> tuple[Any, Any]:
     names = {layer.name for layer in model.layers}
     before_pool = "head_feature_bn" in names
     cut = model.get_layer("head_feature_bn").input if before_pool else model.get_layer("head_pool").output
-    return keras.Model(model.input, cut, name="extractor"), keras.Model(cut, model.output, name="head")
+    named = {tensor.name: tensor for tensor in model.inputs}
+    extra = [named["extra"]] if "extra" in named else []
+    pixels = named["pixels"] if extra else model.input
+    features = [cut, *extra] if extra else cut
+    return keras.Model(pixels, cut, name="extractor"), keras.Model(features, model.output, name="head")
 
 
 def cache_folder() -> Path:

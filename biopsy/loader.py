@@ -1,5 +1,6 @@
 """From the resized tree to `tf.data`: uint8 images held once, augmented as they are drawn, in a seeded order."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from biopsy.augment.mix import mix_batch
 from biopsy.augment.pipeline import augment_image
 from biopsy.augment.registry import check_strengths
 from biopsy.backend import tf
@@ -17,6 +19,8 @@ from biopsy.errors import DataError
 from biopsy.files import read_csv
 from biopsy.layout import resized_path
 from biopsy.sections import Augment, Task
+
+ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
 
 
 def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFrame:
@@ -77,7 +81,7 @@ def read_images(files: list[Path], size: int, out: np.ndarray | None = None) -> 
     DataError
         A file is missing, broken or of another size.
     """
-    images = np.empty((len(files), size, size, 3), np.uint8) if out is None else out
+    images = _aligned((len(files), size, size, 3)) if out is None else out
 
     def read(i: int) -> None:
         image = cv2.imread(str(files[i]), cv2.IMREAD_COLOR_RGB)
@@ -92,6 +96,14 @@ def read_images(files: list[Path], size: int, out: np.ndarray | None = None) -> 
         for _ in tqdm(pool.map(read, range(len(files))), "read", len(files), delay=2, unit="image"):
             pass
     return images
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Make a uint8 array that begins where TensorFlow wants its tensors to begin, so that it can be one."""
+    count = math.prod(shape)
+    memory = np.empty(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count].reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,10 @@ class ImageStore:
         """Return a function from a scalar index tensor to one uint8 image tensor of shape (size, size, 3)."""
         if self.in_memory:
             with tf.device("CPU"):  # a GPU would hold all images otherwise
-                images = tf.constant(self.array)
+                if self.array.ctypes.data % ALIGNMENT == 0 and self.array.flags.writeable:
+                    images = tf.experimental.dlpack.from_dlpack(self.array.__dlpack__())  # the same memory
+                else:
+                    images = tf.constant(self.array)  # a copy, and for a moment two
             return lambda index: tf.gather(images, index)
 
         def fetch(index: Any) -> Any:
@@ -184,21 +199,23 @@ def training_set(
     seed: int,
     epochs: range,
     shuffled: bool = True,
+    rows: np.ndarray | None = None,
 ) -> Any:
     """Make the training data of several epochs, one after the other.
 
-    Order and augmentation are functions of (seed, epoch, position) alone: a run that was killed and resumes at epoch 3
-    sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the items come in their own order, each
-    augmented as it is in the shuffled epoch.
+    Order and augmentation are functions of (seed, epoch, position) alone, mixing of (seed, epoch, batch): a run that
+    was killed and resumes at epoch 3 sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the
+    items come in their own order, each augmented as it is in the shuffled epoch; with `rows`, those items alone.
 
     Returns
     -------
     tf.data.Dataset
-        Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them), ceil(n / batch)
-        batches an epoch.
+        Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them, mixed where
+        `augment.mix` says so), ceil(n / batch) batches an epoch.
     """
     n, get = len(items), store.getter()
-    in_turn = np.arange(n)
+    in_turn = np.arange(n) if rows is None else rows
+    shuffled = shuffled and rows is None
     orders = tf.constant(
         np.stack([epoch_order(n, seed, epoch) if shuffled else in_turn for epoch in epochs] or [in_turn]), tf.int32
     )
@@ -216,9 +233,16 @@ def training_set(
         )
         return changed, target[item]
 
+    def mixed(epoch: Any, number: Any, examples: tuple[Any, Any]) -> tuple[Any, Any]:
+        draw = tf.random.fold_in(tf.constant([seed, 1]), tf.cast(epoch, tf.int32))
+        return mix_batch(*examples, tf.random.fold_in(draw, tf.cast(number, tf.int32)), augment.mix)
+
     def one_epoch(epoch: Any) -> Any:
         order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
-        return order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+        batches = order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+        if not (augment.mix.mixup or augment.mix.cutmix):
+            return batches
+        return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
 
     return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(2)
 

@@ -2,6 +2,7 @@
 
 import math
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def available_bytes() -> int:
     return max(0, min(limits))
 
 
+def peak_mb() -> int:
+    """Return the most memory that this process has held so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+
+
 def check_batch(model: Any, batch: int) -> None:
     """Refuse a batch that the memory cannot hold.
 
@@ -72,12 +79,13 @@ def check_batch(model: Any, batch: int) -> None:
 
 def out_of_memory(model: Any, batch: int, free: int) -> MachineError:
     """Make the error for a step that does not fit into `free` bytes."""
+    pixels = next((tensor for tensor in model.inputs if tensor.name == "pixels"), model.inputs[0])
     fits = batch
     while fits > 1 and step_bytes(model, fits) > free * 0.9:
         fits //= 2
     fits = min(fits, max(1, batch // 2))
     return MachineError(
-        f"train.batch: {batch} images of {model.input_shape[1]} px need about "
+        f"train.batch: {batch} images of {pixels.shape[1]} px need about "
         f"{step_bytes(model, batch) / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. train.batch={fits} would fit; "
         f"with train.accumulate={math.ceil(batch / fits)} each step still sees as many images."
     )

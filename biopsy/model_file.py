@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biopsy.errors import SourceError
+from biopsy.extra_inputs import Encoder
 from biopsy.files import atomic_file, sha256, write_json
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
@@ -23,6 +24,10 @@ class Card(BaseModel):
         Names in the order of the outputs; binary: the one output is the probability of the second.
     size
         Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
+    stain
+        What was done to the images' stain before the model saw them, numbers included (`biopsy.stain.Stains`).
+    extra_inputs
+        How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
         Operating point on the probability of malignancy (binary).
     data
@@ -44,6 +49,8 @@ class Card(BaseModel):
     data: dict[str, str]
     params: dict[str, Any]
     keras: str
+    stain: dict[str, Any] = {"method": "none"}
+    extra_inputs: Encoder | None = None
     model_sha256: str = ""
     intended_use: str = "Research use only; not for diagnosis."
 
@@ -62,7 +69,8 @@ def save_model(model: Any, folder: Path, card: Card) -> None:
     """
     from biopsy.backend import keras  # seconds, which reading a card should not cost
 
-    bare = keras.Model(model.inputs, model.outputs, name=model.name)
+    inputs = model.inputs if len(model.inputs) == 1 else model.input  # several go by their names
+    bare = keras.Model(inputs, model.outputs, name=model.name)
     with atomic_file(folder / "model.keras") as temporary:
         raw = temporary.with_name(f"{temporary.stem}.raw.keras")
         try:

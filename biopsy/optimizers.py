@@ -1,25 +1,96 @@
 """The optimisers by name: what `train.optimizer` may say."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from biopsy.adopt import Adopt
 from biopsy.backend import keras
 from biopsy.errors import ParamsError, nearest
 from biopsy.sections import Train
 
-OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "sgd": keras.optimizers.SGD,
-}
+UNDECAYED = ["bias", "gamma", "beta"]  # decay pulls weights towards nothing; offsets and scales mean none by it
 
 
-def make_optimizer(train: Train) -> Any:
-    """Make the optimiser that the section `train` names. Raises `ParamsError` for an unknown one."""
-    if train.optimizer not in OPTIMIZERS:
+@dataclass(frozen=True)
+class Optimizer:
+    """One entry of the registry.
+
+    Attributes
+    ----------
+    name
+        What `train.optimizer` says.
+    make
+        From the keyword arguments of every Keras optimiser (learning_rate, weight_decay, global_clipnorm, use_ema,
+        ema_momentum, gradient_accumulation_steps) to one.
+    description
+        One sentence, with its source.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    description: str
+
+
+OPTIMIZERS: dict[str, Optimizer] = {}
+
+
+def register(optimizer: Optimizer) -> Optimizer:
+    """Add an entry; a name that is taken is refused."""
+    if optimizer.name in OPTIMIZERS:
+        raise ValueError(f"optimiser '{optimizer.name}' is registered already")
+    OPTIMIZERS[optimizer.name] = optimizer
+    return optimizer
+
+
+def find(name: str) -> Optimizer:
+    """Return the entry called `name`. Raises `ParamsError`, which lists the names and the nearest one."""
+    if name not in OPTIMIZERS:
         known = ", ".join(sorted(OPTIMIZERS))
-        raise ParamsError(
-            f"train.optimizer must be one of {known}. Got '{train.optimizer}'.{nearest(train.optimizer, OPTIMIZERS)}"
-        )
-    steps = train.accumulate if train.accumulate > 1 else None
-    return OPTIMIZERS[train.optimizer](learning_rate=train.learning_rate, gradient_accumulation_steps=steps)
+        raise ParamsError(f"train.optimizer must be one of {known}. Got '{name}'.{nearest(name, OPTIMIZERS)}")
+    return OPTIMIZERS[name]
+
+
+def make_optimizer(train: Train, learning_rate: Any) -> Any:
+    """Make the optimiser that the section `train` names.
+
+    Weight decay is decoupled from the gradient (Loshchilov and Hutter, 2019, arXiv 1711.05101) and leaves biases and
+    the scales and offsets of norms alone.
+
+    Parameters
+    ----------
+    train
+        Its `optimizer`, `weight_decay`, `clip_norm`, `ema` and `accumulate` count here.
+    learning_rate
+        A float or a Keras schedule.
+
+    Raises
+    ------
+    ParamsError
+        An unknown name.
+    """
+    optimizer = find(train.optimizer).make(
+        learning_rate=learning_rate,
+        weight_decay=train.weight_decay or None,
+        global_clipnorm=train.clip_norm,
+        use_ema=train.ema is not None,
+        # Keras averages after every batch, also after those that only add to the gradient: the k-th root makes of k
+        # such averages one of a step.
+        ema_momentum=(train.ema or 0.99) ** (1 / train.accumulate),
+        gradient_accumulation_steps=train.accumulate if train.accumulate > 1 else None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
+    return optimizer
+
+
+def _adamw(weight_decay: float | None, **kwargs: Any) -> Any:
+    """Make AdamW, which wants a number where the others take None."""
+    return keras.optimizers.AdamW(weight_decay=weight_decay or 0.0, **kwargs)
+
+
+register(Optimizer("adam", keras.optimizers.Adam, "Adam (Kingma and Ba, 2015, arXiv 1412.6980)."))
+register(Optimizer("adamw", _adamw, "Adam with weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101)."))
+register(Optimizer("sgd", partial(keras.optimizers.SGD, momentum=0.9), "Stochastic gradient descent, momentum 0.9."))
+register(Optimizer("lion", keras.optimizers.Lion, "Steps of one size, by sign (Chen et al., 2023, arXiv 2302.06675)."))
+register(Optimizer("adopt", Adopt, "Adam that converges with any beta_2 (Taniguchi et al., 2024, arXiv 2411.02853)."))

@@ -29,6 +29,7 @@ from biopsy.sections import (
 class Params(Section):
     """All of params.yaml."""
 
+    experiment: str | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     tasks: list[Task] = Field(["binary", "multiclass"], min_length=1)
     protocols: list[Protocol] = Field(["image", "case"], min_length=1)
@@ -51,7 +52,17 @@ class Params(Section):
         return value
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _batch_suits_the_head(self) -> Self:
+        head = self.model.head
+        if self.train.batch == 1 and (head.batch_norm or head.feature_norm):
+            raise ValueError(
+                "train.batch is 1, and the batch norms of model.head (batch_norm, feature_norm) need several images. "
+                "Set train.batch to 2 or more, or model.head.batch_norm and model.head.feature_norm to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> Self:
         if "fold1" in self.protocols and not self.split.fold_table:
             raise ValueError(
                 "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
@@ -63,6 +74,10 @@ class Params(Section):
                     raise ValueError(
                         f"protocols lists '{protocol}': a fold is written <protocol>-<i>of<k> with i <= k and k >= 3"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _a_frozen_backbone_suits_the_rest(self) -> Self:
         if self.model.trainable == "none" and self.model.weights == "none" and self.model.backbone != "cnn":
             raise ValueError(
                 "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
@@ -82,6 +97,38 @@ class Params(Section):
         if views and (mix.mixup or mix.cutmix):
             raise ValueError(
                 "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_suit_what_is_done_to_them(self) -> Self:
+        mix = self.augment.mix
+        if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":
+            raise ValueError(
+                f"train.class_weights is '{self.train.class_weights}', which needs one class an image, and augment.mix "
+                "makes images of two. Set train.class_weights to none"
+            )
+        if self.stain.method != "none" and self.resize.structure != "rgb":
+            raise ValueError(
+                f"stain.method is '{self.stain.method}' and resize.structure is '{self.resize.structure}', which keeps "
+                "no colour to normalise. Set stain.method to none or resize.structure to rgb"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_agree(self) -> Self:
+        mix = self.augment.mix
+        extra = self.model.extra_inputs
+        if len(set(extra)) < len(extra):
+            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may stand once")
+        if "slides" in extra and self.data.source != "sample" and not self.data.slides:
+            raise ValueError(
+                "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"
+            )
+        if extra and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes images of different slides, whose model.extra_inputs cannot be mixed. Set "
+                "augment.mix.mixup and augment.mix.cutmix to 0, or model.extra_inputs to []"
             )
         return self
 

@@ -16,10 +16,11 @@ POINTS = 200
 
 
 def predict(
-    answer: Callable[[NDArray[np.float32]], Any],
+    answer: Callable[[Any], Any],
     files: Sequence[Path],
     read: Callable[[list[Path]], NDArray[np.uint8]],
     batch: int = 32,
+    extra: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Ask a model about images, a batch in memory at a time.
 
@@ -33,6 +34,8 @@ def predict(
         From at most `batch` files to their pixels, uint8.
     batch
         Images at once.
+    extra
+        (n, k): what the model is told beside the pixels; `answer` then gets a dict of `pixels` and `extra`.
 
     Returns
     -------
@@ -41,8 +44,9 @@ def predict(
     """
     parts = []
     for start in tqdm(range(0, len(files), batch), "predict", delay=2, unit="batch"):
-        pixels = read(list(files[start : start + batch]))
-        parts.append(np.asarray(answer(pixels.astype(np.float32)), np.float32))
+        pixels = read(list(files[start : start + batch])).astype(np.float32)
+        asked = pixels if extra is None else {"pixels": pixels, "extra": extra[start : start + batch]}
+        parts.append(np.asarray(answer(asked), np.float32))
     given = np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
     return np.hstack([1 - given, given]) if given.shape[1] == 1 else given
 

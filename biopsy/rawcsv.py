@@ -46,7 +46,7 @@ class Records:
     separator: str
 
 
-def read_records(path: Path, wanted: list[str]) -> Records:
+def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records:
     """Read a CSV.
 
     Parameters
@@ -55,6 +55,8 @@ def read_records(path: Path, wanted: list[str]) -> Records:
         The file: UTF-8, or UTF-16/32 with a byte order mark; separated by comma, semicolon or tab.
     wanted
         The column names looked for; they settle which character separates.
+    lists
+        What a row is about.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def read_records(path: Path, wanted: list[str]) -> Records:
         )
     if not rows:
         raise DataError(
-            f"{path} holds {'a header and no row' if header else 'nothing'}. It must list one image per row."
+            f"{path} holds {'a header and no row' if header else 'nothing'}. It must list one {lists} per row."
         )
     return Records(header, rows, short, blank, encoding, SEPARATORS[separator])
 

@@ -6,6 +6,7 @@ learning-rate cut and the stop. Here the callbacks' own state is part of the che
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from biopsy.files import atomic_file
 
 # What each callback counts, by the callback's class.
 COUNTERS = {
+    "AveragedWeights": ("swapped",),
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
 }
@@ -35,6 +37,13 @@ class TrainingState(keras.callbacks.Callback):
         Its best weights are saved too.
     others
         Further callbacks with counters.
+
+    Attributes
+    ----------
+    history
+        One dict of figures per epoch that is done, those of earlier runs included.
+    seconds
+        How long each epoch of this run took, validation included.
     """
 
     def __init__(self, file: Path, fingerprint: str, early_stopping: Any, others: list[Any]) -> None:
@@ -43,6 +52,7 @@ class TrainingState(keras.callbacks.Callback):
         self.early_stopping, self.counting = early_stopping, [early_stopping, *others]
         self.history: list[dict[str, float]] = []
         self.finished = False
+        self.seconds: list[float] = []
         self._counters: list[dict[str, Any]] | None = None
         self._best: list[np.ndarray] | None = None
 
@@ -83,7 +93,8 @@ class TrainingState(keras.callbacks.Callback):
             self.early_stopping.best_weights = self._best
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Note the learning rate that this epoch trains with; a callback may cut it at the end."""
+        """Note the time, and the learning rate that this epoch trains with; a callback may cut it at the end."""
+        self._begun = time.perf_counter()
         self._learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -95,6 +106,7 @@ class TrainingState(keras.callbacks.Callback):
                 f"{epoch + 1}. Set a smaller one, or train.precision to float32."
             )
         self.history.append({**figures, "learning_rate": self._learning_rate})
+        self.seconds.append(time.perf_counter() - self._begun)
         finished = bool(self.model.stop_training) or self.epoch >= self.params["epochs"]
         best = self.early_stopping.best_weights or []
         told = {

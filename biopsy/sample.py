@@ -139,6 +139,11 @@ def draw_sample(folder: Path, images: int = 240, width: int = 350, height: int =
     }
 
 
+def slides_of(images: int) -> list[tuple[str, str]]:
+    """List the (subtype, slide) pairs of a sample of so many images, in order, each once."""
+    return sorted({(image.subtype, image.slide) for image in _plan(images)})
+
+
 def _slides() -> Iterator[tuple[str, list[str]]]:
     """Yield each type with its slides, the five first of five cases; the first case has two slides."""
     case = count(90001)

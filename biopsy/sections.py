@@ -136,11 +136,20 @@ class Model(Section):
 
     backbone: str = "cnn"
     weights: str = "none"
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     head: Head = Head()
+
+    @model_validator(mode="after")
+    def _hash_is_of_a_file(self) -> Self:
+        if self.weights_sha256 and self.weights in ("none", "imagenet"):
+            raise ValueError(
+                f"model.weights_sha256 is the hash of a file, and model.weights is '{self.weights}'. Set it to null"
+            )
+        return self
 
 
 class Mix(Section):
@@ -210,6 +219,37 @@ class Train(Section):
     class_weights: Literal["balanced", "none"] = "balanced"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     cache_mb: int = Field(4096, ge=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        schedule = self.schedule
+        if schedule.name != "constant" and schedule.min_lr >= self.learning_rate:
+            raise ValueError(
+                f"train.schedule.min_lr must be below train.learning_rate, which is {self.learning_rate:g}. "
+                f"Got {schedule.min_lr:g}"
+            )
+        if schedule.warmup_epochs and schedule.name != "cosine":
+            raise ValueError(
+                f"train.schedule.warmup_epochs is {schedule.warmup_epochs}, and only the cosine schedule warms up. Set "
+                f"it to 0, or train.schedule.name, which is '{schedule.name}', to cosine"
+            )
+        shortest = min(self.epochs.binary, self.epochs.multiclass)
+        if schedule.warmup_epochs > shortest:
+            raise ValueError(
+                f"train.schedule.warmup_epochs must be at most train.epochs, of which the smaller is {shortest}. "
+                f"Got {schedule.warmup_epochs}"
+            )
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError(
+                f"train.weight_decay is {self.weight_decay:g}, which adam would scale by its second moment. Set "
+                "train.optimizer to adamw, which decays the weights themselves, or train.weight_decay to 0"
+            )
+        if self.loss.name in ("class_balanced", "logit_adjusted") and self.class_weights != "none":
+            raise ValueError(
+                f"train.loss.name is '{self.loss.name}' and train.class_weights is '{self.class_weights}': both make "
+                "up for rare classes. Set train.class_weights to none"
+            )
+        return self
 
 
 class Evaluate(Section):

@@ -14,10 +14,13 @@ from biopsy import breakhis
 from biopsy.archive import unpack
 from biopsy.download import download
 from biopsy.errors import SourceError, some
+from biopsy.files import write_csv
 from biopsy.gather import copy_file, copy_images, find_images, is_image
 from biopsy.originals import compare, known
-from biopsy.sample import draw_sample
+from biopsy.sample import draw_sample, slides_of
+from biopsy.sample_slides import draw_slides
 from biopsy.sections import Breakhis, Data
+from biopsy.slide_table import KEY, read_slides
 
 SLIDES = "histology_slides"
 TREE = PurePosixPath("BreaKHis_v1", SLIDES)
@@ -35,27 +38,46 @@ def fill(data: Data, seed: int, folder: Path, downloads: Path) -> dict[str, Any]
     seed
         For the drawn sample.
     folder
-        An empty folder; afterwards it holds `metadata.csv` and `images/`.
+        An empty folder; afterwards it holds `metadata.csv`, `images/`, and `slides.csv` (facts about slides; no row
+        where there are none).
     downloads
         Where a downloaded archive is kept.
 
     Returns
     -------
     dict
-        For `source.json`: `source`, `synthetic`, `description`, `images` (their number), `left_out` (by reason), and
-        for BreaKHis `originals`.
+        For `source.json`: `source`, `synthetic`, `description`, `images` (their number), `left_out` (by reason),
+        `slides`, and for BreaKHis `originals`.
 
     Raises
     ------
-    SourceError
+    SourceError, DataError
         Names the parameter, what was found there, and the way out.
     """
     (folder / "images").mkdir(exist_ok=True)
+    slides = _file(data.slides, "data.slides") if data.slides else None
+    if slides:
+        read_slides(slides)  # before any image is copied
     if data.source == "sample":
-        return _sample(data, seed, folder)
-    if data.source == "local":
-        return _local(data, folder)
-    return _breakhis(data.breakhis, folder, downloads)
+        facts = _sample(data, seed, folder)
+    elif data.source == "local":
+        facts = _local(data, folder)
+    else:
+        facts = _breakhis(data.breakhis, folder, downloads)
+    return facts | {"slides": _slide_table(slides, data, seed, folder / "slides.csv")}
+
+
+def _slide_table(given: Path | None, data: Data, seed: int, target: Path) -> str:
+    """Write the table of slides, the user's, the sample's or an empty one; say what it is."""
+    if given:
+        copy_file(given, target)
+    elif data.source == "sample":
+        write_csv(target, draw_slides(slides_of(data.sample.images), seed))
+        return "SYNTHETIC facts about slides, drawn by this pipeline"
+    else:
+        target.write_text(f"{KEY}\n", "utf-8")  # DVC wants the file of every dependency
+        return "none: data.slides is null"
+    return f"facts about slides from {given.name}"
 
 
 def _sample(data: Data, seed: int, folder: Path) -> dict[str, Any]:

@@ -10,15 +10,20 @@ from scmrepo.exceptions import SCMError
 from sklearn.utils.class_weight import compute_class_weight
 from tqdm import tqdm
 
+from biopsy.averaging import AveragedWeights
 from biopsy.backend import keras, tf
 from biopsy.errors import MachineError
 from biopsy.features import head_on_features
 from biopsy.feed import Feed, PixelFeed
 from biopsy.loader import ImageStore, training_items
+from biopsy.losses import find as find_loss
+from biopsy.losses import make_loss
 from biopsy.memory import available_bytes, check_batch, out_of_memory
+from biopsy.optimizers import find as find_optimizer
 from biopsy.optimizers import make_optimizer
 from biopsy.params import Params
 from biopsy.resume import TrainingState
+from biopsy.schedules import learning_rate, plateau
 from biopsy.sections import Task, Train
 
 
@@ -86,24 +91,29 @@ def class_weights(targets: np.ndarray, train: Train) -> dict[int, float] | None:
     return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 
-def plateau(train: Train) -> list[Any]:
-    """Make the callback that cuts the learning rate where the schedule asks for one."""
-    schedule = train.schedule
-    if schedule.name != "plateau":
-        return []
-    return [
-        keras.callbacks.ReduceLROnPlateau(
-            "val_loss", factor=schedule.factor, patience=schedule.patience, min_lr=schedule.min_lr
-        )
-    ]
+def check_train(train: Train) -> None:
+    """Check the names that the section `train` takes from registries. Raises `ParamsError` for an unknown one."""
+    find_optimizer(train.optimizer)
+    find_loss(train.loss.name)
 
 
-def compile_model(model: Any, train: Train) -> None:
-    """Attach optimiser, loss and metric; a binary model has one output, others a softmax."""
-    binary = model.output_shape[-1] == 1
+def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, steps: int) -> None:
+    """Attach optimiser, loss and metric.
+
+    Parameters
+    ----------
+    model
+        With one sigmoid output, or a softmax.
+    train
+        The section `train`.
+    targets
+        (n,) int, the training images' classes as the network will see them, copies included.
+    epochs, steps
+        The most epochs, and the batches of each.
+    """
     model.compile(
-        optimizer=make_optimizer(train),
-        loss="binary_crossentropy" if binary else "categorical_crossentropy",
+        optimizer=make_optimizer(train, learning_rate(train, epochs, steps)),
+        loss=make_loss(train.loss, targets, max(2, model.output_shape[-1])),
         metrics=["accuracy"],
         jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
     )
@@ -121,6 +131,7 @@ def fit(
     state_file: Path,
     fingerprint: str,
     live_dir: Path,
+    extra: np.ndarray | None = None,
 ) -> TrainingState:
     """Train `model`; at the end it holds the weights of the epoch with the lowest validation loss.
 
@@ -138,6 +149,8 @@ def fit(
         Where the resumable state lives, and what this training depends on.
     live_dir
         DVCLive's folder.
+    extra
+        (n, k) float32: what is known of the images beside their pixels, where the model takes it.
 
     Returns
     -------
@@ -151,23 +164,24 @@ def fit(
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
     batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
-    images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch)
+    images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
-    compile_model(model, train)
+    steps = math.ceil(len(items) / batch)
+    compile_model(model, train, items.target, epochs, steps)
     check_batch(model, batch)
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
     early = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
-    reduce = plateau(train)
-    state = TrainingState(state_file, fingerprint, early, reduce)
+    averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
+    state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce])
     state.restore(model)
     if state.epoch:
         print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
     if not state.finished:
-        callbacks = [early, *reduce, state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
+        callbacks = [*averaged, early, *reduce, state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
         weights = class_weights(targets[:n_train], train)
-        _fit(model, feed, range(state.epoch, epochs), math.ceil(len(items) / batch), weights, callbacks, batch)
+        _fit(model, feed, range(state.epoch, epochs), steps, weights, callbacks, batch)
     else:
         log = LiveLog(live_dir, state)
         log.on_train_begin()

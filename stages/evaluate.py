@@ -8,7 +8,9 @@ from biopsy.backend import seed_everything
 from biopsy.errors import DataError, run
 from biopsy.evaluation import evaluate_outcome, summary
 from biopsy.evaluation_plots import About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.extra_inputs import read_facts
 from biopsy.files import atomic_dir, write_csv, write_json
+from biopsy.layout import images_of
 from biopsy.loader import read_images, read_parts
 from biopsy.model_file import load_model
 from biopsy.outcome import Outcome, make_outcome
@@ -29,12 +31,20 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     name = f"{task}-{protocol}"
     seed_everything(params.seed)
     split = root / "data/splits" / f"{protocol}.csv"
-    table = read_parts(root / "data/interim/labels.csv", split, root / "data/resized", task)
+    tree, stain = images_of(root, protocol)
+    table = read_parts(root / "data/interim/labels.csv", split, tree, task)
     trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
     model, card = load_model(root / "models" / name)
     if (card.task, card.protocol) != (task, protocol):
         raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
-    probabilities = predict(model.predict_on_batch, list(rows["file"]), lambda files: read_images(files, card.size))
+    if card.stain != stain:
+        raise DataError(f"models/{name} was trained on images of another stain. Make it again with `dvc repro`.")
+    extra = None
+    if card.extra_inputs:
+        facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")
+        extra = card.extra_inputs.encode(facts)
+    files = list(rows["file"])
+    probabilities = predict(model.predict_on_batch, files, lambda some: read_images(some, card.size), extra=extra)
     outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold)
     cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap
     details = {

@@ -12,9 +12,10 @@ def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: P
     """Bring the resized tree up to date with the labels."""
     labels = read_csv(labels_csv)
     counts = resize_all(labels, images_dir, resized_dir, resume_dir, params.resize, params.ingest.max_pixels)
-    size, aspect = params.resize.size, params.resize.aspect
+    size, aspect, structure = params.resize.size, params.resize.aspect, params.resize.structure
+    how = aspect if structure == "rgb" else f"{aspect}, {structure}"
     print(
-        f"resize: {len(labels)} images at {size}x{size} ({aspect}): {counts['made']} made, {counts['kept']} kept, "
+        f"resize: {len(labels)} images at {size}x{size} ({how}): {counts['made']} made, {counts['kept']} kept, "
         f"{counts['removed']} stale removed."
     )
 

@@ -5,43 +5,55 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
+from biopsy.contact_sheet import write_sheet
 from biopsy.errors import run
+from biopsy.extra_inputs import Encoder, encode_extra
 from biopsy.files import read_json, sha256, write_json
+from biopsy.layout import images_of
 from biopsy.loader import ImageStore, read_parts
+from biopsy.memory import peak_mb
 from biopsy.model_file import Card, save_model
-from biopsy.models.build import build_model, check_model
+from biopsy.models.build import build_model, check_model, count_weights
 from biopsy.models.registry import find
 from biopsy.params import Params, read_params
 from biopsy.sections import Task
-from biopsy.training import fit
+from biopsy.training import check_train, fit
 from biopsy.training_plots import plot_curves
 
-LABELS, RESIZED = Path("data/interim/labels.csv"), Path("data/resized")
+LABELS = Path("data/interim/labels.csv")
 
 
 def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
     """Train, and write the model, its card, its figures and its curves below `root`."""
     name = f"{task}-{protocol}"
     check_model(params.model, params.resize.size)
+    check_augment(params.augment)
+    check_train(params.train)
     seed_everything(params.seed)
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
-    table = read_parts(root / LABELS, split, root / RESIZED, task)
-    table = pd.concat([table[table["part"] == part] for part in ("train", "val")], ignore_index=True)
+    tree, stain = images_of(root, protocol)
+    table = read_parts(root / LABELS, split, tree, task)
+    encoder, extra = encode_extra(table, params.model.extra_inputs, root / "data/raw/slides.csv")
+    used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
+    table, extra = table.iloc[used], None if extra is None else extra[used]
     n_train = int((table["part"] == "train").sum())
     store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
-    card = describe(params, task, protocol, root, store.array)
+    card = describe(params, task, protocol, root, store.array, stain, encoder, extra)
     classes = len(card.classes)
-    model = build_model(params.model, params.resize.size, classes)
-    plots = root / "plots" / name / "train"
+    keras.config.set_dtype_policy(params.train.precision)
+    model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
+    plots, targets = root / "plots" / name / "train", table["target"].to_numpy()
+    write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", plots / "augment.png")
     state = fit(
-        model, params, task, store, table["target"].to_numpy(), n_train,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots,
+        model, params, task, store, targets, n_train,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots, extra=extra,
     )  # fmt: skip
     folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,13 +63,19 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     write_json(
         root / "metrics" / name / "train.json",
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in state.history[best].items()},
     )
+    cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
+    write_json(root / "metrics" / name / "cost.json", cost)  # no output of the stage: it differs from run to run
     shutil.rmtree(resume, ignore_errors=True)
     print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
 
 
-def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray) -> Card:
+def describe(
+    params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray, stain: dict[str, Any],
+    encoder: Encoder | None, extra: np.ndarray | None,
+) -> Card:  # fmt: skip
     """Make the model's card: all that the training depends on."""
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
     chosen["train"]["epochs"] = {task: chosen["train"]["epochs"][task]}
@@ -69,6 +87,8 @@ def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.n
         classes=read_json(root / "models/labels.json")[task],
         size=params.resize.size,
         preprocessing=find(params.model.backbone).preprocessing,
+        stain=stain,
+        extra_inputs=encoder,
         threshold=0.5,
         synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
@@ -76,7 +96,8 @@ def describe(params: Params, task: Task, protocol: str, root: Path, pixels: np.n
             "labels": sha256(root / LABELS),
             "split": sha256(root / "data/splits" / f"{protocol}.csv"),
             "pixels": hashlib.sha256(pixels.data).hexdigest(),
-        },
+        }
+        | ({} if extra is None else {"extra": hashlib.sha256(np.ascontiguousarray(extra).data).hexdigest()}),
         params=chosen,
         keras=keras.__version__,
     )

@@ -31,6 +31,11 @@ def test_every_preset_composes_to_valid_parameters(preset: Path, tmp_path: Path)
     parse_params(OmegaConf.to_container(OmegaConf.load(composed)))
 
 
+@pytest.mark.parametrize("preset", sorted((ROOT / "conf/experiment").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_names_itself_so_that_the_tables_can(preset: Path) -> None:
+    assert OmegaConf.load(preset)["experiment"] == preset.stem
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_preset_opens_with_what_it_is_and_its_command(preset: Path) -> None:
     head = [line for line in preset.read_text().splitlines() if line.startswith("#")]

@@ -110,7 +110,7 @@ def test_breakhis_folder_and_archive_give_the_same_data(
         found.append(tree(tmp_path / "data/raw"))
     assert found[0].pop("source.json") != found[1].pop("source.json")  # a folder's text file lies outside the slides
     assert found[0] == found[1]
-    assert list(found[0]) == [f"images/{name}" for name in NAMES] + ["metadata.csv"]
+    assert list(found[0]) == [f"images/{name}" for name in NAMES] + ["metadata.csv", "slides.csv"]
     assert source(tmp_path)["left_out"] == {"not an image": 1}
 
 
@@ -245,7 +245,7 @@ def test_failure_leaves_the_earlier_data_and_nothing_else(
     assert_kind(run_stage("fetch"), "is damaged, incomplete")
     assert tree(tmp_path / "data/raw") == before
     assert listed(tmp_path / "data") == ["raw"]
-    assert listed(tmp_path / "data/raw") == ["images", "metadata.csv", "source.json"]
+    assert listed(tmp_path / "data/raw") == ["images", "metadata.csv", "slides.csv", "source.json"]
 
 
 def test_remains_of_a_killed_run_are_cleared(
@@ -255,7 +255,7 @@ def test_remains_of_a_killed_run_are_cleared(
     set_params({"data.source": "breakhis", "data.breakhis.path": str(copy)})
     assert run_stage("fetch").returncode == 0
     assert listed(tmp_path / "data") == ["raw"]
-    assert listed(tmp_path / "data/raw") == ["images", "metadata.csv", "source.json"]
+    assert listed(tmp_path / "data/raw") == ["images", "metadata.csv", "slides.csv", "source.json"]
 
 
 def test_new_source_replaces_every_file_of_the_old_one(
@@ -310,6 +310,22 @@ def mine(tmp_path: Path) -> Path:
 LOCAL = {"data.source": "local", "data.local.csv": "my.csv", "data.local.images": "my images"}
 
 
+def test_a_table_of_slides_is_copied_as_it_is_and_checked_before_any_image_is(
+    mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
+) -> None:
+    (tmp_path / "slides.csv").write_text("Slide;age\n007;5\n")
+    set_params(LOCAL | {"data.slides": "slides.csv"})
+    assert run_stage("fetch").returncode == 0
+    assert (tmp_path / "data/raw/slides.csv").read_text() == "Slide;age\n007;5\n"
+    assert source(tmp_path)["slides"] == "facts about slides from slides.csv"
+    before = tree(tmp_path / "data/raw")
+    (tmp_path / "slides.csv").write_text("patient,age\n007,5\n")
+    assert_kind(run_stage("fetch"), "data.slides", "slides.csv has no column 'slide'", "patient, age")
+    set_params(LOCAL | {"data.slides": "slide.csv"})
+    assert_kind(run_stage("fetch"), "data.slides", "slide.csv is missing")
+    assert tree(tmp_path / "data/raw") == before
+
+
 def test_local_folder_is_copied_and_the_rest_counted(
     mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
 ) -> None:
@@ -327,6 +343,7 @@ def test_local_folder_is_copied_and_the_rest_counted(
         "description": "5 images from a folder, with a CSV",
         "images": 5,
         "left_out": {"broken link or special file": 2, "folder named like an image": 1, "not an image": 2},
+        "slides": "none: data.slides is null",
     }
     assert "5 images from a folder, with a CSV; left out: 2 broken link or special file" in result.stdout
 

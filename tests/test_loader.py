@@ -88,6 +88,14 @@ def test_images_above_the_limit_go_to_a_file(tmp_path: Path) -> None:
     assert len(table) == len(files)
 
 
+def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    held = ImageStore.read(list(read_parts_of(tmp_path)["file"]), 32, 100, tmp_path / "x")
+    get = held.getter()
+    held.array[0] = 255 - held.array[0]
+    np.testing.assert_array_equal(get(0), held.array[0])
+
+
 def read_parts_of(root: Path, task: str = "binary"):
     return read_parts(root / "data/interim/labels.csv", root / "data/splits/case.csv", root / "data/resized", task)
 

@@ -76,7 +76,16 @@ def test_an_edit_in_the_library_makes_exactly_its_stages_stale(project: Path) ->
 
 def test_dvc_dag_names_every_stage(project: Path) -> None:
     dag = call(project, "dvc", "dag", "--mermaid").stdout
-    for stage in ("fetch", "ingest", "impute", "split", "resize", "train@binary-case", "evaluate@multiclass-image"):
+    for stage in (
+        "fetch",
+        "ingest",
+        "impute",
+        "split",
+        "resize",
+        "stain@case",
+        "train@binary-case",
+        "evaluate@multiclass-image",
+    ):
         assert stage in dag
 
 
@@ -104,5 +113,8 @@ def test_exp_run_takes_presets_by_name(project: Path) -> None:
     call(project, "dvc", "exp", "run", "-n", "still", *options)
     params = OmegaConf.load(project / "params.yaml")
     assert params.augment.every == {}
-    shown = json.loads(call(project, "dvc", "exp", "show", "--json").stdout)
-    assert "still" in json.dumps(shown)
+    page = call(project, "biopsy", "experiments", "--about", "The sample.").stdout
+    assert "The sample." in page
+    figures = json.loads((project / "metrics/binary-case/test.json").read_text())
+    assert "| `baseline` | 1 | - | - | " in page
+    assert f"| {figures['macro_f1']:.2f} | - |" in page

@@ -9,7 +9,7 @@ from PIL import Image
 
 from biopsy.images import read_rgb
 from biopsy.layout import resized_path
-from biopsy.resize import encode_png, resize_rgb
+from biopsy.resize import draw_structure, encode_png, resize_rgb
 
 
 def tissue(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -91,6 +91,30 @@ def test_pad_keeps_the_whole_image_between_bars_of_the_border_s_median_colour() 
     np.testing.assert_array_equal(made[:25], np.broadcast_to((240, 238, 242), (25, 100, 3)))
     np.testing.assert_array_equal(made[75:], np.broadcast_to((240, 238, 242), (25, 100, 3)))
     np.testing.assert_array_equal(made[25:75], resize_rgb(image, 100, "stretch")[::2][:50])
+
+
+def test_grey_is_the_luma_in_three_equal_channels() -> None:
+    image = tissue(40, 50)
+    grey = draw_structure(image, "grayscale")
+    assert grey.shape == image.shape
+    assert grey.dtype == np.uint8
+    assert (grey == grey[..., :1]).all()
+    assert np.abs(grey[..., 0] - image @ [0.299, 0.587, 0.114]).max() <= 0.51
+
+
+def test_edges_lie_on_128_bright_on_their_dark_side_and_are_clipped() -> None:
+    image = np.full((5, 6, 3), 100, np.uint8)
+    image[:, 3:] = 140
+    edges = draw_structure(image, "laplacian")
+    assert (edges == edges[..., :1]).all()
+    assert edges[2, :, 0].tolist() == [128, 128, 148, 108, 128, 128]
+    image[2, 2], image[2, 3] = 0, 255
+    assert draw_structure(image, "laplacian")[2, 2:4, 0].tolist() == [255, 0]
+
+
+def test_colour_stays_as_it_is_without_a_copy() -> None:
+    image = tissue(8, 8)
+    assert draw_structure(image, "rgb") is image
 
 
 def test_the_png_is_lossless_and_in_rgb_order() -> None:

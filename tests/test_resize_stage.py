@@ -59,6 +59,9 @@ class Project:
         base = self.root / "data/resized"
         return {p.relative_to(base).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
 
+    def images(self) -> list[np.ndarray]:
+        return [cv2.imread(str(p)) for p in (self.root / "data/resized").rglob("*.png")]
+
 
 @pytest.fixture
 def project(tmp_path: Path, set_params, capsys, monkeypatch: pytest.MonkeyPatch) -> Project:
@@ -85,6 +88,9 @@ def test_a_second_run_makes_nothing_and_other_parameters_make_all_anew(project: 
     assert "0 made, 12 kept, 0 stale" in project.run()
     assert "12 made, 0 kept" in project.run(resize__aspect="pad")
     assert project.tree() != first
+    grey = project.run(resize__structure="grayscale")
+    assert "(stretch, grayscale): 12 made, 0 kept" in grey
+    assert all((image == image[..., :1]).all() for image in project.images())
     assert "12 made" in project.run()
     assert project.tree() == first
     assert len((project.root / JOURNAL).read_text().splitlines()) == 12

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -17,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 from biopsy.breakhis import MAGNIFICATIONS, SUBTYPES, TYPES, Name, parse
 from biopsy.errors import ParamsError
-from biopsy.sample import draw_sample
+from biopsy.sample import draw_sample, slides_of
+from biopsy.sample_slides import draw_slides
 
 SMALL: dict[str, Any] = {"images": 48, "width": 140, "height": 92}
 
@@ -210,3 +212,27 @@ def test_slides_differ_in_stain(sample: Path, names: dict[str, Name]) -> None:
     within = np.mean([np.std(found, axis=0) for found in means.values()])
     between = np.std([np.mean(found, axis=0) for found in means.values()], axis=0).mean()
     assert between > 1.3 * within
+
+
+def test_the_table_of_slides_has_a_row_for_each_slide_and_tells_something_but_not_all(names: dict[str, Name]) -> None:
+    pairs = slides_of(240)
+    assert {slide for _, slide in pairs} == {name.slide for name in names.values()}
+    table = draw_slides(pairs, 0)
+    assert table.equals(draw_slides(pairs, 0))
+    assert table.iloc[3:5].reset_index(drop=True).equals(draw_slides(pairs[3:5], 0))  # a row depends on its slide alone
+    assert not table.equals(draw_slides(pairs, 1))
+    many = draw_slides([(subtype, f"{90000 + i}") for i in range(800) for subtype in ("A", "DC")], 0)
+    malignant = np.arange(len(many)) % 2 == 1
+    missing = many.drop(columns="slide") == ""
+    assert missing.to_numpy().mean() == pytest.approx(0.15, abs=0.02)
+    age = pd.to_numeric(many["age"])
+    means, spread = age.groupby(malignant).mean(), age.groupby(malignant).std().mean()
+    assert 1 < (means[True] - means[False]) / spread < 2  # learnable, and not enough to know
+    left = (many["side"] == "left").groupby(malignant).mean()
+    assert left[True] == pytest.approx(left[False], abs=0.08)
+
+
+def test_slides_of_one_patient_share_what_a_patient_has() -> None:
+    table = draw_slides([("DC", f"90001{suffix}") for suffix in ("AB", "CD", "EF", "G", "H")], 0)
+    assert len(set(table["age"]) - {""}) == 1
+    assert len(set(table["diameter_mm"]) - {""}) > 1

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,44 @@ SHORT = {
     "augment.double_minority": True,
     "augment.copies": {"multiclass": {"flip": True, "brightness": 0.1}},
 }
+# What a resumed training must find again beyond that: ADOPT's moments, a moving average of the weights, a cosine, the
+# batches whose gradients wait for a step.
+AVERAGED = SHORT | {
+    "train.optimizer": "adopt",
+    "train.weight_decay": 0.01,
+    "train.ema": 0.8,
+    "train.schedule.name": "cosine",
+    "train.schedule.warmup_epochs": 1,
+    "train.accumulate": 3,
+    "train.precision": "mixed_bfloat16",
+    "train.epochs.binary": 6,
+    "train.epochs.multiclass": 6,
+    "train.early_stopping_patience": None,
+}
 ARGUMENTS = ("--task", "multiclass", "--protocol", "case")
 NAME = "multiclass-case"
 
 
 def outputs(root: Path) -> dict[str, bytes]:
-    """Everything that the stage leaves, by path."""
+    """Everything that the stage leaves, by path; but for what it cost, which no two runs have in common."""
     folders = (root / "models" / NAME, root / "metrics" / NAME, root / "plots" / NAME)
-    return {str(p.relative_to(root)): p.read_bytes() for f in folders for p in sorted(f.rglob("*")) if p.is_file()}
+    files = [p for f in folders for p in sorted(f.rglob("*")) if p.is_file() and p.name != "cost.json"]
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run that nobody disturbs leaves."""
+    return run_whole(tmp_path_factory.mktemp("unbroken"), SHORT)
+
+
+def run_whole(root: Path, changes: dict[str, Any]) -> dict[str, bytes]:
+    """Run the stage below `root` to its end, and return what it leaves."""
     from omegaconf import OmegaConf
 
-    root = tmp_path_factory.mktemp("unbroken")
     make_project(root, per_class=10)
     params = OmegaConf.load(ROOT / "params.yaml")
-    for key, value in SHORT.items():
+    for key, value in changes.items():
         OmegaConf.update(params, key, value)
     OmegaConf.save(params, root / "params.yaml")
     command = [sys.executable, str(ROOT / "stages/train.py"), *ARGUMENTS]
@@ -85,11 +105,31 @@ def test_a_killed_training_ends_like_the_unbroken_one(
     assert outputs(project) == unbroken
 
 
+def test_a_killed_training_ends_alike_with_adopt_an_average_and_a_cosine(
+    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path], tmp_path_factory: Any
+) -> None:
+    set_params(AVERAGED)
+    assert run_and_kill(project, 2, 0.03).wait() == -signal.SIGKILL
+    again = run_stage("train", *ARGUMENTS)
+    assert again.returncode == 0, again.stderr
+    assert "goes on after epoch" in again.stdout
+    whole = run_whole(tmp_path_factory.mktemp("averaged"), AVERAGED)
+    assert outputs(project) == whole
+    rates = whole[f"plots/{NAME}/train/plots/metrics/learning_rate.tsv"].decode().split()[3::2]
+    assert len(set(rates)) == 6
+    with zipfile.ZipFile(project / "models" / NAME / "model.keras") as archive:
+        assert "mixed_bfloat16" in archive.read("config.json").decode()
+
+
 def test_the_unbroken_run_cut_its_learning_rate_and_stopped_early(unbroken: dict[str, bytes]) -> None:
     """Otherwise the test above would not show that their counters survive a kill."""
     rates = unbroken[f"plots/{NAME}/train/plots/metrics/learning_rate.tsv"].decode().split()[3::2]
     assert len(set(rates)) > 1
     assert len(rates) < 24
+
+
+def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None:
+    assert unbroken[f"plots/{NAME}/train/augment.png"].startswith(b"\x89PNG")
 
 
 def test_a_training_that_was_done_but_not_written_is_written_without_training_again(
@@ -143,6 +183,7 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
         ({"model.weights": "imagenet"}, ("model.weights", "cnn")),
         ({"model.weights": "nowhere.h5"}, ("model.weights", "nowhere.h5")),
         ({"train.optimizer": "adamm"}, ("train.optimizer", "Did you mean 'adam'?")),
+        ({"train.loss.name": "focal_loss"}, ("train.loss.name", "Did you mean 'focal'?")),
         ({"model.trainable": 99}, ("model.trainable", "99")),
         (
             {

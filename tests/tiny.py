@@ -38,9 +38,11 @@ def make_project(
     write_csv(root / "data/interim/labels.csv", table.drop(columns="part"))
     for protocol in protocols:
         write_csv(root / "data/splits" / f"{protocol}.csv", table[["image_id", "part"]])
+        write_json(root / "data/stained" / protocol / "stain.json", {"method": "none"})
     write_json(root / "models/labels.json", {"binary": ["benign", "malignant"], "multiclass": list(ORDER)})
     write_json(root / "data/raw/source.json", {"source": "sample", "synthetic": True, "description": "drawn"})
     write_json(root / "metrics/split.json", {})
+    (root / "data/raw/slides.csv").write_text("slide\n")
     return table
 
 

@@ -33,8 +33,8 @@ def saturation(image: Any, seed: Any, strength: float) -> Any:
     return tf.clip_by_value(tf.image.stateless_random_saturation(image, 1 - strength, 1 + strength, seed), 0, 255)
 
 
-register(Operation("flip", bool, flip, "Mirrored, left to right and top to bottom."))
-register(Operation("rot90", bool, rot90, "Turned by quarters."))
-register(Operation("brightness", Share, brightness, "Brightness, at most this share of 255 up or down."))
-register(Operation("contrast", Share, contrast, "Contrast, relative to 1."))
-register(Operation("saturation", Share, saturation, "Saturation, relative to 1."))
+register(Operation("flip", bool, flip, "Mirrored, left to right and top to bottom.", True, "turn"))
+register(Operation("rot90", bool, rot90, "Turned by quarters.", True, "turn"))
+register(Operation("brightness", Share, brightness, "Brightness, at most this share of 255 up or down.", 0.1))
+register(Operation("contrast", Share, contrast, "Contrast, relative to 1.", 0.1))
+register(Operation("saturation", Share, saturation, "Saturation, relative to 1.", 0.1))

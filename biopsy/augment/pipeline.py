@@ -4,9 +4,24 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from biopsy.augment import basic  # noqa: F401  (it registers its operations)
-from biopsy.augment.registry import OPERATIONS
+from biopsy.augment import (  # noqa: F401  (they register their operations)
+    basic,
+    erasing,
+    medaugment,
+    randaugment,
+    sharpness,
+    stain,
+)
+from biopsy.augment.registry import OPERATIONS, check_strengths
 from biopsy.backend import tf
+from biopsy.sections import Augment
+
+
+def check_augment(augment: Augment) -> None:
+    """Check all names and strengths of the section `augment`, before any work. Raises `ParamsError`."""
+    check_strengths(augment.every, "augment.every")
+    for task, strengths in augment.copies.items():
+        check_strengths(strengths, f"augment.copies.{task}")
 
 
 def augment_image(image: Any, seed: Any, strengths: Mapping[str, Any]) -> Any:
@@ -27,8 +42,10 @@ def augment_image(image: Any, seed: Any, strengths: Mapping[str, Any]) -> Any:
     tf.Tensor
         (size, size, 3), float32, values 0 to 255.
     """
-    image = tf.cast(image, tf.float32)
     for name, strength in strengths.items():
         drawn = tf.random.fold_in(seed, zlib.crc32(name.encode()) & 0x7FFFFFFF)
-        image = OPERATIONS[name].apply(image, drawn, strength)
-    return image
+        operation = OPERATIONS[name]
+        if operation.kind != "turn":  # turns come first, and move uint8 in a third of the time
+            image = tf.cast(image, tf.float32)
+        image = operation.apply(image, drawn, strength)
+    return tf.cast(image, tf.float32)

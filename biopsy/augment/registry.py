@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from biopsy.errors import ParamsError, nearest
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Kind = Literal["turn", "colour", "policy", "mask"]
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,26 @@ class Operation:
         and equal seeds give equal pixels.
     description
         One sentence, with its source where there is one.
+    example
+        A usual strength, which tests and benchmarks take.
+    kind
+        What it is, and thereby when its turn comes: turns, which move pixels and make none (so they may be given uint8,
+        and return what they were given), then colours, then policies, which draw from a table of their own, then masks.
     """
 
     name: str
     strength: Any
     apply: Callable[[Any, Any, Any], Any]
     description: str
+    example: Any
+    kind: Kind = "colour"
 
 
 OPERATIONS: dict[str, Operation] = {}
 
 
 def register(operation: Operation) -> Operation:
-    """Add an entry, which is applied after those before it; a name that is taken is refused."""
+    """Add an entry, which is applied after those of its kind before it; a name that is taken is refused."""
     if operation.name in OPERATIONS:
         raise ValueError(f"augmentation '{operation.name}' is registered already")
     OPERATIONS[operation.name] = operation
@@ -58,7 +66,7 @@ def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        The operations that are on, in the registry's order, with checked strengths.
+        The operations that are on, in the order in which they are applied, with checked strengths.
 
     Raises
     ------
@@ -70,7 +78,7 @@ def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:
             known = ", ".join(OPERATIONS)
             raise ParamsError(f"unknown augmentation '{key}.{name}'; known are {known}.{nearest(name, OPERATIONS)}")
     checked = {}
-    for name, operation in OPERATIONS.items():
+    for name, operation in sorted(OPERATIONS.items(), key=lambda item: get_args(Kind).index(item[1].kind)):
         if not strengths.get(name):
             continue
         try:
@@ -78,6 +86,7 @@ def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join([key, name, *(str(part) for part in first["loc"])])
-            message = first["msg"][0].lower() + first["msg"][1:].replace("nput should", "nput must")
+            message = first["msg"].removeprefix("Value error, ").replace("Input should", "Input must")
+            message = message[0].lower() + message[1:]
             raise ParamsError(f"'{where}': {message}. Got {first['input']!r}.") from None
     return checked

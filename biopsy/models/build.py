@@ -8,9 +8,24 @@ from typing import Any
 
 from biopsy.backend import keras
 from biopsy.errors import ParamsError, SourceError
-from biopsy.models import applications, cnn  # noqa: F401  (they register their backbones)
+from biopsy.files import sha256
+from biopsy.models import (  # noqa: F401  (they register their backbones)
+    cnn,
+    convnext,
+    densenet,
+    efficientnet,
+    hybrid,
+    mednext,
+    mobilenet,
+    nasnet,
+    resnet,
+    torchvision,
+    vgg,
+)
 from biopsy.models.registry import Backbone, find
 from biopsy.sections import Head, Model
+
+EXTRA_UNITS = 16  # of the dense layer on the extra inputs
 
 
 def check_model(model: Model, size: int) -> Backbone:
@@ -27,6 +42,8 @@ def check_model(model: Model, size: int) -> Backbone:
     ------
     ParamsError
         Unknown backbone, image too small for it, or weights that it does not have.
+    SourceError
+        A weights file that is missing or is not the one that `model.weights_sha256` names.
     """
     backbone = find(model.backbone)
     if size < backbone.min_size:
@@ -39,10 +56,15 @@ def check_model(model: Model, size: int) -> Backbone:
         raise SourceError(
             f"model.weights: there is no file {model.weights}. Set it to none, imagenet or a weights file."
         )
+    if model.weights_sha256 and (found := sha256(Path(model.weights))) != model.weights_sha256:
+        raise SourceError(
+            f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "
+            "Get the right file, or set model.weights_sha256 to null."
+        )
     return backbone
 
 
-def build_model(model: Model, size: int, classes: int) -> Any:
+def build_model(model: Model, size: int, classes: int, *, extra: int = 0) -> Any:
     """Build the network for images of one size.
 
     Parameters
@@ -53,11 +75,14 @@ def build_model(model: Model, size: int, classes: int) -> Any:
         Image side in pixels.
     classes
         2 gives one sigmoid output (probability of class 1), more give a softmax.
+    extra
+        How many numbers an image has beside its pixels (`biopsy.extra_inputs.Encoder.width`); 0: none.
 
     Returns
     -------
     keras.Model
-        Input (n, size, size, 3), values 0 to 255; output (n, 1) or (n, classes), float32.
+        Input (n, size, size, 3), values 0 to 255, or with `extra` a dict of these `pixels` and of `extra`, (n, extra)
+        float32; output (n, 1) or (n, classes), float32.
 
     Raises
     ------
@@ -67,8 +92,12 @@ def build_model(model: Model, size: int, classes: int) -> Any:
     backbone = check_model(model, size)
     pixels = keras.Input((size, size, 3), name="pixels")
     features = _with_weights(backbone, pixels, model.weights)
-    _freeze(keras.Model(pixels, features), model.trainable)
-    return keras.Model(pixels, _head(features, model.head, classes), name=f"{backbone.name}_{classes}")
+    _freeze(keras.Model(pixels, features), model)
+    name = f"{backbone.name}_{classes}"
+    if not extra:
+        return keras.Model(pixels, _head(features, model.head, classes), name=name)
+    facts = keras.Input((extra,), name="extra")
+    return keras.Model({"pixels": pixels, "extra": facts}, _head(features, model.head, classes, facts), name=name)
 
 
 def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
@@ -94,21 +123,28 @@ def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
         ) from None
 
 
-def _freeze(backbone: Any, trainable: str | int) -> None:
-    """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all')."""
-    if trainable == "all":
-        return
-    layers = [layer for layer in backbone.layers if layer.weights]
-    last = 0 if trainable == "none" else int(trainable)
-    if last > len(layers):
+def _freeze(backbone: Any, model: Model) -> None:
+    """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all'); batch norms where asked.
+
+    A frozen batch norm uses its moving figures and leaves them as they are. A frozen part drops nothing at random: what
+    it gives depends on the image alone.
+    """
+    layers, batch_norm = backbone.layers, keras.layers.BatchNormalization
+    with_weights = [number for number, layer in enumerate(layers) if layer.weights]
+    last = {"none": 0, "all": len(with_weights)}.get(str(model.trainable), model.trainable)
+    if int(last) > len(with_weights):
         raise ParamsError(
-            f"model.trainable must be at most {len(layers)}, the backbone's layers with weights. Got {last}."
+            f"model.trainable must be at most {len(with_weights)}, the backbone's layers with weights. Got {last}."
         )
-    for layer in layers[: len(layers) - last]:
-        layer.trainable = False
+    first = len(layers) if last == 0 else 0 if model.trainable == "all" else with_weights[-int(last)]
+    for number, layer in enumerate(layers):
+        if number < first or (model.freeze_batch_norm and isinstance(layer, batch_norm)):
+            layer.trainable = False
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
 
 
-def _head(features: Any, head: Head, classes: int) -> Any:
+def _head(features: Any, head: Head, classes: int, extra: Any = None) -> Any:
     """From the feature map to probabilities: DOMAIN facts of the report's head, each part of it optional."""
     layers = keras.layers
     regulariser = keras.regularizers.L2(head.l2) if head.l2 else None
@@ -120,6 +156,8 @@ def _head(features: Any, head: Head, classes: int) -> Any:
     x = layers.GlobalAveragePooling2D(name="head_pool")(x)
     if head.unit_norm:
         x = layers.UnitNormalization(name="head_unit_norm")(x)
+    if extra is not None:
+        x = _join(x, extra)
     if head.units:
         x = layers.Dense(head.units, activation="relu", kernel_regularizer=regulariser, name="head_dense")(x)
     if head.batch_norm:
@@ -129,6 +167,16 @@ def _head(features: Any, head: Head, classes: int) -> Any:
     return layers.Dense(
         outputs, activation=activation, kernel_regularizer=regulariser, dtype="float32", name="probabilities"
     )(x)
+
+
+def _join(features: Any, extra: Any) -> Any:
+    """Late fusion: pooled features beside a small dense layer on the extra inputs.
+
+    Its kernel starts at zero. What no training row shows (a category that only a test slide has) never gets a gradient,
+    so it stays without effect, where a random start would let it turn the answer.
+    """
+    layer = keras.layers.Dense(EXTRA_UNITS, activation="tanh", kernel_initializer="zeros", name="extra_dense")
+    return keras.layers.Concatenate(name="extra_join")([features, layer(extra)])
 
 
 def count_weights(model: Any) -> tuple[int, int]:

@@ -3,14 +3,17 @@
 from typing import Any
 
 from biopsy.backend import keras
+from biopsy.models.preprocessing import unit_style
 from biopsy.models.registry import Backbone, register
+from biopsy.models.weights_file import own_network
 
 WIDTHS = (16, 32, 48, 64, 96)
 
 
-def cnn(pixels: Any, weights: str | None) -> Any:
+@own_network
+def cnn(pixels: Any) -> Any:
     """Five blocks of convolution, batch norm, ReLU and max-pool: (n, s, s, 3) to (n, s/64, s/64, 96)."""
-    x = keras.layers.Rescaling(1 / 255, name="rescale")(pixels)
+    x = unit_style(pixels)
     for block, width in enumerate(WIDTHS, start=1):
         kernel, stride = (5, 2) if block == 1 else (3, 1)
         x = keras.layers.Conv2D(

@@ -1,0 +1,153 @@
+"""Claim: RandAugment makes at least 10 times as many images a second as Keras's layer, each image with its own draw.
+
+    python benchmarks/augment.py                    all operations, 256 px, about 5 minutes on two cores
+    python benchmarks/augment.py randaugment        one of them
+
+Both sides run in `tf.data` on uint8 images in memory, batches of 16, as many threads as TensorFlow takes, in rounds
+that alternate so that a busy machine slows both alike; the ratio is the median over the rounds.
+
+    ours     the registry's operation, mapped image by image; MixUp and CutMix batch by batch
+    Keras    the layer of the same name. Mapped image by image, and mapped batch by batch where that gives each image of
+             a batch a draw of its own (found out by a batch of equal images): the faster of the two counts
+
+Keras's layers draw from wider ranges; the work is the same. Where Keras has no such layer there is no ratio.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from biopsy.augment.mix import mix_batch
+from biopsy.augment.pipeline import augment_image
+from biopsy.augment.registry import OPERATIONS, check_strengths
+from biopsy.backend import keras, tf
+from biopsy.sections import Mix
+
+BATCH, GOAL = 16, 10
+STRENGTHS = {name: operation.example for name, operation in OPERATIONS.items()}
+STRENGTHS["erasing"] = 1.0  # Keras's layer erases in every image
+MIXES = {"mixup": Mix(mixup=0.4), "cutmix": Mix(cutmix=1.0)}
+RANGE = {"value_range": (0, 255)}
+LAYERS: dict[str, Callable[[], Any]] = {
+    "flip": lambda: keras.layers.RandomFlip("horizontal_and_vertical"),
+    "brightness": lambda: keras.layers.RandomBrightness(0.1, **RANGE),
+    "contrast": lambda: keras.layers.RandomContrast(0.1, **RANGE),
+    "saturation": lambda: keras.layers.RandomSaturation(0.1, **RANGE),
+    "sharpness": lambda: keras.layers.RandomSharpness(0.5, **RANGE),
+    "erasing": lambda: keras.layers.RandomErasing(1.0, **RANGE),
+    "randaugment": lambda: keras.layers.RandAugment(num_ops=2, factor=0.5, **RANGE),
+    "mixup": lambda: keras.layers.MixUp(0.4),
+    "cutmix": lambda: keras.layers.CutMix(1.0),
+}
+
+
+def ours(name: str, images: Any, count: int) -> Any:
+    """Make a data set of `count` changed images, in batches."""
+    rows = tf.data.Dataset.range(count)
+    if name in MIXES:
+        batches = rows.map(lambda i: (example(images, i), label(i)), tf.data.AUTOTUNE).batch(BATCH).enumerate()
+        mix = MIXES[name]
+        return batches.map(lambda b, pair: mix_batch(pair[0], pair[1], seed_of(b), mix)[0], tf.data.AUTOTUNE)
+    checked = check_strengths({name: STRENGTHS[name]}, "benchmark")
+    changed = rows.map(lambda i: augment_image(images[i % len(images)], seed_of(i), checked), tf.data.AUTOTUNE)
+    return changed.batch(BATCH)
+
+
+def theirs(layer: Any, name: str, batched: bool, images: Any, count: int) -> Any:
+    """Make a data set of `count` images that Keras's layer changed, in batches."""
+    rows = tf.data.Dataset.range(count)
+    if name in MIXES:
+        pairs = rows.map(lambda i: {"images": example(images, i), "labels": label(i)}, tf.data.AUTOTUNE).batch(BATCH)
+        return pairs.map(lambda pair: layer(pair, training=True)["images"], tf.data.AUTOTUNE)
+    if batched:
+        plain = rows.map(lambda i: example(images, i), tf.data.AUTOTUNE).batch(BATCH)
+        return plain.map(lambda batch: layer(batch, training=True), tf.data.AUTOTUNE)
+    return rows.map(lambda i: layer(example(images, i), training=True), tf.data.AUTOTUNE).batch(BATCH)
+
+
+def example(images: Any, i: Any) -> Any:
+    return tf.cast(images[i % len(images)], tf.float32)
+
+
+def seed_of(i: Any) -> Any:
+    return tf.stack([tf.zeros_like(i), i])
+
+
+def label(i: Any) -> Any:
+    return tf.one_hot(i % 8, 8)
+
+
+def draws_for_each(layer: Any, images: Any) -> bool:
+    """Say whether a batch of equal images comes back unequal, so that each had its own draw."""
+    batch = tf.cast(tf.repeat(images[:1], BATCH, axis=0), tf.float32)
+    for _ in range(3):
+        changed = np.asarray(layer(batch, training=True))
+        if any(not np.array_equal(changed[0], other) for other in changed[1:]):
+            return True
+    return False
+
+
+def speed(dataset: Any, seconds: float) -> float:
+    """Return the images a second that come out of a data set, after a start that is not counted."""
+    batches = iter(dataset.repeat().prefetch(2))
+    for _ in range(4):
+        next(batches)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        count += len(next(batches))
+    return count / (time.perf_counter() - start)
+
+
+def ways(name: str, images: Any, count: int) -> dict[str, Any]:
+    """Return the data sets to be timed: ours, and Keras's one or two."""
+    found = {"ours": ours(name, images, count)}
+    if name in LAYERS:
+        layer = LAYERS[name]()
+        if name in MIXES:
+            found["Keras, by batch"] = theirs(layer, name, True, images, count)
+        else:
+            found["Keras, by image"] = theirs(layer, name, False, images, count)
+            if draws_for_each(layer, images):
+                found["Keras, by batch"] = theirs(layer, name, True, images, count)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*OPERATIONS, *MIXES]
+    parser.add_argument("names", nargs="*", metavar="operation", help=f"of {', '.join(names)} (default: all)")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each way in each round")
+    chosen = parser.parse_args()
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (64, chosen.size, chosen.size, 3), np.uint8))
+    print(f"{chosen.size} px, batches of {BATCH}, {os.cpu_count()} cores, {chosen.rounds} rounds; images/s\n")
+    print(f"{'operation':14}{'ours':>8}{'Keras':>8}  {'ratio':>7}   Keras's faster way")
+    reached = True
+    for name in chosen.names or names:
+        sets = ways(name, images, 100 * BATCH)
+        timed = {way: [0.0] * chosen.rounds for way in sets}
+        for turn in range(chosen.rounds):
+            for way, dataset in sets.items():
+                timed[way][turn] = speed(dataset, chosen.seconds)
+        middle = {way: statistics.median(speeds) for way, speeds in timed.items()}
+        if len(timed) == 1:
+            print(f"{name:14}{middle['ours']:8.0f}{'-':>8}  {'-':>7}   Keras has none", flush=True)
+            continue
+        best = max((way for way in timed if way != "ours"), key=middle.__getitem__)
+        ratio = statistics.median(a / b for a, b in zip(timed["ours"], timed[best], strict=True))
+        print(f"{name:14}{middle['ours']:8.0f}{middle[best]:8.0f}  {ratio:6.1f}x   {best}", flush=True)
+        if name == "randaugment":
+            reached = ratio >= GOAL
+            print(f"{'':14}the claim, at least {GOAL}x: {'reached' if reached else 'NOT REACHED'}")
+    sys.exit(not reached)
+
+
+if __name__ == "__main__":
+    main()

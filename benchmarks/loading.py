@@ -1,0 +1,204 @@
+"""Claim: from epoch 2 on, ours feeds at least 5 times as many images a second as ImageDataGenerator from files.
+
+    python benchmarks/loading.py                    1,500 drawn images of 256 px, about 3 minutes on two cores
+    python benchmarks/loading.py data/resized       the resized tree, or any folder of folders of PNGs of one size
+
+Four ways to feed a training with mirrored and turned images, float32, in batches of 16, each in a process of its own,
+in rounds that alternate; the ratio is the median over the rounds.
+
+    array        all images as one float32 array, batches cut and turned with NumPy: the report's first way
+    generator    ImageDataGenerator.flow_from_directory, in as many threads as cores (Keras itself takes one)
+    tf.data      PNGs read and decoded in each epoch, in parallel
+    ours         uint8 images held once, decoded in the first epoch
+
+The first epoch includes whatever is read before it. Peak memory is the kernel's high-water mark of the process (VmHWM,
+Linux), above what it had taken once TensorFlow was imported.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH, SIZE, GOAL = 16, 256, 5
+
+
+def draw(folder: Path, images: int) -> None:
+    """Write PNGs that weigh about what resized BreakHis images weigh (130 KB), in two folders."""
+    rng = np.random.default_rng(0)
+    for number in range(images):
+        coarse = rng.integers(90, 250, (24, 24, 3), dtype=np.uint8)
+        smooth = cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        noisy = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+        path = folder / "ab"[number % 2] / f"{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), noisy, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def side(folder: Path) -> int:
+    """Return the side of the images, in pixels."""
+    with Image.open(next(folder.rglob("*.png"))) as image:
+        return image.width
+
+
+def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror and turn with NumPy."""
+    image = np.rot90(image, int(rng.integers(4)))
+    return image[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+
+
+def from_array(folder: Path, epochs: int) -> Iterator[int]:
+    files = sorted(folder.rglob("*.png"))
+    images = np.empty((len(files), side(folder), side(folder), 3), np.float32)
+    for i, file in enumerate(files):
+        images[i] = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+    for epoch in range(epochs):
+        rng = np.random.default_rng(epoch)
+        order = rng.permutation(len(images))
+        for start in range(0, len(order), BATCH):
+            yield len(np.stack([turned(images[i], rng) for i in order[start : start + BATCH]]))
+
+
+def from_generator(folder: Path, epochs: int) -> Iterator[int]:
+    from biopsy.backend import tf
+
+    rng = np.random.default_rng(0)
+    generator = tf.keras.preprocessing.image.ImageDataGenerator(
+        horizontal_flip=True,
+        vertical_flip=True,
+        preprocessing_function=lambda image: np.rot90(image, int(rng.integers(4))),
+    )
+    batches = generator.flow_from_directory(
+        folder, target_size=(side(folder),) * 2, batch_size=BATCH, class_mode="sparse"
+    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in range(epochs):
+            for images, _ in pool.map(batches.__getitem__, range(len(batches))):
+                yield len(images)
+            batches.on_epoch_end()
+
+
+def from_files(folder: Path, epochs: int) -> Iterator[int]:
+    from biopsy.augment.pipeline import augment_image
+    from biopsy.backend import tf
+
+    files = sorted(map(str, folder.rglob("*.png")))
+
+    def load(number: Any, file: Any) -> Any:
+        image = tf.ensure_shape(tf.io.decode_png(tf.io.read_file(file), 3), (None, None, 3))
+        return augment_image(image, tf.stack([tf.zeros_like(number), number]), {"flip": True, "rot90": True})
+
+    names = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=0)
+    batches = names.enumerate().map(load, tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+    for _ in range(epochs):
+        yield from (len(images) for images in batches)
+
+
+def from_ours(folder: Path, epochs: int) -> Iterator[int]:
+    from biopsy.loader import ImageStore, training_items, training_set
+    from biopsy.sections import Augment
+
+    files = sorted(folder.rglob("*.png"))
+    store = ImageStore.read(files, side(folder), 1_000_000, Path(os.devnull))
+    augment, targets = Augment(every={"flip": True, "rot90": True}), np.arange(len(files)) % 2
+    items = training_items(targets, augment, "binary")
+    batches = training_set(
+        store, items, augment, "binary", classes=2, batch=BATCH, seed=0, epochs=range(epochs)
+    )  # fmt: skip
+    yield from (len(images) for images, _ in batches)
+
+
+WAYS: dict[str, Callable[[Path, int], Iterator[int]]] = {
+    "array": from_array,
+    "generator": from_generator,
+    "tf.data": from_files,
+    "ours": from_ours,
+}
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has held, in MB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def measure(way: str, folder: Path, epochs: int) -> dict[str, float]:
+    """Feed some epochs in this process."""
+    from biopsy.backend import tf
+
+    tf.constant(0)
+    before, images = peak_mb(), len(list(folder.rglob("*.png")))
+    marks, seen = [time.perf_counter()], 0
+    for count in WAYS[way](folder, epochs):
+        seen += count
+        if seen == images * len(marks):
+            marks.append(time.perf_counter())
+    if len(marks) != epochs + 1:
+        raise RuntimeError(f"{way} fed {seen} images in place of {images * epochs}: the timing would lie")
+    later = (marks[-1] - marks[1]) / (epochs - 1)
+    return {"first": images / (marks[1] - marks[0]), "later": images / later, "peak": peak_mb() - before}
+
+
+def in_a_process(way: str, folder: Path, epochs: int) -> dict[str, float]:
+    command = [sys.executable, __file__, str(folder), "--way", way, "--epochs", str(epochs)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="folders of PNGs of one size (default: drawn)")
+    parser.add_argument("--images", type=int, default=1500, help="how many are drawn")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.way:
+        print(json.dumps(measure(chosen.way, chosen.folder, chosen.epochs)))
+        return
+    with tempfile.TemporaryDirectory() as drawn:
+        folder = chosen.folder or Path(drawn)
+        if not chosen.folder:
+            draw(folder, chosen.images)
+        sys.exit(not compare(folder, chosen.epochs, chosen.rounds))
+
+
+def compare(folder: Path, epochs: int, rounds: int) -> bool:
+    """Time all ways in alternating rounds, print them, and say whether the claim holds."""
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way, figures in found.items():
+            figures.append(in_a_process(way, folder, epochs))
+    images = len(list(folder.rglob("*.png")))
+    print(f"\n{images} images, {epochs} epochs of batch {BATCH}, {os.cpu_count()} cores, {rounds} rounds\n")
+    print(f"{'way':11}{'epoch 1':>9}{'later':>8}  images/s{'peak MB':>9}{'x the generator':>17}")
+    for way, figures in found.items():
+        first, later, peak = (statistics.median(f[key] for f in figures) for key in ("first", "later", "peak"))
+        print(f"{way:11}{first:9.0f}{later:8.0f}{peak:19.0f}{ratio(figures, found['generator']):16.1f}x")
+    gain = ratio(found["ours"], found["generator"])
+    print(f"\nfrom epoch 2 on ours feeds {gain:.1f} times as many images a second as the generator (goal >= {GOAL})")
+    return gain >= GOAL
+
+
+def ratio(one: list[dict[str, float]], other: list[dict[str, float]]) -> float:
+    """Return the median over the rounds of one way's later epochs by another's of the same round."""
+    return statistics.median(a["later"] / b["later"] for a, b in zip(one, other, strict=True))
+
+
+if __name__ == "__main__":
+    main()

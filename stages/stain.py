@@ -1,0 +1,51 @@
+"""Normalise the stain of one protocol's images, or by default nothing: `python stages/stain.py --protocol case`."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from biopsy.errors import run, some
+from biopsy.files import atomic_dir, read_csv, write_json
+from biopsy.layout import STAIN_FILE
+from biopsy.params import Params, read_params
+
+
+def stain(params: Params, protocol: str, root: Path = Path()) -> None:
+    """Write data/stained/<protocol>/, images and what was fitted, and its counts, below `root`."""
+    stained, metrics = root / "data/stained" / protocol, root / "metrics" / f"stain-{protocol}.json"
+    if params.stain.method == "none":
+        with atomic_dir(stained) as new:
+            write_json(new / STAIN_FILE, {"method": "none"})
+        write_json(metrics, {"method": "none"})
+        shutil.rmtree(root / "data/.resume" / f"stained-{protocol}", ignore_errors=True)
+        print(f"stain {protocol}: none")
+        return
+    from biopsy.stained_tree import stain_all
+
+    table = read_csv(root / "data/splits" / f"{protocol}.csv")
+    table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")
+    table = table.sort_values("image_id", ignore_index=True)
+    fitted, told, counts = stain_all(
+        table, root / "data/resized", stained, root / "data/.resume", params.stain, params.ingest.max_pixels, protocol
+    )
+    write_json(stained / STAIN_FILE, fitted)  # last: without it, nobody takes the tree for whole
+    write_json(metrics, told)
+    left = [f"{n} {reason} ({part})" for part, why in told["kept_their_stain"].items() for reason, n in why.items()]
+    of = "the reference image" if fitted["reference"] else f"the mean of {fitted['fitted_on']} training images"
+    print(
+        f"stain {protocol}: {told['normalised']} of {told['images']} images brought to {of} by "
+        f"{fitted['method']}: {counts['made']} made, {counts['kept']} kept; "
+        f"with their own stain: {some(left) or 'none'}."
+    )
+
+
+def main() -> None:
+    """Read parameters and arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--protocol", required=True)
+    chosen = parser.parse_args()
+    stain(read_params(), chosen.protocol)
+
+
+if __name__ == "__main__":
+    run(main, "the images that are done are kept. Run `dvc repro` again to go on.")
