@@ -18,6 +18,7 @@ from scratch import call, clone, set_params
 TRAIN, EVALUATE = {"train@*"}, {"evaluate@*"}
 # A section's line holds for each of its keys that has no line of its own.
 STALE: dict[str, set[str]] = {
+    "experiment": set(),
     "seed": {"fetch", "split"} | TRAIN | EVALUATE,
     "tasks": {"impute", "split"},
     "protocols": {"split"},

@@ -1,4 +1,4 @@
-"""What stands around the project for a team: CI files, hooks, container; against their schemas, their shell parts run."""
+"""What stands around the project for a team: CI, hooks, container; held against schemas, their shell parts run."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def test_each_file_is_as_its_published_schema_says(file: str, schema: str) -> No
 def test_the_dockerfile_is_lint_free_and_ends_without_root() -> None:
     result = run("hadolint", "Dockerfile")
     assert result.returncode == 0, result.stdout
-    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
+    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
     assert [stage.split(" AS ")[1].split()[0] for stage in stages] == ["base", "gpu", "cpu"]
     assert all("\nUSER 1000\n" in stage for stage in stages[1:])
 
