@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,20 @@ def need_s3() -> None:
             pytest.skip(f"{module} is not installed (make test installs it)")
 
 
+def s3_client(endpoint: str) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+    )
+
+
+def s3_keys(endpoint: str) -> set[str]:
+    """Every object of `my-bucket`."""
+    pages = s3_client(endpoint).get_paginator("list_objects_v2").paginate(Bucket="my-bucket")
+    return {entry["Key"] for page in pages for entry in page["Contents"]}
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
     """Serve S3 with one bucket, `my-bucket`; yield the endpoint."""
@@ -56,13 +71,8 @@ def s3_server(folder: Path) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with process(command, port, folder / "s3.log"):
-        import boto3
-
         endpoint = f"http://127.0.0.1:{port}"
-        client = boto3.client(
-            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
-        client.create_bucket(Bucket="my-bucket")
+        s3_client(endpoint).create_bucket(Bucket="my-bucket")
         yield endpoint
 
 
@@ -80,8 +90,8 @@ def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
     shutil.copy(folder / "user.pub", folder / "authorized")
     port = free_port()
     (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
-        f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
+        f'Port {port}\nListenAddress 127.0.0.1\nHostKey "{folder}/host"\nPidFile none\nStrictModes no\n'
+        f'AuthorizedKeysFile "{folder}/authorized"\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n'
         f"AllowUsers {getpass.getuser()}\nSubsystem sftp internal-sftp\n"
     )
     if os.geteuid() == 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scratch import call, clone, narrow
+from scratch import call, clone, commit, narrow, set_params
 from walkthrough import follow
 
 
@@ -41,6 +41,30 @@ def test_the_plots_page_holds_both_revisions_of_each_curve(printed: dict[str, st
     assert '"rev": "workspace"' in page
     pictures = {path.name for path in (file.parent / "static").iterdir()}
     assert {f"{side}_plots_binary-case_train_curves.png" for side in ("main", "workspace")} <= pictures
+
+
+def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: Path, tmp_path: Path) -> None:
+    """Both sides ran `evaluate` with a parameter of theirs; the merged parameters are neither's."""
+    project = clone(origin, tmp_path)
+    narrow(project, "case")
+    call(project, "git", "branch", "theirs")
+    for branch, change in (("main", {"evaluate__digits": 4}), ("theirs", {"evaluate__bootstrap": 10})):
+        call(project, "git", "switch", "-q", branch)
+        call(project, "dvc", "checkout", "-q")
+        set_params(project, **change)
+        call(project, "dvc", "repro", "-q")
+        commit(project, branch)
+    call(project, "git", "switch", "-q", "main")
+    assert "CONFLICT" in call(project, "git", "merge", "theirs", check=False).stdout
+    call(project, "git", "checkout", "--ours", "params.yaml", "dvc.lock", "metrics")
+    call(project, "dvc", "checkout", "-q")
+    set_params(project, evaluate__bootstrap=10)
+    printed = call(project, "dvc", "repro").stdout
+    assert [line for line in printed.splitlines() if line.startswith("Running")] == [
+        "Running stage 'evaluate@binary-case':"
+    ]
+    commit(project, "merged")
+    assert call(project, "dvc", "status").stdout == "Data and pipelines are up to date.\n"
 
 
 def test_two_clones_at_different_paths_write_the_same_lock(origin: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a team meets: killed runs, full disks, dying servers, hand-made edits. Real processes; nothing lost, nothing wrong taken for right."""
+"""Killed runs, full disks, dying servers, hand-made edits: nothing is lost, nothing wrong is taken for right."""
 
 import getpass
 import hashlib
@@ -63,11 +63,12 @@ def objects(folder: Path) -> list[Path]:
 
 
 def damaged(folder: Path) -> list[str]:
-    """Objects of a cache or remote whose content is not what their name says."""
+    """Objects of a cache or remote whose content is not what their name says; a broken write's dot file is none."""
     return [
         path.name
         for path in objects(folder)
-        if hashlib.md5(path.read_bytes()).hexdigest() != (path.parent.name + path.name).removesuffix(".dir")
+        if not path.name.startswith(".")
+        and hashlib.md5(path.read_bytes()).hexdigest() != (path.parent.name + path.name).removesuffix(".dir")
     ]
 
 
@@ -97,12 +98,13 @@ def test_a_full_disk_during_commit_loses_nothing(origin: Path, tmp_path: Path, m
     mount(full, "-t", "tmpfs", "-o", "size=300k", "tmpfs")
     call(project, "dvc", "config", "--local", "cache.dir", str(full))
     failed = call(project, "dvc", "repro", "--single-item", "--force", "resize", check=False)
-    assert failed.returncode != 0
-    assert "No space left on device" in failed.stderr
+    assert "No space left on device" in failed.stderr  # DVC 3.67 exits with 0 all the same; its status does not hide it
     assert "Traceback" not in failed.stderr
+    stale = json.loads(call(project, "dvc", "status", "--json", "resize").stdout)
+    assert stale == {"resize": [{"changed outs": {"data/resized": "not in cache"}}]}
     assert len(list((project / "data/resized").rglob("*.png"))) == 95
     subprocess.run(["mount", "-o", "remount,size=50m", str(full)], check=True)
-    again = call(project, "dvc", "repro", "--single-item", "--force", "resize")
+    again = call(project, "dvc", "repro", "--single-item", "resize")
     assert "0 made, 95 kept" in again.stdout
     assert damaged(full / "files/md5") == []
     assert call(project, "git", "status", "--porcelain").stdout == ""
@@ -131,14 +133,14 @@ def test_a_server_that_dies_in_mid_push_and_in_mid_pull_costs_only_the_time(orig
     second = clone(origin, tmp_path / "two", pull=False)
     for number, (root, command, watched) in enumerate([(project, "push", served), (second, "pull", cache)]):
         for attempt in ("dies", "lives"):
-            with ssh_server(tmp_path / f"ssh {number} {attempt}") as (port, key):
+            with ssh_server(tmp_path / f"ssh-{number}-{attempt}") as (port, key):
                 address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{served}"
                 call(root, "dvc", "remote", "add", "--local", "-f", "-d", "team", address)
                 call(root, "dvc", "remote", "modify", "--local", "team", "keyfile", str(key))
                 process = start(root, "dvc", command)
                 if attempt == "dies":
                     wait_until(lambda folder=watched: len(objects(folder)) > 20, process)
-                    server = next(c for c in psutil.Process().children() if str(port) and c.name() == "sshd")
+                    server = next(child for child in psutil.Process().children() if child.name() == "sshd")
                     for child in [*server.children(recursive=True), server]:
                         child.kill()
                 output = process.communicate(timeout=300)[0]
@@ -172,11 +174,11 @@ def test_a_moved_repository_and_a_detached_head_need_nothing_to_run(origin: Path
     moved = project.rename(tmp_path / "moved")
     call(moved, "git", "checkout", "-q", "--detach")
     assert "Running stage" not in call(moved, "dvc", "repro").stdout
-    set_params(moved, evaluate__digits=5)
-    call(moved, "dvc", "repro", "-q", "evaluate@binary-case")
+    set_params(moved, split__train=0.6, split__val=0.2, split__test=0.2)
+    call(moved, "dvc", "repro", "-q", "split")
     call(moved, "git", "switch", "-q", "-c", "kept")
     changed = call(moved, "git", "status", "--porcelain").stdout.split()
-    assert "metrics/binary-case/test.json" in changed
+    assert "metrics/split.json" in changed
 
 
 def test_a_clone_without_history_works_and_says_what_it_lacks(origin: Path, tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_an_image_edited_by_hand_is_noticed_and_made_again(origin: Path, tmp_pat
         image.write_bytes(right + b"x")
     stale = json.loads(call(project, "dvc", "status", "--json").stdout)
     assert stale["resize"] == [{"changed outs": {"data/resized": "modified"}}]
-    assert {name.split("@")[0] for name in stale} == {"resize", "train", "evaluate"}
+    assert {name.split("@")[0] for name in stale} == {"resize", "stain", "train", "evaluate"}
     printed = call(project, "dvc", "repro").stdout
     assert "Running stage 'resize'" in printed
     assert "Running stage 'train" not in printed

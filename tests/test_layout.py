@@ -5,11 +5,13 @@ import subprocess
 from conftest import ROOT
 
 FOLDERS = {
-    ".ci", ".dvc", "benchmarks", "biopsy", "conf", "data", "docs", "metrics", "models", "plots", "stages", "tests",
+    ".ci", ".devcontainer", ".dvc", ".github", "benchmarks", "biopsy", "conf", "data", "docs", "metrics", "models",
+    "plots", "stages", "tests",
 }  # fmt: skip
 FILES = {
-    ".dvcignore", ".gitignore", "LICENSE", "Makefile", "README.md", "dvc.lock", "dvc.yaml", "params.yaml",
-    "pyproject.toml", "requirements-dev.txt", "requirements.txt",
+    ".dockerignore", ".dvcignore", ".gitignore", ".gitlab-ci.yml", ".pre-commit-config.yaml", "CHANGELOG.md",
+    "CITATION.cff", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "dvc.lock", "dvc.yaml",
+    "params.yaml", "pyproject.toml", "requirements-dev.txt", "requirements.txt",
 }  # fmt: skip
 
 
@@ -25,7 +27,7 @@ def test_the_top_level_is_as_described() -> None:
 
 def test_the_readme_names_every_folder_and_every_stage() -> None:
     readme = (ROOT / "README.md").read_text()
-    for folder in FOLDERS - {".ci", ".dvc"}:
+    for folder in FOLDERS - {".ci", ".devcontainer", ".dvc", ".github"}:
         assert f"{folder}/" in readme
     for stage in (ROOT / "stages").glob("*.py"):
         assert f"`{stage.stem}`" in readme

@@ -18,16 +18,17 @@ from scratch import call, clone, set_params
 TRAIN, EVALUATE = {"train@*"}, {"evaluate@*"}
 # A section's line holds for each of its keys that has no line of its own.
 STALE: dict[str, set[str]] = {
+    "experiment": set(),
     "seed": {"fetch", "split"} | TRAIN | EVALUATE,
     "tasks": {"impute", "split"},
     "protocols": {"split"},
     "data": {"fetch"},
     "ingest": {"ingest"},
-    "ingest.max_pixels": {"ingest", "resize"},
+    "ingest.max_pixels": {"ingest", "resize", "stain@*"},
     "impute": {"impute"},
     "split": {"split"},
     "resize": {"resize"} | TRAIN,
-    "stain": set(),
+    "stain": {"stain@*"},
     "model": TRAIN,
     "augment": TRAIN,
     "train": TRAIN,
@@ -43,6 +44,7 @@ NEVER = [  # a change in a section of the first kind reaches no stage of the sec
     ("model", {"fetch", "ingest", "impute", "split", "resize"}),
     ("augment", {"fetch", "ingest", "impute", "split", "resize"}),
     ("train", {"fetch", "ingest", "impute", "split", "resize"}),
+    ("stain", {"fetch", "ingest", "impute", "split", "resize"}),
     ("resize", {"fetch", "ingest", "impute", "split"}),
 ]
 
@@ -82,7 +84,7 @@ def test_each_parameter_makes_exactly_its_stages_stale(project: Path, monkeypatc
     original = (project / "params.yaml").read_text()
     stages = list(Repo().index.stages)
     names = [stage.addressing for stage in stages]
-    assert len(names) == 13
+    assert len(names) == 15
     wrong = {}
     for key in leaves(OmegaConf.to_container(OmegaConf.create(original))):
         new = ["multiclass", "binary"] if key == "tasks" else ["case", "image"] if key == "protocols" else "changed"
@@ -111,7 +113,7 @@ def test_a_new_split_is_made_without_resizing_and_makes_the_trainings_stale(proj
     assert "Running stage 'split'" in printed
     assert "Stage 'resize' didn't change, skipping" in printed
     stale = json.loads(call(project, "dvc", "status", "--json").stdout)
-    assert {name.split("@")[0] for name in stale} == {"train", "evaluate"}
+    assert {name.split("@")[0] for name in stale} == {"stain", "train", "evaluate"}
     call(project, "git", "checkout", "params.yaml", "dvc.lock", "metrics")
     call(project, "dvc", "checkout", "-q")
     assert json.loads(call(project, "dvc", "status", "--json").stdout) == {}

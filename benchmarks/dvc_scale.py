@@ -1,0 +1,113 @@
+"""Claim: with 8,000 images a `dvc repro` that has nothing to do and a `dvc status` take less than 5 seconds each.
+
+    python benchmarks/dvc_scale.py                   8,000 files of 130 KB, 1 GB, five times on the disk
+    python benchmarks/dvc_scale.py --files 500       a quick look
+
+A stage that copies a folder of random bytes, under DVC, once as many files and once as one file of the same size; each
+command in a process of its own, in a scratch repository with this project's `cache.type` and `verify`. `grow` says how
+much the cache and the remote gain with ten more experiments, each of which changes `--changed` KB of its outputs.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = """stages:
+  make:
+    cmd: python make.py
+    deps: [source]
+    outs: [tree: {persist: true}]
+  train:
+    cmd: python train.py
+    params: [number]
+    deps: [tree]
+    outs: [model: {persist: true}]
+"""
+MAKE = "import shutil\nshutil.copytree('source', 'tree', dirs_exist_ok=True)\n"
+TRAIN = (
+    "import pathlib, random, yaml\nn = yaml.safe_load(open('params.yaml'))['number']\n"
+    "pathlib.Path('model').unlink(missing_ok=True)\n"
+    "pathlib.Path('model').write_bytes(random.Random(n).randbytes({changed} * 1000))\n"
+)
+
+
+def call(root: Path, *command: str) -> float:
+    """Run a command; return the seconds it took."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return time.perf_counter() - start
+
+
+def project(base: Path, files: int, kilobytes: int, changed: int) -> Path:
+    """Make a repository whose `source` holds so many files of random bytes."""
+    root = base / "project"
+    (root / "source").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(files):
+        (root / "source" / f"{number:05}.png").write_bytes(rng.bytes(kilobytes * 1000))
+    for name, text in (("dvc.yaml", STAGE), ("make.py", MAKE), ("train.py", TRAIN.format(changed=changed))):
+        (root / name).write_text(text)
+    (root / "params.yaml").write_text("number: 0\n")
+    call(root, "git", "init", "-q")
+    call(root, "dvc", "init", "-q")
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+    return root
+
+
+def size(folder: Path) -> float:
+    """Return the MB below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, float], list[float]]:
+    """Return seconds by command, and the MB of cache and remote before and after ten experiments."""
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        root = project(base, files, kilobytes, changed)
+        seconds = {"first dvc repro": call(root, "dvc", "repro")}
+        seconds["dvc repro, nothing to do"] = call(root, "dvc", "repro")
+        seconds["dvc status"] = call(root, "dvc", "status")
+        seconds["dvc push"] = call(root, "dvc", "push")
+        cache, remote = root / ".dvc/cache", base / "biopsy-remote"
+        sizes = [size(cache), size(remote)]
+        for number in range(1, 11):
+            (root / "params.yaml").write_text(f"number: {number}\n")
+            call(root, "dvc", "repro")
+            call(root, "dvc", "push")
+        sizes += [size(cache), size(remote)]
+        shutil.rmtree(cache)
+        shutil.rmtree(root / "tree")
+        seconds["dvc pull"] = call(root, "dvc", "pull")
+        return seconds, sizes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=8000)
+    parser.add_argument("--kilobytes", type=int, default=130, help="of each file")
+    parser.add_argument("--changed", type=int, default=500, help="KB of outputs that an experiment changes")
+    chosen = parser.parse_args()
+    many, sizes = measure(chosen.files, chosen.kilobytes, chosen.changed)
+    one, _ = measure(1, chosen.files * chosen.kilobytes, chosen.changed)
+    print(f"{chosen.files} files of {chosen.kilobytes} KB; seconds\n")
+    print(f"{'':28}{'many files':>12}{'one file':>12}{'ratio':>8}")
+    for name, taken in many.items():
+        print(f"{name:28}{taken:12.2f}{one[name]:12.2f}{taken / one[name]:7.1f}x")
+    slowest = max(many["dvc repro, nothing to do"], many["dvc status"])
+    print(f"\nnothing to do: {slowest:.2f} s at most (goal < 5)")
+    print(f"ten experiments: cache {sizes[0]:.0f} -> {sizes[2]:.0f} MB, remote {sizes[1]:.0f} -> {sizes[3]:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
