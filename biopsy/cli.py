@@ -17,7 +17,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results, _experiments, _convert_weights, _info, _show_augment):
+    for add in (_results, _experiments, _convert_weights, _info, _show_augment, _tune):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -102,6 +102,23 @@ def _show_augment(verbs: Any) -> None:
     verb.add_argument("--images", type=Path, help="a folder of PNGs (default: data/resized, else a drawn sample)")
     verb.add_argument("--out", type=Path, help="the PNG to write (default: plots/augment-<experiment>.png)")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _tune(verbs: Any) -> None:
+    """Add `biopsy tune`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.tuning import tune
+
+        tune(chosen.experiment, chosen.task, chosen.protocol, chosen.trials, tuple(chosen.set))
+
+    verb = verbs.add_parser("tune", help="search good parameters for an experiment, by its validation figures")
+    verb.add_argument("experiment", help="a preset of conf/experiment/")
+    verb.add_argument("--task", default="binary", help="binary (default) or multiclass")
+    verb.add_argument("--protocol", default="case", help="default: case")
+    verb.add_argument("--trials", type=int, help="how many in all, earlier ones counted (default: tune.trials)")
+    verb.add_argument("-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
     verb.set_defaults(run=act)
 
 

@@ -14,7 +14,7 @@ from biopsy.params import Params
 from biopsy.sections import Augment, Task
 
 COLUMNS, TILES = 4, 16
-SMALLEST, LARGEST = 128, 256  # sides of a tile in pixels
+SMALLEST, LARGEST = 192, 256  # sides of a tile in pixels
 CAPTION, TITLE, GAP = 20, 28, 6
 
 
@@ -125,19 +125,20 @@ def paint(tiles: list[Tile], title: str) -> Image.Image:
     width = COLUMNS * (shown + GAP) + GAP
     sheet = Image.new("RGB", (width, TITLE + rows * (shown + CAPTION) + GAP), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, GAP), title, "black", _font(pen, title, width - 2 * GAP, 16))
+    pen.text((GAP, GAP), title, "black", _font(pen, [title], width - 2 * GAP, 16))
+    small = _font(pen, [tile.caption for tile in tiles], shown, 13)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, COLUMNS)
         left, top = GAP + column * (shown + GAP), TITLE + row * (shown + CAPTION)
         way = Image.Resampling.NEAREST if shown > side else Image.Resampling.BOX
         sheet.paste(Image.fromarray(tile.pixels).resize((shown, shown), way), (left, top))
-        pen.text((left, top + shown + 2), tile.caption, "black", _font(pen, tile.caption, shown, 13))
+        pen.text((left, top + shown + 2), tile.caption, "black", small)
     return sheet
 
 
-def _font(pen: ImageDraw.ImageDraw, text: str, width: int, largest: int) -> Any:
-    """Return the largest font in which the text fits the width, down to 7 points."""
+def _font(pen: ImageDraw.ImageDraw, texts: list[str], width: int, largest: int) -> Any:
+    """Return the largest font in which every text fits the width, down to 7 points."""
     for size in range(largest, 7, -1):
-        if pen.textlength(text, font=ImageFont.load_default(size)) <= width:
+        if all(pen.textlength(text, font=ImageFont.load_default(size)) <= width for text in texts):
             return ImageFont.load_default(size)
     return ImageFont.load_default(7)

@@ -23,6 +23,7 @@ from biopsy.sections import (
     Stain,
     Task,
     Train,
+    Tune,
 )
 
 
@@ -43,6 +44,7 @@ class Params(Section):
     augment: Augment = Augment()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    tune: Tune = Tune()
 
     @field_validator("tasks", "protocols")
     @classmethod

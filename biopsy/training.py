@@ -1,6 +1,8 @@
 """Train one model: compile, fit with the report's callbacks, log every epoch, resume where a run was killed."""
 
+import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,15 @@ from biopsy.sections import Task, Train
 
 
 class LiveLog(keras.callbacks.Callback):
-    """Write each epoch's figures with DVCLive, so that `dvc plots show` follows a running training."""
+    """Write each epoch's figures with DVCLive, so that `dvc plots show` follows a running training.
+
+    Where `BIOPSY_PROGRESS` names a file, as `biopsy tune` does, it gets a line of JSON an epoch.
+    """
 
     def __init__(self, folder: Path, state: TrainingState) -> None:
         super().__init__()
         self.folder, self.state = folder, state
+        self.progress = Path(name) if (name := os.environ.get("BIOPSY_PROGRESS")) else None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start the log, with the epochs that a killed run had done already."""
@@ -42,6 +48,8 @@ class LiveLog(keras.callbacks.Callback):
             raise MachineError(
                 "this git repository has no commit yet, and DVCLive needs one. Run `git commit`."
             ) from None
+        if self.progress:
+            self.progress.write_text("")
         for figures in self.state.history:
             self._log(figures)
 
@@ -54,6 +62,9 @@ class LiveLog(keras.callbacks.Callback):
             part, metric = ("val", name[4:]) if name.startswith("val_") else ("train", name)
             self.live.log_metric(metric if name == "learning_rate" else f"{part}/{metric}", value)
         self.live.next_step()
+        if self.progress:
+            with self.progress.open("a") as stream:
+                stream.write(json.dumps(figures) + "\n")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Close the log."""

@@ -103,9 +103,9 @@ def test_a_backbone_is_its_familys_network_learns_and_lasts(name: str, images: n
     config = json.loads(model.to_json())
     assert all(layer["module"].startswith("keras.") for layer in config["config"]["layers"])  # stock: no code of ours
 
-    gradients = learn(model, images)
-    assert all(gradient is not None and np.isfinite(gradient).all() for gradient in gradients.values())
-    if name not in STOCK:
+    if name not in STOCK:  # Keras tests its own
+        gradients = learn(model, images)
+        assert all(gradient is not None and np.isfinite(gradient).all() for gradient in gradients.values())
         unreached = {path for path, gradient in gradients.items() if not np.abs(gradient).max() > 1e-12}
         assert not {path for path in unreached if not path.endswith(WITHOUT_EFFECT)}
 

@@ -72,7 +72,7 @@ def test_a_sheet_names_what_is_on_and_equal_parameters_give_equal_bytes(store: I
         write_sheet(store, TARGETS, params, "binary", CLASSES, "title", tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as sheet:
-        assert sheet.size == (4 * 134 + 6, 28 + 4 * 148 + 6)  # 32 px, shown four times as large
+        assert sheet.size == (4 * 198 + 6, 28 + 4 * 212 + 6)  # 32 px, shown six times as large
 
 
 @pytest.fixture

@@ -44,10 +44,10 @@ GOLDEN = {
 }
 
 
-def pixels(size: int = SIZE) -> np.ndarray:
-    """Two images, (2, size, size, 3), 0 to 255."""
+def pixels() -> np.ndarray:
+    """Two images, (2, SIZE, SIZE, 3), 0 to 255."""
     coarse = np.random.default_rng(1).integers(0, 256, (2, 12, 12, 3)).astype(np.uint8)
-    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC) for image in coarse])
+    return np.stack([cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for image in coarse])
 
 
 def weights_of(architecture: str) -> dict[str, np.ndarray]:
@@ -72,10 +72,10 @@ def weights_of(architecture: str) -> dict[str, np.ndarray]:
     return state
 
 
-def features(backbone: str, file: Path, images: np.ndarray) -> np.ndarray:
-    """Pooled features, (n, c), as the stored ones of a frozen backbone."""
-    model = build_model(Model(backbone=backbone, weights=str(file), trainable="none", head=LINEAR), images.shape[1], 8)
-    return np.asarray(split_model(model)[0](images.astype(np.float32)))
+def extractor(backbone: str, file: Path) -> Any:
+    """The network from pixels to pooled features, (n, c), as those that a frozen backbone stores."""
+    model = build_model(Model(backbone=backbone, weights=str(file), trainable="none", head=LINEAR), SIZE, 8)
+    return split_model(model)[0]
 
 
 def torch_features(network: Any, state: dict[str, np.ndarray], images: np.ndarray, unit: bool = False) -> np.ndarray:
@@ -104,31 +104,31 @@ def torch_network(architecture: str) -> Any:
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
-def converted(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, np.ndarray], Path]:
+def converted(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, np.ndarray], Any]:
     state, folder = weights_of(request.param), tmp_path_factory.mktemp(request.param)
     # torchvision's oldest DenseNet files say `norm.1` for `norm1`; training on several GPUs puts `module.` before all.
     old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", f"module.{k}"): v for k, v in state.items()}
     assert request.param != "densenet121" or "module.features.denseblock1.denselayer1.norm.1.weight" in old
     safetensors.save_file(old, folder / "in.safetensors")
     convert_weights(folder / "in.safetensors", folder / "out.weights.h5", request.param)
-    return request.param, state, folder / "out.weights.h5"
+    return request.param, state, extractor(ARCHITECTURES[request.param].backbone, folder / "out.weights.h5")
 
 
-def test_features_are_those_that_pytorch_gave(converted: tuple[str, Any, Path]) -> None:
-    architecture, _, file = converted
-    found = features(ARCHITECTURES[architecture].backbone, file, pixels())
+def test_features_are_those_that_pytorch_gave(converted: tuple[str, Any, Any]) -> None:
+    architecture, _, extract = converted
+    found = np.asarray(extract(pixels().astype(np.float32)))
     np.testing.assert_allclose([found.mean(), *found[0, :4]], GOLDEN[architecture], atol=1e-4)
 
 
 @needs_torch
-def test_features_are_those_that_pytorch_gives(converted: tuple[str, Any, Path]) -> None:
+def test_features_are_those_that_pytorch_gives(converted: tuple[str, Any, Any]) -> None:
     """On real images where there are some."""
-    architecture, state, file = converted
+    architecture, state, extract = converted
     folder = Path(os.environ.get("BIOPSY_REAL_DATA", ROOT.parent / "shared" / "breakhis"))
     real = [cv2.imread(str(path))[..., ::-1] for path in sorted(folder.rglob("*.png"))[:2]]
-    images = np.stack([cv2.resize(image, (160, 160)) for image in real]) if real else pixels(160)
+    images = np.stack([cv2.resize(image, (SIZE, SIZE)) for image in real]) if real else pixels()
     expected = torch_features(torch_network(architecture), state, images)
-    np.testing.assert_allclose(features(ARCHITECTURES[architecture].backbone, file, images), expected, atol=1e-4)
+    np.testing.assert_allclose(extract(images.astype(np.float32)), expected, atol=1e-4)
     assert expected.std() > 0.05  # features that are all alike would show nothing
 
 
@@ -147,7 +147,7 @@ def test_the_encoder_of_cerberus_is_found_in_its_checkpoint(tmp_path: Path) -> N
     assert "left out 2: desc.conv_map.weight, desc.decoder_head.Gland.0.conv1.weight" in said
     network = torch_networks.ResNet(torch_networks.Basic, stem_stride=1)
     expected = torch_features(network, state, pixels(), unit=True)
-    np.testing.assert_allclose(features("cerberus", tmp_path / "out.weights.h5", pixels()), expected, atol=1e-4)
+    np.testing.assert_allclose(extractor("cerberus", tmp_path / "out.weights.h5")(pixels()), expected, atol=1e-4)
 
 
 @needs_torch

@@ -1,5 +1,6 @@
 """`stages/evaluate.py` as a user runs it, on a model that knows the drawn classes by their brightness."""
 
+import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_a_model_of_another_task_is_refused_and_earlier_figures_stay(project: Pa
     with pytest.raises(DataError, match=r"models/binary-case is a model of binary, image.*dvc repro"):
         evaluate(project, "binary")
     assert outputs(project) == before
+
+
+def test_a_model_is_not_tested_on_images_of_another_stain(project: Path) -> None:
+    stain = {"method": "reinhard", "directions": [70.0, 20.0, -11.0], "spreads": [9.0, 7.0, 5.0]}
+    write_model(project, "binary", stain=stain)
+    with pytest.raises(DataError, match=r"models/binary-case was trained on images of another stain.*dvc repro"):
+        evaluate(project, "binary")
+    (project / "data/stained/case/stain.json").write_text(json.dumps(stain))
+    (project / "data/stained/case/benign").symlink_to(project / "data/resized/benign")
+    (project / "data/stained/case/malignant").symlink_to(project / "data/resized/malignant")
+    evaluate(project, "binary")
+    assert read(project / "metrics/binary-case/test.json")["macro_f1"] == 1
 
 
 def test_a_model_that_diverged_is_an_error_and_not_a_score(project: Path) -> None:

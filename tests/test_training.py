@@ -1,5 +1,6 @@
 """Optimisers, schedules and averages: that each parameter of the section `train` does what it says."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,10 @@ def test_the_warm_up_grows_linearly_and_the_cosine_follows() -> None:
     assert rates[80] == pytest.approx(0, abs=1e-8)
 
 
-def test_a_training_with_everything_on_follows_its_cosine_and_stops_early(tmp_path: Path) -> None:
+def test_a_training_with_everything_on_follows_its_cosine_stops_early_and_tells_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOPSY_PROGRESS", str(tmp_path / "epochs"))
     everything = {
         "optimizer": "adopt", "weight_decay": 0.01, "clip_norm": 1.0, "ema": 0.9, "accumulate": 2,
         "loss": {"name": "focal", "label_smoothing": 0.1}, "schedule": {"name": "cosine", "warmup_epochs": 1},
@@ -162,6 +166,7 @@ def test_a_training_with_everything_on_follows_its_cosine_and_stops_early(tmp_pa
     rates = [epoch["learning_rate"] for epoch in state.history]
     assert rates[0] < rates[1] > rates[2]
     assert len(rates) < 12
+    assert [json.loads(line) for line in (tmp_path / "epochs").read_text().splitlines()] == state.history
 
 
 @pytest.mark.parametrize(

@@ -133,11 +133,14 @@ def med_augment(image: Any, seed: Any, strength: MedAugment) -> Any:
     """Apply one branch, or nothing; each of its operations with a chance of 0.2 level. Only those are computed."""
     level, slots = strength.level, plan(seed)
     chances = tf.random.stateless_uniform((SLOTS,), tf.random.fold_in(seed, SLOTS))
-    for slot in range(SLOTS):
-        own = tf.random.fold_in(seed, slot)
-        steps: list[Step] = [*PIXEL, *SPATIAL, lambda image, seed, level: image]
-        branches = [lambda step=step, image=image, own=own: step(image, own, level) for step in steps]
-        image = tf.switch_case(tf.where(chances[slot] < 0.2 * level, slots[slot], IDENTITY), branches)
+    steps: list[Step] = [*PIXEL, *SPATIAL, lambda image, seed, level: image]
+
+    def one(slot: Any, image: Any) -> tuple[Any, Any]:
+        own, chosen = tf.random.fold_in(seed, slot), tf.where(chances[slot] < 0.2 * level, slots[slot], IDENTITY)
+        branches = [lambda step=step: step(image, own, level) for step in steps]
+        return slot + 1, tf.ensure_shape(tf.switch_case(chosen, branches), image.shape)
+
+    _, image = tf.while_loop(lambda slot, _: slot < SLOTS, one, (0, image))
     return image
 
 

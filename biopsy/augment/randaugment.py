@@ -66,13 +66,14 @@ def plan(seed: Any, n: int) -> tuple[Any, Any]:
 def rand_augment(image: Any, seed: Any, strength: RandAugment) -> Any:
     """Apply `n` operations of magnitude `m`; only those are computed."""
     chosen, signs = plan(seed, strength.n)
-    for step in range(strength.n):
+
+    def one(step: Any, image: Any) -> tuple[Any, Any]:
         own = tf.random.fold_in(seed, step)
-        branches = [
-            lambda name=name, image=image, step=step, own=own: apply(name, image, signs[step], strength.m, own)
-            for name in TABLE
-        ]
-        image = tf.switch_case(chosen[step], branches)
+        branches = [lambda name=name: apply(name, image, signs[step], strength.m, own) for name in TABLE]
+        return step + 1, tf.ensure_shape(tf.switch_case(chosen[step], branches), image.shape)
+
+    # A loop, and not n copies of the table: the graph is built once.
+    _, image = tf.while_loop(lambda step, _: step < strength.n, one, (0, image))
     return image
 
 
