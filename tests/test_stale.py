@@ -35,6 +35,7 @@ STALE: dict[str, set[str]] = {
     "train.epochs.binary": {"train@binary-*"},
     "train.epochs.multiclass": {"train@multiclass-*"},
     "train.cache_mb": set(),
+    "tune": set(),
     "evaluate": EVALUATE,
 }
 NEVER = [  # a change in a section of the first kind reaches no stage of the second, not even by way of others
