@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.backend import keras
-from biopsy.errors import ParamsError, nearest
+from biopsy.registry import Registry
 from biopsy.sections import Loss
 
 ops = keras.ops
@@ -41,23 +41,8 @@ class LossEntry:
     description: str
 
 
-LOSSES: dict[str, LossEntry] = {}
-
-
-def register(loss: LossEntry) -> LossEntry:
-    """Add an entry; a name that is taken is refused."""
-    if loss.name in LOSSES:
-        raise ValueError(f"loss '{loss.name}' is registered already")
-    LOSSES[loss.name] = loss
-    return loss
-
-
-def find(name: str) -> LossEntry:
-    """Return the entry called `name`. Raises `ParamsError`, which lists the names and the nearest one."""
-    if name not in LOSSES:
-        known = ", ".join(sorted(LOSSES))
-        raise ParamsError(f"train.loss.name must be one of {known}. Got '{name}'.{nearest(name, LOSSES)}")
-    return LOSSES[name]
+LOSSES = Registry[LossEntry]("loss", "train.loss.name")
+register, find = LOSSES.add, LOSSES.find
 
 
 def make_loss(loss: Loss, targets: np.ndarray, classes: int) -> LossFunction:

@@ -7,7 +7,7 @@ from typing import Any
 
 from biopsy.adopt import Adopt
 from biopsy.backend import keras
-from biopsy.errors import ParamsError, nearest
+from biopsy.registry import Registry
 from biopsy.sections import Train
 
 UNDECAYED = ["bias", "gamma", "beta"]  # decay pulls weights towards nothing; offsets and scales mean none by it
@@ -33,23 +33,8 @@ class Optimizer:
     description: str
 
 
-OPTIMIZERS: dict[str, Optimizer] = {}
-
-
-def register(optimizer: Optimizer) -> Optimizer:
-    """Add an entry; a name that is taken is refused."""
-    if optimizer.name in OPTIMIZERS:
-        raise ValueError(f"optimiser '{optimizer.name}' is registered already")
-    OPTIMIZERS[optimizer.name] = optimizer
-    return optimizer
-
-
-def find(name: str) -> Optimizer:
-    """Return the entry called `name`. Raises `ParamsError`, which lists the names and the nearest one."""
-    if name not in OPTIMIZERS:
-        known = ", ".join(sorted(OPTIMIZERS))
-        raise ParamsError(f"train.optimizer must be one of {known}. Got '{name}'.{nearest(name, OPTIMIZERS)}")
-    return OPTIMIZERS[name]
+OPTIMIZERS = Registry[Optimizer]("optimiser", "train.optimizer")
+register, find = OPTIMIZERS.add, OPTIMIZERS.find
 
 
 def make_optimizer(train: Train, learning_rate: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from biopsy.errors import ParamsError, nearest
+from biopsy.registry import Registry
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Kind = Literal["turn", "colour", "policy", "mask"]
@@ -42,15 +43,8 @@ class Operation:
     kind: Kind = "colour"
 
 
-OPERATIONS: dict[str, Operation] = {}
-
-
-def register(operation: Operation) -> Operation:
-    """Add an entry, which is applied after those of its kind before it; a name that is taken is refused."""
-    if operation.name in OPERATIONS:
-        raise ValueError(f"augmentation '{operation.name}' is registered already")
-    OPERATIONS[operation.name] = operation
-    return operation
+OPERATIONS = Registry[Operation]("augmentation", "augment.every")
+register = OPERATIONS.add
 
 
 def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:

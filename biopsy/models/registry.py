@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from biopsy.errors import ParamsError, nearest
+from biopsy.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,5 @@ class Backbone:
     has_imagenet: bool = False
 
 
-BACKBONES: dict[str, Backbone] = {}
-
-
-def register(backbone: Backbone) -> Backbone:
-    """Add an entry; a name that is taken is refused."""
-    if backbone.name in BACKBONES:
-        raise ValueError(f"backbone '{backbone.name}' is registered already")
-    BACKBONES[backbone.name] = backbone
-    return backbone
-
-
-def find(name: str) -> Backbone:
-    """Return the entry called `name`. Raises `ParamsError`, which lists the names and the nearest one."""
-    if name not in BACKBONES:
-        known = ", ".join(sorted(BACKBONES))
-        raise ParamsError(f"model.backbone must be one of {known}. Got '{name}'.{nearest(name, BACKBONES)}")
-    return BACKBONES[name]
+BACKBONES = Registry[Backbone]("backbone", "model.backbone")
+register, find = BACKBONES.add, BACKBONES.find
