@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from statistics import median
@@ -66,8 +67,9 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in state.history[best].items()},
     )
-    cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
-    write_json(root / "metrics" / name / "cost.json", cost)  # no output of the stage: it differs from run to run
+    if "DVC_EXP_NAME" in os.environ:  # not for `dvc repro`: no two runs cost the same, and git would see a change
+        cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
+        write_json(root / "metrics" / name / "cost.json", cost)
     shutil.rmtree(resume, ignore_errors=True)
     print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
 

@@ -4,6 +4,7 @@ the same. A new preset is taken up by itself.
 
 import json
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
+from biopsy.backend import tf
 from biopsy.model_file import load_model
 from biopsy.params import Params, read_params
 from conftest import ROOT
@@ -19,7 +21,7 @@ from conftest import ROOT
 PRESETS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
 SMALL = [
     "data.sample.images=48", "data.sample.width=64", "data.sample.height=64", "resize.size=32", "tasks=[binary]",
-    "protocols=[case]", "train.epochs.binary=1", "train.epochs.multiclass=1", "train.batch=8",
+    "protocols=[case]", "train.epochs.binary=1", "train.epochs.multiclass=1", "train.batch=64",
 ]  # fmt: skip
 WITHOUT_WEIGHTS = [
     "model.weights=none",
@@ -53,6 +55,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """One step an epoch is done before the graph of a large network is drawn."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_trains_saves_loads_in_safe_mode_and_predicts_the_same(
     preset: str, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
