@@ -16,6 +16,7 @@ from biopsy.sections import Task
 
 BASELINE = "baseline"  # what runs without a preset are called
 LONG = 150
+UNFINISHED = ("queued", "running")
 FILES = ("test", "train", "cost")
 
 
@@ -99,7 +100,9 @@ def shown_runs(root: Path) -> list[Run]:
 
 
 def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
-    """Pick the experiments out of `dvc exp show --json`.
+    """Pick the experiments that have ended out of `dvc exp show --json`; of two with one name and seed, the first.
+
+    One that waits or runs has a revision too, whose metrics files are still those of the commit that it starts from.
 
     Parameters
     ----------
@@ -108,8 +111,10 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
     read
         `(revision, path) -> dict or None`: a metrics file as that experiment committed it; DVC shows `test.json` alone.
     """
-    runs = []
-    for entry in (rev for base in shown for group in base["experiments"] or [] for rev in group["revs"] or []):
+    runs: dict[tuple[str, int], Run] = {}
+    groups = [group for base in shown for group in base["experiments"] or []]
+    ended = [group for group in groups if (group.get("executor") or {}).get("state") not in UNFINISHED]
+    for entry in (rev for group in ended for rev in group["revs"] or []):
         data = entry["data"] or {}
         params = data.get("params", {}).get("params.yaml", {}).get("data", {})
         if not params:
@@ -124,8 +129,9 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
             for protocol in params["protocols"]
         }
         error = " ".join(str((entry["error"] or {}).get("msg", "")).split())
-        runs.append(Run(params.get("experiment") or BASELINE, params["seed"], figures if not error else {}, error))
-    return runs
+        run = Run(params.get("experiment") or BASELINE, params["seed"], figures if not error else {}, error)
+        runs.setdefault((run.preset, run.seed), run)
+    return list(runs.values())
 
 
 def _at_revision(root: Path, revision: str, path: str) -> dict[str, Any] | None:

@@ -29,9 +29,12 @@ def run(preset: str, seed: int, f1: float, error: str = "") -> Run:
 def shown(**params: Any) -> list[dict[str, Any]]:
     content = {"seed": 3, "tasks": ["binary"], "protocols": ["case"], **params}
     good = {"rev": "abc", "error": None, "data": {"params": {"params.yaml": {"data": content}}}}
-    lost = {"rev": "def", "error": {"msg": "out of\nmemory"}, "data": good["data"]}
+    other = {"params": {"params.yaml": {"data": {**content, "seed": 4}}}}
+    lost = {"rev": "def", "error": {"msg": "out of\nmemory"}, "data": other}
     empty = {"rev": "fff", "error": None, "data": None}
-    base = {"experiments": [{"revs": [good]}, {"revs": [lost, empty]}]}
+    queued = {"revs": [{**good, "rev": "abc"}], "executor": {"state": "queued"}}
+    failed = {"revs": [lost, empty], "executor": {"state": "failed"}}
+    base = {"experiments": [queued, {"revs": [good], "executor": None}, failed]}
     return [{"experiments": None}, base]
 
 
@@ -45,8 +48,16 @@ def test_runs_are_read_with_the_metrics_that_they_committed_and_failures_with_th
     held = {"metrics/binary-case/test.json": {"macro_f1": 0.4}}
     good, lost = parse_runs(shown(experiment="adopt"), lambda rev, path: held.get(path) if rev == "abc" else None)
     assert good == Run("adopt", 3, {"binary-case": {"test": {"macro_f1": 0.4}}})
-    assert lost == Run("adopt", 3, {}, "out of memory")
+    assert lost == Run("adopt", 4, {}, "out of memory")
     assert parse_runs(shown(), lambda *_: None)[0].preset == "baseline"
+
+
+def test_an_experiment_that_waits_has_no_figures_yet_and_none_is_counted_twice() -> None:
+    waiting = shown(experiment="adopt")
+    del waiting[1]["experiments"][1:]
+    assert parse_runs(waiting, lambda *_: {"macro_f1": 0.9}) == []
+    twice = shown() + shown()
+    assert len(parse_runs(twice, lambda *_: None)) == 2
 
 
 def test_the_page_has_every_experiment_with_its_figures_costs_and_the_reports() -> None:
