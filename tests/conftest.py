@@ -1,6 +1,7 @@
 """What the tests share: a scratch project, stages run as a user runs them, the real images where they are."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from scratch import ROOT, run_once
+
+# A shell that runs us in the background has SIGINT ignored, which the processes that tests interrupt would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
