@@ -183,7 +183,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
         lines += ["## What failed", ""] + [f"- {name}, seed {run.seed}: {run.error}" for name, run in failed] + [""]
     unrun = sorted(set(presets) - set(names) - {name for name, _ in failed})
     if unrun:
-        lines += ["## Not run here", "", "They need weights or a machine that this run did not have:", ""]
+        lines += ["## Not run here", "", "They need weights, a table, a GPU or more time than this run had:", ""]
         lines += [f"- `{name}`: {presets[name].says}." for name in unrun] + [""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -249,6 +249,6 @@ def _caution(names: list[str], runs: Mapping[str, list[Run]]) -> str:
         "A seed changes the split, the weights' start and the order of the images; with so few cases it decides which "
         f"patients are tested. Here {'; '.join(sentences)}. A difference between two experiments that is smaller than "
         "that is no difference: on this subset most of the experiments cannot be told apart by their case-level "
-        "figures, and a ranking would be a ranking of test patients. What the tables do show is the distance between "
-        "the two protocols, which is larger than that between any two tricks."
+        "figures, and a ranking would be a ranking of test patients. A row of one seed has no range at all, and is "
+        "worth as little. What the tables do show is the distance between the two protocols."
     )
