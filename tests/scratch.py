@@ -27,7 +27,7 @@ SMALL = {
 def environment(root: Path, **more: str) -> dict[str, str]:
     """What a command sees: this environment's programs, the scratch project's modules, nobody's git settings.
 
-    Coverage is not measured there: the modules are copies, and tracing makes each stage slower by a third.
+    Coverage is not measured there: the modules are copies, so that tracing them would cost time and tell nothing.
     """
     untraced = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -79,7 +79,8 @@ def assert_as_committed(root: Path) -> None:
 
 def test_killed_with_its_stage_wherever_it_is_dvc_repro_makes_all_as_it_was(project: Path) -> None:
     """`train` and `resize`, which resume, have tests of their own."""
-    for stage, delay in (("fetch", 0.9), ("ingest", 1.2), ("impute", 0.7), ("split", 1.2), ("evaluate@binary-case", 3)):
+    delays = {"fetch": 0.9, "ingest": 1.2, "impute": 0.7, "split": 1.2, "stain@case": 0.5, "evaluate@binary-case": 3}
+    for stage, delay in delays.items():
         process = start(project, "dvc", "repro", "--force", "--single-item", stage)
         assert process.stdout
         assert any(line.startswith("> python stages/") for line in process.stdout)
