@@ -40,14 +40,23 @@ def _experiments(verbs: Any) -> None:
     """Add `biopsy experiments`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments import experiments_page, read_preset, shown_runs
+        from biopsy.experiments import experiments_page, read_preset, shown_runs, write_heads
 
         presets = {path.stem: read_preset(path) for path in sorted((chosen.root / "conf/experiment").glob("*.yaml"))}
-        print(experiments_page(shown_runs(chosen.root), presets, chosen.about), end="")
+        runs = shown_runs(chosen.root)
+        print(experiments_page(runs, presets, chosen.about), end="")
+        if chosen.plot:
+            from biopsy.experiments_plot import plot_experiments
+
+            plot_experiments(runs, chosen.plot)
+        if chosen.heads:
+            write_heads(chosen.heads, runs)
 
     verb = verbs.add_parser("experiments", help="write a page that compares all experiments that DVC keeps")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.add_argument("--about", default="", help="a sentence on which images these are")
+    verb.add_argument("--plot", type=Path, metavar="PNG", help="also draw them, one dot a seed")
+    verb.add_argument("--heads", type=Path, metavar="FOLDER", help="also write the figures into these presets' heads")
     verb.set_defaults(run=act)
 
 

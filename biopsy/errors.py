@@ -62,6 +62,19 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(listed[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def reason_in(log: str) -> str:
+    """Find why a command failed in what it printed: the first error (ours comes before DVC's), else the last line.
+
+    Returns
+    -------
+    str
+        Without `error: `; empty where nothing was printed.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    told = [line.partition(": ")[2] for line in lines if line.lower().startswith("error: ")]
+    return (told or lines[-1:] or [""])[0]
+
+
 def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to go on.") -> None:
     """Run `main`; print a mendable error as one sentence and exit with its family's code.
 
@@ -77,10 +90,14 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to g
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _leave(f"stopped: {interrupted}", 130)
     except BiopsyError as error:
         _leave(f"error: {error}", error.exit_code)
+    except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except MemoryError:
         _leave("error: the machine has no memory left. Close other programs or use a larger machine.", 5)
     except OSError as error:

@@ -1,9 +1,10 @@
 """All experiments side by side: what `dvc exp show` knows, as a page that a person reads."""
 
 import json
+import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,13 +12,14 @@ from typing import Any
 
 import yaml
 
-from biopsy.errors import DataError
+from biopsy.errors import DataError, reason_in
 from biopsy.sections import Task
 
 BASELINE = "baseline"  # what runs without a preset are called
 LONG = 150
 UNFINISHED = ("queued", "running")
 FILES = ("test", "train", "cost")
+REPORT = re.compile(r"Report: (.*?)(?= (?:Source|Cost|Measured): | (?:dvc exp|biopsy) |$)")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Preset:
     says
         The first sentence of its head; of a long one what stands before its colon.
     report
-        What its line `# Report:` says the report found; empty where the report did not try it.
+        What its head says the report found, after `# Report:`; empty where the report did not try it.
     changes
         Its parameters, `key=value`.
     """
@@ -68,7 +70,7 @@ def read_preset(path: Path) -> Preset:
     says = " ".join(head).split(" dvc exp run")[0].split(". ")[0].rstrip(".")
     if len(says) > LONG:
         says = says.split(": ")[0]
-    report = next((line.removeprefix("Report:").strip() for line in head if line.startswith("Report:")), "")
+    report = found[1].strip() if (found := REPORT.search(" ".join(head))) else ""
     content = yaml.safe_load(text) or {}
     chosen = [
         f"{key.removeprefix('override /')}={value}"
@@ -100,9 +102,10 @@ def shown_runs(root: Path) -> list[Run]:
 
 
 def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
-    """Pick the experiments that have ended out of `dvc exp show --json`; of two with one name and seed, the first.
+    """Pick the experiments that have ended out of `dvc exp show --json`.
 
-    One that waits or runs has a revision too, whose metrics files are still those of the commit that it starts from.
+    Of two with one name and seed the first that did not fail counts. One that waits or runs has a revision too, whose
+    metrics files are still those of the commit that it starts from.
 
     Parameters
     ----------
@@ -114,7 +117,7 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
     runs: dict[tuple[str, int], Run] = {}
     groups = [group for base in shown for group in base["experiments"] or []]
     ended = [group for group in groups if (group.get("executor") or {}).get("state") not in UNFINISHED]
-    for entry in (rev for group in ended for rev in group["revs"] or []):
+    for entry, executor in ((rev, group.get("executor") or {}) for group in ended for rev in group["revs"] or []):
         data = entry["data"] or {}
         params = data.get("params", {}).get("params.yaml", {}).get("data", {})
         if not params:
@@ -128,10 +131,20 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
             for task in params["tasks"]
             for protocol in params["protocols"]
         }
-        error = " ".join(str((entry["error"] or {}).get("msg", "")).split())
+        error = _reason(entry, executor)
         run = Run(params.get("experiment") or BASELINE, params["seed"], figures if not error else {}, error)
-        runs.setdefault((run.preset, run.seed), run)
+        if runs.setdefault((run.preset, run.seed), run).error and not error:
+            runs[run.preset, run.seed] = run
     return list(runs.values())
+
+
+def _reason(entry: Mapping[str, Any], executor: Mapping[str, Any]) -> str:
+    """Say why an experiment failed: what its log says, as DVC itself knows no more than that it did; empty if not."""
+    if not entry["error"]:
+        return ""
+    log = Path((executor.get("local") or {}).get("log") or "")
+    said = reason_in(log.read_text("utf-8", "replace")) if log.is_file() else ""
+    return " ".join((said or str(entry["error"].get("msg") or "failed")).split())
 
 
 def _at_revision(root: Path, revision: str, path: str) -> dict[str, Any] | None:
@@ -140,13 +153,45 @@ def _at_revision(root: Path, revision: str, path: str) -> dict[str, Any] | None:
     return json.loads(shown.stdout) if shown.returncode == 0 else None
 
 
-def spread(values: list[float | None], digits: int = 2) -> str:
-    """Write a mean with its range: `0.76 (0.70-0.81)`; a dash where there is nothing."""
+def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:
+    """Write a mean with its range: `0.76 (0.70 to 0.81)`; a dash where there is nothing. Sign "+" writes every sign."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    mean = f"{fmean(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f}-{max(known):.{digits}f})"
+    mean, low, high = (f"{value:{sign}.{digits}f}" for value in (fmean(known), min(known), max(known)))
+    return mean if len(known) == 1 else f"{mean} ({low} to {high})"
+
+
+def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
+    """Sort the runs that did not fail by preset, the baseline first, and by seed. Raises `DataError` without any."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.preset != BASELINE, run.preset, run.seed)):
+        if not run.error:
+            found[run.preset].append(run)
+    if not found:
+        raise DataError("DVC keeps no experiment here. Run some: `dvc exp run -S +experiment=<name>`.")
+    return found
+
+
+def measured(runs: list[Run]) -> str:
+    """Sum one preset's runs up, for its head: mean test macro-F1 by protocol and task."""
+    said = []
+    for protocol in ("image", "case"):
+        for task, classes in (("binary", "binary"), ("multiclass", "eight types")):
+            if scores := [score for _, score in scores_by_seed(runs, f"{task}-{protocol}")]:
+                said.append(f"{protocol} {classes} {fmean(scores):.2f}")
+    return f"macro-F1 {', '.join(said)} ({len(runs)} seed{'s' if len(runs) > 1 else ''}; docs/experiments.md)"
+
+
+def write_heads(folder: Path, runs: list[Run]) -> None:
+    """Write what was measured into the line `# Measured: ` of each preset in `folder` that was run."""
+    for name, found in by_preset(runs).items():
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            lines = path.read_text("utf-8").splitlines()
+            said = f"# Measured: {measured(found)}"
+            lines = [said if line.startswith("# Measured: ") else line for line in lines]
+            path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str) -> str:
@@ -166,46 +211,59 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
     DataError
         There is no run.
     """
-    by_preset: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        by_preset[run.preset].append(run)
-    done = {name: [r for r in found if not r.error] for name, found in by_preset.items()}
-    names = sorted((name for name, found in done.items() if found), key=lambda name: (name != BASELINE, name))
-    if not names:
-        raise DataError("DVC keeps no experiment here. Run some: `dvc exp run -S +experiment=<name>`.")
+    done = by_preset(runs)
+    names = list(done)
     lines = ["# Which experiment does what?", "", about, ""]
     for task in ("binary", "multiclass"):
         lines += [f"## {task}", "", *_figures(task, names, done, presets), ""]
     lines += ["## What each one changes and costs", "", *_costs(names, done, presets), ""]
     lines += ["## What a difference means", "", _caution(names, done), ""]
-    failed = [(name, run) for name, found in sorted(by_preset.items()) for run in found if run.error]
+    failed = sorted((run for run in runs if run.error), key=lambda run: (run.preset, run.seed))
     if failed:
-        lines += ["## What failed", ""] + [f"- {name}, seed {run.seed}: {run.error}" for name, run in failed] + [""]
-    unrun = sorted(set(presets) - set(names) - {name for name, _ in failed})
+        lines += ["## What failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
+    unrun = sorted(set(presets) - {run.preset for run in runs})
     if unrun:
         lines += ["## Not run here", "", "They need weights, a table, a GPU or more time than this run had:", ""]
-        lines += [f"- `{name}`: {presets[name].says}." for name in unrun] + [""]
+        lines += [f"- `{name}`: {presets[name].says}.{_reported(presets[name])}" for name in unrun] + [""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _values(runs: list[Run], model: str, kind: str, key: str) -> list[float | None]:
-    """Collect one figure over the seeds, in their order."""
-    return [run.figures.get(model, {}).get(kind, {}).get(key) for run in sorted(runs, key=lambda run: run.seed)]
+    """Collect one figure over the seeds."""
+    return [run.figures.get(model, {}).get(kind, {}).get(key) for run in runs]
+
+
+def _reported(preset: Preset) -> str:
+    """Give what the report found as the end of a line."""
+    return f" The report: {preset.report}" if preset.report else ""
+
+
+def differences(runs: list[Run], baseline: list[Run], model: str) -> list[float]:
+    """Subtract the baseline's test macro-F1 from each run's, seed by seed: both were tested on the same images."""
+    of = dict(scores_by_seed(baseline, model))
+    return [score - of[seed] for seed, score in scores_by_seed(runs, model) if seed in of]
+
+
+def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
+    """Pair each run's seed with its test macro-F1, where it has one."""
+    scores = zip(runs, _values(runs, model, "test", "macro_f1"), strict=True)
+    return [(run.seed, score) for run, score in scores if score is not None]
 
 
 def _figures(task: Task, names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
-    """Make the rows of one task: validation accuracy and test macro-F1 under both protocols, the report's beside."""
+    """Make the rows of one task: validation and test figures under both protocols, the report's beside."""
     rows = [
-        "| experiment | seeds | image: val. accuracy | image: test macro-F1 | case: val. accuracy "
-        "| case: test macro-F1 | the report, image-level, all images |",
-        "|---|---|---|---|---|---|---|",
+        "| experiment | seeds | image: val. accuracy | image: test macro-F1 | its gain | case: val. accuracy "
+        "| case: test macro-F1 | its gain | the report, image-level, all images |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in names:
-        cells = [
-            spread(_values(runs[name], f"{task}-{protocol}", kind, key))
-            for protocol in ("image", "case")
-            for kind, key in (("train", "val_accuracy"), ("test", "macro_f1"))
-        ]
+        cells = []
+        for model in (f"{task}-image", f"{task}-case"):
+            cells += [spread(_values(runs[name], model, "train", "val_accuracy"))]
+            cells += [spread(_values(runs[name], model, "test", "macro_f1"))]
+            gains = [] if name == BASELINE else differences(runs[name], runs.get(BASELINE, []), model)
+            cells += [spread(gains, sign="+")]
         said = presets[name].report if name in presets else ""
         rows.append(f"| `{name}` | {len(runs[name])} | {' | '.join(cells)} | {said or '-'} |")
     return rows
@@ -230,25 +288,36 @@ def _costs(names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str
 
 
 def _caution(names: list[str], runs: Mapping[str, list[Run]]) -> str:
-    """Say how far the seeds of one experiment lie apart, which is what a difference must exceed."""
-    sentences = []
+    """Say how far the seeds of one experiment lie apart, and how many gains look steady by chance alone."""
+    sentences, together, same_way, by_chance = [], 0, 0, 0.0
     for task in ("binary", "multiclass"):
-        ranges = []
-        for name in names:
-            values = [v for v in _values(runs[name], f"{task}-case", "test", "macro_f1") if v is not None]
-            if len(values) > 1:
-                ranges.append(max(values) - min(values))
+        scores = [[score for _, score in scores_by_seed(runs[name], f"{task}-case")] for name in names]
+        ranges = [max(found) - min(found) for found in scores if len(found) > 1]
         if ranges:
             sentences.append(
                 f"case-level macro-F1 of the {task} task moves by {fmean(ranges):.2f} on average, and by up to "
                 f"{max(ranges):.2f}, between seeds of one experiment"
             )
+        for name in set(names) - {BASELINE}:
+            gains = differences(runs[name], runs.get(BASELINE, []), f"{task}-case")
+            if len(gains) > 1:
+                together += 1
+                same_way += min(gains) > 0 or max(gains) < 0
+                by_chance += 2 ** (1 - len(gains))
     if not sentences:
         return "One seed alone says nothing about a difference: run several (`-S seed=0,1,2`)."
-    return (
+    text = (
         "A seed changes the split, the weights' start and the order of the images; with so few cases it decides which "
-        f"patients are tested. Here {'; '.join(sentences)}. A difference between two experiments that is smaller than "
-        "that is no difference: on this subset most of the experiments cannot be told apart by their case-level "
-        "figures, and a ranking would be a ranking of test patients. A row of one seed has no range at all, and is "
-        "worth as little. What the tables do show is the distance between the two protocols."
+        f"patients are tested. Here {'; '.join(sentences)}. That is why each row is also compared with the baseline of "
+        "the same seed, which was tested on the same images: this is the column of gains, mean and range over seeds."
+    )
+    if together:
+        text += (
+            f" Of {together} case-level gains, {same_way} have one sign under all their seeds; if no experiment "
+            f"changed anything, chance alone would give about {by_chance:.0f}."
+        )
+    return text + (
+        " A gain whose range holds zero is none. On this subset a ranking by case-level figures would be a ranking of "
+        "test patients, and a row of one seed has no range at all. What the tables do show is the distance between the "
+        "two protocols."
     )

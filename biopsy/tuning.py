@@ -13,13 +13,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from biopsy.errors import DataError, MachineError, ParamsError, nearest
+from biopsy.errors import DataError, MachineError, ParamsError, nearest, reason_in
 from biopsy.params import Params, parse_params, read_params
 from biopsy.sections import Choices, Interval, Tune
 
@@ -210,7 +211,7 @@ def run_trial(trial: Any, job: Job, search: Tune) -> float | None:
                     print(f"{name}: stopped after epoch {epoch + 1}  {' '.join(chosen)}", flush=True)
                     return None
         if process.returncode != 0:
-            raise DataError(_reason(log))
+            raise DataError(reason_in(log.read_text(errors="replace")) or "no output")
     value = _keep(name, job, search)
     print(f"{name}: {search.metric} {value:.4f}  {' '.join(chosen)}", flush=True)
     return value
@@ -257,17 +258,14 @@ class _dvc:  # noqa: N801 (used like a function)
         return self.process
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is not None:
-            return
         for number in (signal.SIGINT, signal.SIGKILL):
-            os.killpg(self.process.pid, number)
-            try:
-                self.process.wait(timeout=30)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        for folder in _temporary_folders() - self.before:
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(timeout=30)
+        if self.process.returncode != 0:  # killed by another, too: `dvc exp show` would take what it left for running
+            for folder in _temporary_folders() - self.before:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _temporary_folders() -> set[Path]:
@@ -286,13 +284,6 @@ def _follow(process: subprocess.Popen[bytes], progress: Path) -> Iterator[dict[s
                 seen += 1
                 yield json.loads(line)
         time.sleep(0.1)
-
-
-def _reason(log: Path) -> str:
-    """Find the sentence with which a stage ended, or the last line of DVC's."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.lower().startswith("error: ")]
-    return (told or lines or ["no output"])[0].removeprefix("error: ").removeprefix("ERROR: ")
 
 
 def _output(*command: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +86,18 @@ def copy_project(base: Path) -> Path:
             shutil.copy(ROOT / name, root / name)
     set_defaults(root, **SMALL)
     call(root, "git", "init", "-q", "-b", "main")
+    commit(root, "begin")
+    return root
+
+
+def stand_in(root: Path, files: dict[str, str]) -> Path:
+    """Make a project of our conf/ and of `files` by name, which stand in the place of our stages; commit it."""
+    shutil.copytree(ROOT / "conf", root / "conf")
+    for name, content in files.items():
+        (root / name).write_text(content)
+    compose_and_dump(root / "params.yaml", str(root / "conf"), None, "config", "params", [])
+    for command in (["git", "init"], ["dvc", "init"], ["dvc", "config", "hydra.enabled", "true"]):
+        call(root, *command, "-q")
     commit(root, "begin")
     return root
 

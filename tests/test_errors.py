@@ -3,12 +3,15 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from biopsy.errors import DataError, ParamsError, nearest, run, some
+from biopsy.errors import DataError, ParamsError, nearest, reason_in, run, some
 from biopsy.files import atomic_dir, atomic_file, write_json
+from conftest import ROOT
 
 
 def leave(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -69,6 +72,24 @@ def test_nearest_and_some_end_a_sentence() -> None:
     assert nearest("zzz", ["sgd"]) == ""
     assert some("abcdefg", 3) == "a, b, c and 4 more"
     assert some("ab", 3) == "a, b"
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    code = "import sys; from biopsy.errors import run; run(lambda: print(int(sys.argv[1]) * 'line '))"
+    for words in ("1", "100000"):  # what fits into Python's buffer is written at the end alone
+        shell = 'set -o pipefail; (sleep 0.5; "$@") | true'
+        done = subprocess.run(
+            ["bash", "-c", shell, "bash", sys.executable, "-c", code, words],
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_the_reason_is_our_sentence_else_the_first_error_else_the_last_line() -> None:
+    assert reason_in("> python a.py\nerror: no disk\nERROR: failed to reproduce 'a'\n") == "no disk"
+    assert reason_in("ERROR: failed to reproduce 'a'\n\n") == "failed to reproduce 'a'"
+    assert reason_in("one\ntwo\n") == "two"
+    assert reason_in("") == ""
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:

@@ -3,10 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 
 from biopsy.errors import DataError
-from biopsy.experiments import Preset, Run, experiments_page, parse_runs, read_preset, spread
+from biopsy.experiments import (
+    Preset,
+    Run,
+    differences,
+    experiments_page,
+    parse_runs,
+    read_preset,
+    spread,
+    write_heads,
+)
+from biopsy.experiments_plot import plot_experiments
 from conftest import ROOT
 
 ADOPT = Preset("The ADOPT optimiser", "", ["train.optimizer=adopt"])
@@ -39,9 +50,10 @@ def shown(**params: Any) -> list[dict[str, Any]]:
 
 
 def test_a_mean_stands_with_its_range_and_alone_where_there_is_one_seed() -> None:
-    assert spread([0.5, 0.7, None]) == "0.60 (0.50-0.70)"
+    assert spread([0.5, 0.7, None]) == "0.60 (0.50 to 0.70)"
     assert spread([0.5]) == "0.50"
     assert spread([None]) == "-"
+    assert spread([0.1, -0.1], sign="+") == "+0.00 (-0.10 to +0.10)"
 
 
 def test_runs_are_read_with_the_metrics_that_they_committed_and_failures_with_their_reason() -> None:
@@ -60,12 +72,67 @@ def test_an_experiment_that_waits_has_no_figures_yet_and_none_is_counted_twice()
     assert len(parse_runs(twice, lambda *_: None)) == 2
 
 
+def test_a_failure_shows_what_its_log_says_and_a_later_success_takes_its_place(tmp_path: Path) -> None:
+    answer = shown()
+    groups = answer[1]["experiments"]
+    (tmp_path / "log").write_text("> python stages/train.py\nerror: no disk\nleft.\nERROR: failed to reproduce\n")
+    groups[2]["executor"]["local"] = {"log": str(tmp_path / "log")}
+    assert [found.error for found in parse_runs(answer, lambda *_: None)] == ["", "no disk"]
+    groups.append({"revs": [{**groups[2]["revs"][0], "error": None}], "executor": None})
+    assert [found.error for found in parse_runs(answer, lambda *_: None)] == ["", ""]
+
+
+def test_a_gain_is_that_over_the_baseline_of_the_same_seed() -> None:
+    baseline = [run("baseline", 0, 0.5), run("baseline", 2, 0.7)]
+    gains = differences([run("adopt", 0, 0.6), run("adopt", 1, 0.9), run("adopt", 2, 0.6)], baseline, "binary-image")
+    assert gains == pytest.approx([0.1, -0.1])
+
+
+def test_the_reports_finding_goes_on_over_lines_until_the_next_entry(tmp_path: Path) -> None:
+    path = tmp_path / "l2.yaml"
+    path.write_text("# Weights.\n# Report: helped, but gives\n# no number.\n# Cost: none.\nmodel: {head: {l2: 0.1}}\n")
+    assert read_preset(path) == Preset("Weights", "helped, but gives no number.", ["model.head.l2=0.1"])
+
+
+def test_heads_get_what_was_measured_and_those_of_presets_not_run_stay(tmp_path: Path) -> None:
+    for name in ("adopt", "grayscale"):
+        (tmp_path / f"{name}.yaml").write_text("# A.\n# Measured: see docs/experiments.md\na: 1\n")
+    write_heads(tmp_path, [run("baseline", 0, 0.9), run("adopt", 0, 0.8), run("adopt", 1, 0.6)])
+    assert (tmp_path / "grayscale.yaml").read_text() == "# A.\n# Measured: see docs/experiments.md\na: 1\n"
+    assert (tmp_path / "adopt.yaml").read_text() == (
+        "# A.\n# Measured: macro-F1 image binary 0.70, image eight types 0.70, case binary 0.35, case eight types 0.35 "
+        "(2 seeds; docs/experiments.md)\na: 1\n"
+    )
+
+
+def test_the_heads_in_the_repository_say_what_its_page_says() -> None:
+    tables = (ROOT / "docs/experiments.md").read_text("utf-8").split("\n## ")
+    figures: dict[str, list[str]] = {}
+    for table in tables[1:3]:
+        for row in (line.split(" | ") for line in table.splitlines() if line.startswith("| `")):
+            figures.setdefault(row[0].strip("|` "), []).extend([row[3].split(" ")[0], row[6].split(" ")[0]])
+    del figures["baseline"]
+    assert len(figures) > 20
+    for name, (image, case, types_image, types_case) in figures.items():
+        says = (ROOT / "conf/experiment" / f"{name}.yaml").read_text("utf-8")
+        assert f"image binary {image}, image eight types {types_image}, case binary {case}" in says, name
+        assert f"case eight types {types_case} (" in says, name
+
+
+def test_all_runs_are_drawn_one_dot_a_seed(tmp_path: Path) -> None:
+    plot_experiments([run("baseline", 0, 0.8), run("adopt", 0, 0.7), run("adopt", 1, 0, "lost")], tmp_path / "a.png")
+    assert mpl.image.imread(tmp_path / "a.png").std() > 0.01
+    with pytest.raises(DataError, match="dvc exp run"):
+        plot_experiments([], tmp_path / "b.png")
+
+
 def test_the_page_has_every_experiment_with_its_figures_costs_and_the_reports() -> None:
     runs = [run("baseline", 0, 0.8), run("baseline", 1, 0.6), run("grayscale", 0, 0.5), run("adopt", 0, 0, "no disk")]
     page = experiments_page(runs, {"adopt": ADOPT, "grayscale": GREY, "cnn": ADOPT}, "On 421 images.")
     assert "On 421 images." in page
-    assert "| `baseline` | 2 | 0.90 (0.90-0.90) | 0.70 (0.60-0.80) | 0.90 (0.90-0.90) | 0.35 (0.30-0.40) | - |" in page
-    assert "| `grayscale` | 1 | 0.90 | 0.50 | 0.90 | 0.25 | lower |" in page
+    same = "0.90 (0.90 to 0.90)"
+    assert f"| `baseline` | 2 | {same} | 0.70 (0.60 to 0.80) | - | {same} | 0.35 (0.30 to 0.40) | - | - |" in page
+    assert "| `grayscale` | 1 | 0.90 | 0.50 | -0.30 | 0.90 | 0.25 | -0.15 | lower |" in page
     assert "| `grayscale` | Grey images | `resize.structure=grayscale` | 1,000 (10) | 1.50 | 700 |" in page
     assert "- adopt, seed 0: no disk" in page
     assert "- `cnn`: The ADOPT optimiser." in page

@@ -12,12 +12,12 @@ from typing import Any
 
 import psutil
 import pytest
-from dvc.utils.hydra import compose_and_dump
 
 from biopsy.cli import command
 from biopsy.errors import BiopsyError
 from biopsy.tuning import check_search
 from conftest import ROOT, assert_kind
+from scratch import stand_in
 
 TRAIN = """
 import json, os, pathlib, sys, time, yaml
@@ -56,16 +56,7 @@ space:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    for name, content in {"train.py": TRAIN, "dvc.yaml": STAGES, "conf/tune/default.yaml": SPACE}.items():
-        (tmp_path / name).write_text(content)
-    compose_and_dump(tmp_path / "params.yaml", str(tmp_path / "conf"), None, "config", "params", [])
-    call(tmp_path, "git", "init", "-q")
-    call(tmp_path, "dvc", "init", "-q")
-    call(tmp_path, "dvc", "config", "hydra.enabled", "true")
-    call(tmp_path, "git", "add", "-A")
-    call(tmp_path, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "begin")
-    return tmp_path
+    return stand_in(tmp_path, {"train.py": TRAIN, "dvc.yaml": STAGES, "conf/tune/default.yaml": SPACE})
 
 
 def environment(root: Path, **more: str) -> dict[str, str]:
@@ -109,6 +100,7 @@ def test_a_search_is_killed_goes_on_stops_bad_trials_and_promotes_the_best(proje
         time.sleep(0.05)
     for process in trainings(project):
         os.killpg(os.getpgid(process), signal.SIGKILL)
+    time.sleep(1)  # long enough to be noticed before the search itself is interrupted
     searching.send_signal(signal.SIGINT)
     searching.wait(timeout=60)
     assert experiments(project) == {}
