@@ -18,7 +18,8 @@ from biopsy.sections import Task
 BASELINE = "baseline"  # what runs without a preset are called
 LONG = 150
 UNFINISHED = ("queued", "running")
-FILES = ("test", "train", "cost")
+COMMONEST = "always the commonest class"  # no experiment: what a score must beat
+FILES = ("test", "train", "cost", "details")
 REPORT = re.compile(r"Report: (.*?)(?= (?:Source|Cost|Measured): | (?:dvc exp|biopsy) |$)")
 
 
@@ -52,7 +53,7 @@ class Run:
     seed
         The parameter `seed`.
     figures
-        By model (`binary-case`) and file (`test`, `train`, `cost`): what that metrics file holds.
+        By model (`binary-case`) and file (`test`, `train`, `cost`, `details`): what that metrics file holds.
     error
         Why it failed; empty where it ended well.
     """
@@ -95,7 +96,9 @@ def _flat(content: Mapping[str, Any], before: str = "") -> list[str]:
 
 def shown_runs(root: Path) -> list[Run]:
     """Ask DVC for all experiments of the project at `root`. Raises `DataError` with what DVC said."""
-    answer = subprocess.run(["dvc", "exp", "show", "--json", "-A"], cwd=root, capture_output=True, text=True)
+    answer = subprocess.run(
+        ["dvc", "exp", "show", "--json", "-A", "--hide-queued"], cwd=root, capture_output=True, text=True
+    )
     if answer.returncode:
         raise DataError(f"`dvc exp show` failed in {root}: {answer.stderr.strip().splitlines()[-1]}")
     return parse_runs(json.loads(answer.stdout), lambda rev, path: _at_revision(root, rev, path))
@@ -163,14 +166,30 @@ def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> s
 
 
 def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
-    """Sort the runs that did not fail by preset, the baseline first, and by seed. Raises `DataError` without any."""
+    """Sort the runs that did not fail by preset and by seed, the baseline first, and before it what it must beat.
+
+    Raises
+    ------
+    DataError
+        All failed, or there are none.
+    """
     found: dict[str, list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.preset != BASELINE, run.preset, run.seed)):
         if not run.error:
             found[run.preset].append(run)
     if not found:
         raise DataError("DVC keeps no experiment here. Run some: `dvc exp run -S +experiment=<name>`.")
-    return found
+    return {COMMONEST: [guess for run in found.get(BASELINE, []) if (guess := _commonest(run)).figures], **found}
+
+
+def _commonest(run: Run) -> Run:
+    """Say what the test part of `run` would give a model that answers the commonest of its classes every time."""
+    figures = {}
+    for model, files in run.figures.items():
+        images = [c["support"] for c in files.get("details", {}).get("per_class", {}).values() if c["support"]]
+        if images:
+            figures[model] = {"test": {"macro_f1": 2 * max(images) / (max(images) + sum(images)) / len(images)}}
+    return Run(COMMONEST, run.seed, figures)
 
 
 def measured(runs: list[Run]) -> str:
@@ -212,7 +231,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
         There is no run.
     """
     done = by_preset(runs)
-    names = list(done)
+    names = [name for name in done if done[name]]
     lines = ["# Which experiment does what?", "", about, ""]
     for task in ("binary", "multiclass"):
         lines += [f"## {task}", "", *_figures(task, names, done, presets), ""]
@@ -276,7 +295,7 @@ def _costs(names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str
         "|---|---|---|---|---|---|",
     ]
     model = "multiclass-image"
-    for name in names:
+    for name in (name for name in names if name != COMMONEST):
         preset = presets.get(name, Preset("the default", "", []))
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
@@ -291,14 +310,15 @@ def _caution(names: list[str], runs: Mapping[str, list[Run]]) -> str:
     """Say how far the seeds of one experiment lie apart, and how many gains look steady by chance alone."""
     sentences, together, same_way, by_chance = [], 0, 0, 0.0
     for task in ("binary", "multiclass"):
-        scores = [[score for _, score in scores_by_seed(runs[name], f"{task}-case")] for name in names]
+        tried = [name for name in names if name != COMMONEST]
+        scores = [[score for _, score in scores_by_seed(runs[name], f"{task}-case")] for name in tried]
         ranges = [max(found) - min(found) for found in scores if len(found) > 1]
         if ranges:
             sentences.append(
                 f"case-level macro-F1 of the {task} task moves by {fmean(ranges):.2f} on average, and by up to "
                 f"{max(ranges):.2f}, between seeds of one experiment"
             )
-        for name in set(names) - {BASELINE}:
+        for name in set(tried) - {BASELINE}:
             gains = differences(runs[name], runs.get(BASELINE, []), f"{task}-case")
             if len(gains) > 1:
                 together += 1

@@ -26,7 +26,7 @@ def plot_experiments(runs: list[Run], path: Path) -> None:
         The PNG to write.
     """
     done = by_preset(runs)
-    names = list(done)
+    names = [name for name in done if done[name]]
     figure, axes = plt.subplots(
         1, len(TITLES), figsize=(11, 1.6 + 0.26 * len(names)), sharey=True, layout="constrained"
     )
