@@ -40,7 +40,8 @@ def _experiments(verbs: Any) -> None:
     """Add `biopsy experiments`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments import experiments_page, read_preset, shown_runs, write_heads
+        from biopsy.experiment_runs import shown_runs
+        from biopsy.experiments import experiments_page, read_preset, write_heads
 
         presets = {path.stem: read_preset(path) for path in sorted((chosen.root / "conf/experiment").glob("*.yaml"))}
         runs = shown_runs(chosen.root)

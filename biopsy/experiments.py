@@ -1,25 +1,20 @@
 """All experiments side by side: what `dvc exp show` knows, as a page that a person reads."""
 
-import json
 import re
-import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import yaml
 
-from biopsy.errors import DataError, reason_in
+from biopsy.errors import DataError
+from biopsy.experiment_runs import BASELINE, WITH, Run, flat
 from biopsy.sections import Task
 
-BASELINE = "baseline"  # what runs without a preset are called
 LONG = 150
-UNFINISHED = ("queued", "running")
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
-FILES = ("test", "train", "cost", "details")
 REPORT = re.compile(r"Report: (.*?)(?= (?:Source|Cost|Measured): | (?:dvc exp|biopsy) |$)")
 
 
@@ -42,28 +37,6 @@ class Preset:
     changes: list[str]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One experiment that DVC keeps.
-
-    Attributes
-    ----------
-    preset
-        The parameter `experiment`.
-    seed
-        The parameter `seed`.
-    figures
-        By model (`binary-case`) and file (`test`, `train`, `cost`, `details`): what that metrics file holds.
-    error
-        Why it failed; empty where it ended well.
-    """
-
-    preset: str
-    seed: int
-    figures: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    error: str = ""
-
-
 def read_preset(path: Path) -> Preset:
     """Read the head and the differences of one preset."""
     text = path.read_text("utf-8")
@@ -80,80 +53,7 @@ def read_preset(path: Path) -> Preset:
         for key, value in entry.items()
     ]
     content.pop("experiment", None)
-    return Preset(says, report, chosen + _flat(content))
-
-
-def _flat(content: Mapping[str, Any], before: str = "") -> list[str]:
-    """List nested parameters as `a.b=value`."""
-    found = []
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            found += _flat(value, f"{before}{key}.")
-        else:
-            found.append(f"{before}{key}={json.dumps(value).replace(chr(34), '')}")
-    return found
-
-
-def shown_runs(root: Path) -> list[Run]:
-    """Ask DVC for all experiments of the project at `root`. Raises `DataError` with what DVC said."""
-    answer = subprocess.run(
-        ["dvc", "exp", "show", "--json", "-A", "--hide-queued"], cwd=root, capture_output=True, text=True
-    )
-    if answer.returncode:
-        raise DataError(f"`dvc exp show` failed in {root}: {answer.stderr.strip().splitlines()[-1]}")
-    return parse_runs(json.loads(answer.stdout), lambda rev, path: _at_revision(root, rev, path))
-
-
-def parse_runs(shown: Iterable[Mapping[str, Any]], read: Any) -> list[Run]:
-    """Pick the experiments that have ended out of `dvc exp show --json`.
-
-    Of two with one name and seed the first that did not fail counts. One that waits or runs has a revision too, whose
-    metrics files are still those of the commit that it starts from.
-
-    Parameters
-    ----------
-    shown
-        What it printed.
-    read
-        `(revision, path) -> dict or None`: a metrics file as that experiment committed it; DVC shows `test.json` alone.
-    """
-    runs: dict[tuple[str, int], Run] = {}
-    groups = [group for base in shown for group in base["experiments"] or []]
-    ended = [group for group in groups if (group.get("executor") or {}).get("state") not in UNFINISHED]
-    for entry, executor in ((rev, group.get("executor") or {}) for group in ended for rev in group["revs"] or []):
-        data = entry["data"] or {}
-        params = data.get("params", {}).get("params.yaml", {}).get("data", {})
-        if not params:
-            continue
-        figures = {
-            f"{task}-{protocol}": {
-                kind: found
-                for kind in FILES
-                if (found := read(entry["rev"], f"metrics/{task}-{protocol}/{kind}.json")) is not None
-            }
-            for task in params["tasks"]
-            for protocol in params["protocols"]
-        }
-        error = _reason(entry, executor)
-        run = Run(params.get("experiment") or BASELINE, params["seed"], figures if not error else {}, error)
-        if runs.setdefault((run.preset, run.seed), run).error and not error:
-            runs[run.preset, run.seed] = run
-    return list(runs.values())
-
-
-def _reason(entry: Mapping[str, Any], executor: Mapping[str, Any]) -> str:
-    """Say why an experiment failed: what its log says, as DVC itself knows no more than that it did; empty if not."""
-    if not entry["error"]:
-        return ""
-    log = Path((executor.get("local") or {}).get("log") or "")
-    said = reason_in(log.read_text("utf-8", "replace")) if log.is_file() else ""
-    return " ".join((said or str(entry["error"].get("msg") or "failed")).split())
-
-
-def _at_revision(root: Path, revision: str, path: str) -> dict[str, Any] | None:
-    """Read a committed JSON file, None where that revision has none."""
-    shown = subprocess.run(["git", "show", f"{revision}:{path}"], cwd=root, capture_output=True, text=True)
-    return json.loads(shown.stdout) if shown.returncode == 0 else None
+    return Preset(says, report, chosen + flat(content))
 
 
 def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:
@@ -189,7 +89,7 @@ def _commonest(run: Run) -> Run:
         images = [c["support"] for c in files.get("details", {}).get("per_class", {}).values() if c["support"]]
         if images:
             figures[model] = {"test": {"macro_f1": 2 * max(images) / (max(images) + sum(images)) / len(images)}}
-    return Run(COMMONEST, run.seed, figures)
+    return replace(run, preset=COMMONEST, figures=figures)
 
 
 def measured(runs: list[Run]) -> str:
@@ -240,7 +140,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
     failed = sorted((run for run in runs if run.error), key=lambda run: (run.preset, run.seed))
     if failed:
         lines += ["## What failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
-    unrun = sorted(set(presets) - {run.preset for run in runs})
+    unrun = sorted(set(presets) - {run.preset.partition(WITH)[0] for run in runs})
     if unrun:
         lines += ["## Not run here", "", "They need weights, a table, a GPU or more time than this run had:", ""]
         lines += [f"- `{name}`: {presets[name].says}.{_reported(presets[name])}" for name in unrun] + [""]
@@ -252,15 +152,21 @@ def _values(runs: list[Run], model: str, kind: str, key: str) -> list[float | No
     return [run.figures.get(model, {}).get(kind, {}).get(key) for run in runs]
 
 
+def _preset(name: str, presets: Mapping[str, Preset]) -> Preset:
+    """Find the preset of a row."""
+    return presets.get(name.partition(WITH)[0], Preset("the default", "", []))
+
+
 def _reported(preset: Preset) -> str:
     """Give what the report found as the end of a line."""
     return f" The report: {preset.report}" if preset.report else ""
 
 
 def differences(runs: list[Run], baseline: list[Run], model: str) -> list[float]:
-    """Subtract the baseline's test macro-F1 from each run's, seed by seed: both were tested on the same images."""
-    of = dict(scores_by_seed(baseline, model))
-    return [score - of[seed] for seed, score in scores_by_seed(runs, model) if seed in of]
+    """Subtract the baseline's test macro-F1 from each run's of the same seed, where both had the same split."""
+    of, split = dict(scores_by_seed(baseline, model)), {run.seed: run.splits.get(model) for run in baseline}
+    same = [run for run in runs if run.seed in of and run.splits.get(model) == split[run.seed]]
+    return [score - of[seed] for seed, score in scores_by_seed(same, model)]
 
 
 def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
@@ -283,7 +189,7 @@ def _figures(task: Task, names: list[str], runs: Mapping[str, list[Run]], preset
             cells += [spread(_values(runs[name], model, "test", "macro_f1"))]
             gains = [] if name == BASELINE else differences(runs[name], runs.get(BASELINE, []), model)
             cells += [spread(gains, sign="+")]
-        said = presets[name].report if name in presets else ""
+        said = _preset(name, presets).report
         rows.append(f"| `{name}` | {len(runs[name])} | {' | '.join(cells)} | {said or '-'} |")
     return rows
 
@@ -296,7 +202,7 @@ def _costs(names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str
     ]
     model = "multiclass-image"
     for name in (name for name in names if name != COMMONEST):
-        preset = presets.get(name, Preset("the default", "", []))
+        preset = _preset(name, presets)
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
         seconds = spread(_values(runs[name], model, "cost", "seconds_per_epoch"))

@@ -9,7 +9,8 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from biopsy.experiments import BASELINE, Run, by_preset, scores_by_seed
+from biopsy.experiment_runs import BASELINE, Run
+from biopsy.experiments import by_preset, scores_by_seed
 
 COLOURS = {"image": "#dd8452", "case": "#4c72b0"}
 TITLES = {"binary": "benign or malignant", "multiclass": "eight types"}

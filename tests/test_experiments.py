@@ -1,5 +1,6 @@
 """The page of experiments: figures over seeds, the report's beside them, failures with their reasons."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,8 @@ import matplotlib as mpl
 import pytest
 
 from biopsy.errors import DataError
-from biopsy.experiments import (
-    Preset,
-    Run,
-    differences,
-    experiments_page,
-    parse_runs,
-    read_preset,
-    spread,
-    write_heads,
-)
+from biopsy.experiment_runs import Run, parse_runs
+from biopsy.experiments import Preset, differences, experiments_page, read_preset, spread, write_heads
 from biopsy.experiments_plot import plot_experiments
 from conftest import ROOT
 
@@ -38,6 +31,21 @@ def run(preset: str, seed: int, f1: float, error: str = "") -> Run:
     return Run(preset, seed, {} if error else figures, error)
 
 
+LOCK = """
+stages:
+  train@binary-case:
+    deps: [{path: data/splits/case.csv, md5: s1}]
+    outs: [{path: models/binary-case, md5: m1}]
+  evaluate@binary-case:
+    deps: [{path: models/binary-case, md5: m1}]
+"""
+COMMITTED = {
+    "dvc.lock": LOCK,
+    "metrics/binary-case/test.json": '{"macro_f1": 0.4}',
+    "metrics/binary-case/train.json": '{"val_loss": 0.2}',
+}
+
+
 def shown(**params: Any) -> list[dict[str, Any]]:
     content = {"seed": 3, "tasks": ["binary"], "protocols": ["case"], **params}
     good = {"rev": "abc", "error": None, "data": {"params": {"params.yaml": {"data": content}}}}
@@ -50,6 +58,10 @@ def shown(**params: Any) -> list[dict[str, Any]]:
     return [{"experiments": None}, base]
 
 
+def nothing(rev: str, path: str) -> None:
+    return None
+
+
 def test_a_mean_stands_with_its_range_and_alone_where_there_is_one_seed() -> None:
     assert spread([0.5, 0.7, None]) == "0.60 (0.50 to 0.70)"
     assert spread([0.5]) == "0.50"
@@ -58,19 +70,33 @@ def test_a_mean_stands_with_its_range_and_alone_where_there_is_one_seed() -> Non
 
 
 def test_runs_are_read_with_the_metrics_that_they_committed_and_failures_with_their_reason() -> None:
-    held = {"metrics/binary-case/test.json": {"macro_f1": 0.4}}
-    good, lost = parse_runs(shown(experiment="adopt"), lambda rev, path: held.get(path) if rev == "abc" else None)
-    assert good == Run("adopt", 3, {"binary-case": {"test": {"macro_f1": 0.4}}})
-    assert lost == Run("adopt", 4, {}, "out of memory")
-    assert parse_runs(shown(), lambda *_: None)[0].preset == "baseline"
+    good, lost = parse_runs(shown(experiment="adopt"), lambda rev, path: COMMITTED.get(path) if rev == "abc" else None)
+    assert good.figures == {"binary-case": {"test": {"macro_f1": 0.4}, "train": {"val_loss": 0.2}}}
+    assert (good.preset, good.seed, good.splits) == ("adopt", 3, {"binary-case": "s1"})
+    assert (lost.preset, lost.seed, lost.figures, lost.error) == ("adopt", 4, {}, "out of memory")
+    assert parse_runs(shown(), nothing)[0].preset == "baseline"
+
+
+def test_a_model_that_was_trained_and_not_tested_has_not_the_test_figures_of_an_older_one() -> None:
+    trained = {**COMMITTED, "dvc.lock": LOCK.replace("md5: m1", "md5: m2", 1)}
+    assert parse_runs(shown(), lambda _, path: trained.get(path))[0].figures == {
+        "binary-case": {"train": {"val_loss": 0.2}}
+    }
 
 
 def test_an_experiment_that_waits_has_no_figures_yet_and_none_is_counted_twice() -> None:
     waiting = shown(experiment="adopt")
     del waiting[1]["experiments"][1:]
-    assert parse_runs(waiting, lambda *_: {"macro_f1": 0.9}) == []
-    twice = shown() + shown()
-    assert len(parse_runs(twice, lambda *_: None)) == 2
+    assert parse_runs(waiting, lambda _, path: COMMITTED.get(path)) == []
+    assert len(parse_runs(shown() + shown(), nothing)) == 2
+
+
+def test_runs_of_one_preset_that_differ_in_more_than_the_seed_are_told_apart() -> None:
+    runs = parse_runs(shown(train={"batch": 8}) + shown(train={"batch": 16}), nothing)
+    assert {run.preset for run in runs} == {"baseline with train.batch=8", "baseline with train.batch=16"}
+    page = experiments_page([replace(run("adopt", 0, 0.5), preset="adopt with a=1")], {"adopt": ADOPT}, "")
+    assert "| `adopt with a=1` | The ADOPT optimiser |" in page
+    assert "Not run" not in page
 
 
 def test_a_failure_shows_what_its_log_says_and_a_later_success_takes_its_place(tmp_path: Path) -> None:
@@ -78,15 +104,17 @@ def test_a_failure_shows_what_its_log_says_and_a_later_success_takes_its_place(t
     groups = answer[1]["experiments"]
     (tmp_path / "log").write_text("> python stages/train.py\nerror: no disk\nleft.\nERROR: failed to reproduce\n")
     groups[2]["executor"]["local"] = {"log": str(tmp_path / "log")}
-    assert [found.error for found in parse_runs(answer, lambda *_: None)] == ["", "no disk"]
+    assert [found.error for found in parse_runs(answer, nothing)] == ["", "no disk"]
     groups.append({"revs": [{**groups[2]["revs"][0], "error": None}], "executor": None})
-    assert [found.error for found in parse_runs(answer, lambda *_: None)] == ["", ""]
+    assert [found.error for found in parse_runs(answer, nothing)] == ["", ""]
 
 
 def test_a_gain_is_that_over_the_baseline_of_the_same_seed() -> None:
     baseline = [run("baseline", 0, 0.5), run("baseline", 2, 0.7)]
     gains = differences([run("adopt", 0, 0.6), run("adopt", 1, 0.9), run("adopt", 2, 0.6)], baseline, "binary-image")
     assert gains == pytest.approx([0.1, -0.1])
+    elsewhere = replace(baseline[0], splits={"binary-image": "other"})
+    assert differences([run("adopt", 0, 0.6)], [elsewhere], "binary-image") == []
 
 
 def test_the_reports_finding_goes_on_over_lines_until_the_next_entry(tmp_path: Path) -> None:

@@ -19,26 +19,39 @@ def main():
     params = yaml.safe_load(open("params.yaml"))
     if params["train"]["optimizer"] == "lion":
         raise ParamsError("no lions here. Use adopt.")
-    path = pathlib.Path("metrics/binary-case/test.json")
+    path = pathlib.Path("models/binary-case")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"macro_f1": 0.25 if params["train"]["optimizer"] == "adopt" else 0.5}))
+    path.write_text(params["train"]["optimizer"])
 
 run(main)
+"""
+TEST = """
+import json, pathlib
+path = pathlib.Path("metrics/binary-case/test.json")
+path.parent.mkdir(parents=True, exist_ok=True)
+adopt = pathlib.Path("models/binary-case").read_text() == "adopt"
+path.write_text(json.dumps({"macro_f1": 0.25 if adopt else 0.5}))
 """
 STAGES = """
 stages:
   train:
+    matrix: {task: [binary], protocol: [case]}
     cmd: python train.py
     params: [train, seed, tasks, protocols, experiment]
     deps: [train.py]
-    metrics: [metrics/binary-case/test.json: {cache: false}]
+    outs: ["models/${item.task}-${item.protocol}"]
+  evaluate:
+    matrix: {task: [binary], protocol: [case]}
+    cmd: python test.py
+    deps: ["models/${item.task}-${item.protocol}"]
+    metrics: ["metrics/${item.task}-${item.protocol}/test.json": {cache: false}]
 """
 
 
 def test_a_failed_experiment_of_a_queue_stops_no_other_and_its_reason_shows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project = stand_in(tmp_path / "project", {"train.py": TRAIN, "dvc.yaml": STAGES})
+    project = stand_in(tmp_path / "project", {"train.py": TRAIN, "test.py": TEST, "dvc.yaml": STAGES})
     ours = {"PYTHONPATH": os.pathsep.join(sys.path)}
     call(project, "dvc", "exp", "run", "--queue", "-S", "+experiment=lion,adopt", **ours)
     call(project, "dvc", "exp", "run", "--queue", **ours)

@@ -1,0 +1,139 @@
+"""The experiments that DVC keeps: their parameters, and the figures that are theirs."""
+
+import json
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from biopsy.dvc_lock import md5_of, read_stages, was_tested
+from biopsy.errors import DataError, reason_in, some
+
+BASELINE = "baseline"  # what runs without a preset are called
+WITH = " with "  # stands between a preset and what else was set
+UNFINISHED = ("queued", "running")
+FIGURES = {"train": ("train", "cost"), "evaluate": ("test", "details")}  # by the stage that writes them
+Read = Callable[[str, str], str | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment that DVC keeps.
+
+    Attributes
+    ----------
+    preset
+        The parameter `experiment`; where runs of one preset differ in more than the seed, also in what.
+    seed
+        The parameter `seed`.
+    figures
+        By model (`binary-case`) and file (`test`, `train`, `cost`, `details`): what that metrics file holds.
+    error
+        Why it failed; empty where it ended well.
+    splits
+        By model: the MD5 of the split that it was trained and tested on.
+    settings
+        All parameters but these two, `key=value`.
+    """
+
+    preset: str
+    seed: int
+    figures: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    error: str = ""
+    splits: Mapping[str, str | None] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+
+
+def flat(content: Mapping[str, Any], before: str = "") -> list[str]:
+    """List nested parameters as `a.b=value`."""
+    found = []
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            found += flat(value, f"{before}{key}.")
+        else:
+            found.append(f"{before}{key}={json.dumps(value).replace(chr(34), '')}")
+    return found
+
+
+def shown_runs(root: Path) -> list[Run]:
+    """Ask DVC for all experiments of the project at `root`. Raises `DataError` with what DVC said."""
+    answer = subprocess.run(
+        ["dvc", "exp", "show", "--json", "-A", "--hide-queued"], cwd=root, capture_output=True, text=True
+    )
+    if answer.returncode:
+        raise DataError(f"`dvc exp show` failed in {root}: {answer.stderr.strip().splitlines()[-1]}")
+    return parse_runs(json.loads(answer.stdout), lambda rev, path: _at_revision(root, rev, path))
+
+
+def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:
+    """Pick the experiments that have ended out of `dvc exp show --json`.
+
+    Of two with the same parameters the first that did not fail counts. One that waits or runs has a revision too,
+    whose metrics files are still those of the commit that it starts from.
+
+    Parameters
+    ----------
+    shown
+        What it printed.
+    read
+        `(revision, path) -> text or None`: a file as that experiment committed it; DVC shows `test.json` alone.
+    """
+    runs: dict[Any, Run] = {}
+    groups = [group for base in shown for group in base["experiments"] or []]
+    ended = [group for group in groups if (group.get("executor") or {}).get("state") not in UNFINISHED]
+    for entry, executor in ((rev, group.get("executor") or {}) for group in ended for rev in group["revs"] or []):
+        params = (entry["data"] or {}).get("params", {}).get("params.yaml", {}).get("data")
+        if not params:
+            continue
+        rest = tuple(flat({key: value for key, value in params.items() if key not in ("experiment", "seed")}))
+        run = Run(params.get("experiment") or BASELINE, params["seed"], {}, _reason(entry, executor), settings=rest)
+        if not run.error:
+            run = _with_figures(run, params, partial(read, entry["rev"]))
+        key = run.preset, run.seed, run.settings
+        if runs.setdefault(key, run).error and not run.error:
+            runs[key] = run
+    return _told_apart(list(runs.values()))
+
+
+def _with_figures(run: Run, params: Mapping[str, Any], read: Callable[[str], str | None]) -> Run:
+    """Read the figures that are this run's: of a model that was trained and not tested, not those of an older one."""
+    stages = read_stages(read("dvc.lock") or "")
+    figures, splits = {}, {}
+    for model, protocol in (
+        (f"{task}-{protocol}", protocol) for task in params["tasks"] for protocol in params["protocols"]
+    ):
+        kinds = FIGURES["train"] + (FIGURES["evaluate"] if was_tested(stages, model) else ())
+        texts = {kind: read(f"metrics/{model}/{kind}.json") for kind in kinds}
+        figures[model] = {kind: json.loads(text) for kind, text in texts.items() if text is not None}
+        splits[model] = md5_of(stages, f"train@{model}", "deps", f"data/splits/{protocol}.csv")
+    return replace(run, figures=figures, splits=splits)
+
+
+def _told_apart(runs: list[Run]) -> list[Run]:
+    """Name what differs between runs of one preset, beside the seed, as they are no repetitions then."""
+    settings: dict[str, list[set[str]]] = defaultdict(list)
+    for run in runs:
+        settings[run.preset].append(set(run.settings))
+    named = []
+    for run in runs:
+        own = sorted(set(run.settings) - set(run.settings).intersection(*settings[run.preset]))
+        named.append(replace(run, preset=f"{run.preset}{WITH}{some(own, 3)}") if own else run)
+    return named
+
+
+def _reason(entry: Mapping[str, Any], executor: Mapping[str, Any]) -> str:
+    """Say why an experiment failed: what its log says, as DVC itself knows no more than that it did; empty if not."""
+    if not entry["error"]:
+        return ""
+    log = Path((executor.get("local") or {}).get("log") or "")
+    said = reason_in(log.read_text("utf-8", "replace")) if log.is_file() else ""
+    return " ".join((said or str(entry["error"].get("msg") or "failed")).split())
+
+
+def _at_revision(root: Path, revision: str, path: str) -> str | None:
+    """Read a committed file, None where that revision has none."""
+    shown = subprocess.run(["git", "show", f"{revision}:./{path}"], cwd=root, capture_output=True, text=True)
+    return shown.stdout if shown.returncode == 0 else None
