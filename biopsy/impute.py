@@ -39,9 +39,9 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> tuple[pd.DataFram
     ------
     DataError
         A fact that contradicts its file name or its neighbour, an image without class, slide or (for the task
-        `multiclass`) tumour type, a slide in two cases.
+        `multiclass`) tumour type, a slide in two cases, a column of cases with gaps.
     """
-    images = _as_text(images)
+    stated = images = _as_text(images)
     names = read_names(images["path"])
     contradictions = _contradictions(images, names)
     if contradictions and params.impute.contradiction == "error":
@@ -54,9 +54,11 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> tuple[pd.DataFram
     else:  # where the CSV is trusted on one of class and type, the name's word on the other is worth nothing
         names.loc[_differ(images, names, "class") | _differ(images, names, "subtype"), ["class", "subtype"]] = ""
     labels = fill(images, names)
-    filled = _filled(images, labels)
+    images = images.assign(case=_from_their_slides(images["case"], labels["slide"]))
+    labels["case"] = images["case"].where(images["case"] != "", labels["case"])
+    filled = _filled(stated, labels)
     labels = _slides_and_cases(labels, images, names)
-    _check(labels, params, csv)
+    _check(labels, params, csv, without_case=images["case"] == "")
     labels["binary"] = labels["class"].map(LABELS["binary"].index)
     labels["multiclass"] = labels["subtype"].map(lambda code: LABELS["multiclass"].index(code) if code else -1)
     policy = params.impute.contradiction
@@ -109,6 +111,12 @@ def _differ(images: pd.DataFrame, names: pd.DataFrame, column: str) -> pd.Series
     return (said != "") & (named != "") & (said.str.casefold() != named.str.casefold())
 
 
+def _from_their_slides(cases: pd.Series, slides: pd.Series) -> pd.Series:
+    """Fill a case that the CSV leaves empty from another row of the same slide."""
+    known = dict(zip(slides[cases != ""], cases[cases != ""], strict=True)) | {"": ""}
+    return cases.where(cases != "", slides.map(known).fillna(""))
+
+
 def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """Complete slide and case.
 
@@ -121,7 +129,7 @@ def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.Data
     return labels
 
 
-def _check(labels: pd.DataFrame, params: Params, csv: Path) -> None:
+def _check(labels: pd.DataFrame, params: Params, csv: Path, without_case: pd.Series) -> None:
     """Refuse what later stages could not use, in a sentence with rows and the way out."""
     name = "and file names that do not follow BreakHis"
     of_type = labels["subtype"].map(lambda code: class_of(code) if code else "")
@@ -157,6 +165,13 @@ def _check(labels: pd.DataFrame, params: Params, csv: Path) -> None:
             "with a slide that stands in several cases",
             "Number slides across cases, or set ingest.columns.slide to null",
             ["slide", "case"],
+        ),
+        (
+            without_case & (not without_case.all()),
+            f"of {len(labels):,} without a case, which the other rows have: two rows of one "
+            "case could stand on both sides of a split",
+            "Fill in the column that ingest.columns.case names, or set ingest.columns.case to null",
+            ["path"],
         ),
     ]
     for wrong, what, way_out, show in rules:

@@ -106,7 +106,7 @@ def read_card(folder: Path) -> Card:
     """Read `model.json`. Raises `SourceError` where it is missing or not one of ours."""
     path = folder / "model.json"
     try:
-        return Card.model_validate_json(path.read_text("utf-8"))
+        return Card.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except ValidationError as error:

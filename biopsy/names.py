@@ -9,6 +9,7 @@ from biopsy.breakhis import class_of, parse
 from biopsy.errors import DataError, some
 
 FACTS = ["class", "subtype", "magnification", "slide", "case"]
+LONGEST = 255  # bytes of a file name, on every file system in use
 
 
 def image_ids(paths: pd.Series) -> list[str]:
@@ -17,7 +18,7 @@ def image_ids(paths: pd.Series) -> list[str]:
     Raises
     ------
     DataError
-        Two paths that no such name tells apart.
+        Two paths that no such name tells apart, or a name too long for the file of the resized image.
     """
     pure = [PurePosixPath(path) for path in paths]
     ids = [path.stem for path in pure]
@@ -28,6 +29,13 @@ def image_ids(paths: pd.Series) -> list[str]:
     again = [name for name, count in Counter(ids).items() if count > 1]
     if again:
         raise DataError(f"files in several folders get the same image id ({some(again)}). Rename one of each.")
+    long = [path for name, path in zip(ids, paths, strict=True) if len(f"{name}.png".encode()) > LONGEST]
+    if long:
+        raise DataError(
+            f"{len(long)} images would get an id, the file's name or where that is not unique its whole path, of more "
+            f"than {LONGEST - 4} bytes, too long for a file name ({some(long, 1)}). Rename the files or shorten the "
+            "names of their folders."
+        )
     return ids
 
 
@@ -39,9 +47,14 @@ def read_names(paths: pd.Series) -> pd.DataFrame:
 
 
 def fill(table: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """Fill the gaps of a table's columns from the file names, and the class from the tumour type."""
+    """Fill the gaps of a table's columns from the file names, and the class from the tumour type.
+
+    A slide that differs from a file name's in its letters' case alone is written as there: else it would be two.
+    """
     columns = FACTS
     filled = table.assign(**table[columns].where(table[columns] != "", names[columns]))
+    spelling = {slide.casefold(): slide for slide in names["slide"]}
+    filled["slide"] = filled["slide"].map(lambda slide: spelling.get(slide.casefold(), slide))
     of_type = filled["subtype"].map(lambda subtype: class_of(subtype) if subtype else "")
     filled["class"] = filled["class"].where(filled["class"] != "", of_type)
     return filled

@@ -133,7 +133,10 @@ def _separator(text: str, wanted: list[str]) -> str:
 
     def score(separator: str) -> tuple[int, int]:
         lines = csv.reader(StringIO(text.lstrip(), newline=""), delimiter=separator)
-        header = {plain(cell) for cell in next(lines, [])}
+        try:
+            header = {plain(cell) for cell in next(lines, [])}
+        except csv.Error:  # a quote left open and much text after it: `_parse` will say so
+            return 0, 0
         return len(header & names), len(header)
 
     return max(SEPARATORS, key=score)

@@ -12,13 +12,17 @@ from biopsy.files import read_json
 from biopsy.params import read_params
 
 WIDTH = 100
-KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "official"}
+KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases"}
 HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
 NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
 FLATTERS = (
     "Protocol image puts images of one slide on both sides, so its figures flatter. For patients whom the model has "
     "never seen, quote protocol case, with its interval."
+)
+SHARES_CASES = (
+    "Protocol fold1, the official fold, keeps cases not apart, so its figures may flatter. Quote it only beside papers "
+    "on that fold; for patients whom the model has never seen, quote protocol case."
 )
 SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
 NOTICE = "Research use only; not for diagnosis."
@@ -51,6 +55,8 @@ def describe_results(root: Path) -> str:
     notes += _split_notes(root, results) + _stale_notes(root, results)
     if any(result["protocol"].startswith("image") for result in results):
         notes.append(FLATTERS)
+    if any(result["protocol"] == "fold1" for result in results):
+        notes.append(SHARES_CASES)
     if any(result["synthetic"] for result in results):
         notes.append(SYNTHETIC)
     table = _table([HEADER, *(_row(result) for result in results)])

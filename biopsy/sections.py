@@ -23,6 +23,7 @@ class Sample(Section):
     images: int = Field(240, ge=48, le=100_000)
     width: int = Field(350, ge=64, le=2048)
     height: int = Field(230, ge=64, le=2048)
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Breakhis(Section):

@@ -19,7 +19,7 @@ from biopsy.gather import copy_file, copy_images, find_images, is_image
 from biopsy.originals import compare, known
 from biopsy.sample import draw_sample, slides_of
 from biopsy.sample_slides import draw_slides
-from biopsy.sections import Breakhis, Data
+from biopsy.sections import Breakhis, Data, Sample
 from biopsy.slide_table import KEY, read_slides
 
 SLIDES = "histology_slides"
@@ -28,15 +28,13 @@ COLUMNS = ("path_to_image", "Benign or Malignant", "Cancer Type", "Magnification
 BY_HAND = "Or fetch the archive by other means and set data.breakhis.path to where it lies."
 
 
-def fill(data: Data, seed: int, folder: Path, downloads: Path) -> dict[str, Any]:
+def fill(data: Data, folder: Path, downloads: Path) -> dict[str, Any]:
     """Fill an empty folder from `data.source`.
 
     Parameters
     ----------
     data
         The source and its settings.
-    seed
-        For the drawn sample.
     folder
         An empty folder; afterwards it holds `metadata.csv`, `images/`, and `slides.csv` (facts about slides; no row
         where there are none).
@@ -59,20 +57,20 @@ def fill(data: Data, seed: int, folder: Path, downloads: Path) -> dict[str, Any]
     if slides:
         read_slides(slides)  # before any image is copied
     if data.source == "sample":
-        facts = _sample(data, seed, folder)
+        facts = _sample(data.sample, folder)
     elif data.source == "local":
         facts = _local(data, folder)
     else:
         facts = _breakhis(data.breakhis, folder, downloads)
-    return facts | {"slides": _slide_table(slides, data, seed, folder / "slides.csv")}
+    return facts | {"slides": _slide_table(slides, data, folder / "slides.csv")}
 
 
-def _slide_table(given: Path | None, data: Data, seed: int, target: Path) -> str:
+def _slide_table(given: Path | None, data: Data, target: Path) -> str:
     """Write the table of slides, the user's, the sample's or an empty one; say what it is."""
     if given:
         copy_file(given, target)
     elif data.source == "sample":
-        write_csv(target, draw_slides(slides_of(data.sample.images), seed))
+        write_csv(target, draw_slides(slides_of(data.sample.images), data.sample.seed))
         return "SYNTHETIC facts about slides, drawn by this pipeline"
     else:
         target.write_text(f"{KEY}\n", "utf-8")  # DVC wants the file of every dependency
@@ -80,17 +78,16 @@ def _slide_table(given: Path | None, data: Data, seed: int, target: Path) -> str
     return f"facts about slides from {given.name}"
 
 
-def _sample(data: Data, seed: int, folder: Path) -> dict[str, Any]:
-    settings = data.sample
-    draw_sample(folder, settings.images, settings.width, settings.height, seed)
+def _sample(settings: Sample, folder: Path) -> dict[str, Any]:
+    draw_sample(folder, settings.images, settings.width, settings.height, settings.seed)
     count = sum(path.is_file() for path in (folder / "images").rglob("*"))
-    description = f"{count} SYNTHETIC images drawn by this pipeline (seed {seed}): no tissue, no patient"
+    description = f"{count} SYNTHETIC images drawn by this pipeline (seed {settings.seed}): no tissue, no patient"
     return _facts("sample", description, count, {}, synthetic=True)
 
 
 def _local(data: Data, folder: Path) -> dict[str, Any]:
     csv_file = _file(data.local.csv, "data.local.csv")
-    root = Path(data.local.images or "").expanduser()
+    root = _expand(data.local.images or "", "data.local.images")
     if not root.is_dir():
         raise SourceError(
             f"data.local.images: {root} is no folder. Set it to the folder that the CSV's paths start in."
@@ -106,7 +103,7 @@ def _local(data: Data, folder: Path) -> dict[str, Any]:
 def _breakhis(settings: Breakhis, folder: Path, downloads: Path) -> dict[str, Any]:
     csv_file = _file(settings.csv, "data.breakhis.csv") if settings.csv else None
     images = folder / "images"
-    given = _archive(settings, downloads) if settings.path is None else Path(settings.path).expanduser()
+    given = _archive(settings, downloads) if settings.path is None else _expand(settings.path, "data.breakhis.path")
     if given.is_dir():
         root = _slides_folder(given)
         found, left_out = _gather(root, folder, "data.breakhis.path")
@@ -196,9 +193,17 @@ def _write_table(paths: list[str], target: Path) -> None:
             writer.writerow([path, name.label.title(), type_name, f"{name.magnification}X"])
 
 
+def _expand(path: str, key: str) -> Path:
+    """Write out `~`. Raises `SourceError` where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SourceError(f"{key}: {path} begins with a user who has no home here. Write the whole path.") from None
+
+
 def _file(path: str | None, key: str) -> Path:
     """Return the user's file. Raises `SourceError` where there is none."""
-    file = Path(path or "").expanduser()
+    file = _expand(path or "", key)
     if file.is_dir():
         raise SourceError(f"{key}: {file} is a folder, not a CSV file.")
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Test one model, once: `python stages/evaluate.py --task binary --protocol case`."""
+"""Test one model: `python stages/evaluate.py --task binary --protocol case`."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from biopsy.errors import DataError, run
 from biopsy.evaluation import evaluate_outcome, summary
 from biopsy.evaluation_plots import About, plot_confusion, plot_curves, plot_magnifications, save
 from biopsy.extra_inputs import read_facts
-from biopsy.files import atomic_dir, write_csv, write_json
+from biopsy.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.layout import images_of
 from biopsy.loader import read_images, read_parts
 from biopsy.model_file import load_model
@@ -30,15 +30,18 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     """Predict the test part; write its figures, tables, pictures and the predictions below `root`."""
     name = f"{task}-{protocol}"
     seed_everything(params.seed)
-    split = root / "data/splits" / f"{protocol}.csv"
+    labels, split = root / "data/interim/labels.csv", root / "data/splits" / f"{protocol}.csv"
     tree, stain = images_of(root, protocol)
-    table = read_parts(root / "data/interim/labels.csv", split, tree, task)
+    table = read_parts(labels, split, tree, task)
     trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
     model, card = load_model(root / "models" / name)
     if (card.task, card.protocol) != (task, protocol):
         raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
     if card.stain != stain:
         raise DataError(f"models/{name} was trained on images of another stain. Make it again with `dvc repro`.")
+    for what, file in {"labels": labels, "split": split}.items():
+        if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
+            raise DataError(f"models/{name} was trained with other {what} than {file}. Make it again with `dvc repro`.")
     extra = None
     if card.extra_inputs:
         facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")

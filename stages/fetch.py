@@ -11,7 +11,7 @@ from biopsy.sources import fill
 def fetch(params: Params, raw: Path, downloads: Path) -> None:
     """Replace `raw` by one with new images/, metadata.csv and source.json, once all three are whole."""
     with atomic_dir(raw) as new:
-        facts = fill(params.data, params.seed, new, downloads)
+        facts = fill(params.data, new, downloads)
         write_json(new / "source.json", facts)
     left_out = ", ".join(f"{count} {reason}" for reason, count in facts["left_out"].items())
     print(f"fetch: {facts['description']}{left_out and f'; left out: {left_out}'}.")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from biopsy.errors import DataError
+from biopsy.files import sha256
 from biopsy.params import read_params
 from conftest import ROOT, assert_kind
 from tiny import ORDER, make_project, read
@@ -35,9 +36,11 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
     model.layers[-1].set_weights([np.tile(kernel / 3, (3, 1)) * weight / 50, bias * weight / 50])
     folder = root / "models" / f"{task}-case"
     folder.mkdir(parents=True)
+    files = {"labels": root / "data/interim/labels.csv", "split": root / "data/splits/case.csv"}
     about = {
         "task": task, "protocol": "case", "classes": classes, "size": SIZE, "preprocessing": "none", "threshold": 0.5,
-        "synthetic": True, "backbone_weights_sha256": None, "data": {}, "params": {}, "keras": keras.__version__,
+        "synthetic": True, "backbone_weights_sha256": None, "params": {}, "keras": keras.__version__,
+        "data": {what: sha256(file) for what, file in files.items()},
     }  # fmt: skip
     save_model(model, folder, Card(**{**about, **card}))
 
@@ -118,6 +121,24 @@ def test_a_model_is_not_tested_on_images_of_another_stain(project: Path) -> None
     (project / "data/stained/case/malignant").symlink_to(project / "data/resized/malignant")
     evaluate(project, "binary")
     assert read(project / "metrics/binary-case/test.json")["macro_f1"] == 1
+
+
+@pytest.mark.parametrize("what", ["split", "labels"])
+def test_a_model_is_not_tested_under_another_split_or_other_labels(project: Path, what: str) -> None:
+    write_model(project, "binary")
+    evaluate(project, "binary")
+    before = outputs(project)
+    if what == "split":
+        path, words = project / "data/splits/case.csv", {"train": "test", "test": "train"}
+    else:
+        path, words = project / "data/interim/labels.csv", {"40": "100", "100": "40"}
+    table = pd.read_csv(path, dtype=str)
+    table.replace(words).to_csv(path, index=False)
+    with pytest.raises(
+        DataError, match=rf"models/binary-case was trained with other {what} than .*{path.name}.*dvc repro"
+    ):
+        evaluate(project, "binary")
+    assert outputs(project) == before
 
 
 def test_a_model_that_diverged_is_an_error_and_not_a_score(project: Path) -> None:

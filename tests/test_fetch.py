@@ -72,7 +72,7 @@ def assert_refused(data: Data, tmp_path: Path, words: list[str]) -> None:
     """The source raises one sentence with these words."""
     (tmp_path / "out").mkdir()
     with pytest.raises(SourceError) as caught:
-        sources.fill(data, 0, tmp_path / "out", tmp_path / "downloads")
+        sources.fill(data, tmp_path / "out", tmp_path / "downloads")
     assert not [word for word in words if word not in str(caught.value)], caught.value
 
 
@@ -93,7 +93,7 @@ def test_breakhis_folder_is_found_around_histology_slides(
     monkeypatch.chdir(tmp_path)
     out = tmp_path.with_name(tmp_path.name + "-out")
     out.mkdir()
-    sources.fill(Data(source="breakhis", breakhis=Breakhis(path=given)), 0, out, tmp_path / "downloads")
+    sources.fill(Data(source="breakhis", breakhis=Breakhis(path=given)), out, tmp_path / "downloads")
     assert list(tree(out / "images")) == NAMES
     assert (out / "metadata.csv").read_text() == TABLE
 
@@ -139,7 +139,7 @@ def test_dvc_leaves_the_users_files_alone_and_fetches_a_changed_one_on_command(
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
 
     command = f"cmd: {sys.executable} {ROOT}/stages/fetch.py"
-    stage = f"{command}\n    params: [data, seed]\n    outs: [data/raw: {{persist: true}}]"
+    stage = f"{command}\n    params: [data]\n    outs: [data/raw: {{persist: true}}]"
     (tmp_path / "dvc.yaml").write_text(f"stages:\n  fetch:\n    {stage}")
     set_params({"data.source": "breakhis", "data.breakhis.path": str(copy)})
     dvc("init", "-q", "--no-scm")
@@ -205,13 +205,25 @@ def test_failed_download_says_how_to_do_it_by_hand(tmp_path: Path, set_params: S
     assert result.returncode == 4
 
 
+@pytest.mark.parametrize("key", ["data.breakhis.path", "data.breakhis.csv", "data.local.images", "data.slides"])
+def test_the_home_of_nobody_is_a_sentence(mine: Path, tmp_path: Path, key: str) -> None:
+    path = "~nosuchuser/x"
+    data = {
+        "data.breakhis.path": Data(source="breakhis", breakhis=Breakhis(path=path)),
+        "data.breakhis.csv": Data(source="breakhis", breakhis=Breakhis(csv=path)),
+        "data.local.images": Data(source="local", local=Local(csv=str(tmp_path / "my.csv"), images=path)),
+        "data.slides": Data(slides=path),
+    }[key]
+    assert_refused(data, tmp_path, [key, path, "Write the whole path"])
+
+
 def test_archive_outside_histology_slides_is_left_out_and_counted(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
         for name in (NAMES[0].replace("BreaKHis_v1", "./other name"), "poster.png", EXTRA, "histology_slides/._x.png"):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     (tmp_path / "out").mkdir()
     data = Data(source="breakhis", breakhis=Breakhis(path=str(tmp_path / "a.tar.gz")))
-    facts = sources.fill(data, 0, tmp_path / "out", tmp_path)
+    facts = sources.fill(data, tmp_path / "out", tmp_path)
     assert list(tree(tmp_path / "out/images")) == NAMES[:1]
     assert facts["left_out"] == {"not an image": 2, "not below histology_slides": 1}
 
@@ -352,7 +364,7 @@ def test_name_outside_utf8_is_counted(mine: Path, tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(mine) + b"/\xff.png")).write_bytes(b"odd")
     (tmp_path / "out").mkdir()
     data = Data(source="local", local=Local(csv=str(tmp_path / "my.csv"), images=str(mine)))
-    facts = sources.fill(data, 0, tmp_path / "out", tmp_path)
+    facts = sources.fill(data, tmp_path / "out", tmp_path)
     assert facts["left_out"]["name not in UTF-8"] == 1
     assert facts["images"] == 5
 

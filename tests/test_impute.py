@@ -118,8 +118,8 @@ def test_an_image_without_a_type_matters_to_the_task_multiclass_alone() -> None:
 
 
 def test_slide_and_case_stand_in_for_each_other_where_names_do_not_tell() -> None:
-    labels, _ = imputed(("x.png", "benign", "A", "", "S1"), ("y.png", "benign", "A", "", "", "P1"))
-    assert labels[["slide", "case"]].to_numpy().tolist() == [["S1", "S1"], ["P1", "P1"]]
+    for row, both in ((("x.png", "benign", "A", "", "S1"), "S1"), (("x.png", "benign", "A", "", "", "P1"), "P1")):
+        assert imputed(row)[0][["slide", "case"]].to_numpy().tolist() == [[both, both]]
 
 
 def test_the_csvs_case_wins_over_the_slides_number() -> None:
@@ -136,6 +136,39 @@ def test_a_slide_that_contradicts_its_name_is_an_error_and_trusted_is_its_own_ca
 def test_a_slide_in_two_cases_is_an_error() -> None:
     message = refusal(("x.png", "benign", "A", "", "1", "P1"), ("y.png", "benign", "A", "", "1", "P2"))
     assert "2 rows with a slide that stands in several cases (row 2: 1 P1, row 3: 1 P2)" in message
+
+
+def test_a_case_column_with_gaps_is_refused_since_one_case_would_become_two() -> None:
+    other = A.replace("22549AB", "22549CD")
+    message = refusal((A, "", "", "", "", "patient 7"), (other,), (DC,))
+    assert "2 rows of 3 without a case, which the other rows have" in message
+    assert f"(row 3: {other}, row 4: {DC})" in message
+    assert "Fill in the column that ingest.columns.case names, or set ingest.columns.case to null." in message
+
+
+def test_a_gap_in_the_case_column_is_filled_from_another_row_of_the_slide() -> None:
+    again = A.replace("-001", "-002")
+    mine = [("x.png", "benign", "A", "", "S1", "P1"), ("y.png", "benign", "A", "", "S1")]
+    labels, counts = imputed((A, "", "", "", "", "patient 7"), (again,), *mine)
+    assert labels.set_index("path")["case"].to_dict() == {
+        A: "patient 7", again: "patient 7", "x.png": "P1", "y.png": "P1"
+    }  # fmt: skip
+    assert counts["filled"]["case"] == {"count": 2, "rows": [3, 5]}
+    assert counts["cases"] == 2
+
+
+def test_a_gap_is_not_filled_where_the_slide_has_two_cases() -> None:
+    rows = [("x.png", "benign", "A", "", "1", case) for case in ("P1", "P2", "")]
+    assert "3 rows with a slide that stands in several cases" in refusal(*rows)
+
+
+def test_a_slide_written_in_small_letters_is_the_file_names_slide() -> None:
+    again = A.replace("-001", "-002")
+    labels, counts = imputed((A, "", "", "", "22549ab"), (again,))
+    assert set(labels["slide"]) == {"22549AB"}
+    assert (counts["slides"], counts["contradictions"]["count"]) == (1, 0)
+    labels, _ = imputed((A, "", "", "", "", "P1"), ("x.png", "benign", "A", "", "22549Ab", "P1"))
+    assert set(labels["slide"]) == {"22549AB"}
 
 
 def test_unknown_magnifications_are_counted() -> None:

@@ -156,6 +156,12 @@ def test_a_quote_left_open_names_its_row(read: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("before", ["", "a;"])
+def test_a_stray_quote_before_a_long_file_is_a_sentence(read: Any, before: str) -> None:
+    message = refusal(read, before + '"' + HEADER + ROW * 6000)  # more than the csv module takes into one cell
+    assert "Is a double quote left open" in message or "no column 'path_to_image'" in message
+
+
 def test_words_for_nothing_are_empty(read: Any) -> None:
     assert facts(read(HEADER + "a.png,NA,nan,NULL\n")) == [["a.png", "", "", "", "", ""]]
 
@@ -216,3 +222,13 @@ def test_image_ids_are_stems_and_paths_where_stems_coincide() -> None:
     assert image_ids(pd.Series(["a.png", "a.jpg"])) == ["a-png", "a-jpg"]
     with pytest.raises(DataError, match="same image id"):
         image_ids(pd.Series(["a/b.png", "c/b.png", "d/a__b.png", "a__b.png"]))
+
+
+def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:
+    """Bytes, not letters: `é` has two."""
+    for letter, fits in (("x", 120), ("é", 60)):
+        paths = [f"{letter * fits}/{'y' * 129}/a.png", f"z/{'y' * 129}/a.png"]  # 254 bytes, and 135
+        with pytest.raises(DataError, match=r"1 images would get an id.*more than 251 bytes.*a\.png.*Rename"):
+            image_ids(pd.Series([*paths]))
+        short = pd.Series([path.replace("y" * 129, "y" * 126) for path in paths])
+        assert max(len(name.encode()) for name in image_ids(short)) == 251

@@ -106,9 +106,10 @@ def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
 def test_missing_or_foreign_model_files_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="dvc pull"):
         load_model(tmp_path)
-    (tmp_path / "model.json").write_text('{"a": 1}')
-    with pytest.raises(SourceError, match="does not describe a model"):
-        load_model(tmp_path)
+    for content in (b'{"a": 1}', b"", b"[]", CARD.model_dump_json().encode("utf-16"), b'{"task": "\xff"}'):
+        (tmp_path / "model.json").write_bytes(content)
+        with pytest.raises(SourceError, match=r"model\.json does not describe a model: .*dvc pull"):
+            load_model(tmp_path)
     (tmp_path / "model.json").write_text(CARD.model_dump_json())
     with pytest.raises(SourceError, match="dvc pull"):
         load_model(tmp_path)

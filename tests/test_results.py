@@ -15,7 +15,7 @@ from biopsy.errors import DataError
 from biopsy.evaluation import evaluate_outcome, summary
 from biopsy.files import read_json, write_json
 from biopsy.outcome import make_outcome
-from biopsy.results import NOTICE, SYNTHETIC, describe_results
+from biopsy.results import NOTICE, SHARES_CASES, SYNTHETIC, describe_results
 from conftest import ROOT, assert_kind
 
 EIGHT = ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]
@@ -95,6 +95,15 @@ def test_the_image_protocol_is_said_to_leak_and_how_much(tmp_path: Path) -> None
 def test_a_table_without_the_image_protocol_warns_of_no_leak(tmp_path: Path) -> None:
     write_result(tmp_path, "binary", "case")
     assert "flatter" not in describe_results(tmp_path)
+
+
+def test_the_official_fold_is_said_to_share_cases_and_how_many(tmp_path: Path) -> None:
+    write_result(tmp_path, "binary", "fold1")
+    write_json(tmp_path / "metrics/split.json", {"fold1": {"says": "9 of 64 test images come from cases seen"}})
+    text = describe_results(tmp_path)
+    assert "fold1 (shares cases)" in text.splitlines()[1]
+    assert "Protocol fold1: 9 of 64 test images come from cases seen." in text
+    assert SHARES_CASES in text.replace("\n", " ")
 
 
 def test_synthetic_data_are_called_so_and_real_ones_are_not(tmp_path: Path) -> None:

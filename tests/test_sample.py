@@ -20,6 +20,8 @@ from biopsy.breakhis import MAGNIFICATIONS, SUBTYPES, TYPES, Name, parse
 from biopsy.errors import ParamsError
 from biopsy.sample import draw_sample, slides_of
 from biopsy.sample_slides import draw_slides
+from biopsy.sections import Data, Sample
+from biopsy.sources import fill
 
 SMALL: dict[str, Any] = {"images": 48, "width": 140, "height": 92}
 
@@ -63,6 +65,14 @@ def test_another_seed_gives_other_images_under_the_same_names(tmp_path: Path) ->
     first, second = _hashes(tmp_path / "0"), _hashes(tmp_path / "1")
     assert first.keys() == second.keys()
     assert [path for path in first if first[path] == second[path]] == ["metadata.csv"]
+
+
+def test_the_sample_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    draw_sample(tmp_path / "drawn", 48, 64, 64, seed=3)
+    (tmp_path / "filled").mkdir()
+    facts = fill(Data(sample=Sample(images=48, width=64, height=64, seed=3)), tmp_path / "filled", tmp_path)
+    assert _hashes(tmp_path / "drawn").items() <= _hashes(tmp_path / "filled").items()
+    assert "(seed 3)" in facts["description"]
 
 
 def test_counts_are_those_of_the_files(sample: Path, names: dict[str, Name], tmp_path: Path) -> None:

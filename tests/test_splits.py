@@ -353,3 +353,17 @@ def test_fold1_reproduces_the_official_test_part(real_data: Path) -> None:
         "test": 2904,
         "val": pytest.approx(1186, abs=20),
     }
+
+
+def test_the_official_fold_shares_cases_and_the_summary_says_so(real_data: Path) -> None:
+    """The figures of docs/evaluation.md, and our split's own, which lays some of these cases into validation."""
+    table = breakhis(real_data / "image_data.csv")
+    official = read_fold_table(real_data / "dsfoldTable.csv").set_index("filename")["split"]
+    table["part"] = table["path"].map(lambda path: official[Path(path).name])
+    shared = {
+        unit: set.intersection(*(set(rows[unit]) for _, rows in table.groupby("part"))) for unit in ("case", "slide")
+    }
+    assert (len(shared["case"]), shared["slide"]) == (8, {"13412"})
+    assert ((table["part"] == "test") & table["case"].isin(shared["case"])).sum() == 1145
+    summary = summarise(table.drop(columns="part"), table[["image_id", "part"]], "fold1")
+    assert summary["says"] == "1145 of 2904 test images come from cases seen in training"
