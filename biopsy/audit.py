@@ -12,7 +12,8 @@ from tqdm import tqdm
 from biopsy.breakhis import CLASSES, SUBTYPES
 from biopsy.duplicates import resolve, slides_under_two_labels
 from biopsy.errors import DataError, some
-from biopsy.images import NOT_READ, SUFFIXES
+from biopsy.files import IMAGE_SUFFIXES, LISTED
+from biopsy.images import NOT_READ
 from biopsy.measure import Facts, Failure, measure_all
 from biopsy.names import fill, image_ids, read_names
 from biopsy.rawcsv import count_rows
@@ -20,7 +21,6 @@ from biopsy.sections import Ingest
 
 COLUMNS = ["row", "image_id", "path", "class", "subtype", "magnification", "slide", "case"]
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
-LISTED = 50
 
 
 class Audit:
@@ -134,7 +134,7 @@ class Audit:
         self.counts["not_rgb"] = {"policy": policy, "count": len(other), "by_mode": by_mode}
         if policy == "drop":
             self._drop(dict.fromkeys(other.index, "not_rgb"))
-        named = self.images["path"].map(lambda path: SUFFIXES.get(Path(path).suffix.lower(), "other"))
+        named = self.images["path"].map(lambda path: IMAGE_SUFFIXES.get(Path(path).suffix.lower(), "other"))
         wrong = self.images[self.images["format"] != named]
         listed = [f"row {row}: {path} is {form}" for row, path, form in wrong[["row", "path", "format"]].to_numpy()]
         self.counts["format_mismatch"] = {"count": len(wrong), "listed": listed[:LISTED]}
@@ -163,7 +163,7 @@ def _not_in_csv(folder: Path, named: set[str]) -> dict[str, Any]:
     for parent, _, files in os.walk(folder):
         for name in files:
             path = (Path(parent) / name).relative_to(folder)
-            if path.suffix.lower() in SUFFIXES and path.as_posix() not in named:
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.as_posix() not in named:
                 found.append(path.as_posix().encode("utf-8", "backslashreplace").decode())
     return {"count": len(found), "listed": sorted(found)[:LISTED]}
 

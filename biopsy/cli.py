@@ -98,10 +98,10 @@ def _show_augment(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.show_augment import show_augment
 
-        path = show_augment(
+        path, notes = show_augment(
             chosen.experiment, chosen.set, task=chosen.task, images=chosen.images, out=chosen.out, root=chosen.root
         )
-        print(f"wrote {path}")
+        print("; ".join([f"wrote {path}", *notes]))
 
     verb = verbs.add_parser("show-augment", help="draw what an experiment's augmentation makes of an image")
     verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
@@ -109,7 +109,9 @@ def _show_augment(verbs: Any) -> None:
     verb.add_argument(
         "--task", choices=["binary", "multiclass"], default="multiclass", help="whose minority is doubled"
     )
-    verb.add_argument("--images", type=Path, help="a folder of PNGs (default: data/resized, else a drawn sample)")
+    verb.add_argument(
+        "--images", type=Path, help="a folder of PNGs (default: data/resized, else the originals or a drawn sample)"
+    )
     verb.add_argument("--out", type=Path, help="the PNG to write (default: plots/augment-<experiment>.png)")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)

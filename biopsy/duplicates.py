@@ -5,9 +5,8 @@ from typing import Any
 import pandas as pd
 
 from biopsy.errors import DataError, some
+from biopsy.files import LISTED
 from biopsy.sections import Ingest
-
-LISTED = 50
 
 
 def resolve(images: pd.DataFrame, settings: Ingest) -> tuple[dict[str, str], dict[str, Any]]:

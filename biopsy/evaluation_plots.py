@@ -13,9 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import confusion_matrix
 
 from biopsy.files import atomic_file
+from biopsy.model_file import NOTICE
 from biopsy.outcome import MALIGNANT, Outcome
 
-NOTICE = "Research use only; not for diagnosis."
 # Okabe and Ito's colours, told apart by colour-blind readers; benign types are drawn in the first four, dashed.
 COLOURS = ("#56B4E9", "#0072B2", "#009E73", "#7F7F7F", "#D55E00", "#CC79A7", "#E69F00", "#000000")
 

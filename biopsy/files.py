@@ -11,6 +11,20 @@ from typing import Any
 
 import pandas as pd
 
+LISTED = 50  # items of one kind in a metrics file; the others are counted
+
+# The endings of image files, in small letters, with the formats that Pillow calls by these names.
+IMAGE_SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".gif": "GIF",
+}
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:

@@ -15,15 +15,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from biopsy.errors import SourceError
+from biopsy.files import IMAGE_SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 FICLONE = 0x40049409  # linux/fs.h: share the blocks of a whole file
 CHUNK = 1 << 20
 
 
 def is_image(name: str) -> bool:
     """Say whether a file name ends like an image's, in any case, and is not one of macOS's `._` companions."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith("._")
+    return name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("._")
 
 
 def find_images(folder: Path) -> tuple[list[str], Counter[str]]:

@@ -22,18 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from biopsy.errors import DataError
+from biopsy.files import IMAGE_SUFFIXES
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
-SUFFIXES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".webp": "WEBP",
-    ".gif": "GIF",
-}
+FORMATS = tuple(dict.fromkeys(IMAGE_SUFFIXES.values()))
 # What Pillow's decoders raise on broken bytes.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 NOT_READ = {

@@ -17,6 +17,7 @@ from biopsy.breakhis import (
     read_subtype,
 )
 from biopsy.errors import DataError, nearest, some
+from biopsy.files import LISTED
 from biopsy.rawcsv import Records, count_rows, read_records
 from biopsy.sections import Ingest
 
@@ -27,7 +28,6 @@ KEYS |= {"slide": "slide", "case": "case"}
 EMPTY = {"", "na", "n/a", "nan", "null", "none", "?"}
 READERS = {"class": read_class, "subtype": read_subtype, "magnification": read_magnification}
 KNOWN = {"class": list(CLASSES), "subtype": [name for _, name in TYPES.values()] + list(SUBTYPES)}
-LISTED = 50
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:

@@ -12,6 +12,7 @@ from biopsy.errors import SourceError
 from biopsy.extra_inputs import Encoder
 from biopsy.files import atomic_file, sha256, write_json
 
+NOTICE = "Research use only; not for diagnosis."
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
@@ -52,7 +53,7 @@ class Card(BaseModel):
     stain: dict[str, Any] = {"method": "none"}
     extra_inputs: Encoder | None = None
     model_sha256: str = ""
-    intended_use: str = "Research use only; not for diagnosis."
+    intended_use: str = NOTICE
 
 
 def save_model(model: Any, folder: Path, card: Card) -> None:

@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-import subprocess
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from biopsy.compose import flat
 from biopsy.model_file import check_bytes
 from biopsy.results import KINDS, WIDTH
+from biopsy.shell import output_or_none
 
 _LABEL = 14
 
@@ -52,7 +52,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         ("data", f"{'synthetic sample; ' if card.synthetic else ''}SHA-256 of {data}"),
         ("commit", origin),
         ("test", _figures(root, commit, name, tree)),
-        ("parameters", ", ".join(f"{key}={value}" for key, value in _flat(card.params))),
+        ("parameters", ", ".join(f"{key}={value}" for key, value in flat(card.params))),
         ("use", card.intended_use),
     ]  # fmt: skip
     return "\n".join(
@@ -74,25 +74,18 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _flat(params: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """List nested parameters by their dotted names."""
-    for key, value in params.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
 def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
     """Say which commit first put these bytes into dvc.lock; also return it, None where no commit did."""
-    if _git(root, "rev-parse", "--git-dir") is None:
+    if output_or_none("git", "rev-parse", "--git-dir", cwd=root) is None:
         return "unknown: there is no git history here", None
-    found = _git(root, "log", "--all", "--reverse", f"-S{tree}", "--format=%h, %as, %s", "--", "dvc.lock")
+    found = output_or_none(
+        "git", "log", "--all", "--reverse", f"-S{tree}", "--format=%h, %as, %s", "--", "dvc.lock", cwd=root
+    )
     if not found:
         return "none: no dvc.lock of this history holds this model", None
     first = found.splitlines()[0]
     notes = ["the first whose dvc.lock holds this model"]
-    if _git(root, "rev-parse", "--is-shallow-repository") == "true\n":
+    if output_or_none("git", "rev-parse", "--is-shallow-repository", cwd=root) == "true\n":
         notes.append("or an earlier one: this clone has no full history")
     if _entry(_read_lock(root, None), f"train@{name}", "outs", f"models/{name}") != tree:
         notes.append("the dvc.lock here holds another")
@@ -127,14 +120,5 @@ def _read(root: Path, revision: str | None, path: str) -> bytes | None:
     """Read a file of the workspace, or of a commit; None where there is none."""
     if revision is None:
         return (root / path).read_bytes() if (root / path).is_file() else None
-    content = _git(root, "show", f"{revision}:./{path}")
+    content = output_or_none("git", "show", f"{revision}:./{path}", cwd=root)
     return None if content is None else content.encode()
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """Ask git; None where it does not know, or is not there."""
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None

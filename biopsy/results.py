@@ -9,6 +9,7 @@ from typing import Any
 
 from biopsy.errors import DataError
 from biopsy.files import read_json
+from biopsy.model_file import NOTICE
 from biopsy.params import read_params
 
 WIDTH = 100
@@ -25,7 +26,6 @@ SHARES_CASES = (
     "on that fold; for patients whom the model has never seen, quote protocol case."
 )
 SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
-NOTICE = "Research use only; not for diagnosis."
 
 
 def describe_results(root: Path) -> str:

@@ -3,23 +3,32 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import yaml
 
 from biopsy.augment.pipeline import check_augment
 from biopsy.breakhis import parse
+from biopsy.compose import compose
 from biopsy.contact_sheet import TILES, write_sheet
-from biopsy.errors import ParamsError, SourceError, nearest
+from biopsy.errors import SourceError
+from biopsy.files import read_csv
 from biopsy.images import read_rgb
 from biopsy.loader import ImageStore
 from biopsy.params import Params, parse_params, read_params
-from biopsy.resize import resize_rgb
+from biopsy.resize import draw_structure, resize_rgb
 from biopsy.sample import draw_sample
-from biopsy.sections import Task
+from biopsy.sections import Resize, Task
+
+
+class Source(NamedTuple):
+    """Images to choose from: the files, the class of each, what the sheet calls them, and whether they hold edges."""
+
+    files: list[Path]
+    classes: list[str]
+    origin: str
+    edges: bool = False
 
 
 def show_augment(
@@ -30,7 +39,7 @@ def show_augment(
     images: Path | None = None,
     out: Path | None = None,
     root: Path = Path(),
-) -> Path:
+) -> tuple[Path, list[str]]:
     """Write the contact sheet of an experiment.
 
     Parameters
@@ -42,7 +51,8 @@ def show_augment(
     task
         Whose minority is doubled, where it is.
     images
-        A folder of PNGs. By default `data/resized`; where it holds none, a few images of the sample are drawn.
+        A folder of PNGs. By default `data/resized`, or the images that it was made of where the experiment wants
+        others (grey ones, say); where there are none, a few images of the sample are drawn.
     out
         The PNG to write; by default `plots/augment-<experiment>.png`.
     root
@@ -50,8 +60,10 @@ def show_augment(
 
     Returns
     -------
-    Path
+    path : Path
         The sheet.
+    notes : list of str
+        What its reader must know, and its title says.
 
     Raises
     ------
@@ -60,52 +72,81 @@ def show_augment(
     SourceError
         `images` holds no PNG.
     """
-    params = composed(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
+    params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
-    store, names, origin = _images(params, task, images, root)
+    with tempfile.TemporaryDirectory() as drawn:
+        source, notes = _choose(params, task, images, root, Path(drawn))
+        store, names = _read(source, params)
+    if params.stain.method != "none":
+        notes.append(f"stain normalisation ({params.stain.method}) is not shown")
     classes = sorted(set(names))
     targets = np.array([classes.index(name) for name in names])
     name = experiment or "current"
     path = out or root / "plots" / f"augment-{name}.png"
-    write_sheet(store, targets, params, task, classes, f"{name}, {origin}", path)
-    return path
+    write_sheet(store, targets, params, task, classes, "; ".join([f"{name}, {source.origin}", *notes]), path)
+    return path, notes
 
 
-def composed(experiment: str | None, overrides: Sequence[str], root: Path) -> Params:
-    """Compose `conf/` as `dvc exp run -S +experiment=<name> -S ...` would, without writing params.yaml."""
-    known = sorted(path.stem for path in (root / "conf/experiment").glob("*.yaml"))
-    if experiment and experiment not in known:
-        raise ParamsError(
-            f"there is no experiment '{experiment}' in {root / 'conf/experiment'}; there are {', '.join(known)}."
-            f"{nearest(experiment, known)}"
-        )
-    chosen = ([f"+experiment={experiment}"] if experiment else []) + list(overrides)
-    try:
-        with initialize_config_dir(str((root / "conf").resolve()), version_base=None):
-            content = OmegaConf.to_container(compose("config", chosen), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ParamsError(f"{' '.join(chosen)} cannot be composed: {' '.join(str(error).split())}") from None
-    return parse_params(content, f"{root / 'conf'}, composed with {' '.join(chosen)}")
-
-
-def _images(params: Params, task: Task, folder: Path | None, root: Path) -> tuple[ImageStore, list[str], str]:
-    """Read sixteen images, spread over all there are, at `resize.size`; with their classes, and where they are from."""
-    tree = folder or root / "data/resized"
-    files = sorted(tree.rglob("*.png"))
-    if files:
-        return *_read(files, params, task), str(tree)
-    if folder:
+def _choose(params: Params, task: Task, folder: Path | None, root: Path, drawn: Path) -> tuple[Source, list[str]]:
+    """Find images that can be brought to what the experiment sees, and say why where these are not the resized ones."""
+    tree, notes = root / "data/resized", list[str]()
+    if folder and folder.resolve() != tree.resolve():
+        if files := sorted(folder.rglob("*.png")):
+            return Source(files, [_class_of(file, task) for file in files], str(folder)), notes
         raise SourceError(f"{folder} holds no PNG. Give a folder of images, or leave --images out.")
-    with tempfile.TemporaryDirectory() as drawn:
-        draw_sample(Path(drawn), 48, seed=params.seed)
-        return *_read(sorted(Path(drawn).rglob("*.png")), params, task), "a drawn sample"
+    if files := sorted(tree.rglob("*.png")):
+        made = _made_with(root)
+        if _suits(made, params.resize):
+            classes = [_class_of(file, task) for file in files]
+            return Source(files, classes, str(tree), made.structure == "laplacian"), notes
+        how = f"{made.structure}, {made.aspect}, {made.size} px"
+        notes.append(f"{tree} is of no use: it was made with other parameters ({how})")
+    if source := _originals(root, task):
+        return source, notes
+    draw_sample(drawn, 48, seed=params.seed)
+    files = sorted(drawn.rglob("*.png"))
+    return Source(files, [_class_of(file, task) for file in files], "a drawn sample"), notes
 
 
-def _read(files: list[Path], params: Params, task: Task) -> tuple[ImageStore, list[str]]:
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(TILES, len(files))).astype(int)]
-    pixels = [read_rgb(file, params.ingest.max_pixels) for file in chosen]
-    resized = [resize_rgb(image, params.resize.size, params.resize.aspect) for image in pixels]
-    return ImageStore(np.stack(resized), True), [_class_of(file, task) for file in chosen]
+def _made_with(root: Path) -> Resize:
+    """Return the parameters of `data/resized`, from dvc.lock; where it has none, those in force, else the default."""
+    try:
+        stages = yaml.safe_load((root / "dvc.lock").read_text("utf-8"))["stages"]
+        return parse_params({"resize": stages["resize"]["params"]["params.yaml"]["resize"]}, "dvc.lock").resize
+    except (FileNotFoundError, KeyError):
+        return read_params(root / "params.yaml").resize if (root / "params.yaml").is_file() else Resize()
+
+
+def _suits(made: Resize, wanted: Resize) -> bool:
+    """Say whether an image made in one way can become one made in another.
+
+    Colours give grey and edges, grey gives edges; edges are those of the pixels at their size, and give nothing.
+    """
+    if made.structure == "laplacian":
+        return made == wanted
+    return made.aspect == wanted.aspect and (made.structure == "rgb" or wanted.structure != "rgb")
+
+
+def _originals(root: Path, task: Task) -> Source | None:
+    """Find the images that were ingested, with their labels."""
+    table, images = root / "data/interim/labels.csv", root / "data/raw/images"
+    if not table.is_file():
+        return None
+    labels = read_csv(table)
+    labels = labels[[(images / path).is_file() for path in labels["path"]]]
+    names = labels["class" if task == "binary" else "subtype"].replace("", "unspecified")
+    return Source([images / path for path in labels["path"]], list(names), str(images)) if len(labels) else None
+
+
+def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
+    """Read sixteen images, spread over all there are, as the stage `resize` makes them; with their classes."""
+    resize, count = params.resize, len(source.files)
+    chosen = np.linspace(0, count - 1, min(TILES, count)).astype(int)
+    pixels = [read_rgb(source.files[i], params.ingest.max_pixels) for i in chosen]
+    squares = [resize_rgb(image, resize.size, resize.aspect) for image in pixels]
+    if not source.edges:
+        squares = [draw_structure(square, resize.structure) for square in squares]
+    return ImageStore(np.stack(squares), True), [source.classes[i] for i in chosen]
 
 
 def _class_of(file: Path, task: Task) -> str:

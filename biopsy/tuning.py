@@ -20,28 +20,39 @@ from typing import Any
 
 import psutil
 
-from biopsy.errors import DataError, MachineError, ParamsError, nearest, reason_in
-from biopsy.params import Params, parse_params, read_params
+from biopsy.compose import as_overrides, compose
+from biopsy.errors import DataError, ParamsError, reason_in
+from biopsy.params import Params, parse_params
 from biopsy.sections import Choices, Interval, Tune
+from biopsy.shell import output
 
 STUDIES = Path(".dvc/tmp/tune")  # git and DVC leave this folder alone
+MAY_VARY = ("train.", "model.", "augment.", "resize.", "stain.")  # other keys change which images validate
 CHANGE_THE_LOSS = ("train.loss.", "model.head.l2")
 HOPELESS = 3  # so many failures before the first success end the search
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a search share: the stage `train@<name>`, and what is passed on to `dvc exp run`."""
+    """What all trials of a search share: the stage `train@<name>`, and what is passed on to `dvc exp run`.
+
+    Attributes
+    ----------
+    copied
+        Files and folders that git does not know and the trials need.
+    """
 
     study: str
     name: str
     overrides: tuple[str, ...]
+    copied: tuple[str, ...] = ()
 
     def figures(self, trial: str) -> dict[str, float] | None:
         """Return what the experiment called `trial` found, or None where there is none."""
-        for ref in _output("git", "for-each-ref", "--format=%(refname)", "refs/exps").split():
+        for ref in output("git", "for-each-ref", "--format=%(refname)", "refs/exps").split():
             if ref.endswith(f"/{trial}") or f"/{trial}-val" in ref:
-                found: dict[str, float] = json.loads(_output("git", "show", f"{ref}:metrics/{self.name}/train.json"))
+                # `./` is the project's folder, which may lie below git's.
+                found: dict[str, float] = json.loads(output("git", "show", f"{ref}:./metrics/{self.name}/train.json"))
                 return found
         return None
 
@@ -67,10 +78,12 @@ def tune(experiment: str, task: str, protocol: str, trials: int | None, override
     DataError
         A search of this name with other settings, or trials that all fail.
     """
+    if trials is not None and trials < 1:
+        raise ParamsError(f"--trials must be at least 1, or left out for tune.trials. Got {trials}.")
+    params = check_search(experiment, task, protocol, overrides)
     import optuna
 
-    overrides = (f"+experiment={experiment}", *overrides)
-    params = check_search(experiment, task, protocol, overrides)
+    overrides = tuple(as_overrides(experiment, overrides))
     title = f"{experiment}-{task}-{protocol}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     STUDIES.mkdir(parents=True, exist_ok=True)
@@ -87,9 +100,9 @@ def tune(experiment: str, task: str, protocol: str, trials: int | None, override
         n_startup_trials=search.startup, seed=params.seed + len(study.get_trials(deepcopy=False))
     )
     _same_settings(study, {"overrides": list(overrides), "tune": search.model_dump(exclude={"trials"})}, file)
-    job = Job(f"{title}-{study.user_attrs['token']}", f"{task}-{protocol}", overrides)
+    job = Job(f"{title}-{study.user_attrs['token']}", f"{task}-{protocol}", overrides, to_copy(params))
     _take_up(study, job, search)
-    wanted, failures = trials or search.trials, 0
+    wanted, failures = search.trials if trials is None else trials, 0
     while len(_settled(study)) < wanted:
         trial = study.ask()
         try:
@@ -111,26 +124,18 @@ def tune(experiment: str, task: str, protocol: str, trials: int | None, override
 
 def check_search(experiment: str, task: str, protocol: str, overrides: tuple[str, ...]) -> Params:
     """Compose the parameters as `dvc exp run` will, and check the search before any work. Raises `ParamsError`."""
-    from dvc.utils.hydra import compose_and_dump
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    known = sorted(path.stem for path in Path("conf/experiment").glob("*.yaml"))
-    if experiment not in known:
-        raise ParamsError(f"there is no experiment '{experiment}' in conf/experiment/.{nearest(experiment, known)}")
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "params.yaml")
-        try:
-            compose_and_dump(target, str(Path("conf").resolve()), None, "config", "params", list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ParamsError(f"-S: {str(error).splitlines()[0]}") from None
-        params = read_params(target)
+    params = compose(experiment, overrides)
     for wanted, given, option in ((task, params.tasks, "task"), (protocol, params.protocols, "protocol")):
         if wanted not in given:
             raise ParamsError(f"--{option} must be one of the parameter {option}s, {', '.join(given)}. Got '{wanted}'.")
     if not params.tune.space:
         raise ParamsError("tune.space is empty: there is nothing to search. Name a parameter and its values in it.")
     for key, space in params.tune.space.items():
+        if not key.startswith(MAY_VARY):
+            raise ParamsError(
+                f"tune.space varies '{key}', and may vary only what lies below {', '.join(MAY_VARY)}: with other "
+                "images to validate on, the easiest ones would win."
+            )
         if params.tune.metric == "val_loss" and key.startswith(CHANGE_THE_LOSS):
             raise ParamsError(
                 f"tune.space varies {key}, which changes what the loss means, and tune.metric is 'val_loss'. Set "
@@ -139,6 +144,34 @@ def check_search(experiment: str, task: str, protocol: str, overrides: tuple[str
         for value in space.choices if isinstance(space, Choices) else (space.low, space.high):
             parse_params(_with(params.model_dump(), key, value), "tune.space")
     return params
+
+
+def to_copy(params: Params) -> tuple[str, ...]:
+    """List what `dvc exp run --temp` must copy: the files that parameters name, relative, where git does not know them.
+
+    DVC makes no folder for what it copies, so that of a path whose folders git does not know the first one is copied.
+
+    Raises
+    ------
+    ParamsError
+        A relative path that leads out of the project.
+    """
+    weights = params.tune.space.get("model.weights")
+    named: list[tuple[str, Any]] = [
+        ("model.weights", params.model.weights),
+        ("stain.reference", params.stain.reference),
+    ]
+    named += [("model.weights", value) for value in weights.choices] if isinstance(weights, Choices) else []
+    found = []
+    for key, path in ((key, Path(value)) for key, value in named if isinstance(value, str)):
+        if path.is_absolute() or not path.is_file():
+            continue
+        if ".." in path.parts:
+            raise ParamsError(f"{key} is '{path}', which a trial's copy of the project lacks. Write the whole path.")
+        places = [place for place in (*reversed(path.parents), path) if place != Path()]
+        known = "git", "--literal-pathspecs", "ls-files", "--"
+        found += [str(place) for place in places if not output(*known, str(place))][:1]
+    return tuple(dict.fromkeys(found))
 
 
 def _with(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -202,6 +235,7 @@ def run_trial(trial: Any, job: Job, search: Tune) -> float | None:
     name = f"{job.study}-{trial.number:03d}"
     chosen = [f"{key}={_propose(trial, key, space)}" for key, space in search.space.items()]
     options = [o for s in (*job.overrides, *chosen) for o in ("-S", s)]
+    options += [o for path in job.copied for o in ("--copy-paths", path)]
     with tempfile.TemporaryDirectory() as folder:
         progress, log = Path(folder, "epochs"), Path(folder, "log")
         with _dvc(["exp", "run", "--temp", "-n", name, *options, f"train@{job.name}"], progress, log) as process:
@@ -223,8 +257,8 @@ def _keep(name: str, job: Job, search: Tune) -> float:
     if found is None:
         raise DataError(f"dvc kept no experiment {name}. Run `dvc exp show` to see which there are.")
     value, named = found[search.metric], f"{name}-{search.metric}-{found[search.metric]:.4f}"
-    if named not in _output("dvc", "exp", "list", "--name-only").split():
-        _output("dvc", "exp", "rename", name, named)
+    if named not in output("dvc", "exp", "list", "--name-only").split():
+        output("dvc", "exp", "rename", name, named)
     return value
 
 
@@ -284,16 +318,6 @@ def _follow(process: subprocess.Popen[bytes], progress: Path) -> Iterator[dict[s
                 seen += 1
                 yield json.loads(line)
         time.sleep(0.1)
-
-
-def _output(*command: str) -> str:
-    """Run a short command and return what it printed."""
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    except FileNotFoundError:
-        raise MachineError(f"{command[0]} is not on the PATH. Activate the environment.") from None
-    except subprocess.CalledProcessError as error:
-        raise DataError(f"`{' '.join(command[:3])}` failed: {' '.join(error.stderr.split())[-300:]}") from None
 
 
 def describe(study: Any, job: Job, search: Tune) -> str:

@@ -1,11 +1,13 @@
 """The contact sheet shows what a training sees, and `biopsy show-augment` draws it before anything is trained."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -13,8 +15,10 @@ from biopsy.cli import command
 from biopsy.contact_sheet import describe, draw_tiles, write_sheet
 from biopsy.errors import BiopsyError
 from biopsy.feed import PixelFeed
+from biopsy.files import write_csv
 from biopsy.loader import ImageStore, training_items
 from biopsy.params import Params, parse_params
+from biopsy.resize import draw_structure
 from conftest import ROOT
 
 TARGETS = np.array([0, 1, 1, 1, 0, 1, 1, 1])
@@ -102,6 +106,83 @@ def test_show_augment_draws_a_sample_where_there_are_no_images_yet(project: Path
     command(["show-augment", "--root", str(project), "--out", str(out)])
     with Image.open(out) as sheet:
         assert len(sheet.getcolors(2**20) or []) > 1000
+
+
+COLOURED = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+
+
+def sheet_of(
+    project: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, task: str = "multiclass"
+) -> tuple[np.ndarray, str, list[str]]:
+    """Draw a sheet; return its images as the trainings would see them, its title and its classes."""
+    seen: list[Any] = []
+    monkeypatch.setattr("biopsy.show_augment.write_sheet", lambda *given: seen.extend(given))
+    command(["show-augment", *arguments, "-S", "resize.size=64", "--task", task, "--root", str(project)])
+    return seen[0].array, seen[5], seen[4]
+
+
+def write_lock(project: Path, **resize: Any) -> None:
+    made = {"size": 64, "aspect": "stretch", "structure": "rgb"} | resize
+    (project / "dvc.lock").write_text(json.dumps({"stages": {"resize": {"params": {"params.yaml": {"resize": made}}}}}))
+
+
+def write_tree(project: Path, image: np.ndarray) -> None:
+    for path in (project / "data/resized").rglob("*.png"):
+        cv2.imwrite(str(path), image[..., ::-1])
+
+
+@pytest.mark.parametrize("structure", ["rgb", "grayscale", "laplacian"])
+def test_a_sheet_shows_the_structure_that_the_stage_resize_draws(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, structure: str
+) -> None:
+    """Whatever it is drawn from: a folder, a tree in colours, the tree of the experiment itself, originals."""
+    option = ("-S", f"resize.structure={structure}")
+    wanted = draw_structure(COLOURED, structure)
+    (tmp_path / "mine/A").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "mine/A/i.png"), COLOURED[..., ::-1])
+    images = sheet_of(project, monkeypatch, *option, "--images", str(tmp_path / "mine"))[0]
+    np.testing.assert_array_equal(images[0], wanted)
+    for made in ("rgb", structure):
+        write_tree(project, draw_structure(COLOURED, made))
+        write_lock(project, structure=made)
+        images, title, _ = sheet_of(project, monkeypatch, *option)
+        np.testing.assert_array_equal(images[0], wanted)
+        assert title == f"current, {project}/data/resized"
+
+
+def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_are_drawn(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tree(project, draw_structure(COLOURED, "grayscale"))
+    write_lock(project, structure="grayscale")
+    edges = ("-S", "resize.structure=laplacian")
+    np.testing.assert_array_equal(sheet_of(project, monkeypatch, *edges)[0][0], draw_structure(COLOURED, "laplacian"))
+    images, title, _ = sheet_of(project, monkeypatch, "-S", "seed=1")
+    assert title.startswith("current, a drawn sample; ")
+    assert "data/resized is of no use: it was made with other parameters (grayscale, stretch, 64 px)" in title
+    assert capsys.readouterr().out.endswith(f"; {title.partition('; ')[2]}\n")
+    assert np.ptp(images.astype(int), axis=3).max() > 50
+    # The edges of a larger image are others.
+    write_lock(project, structure="laplacian", size=128)
+    assert "(laplacian, stretch, 128 px)" in sheet_of(project, monkeypatch, *edges)[1]
+    # What was ingested comes before the sample.
+    (project / "data/raw/images").mkdir(parents=True)
+    cv2.imwrite(str(project / "data/raw/images/x.png"), COLOURED[..., ::-1])
+    rows = {"path": ["x.png", "gone.png"], "class": ["benign", "malignant"], "subtype": ["", "DC"]}
+    write_csv(project / "data/interim/labels.csv", pd.DataFrame(rows))
+    for task, label in (("binary", "benign"), ("multiclass", "unspecified")):
+        images, title, classes = sheet_of(project, monkeypatch, "-S", "seed=1", task=task)
+        np.testing.assert_array_equal(images, COLOURED[None])
+        assert title.startswith(f"current, {project}/data/raw/images; ")
+        assert classes == [label]
+
+
+def test_a_sheet_says_that_normalised_stain_is_not_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    title = sheet_of(project, monkeypatch, "macenko")[1]
+    assert title == f"macenko, {project}/data/resized; stain normalisation (macenko) is not shown"
+    assert capsys.readouterr().out.endswith("augment-macenko.png; stain normalisation (macenko) is not shown\n")
 
 
 @pytest.mark.parametrize(

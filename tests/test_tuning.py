@@ -14,14 +14,18 @@ import psutil
 import pytest
 
 from biopsy.cli import command
-from biopsy.errors import BiopsyError
-from biopsy.tuning import check_search
+from biopsy.errors import BiopsyError, ParamsError
+from biopsy.params import parse_params
+from biopsy.tuning import Job, check_search, to_copy
 from conftest import ROOT, assert_kind
-from scratch import stand_in
+from scratch import commit, stand_in
 
 TRAIN = """
 import json, os, pathlib, sys, time, yaml
-train = yaml.safe_load(open("params.yaml"))["train"]
+params = yaml.safe_load(open("params.yaml"))
+train, weights = params["train"], params["model"]["weights"]
+if weights != "none" and pathlib.Path(weights).read_text() != "mine":
+    sys.exit("error: other weights")
 if train["batch"] == 13:
     sys.exit("error: train.batch 13 is unlucky.")
 with open(os.environ["RUNS"], "a") as stream:
@@ -52,11 +56,16 @@ grace_epochs: 0
 space:
   train.learning_rate: {low: 0.001, high: 1.0, log: true}
 """
+WEIGHTS = "data/weights/a.weights.h5"
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    return stand_in(tmp_path, {"train.py": TRAIN, "dvc.yaml": STAGES, "conf/tune/default.yaml": SPACE})
+    files = {"train.py": TRAIN, "dvc.yaml": STAGES, "conf/tune/default.yaml": SPACE, ".gitignore": "/data/"}
+    root = stand_in(tmp_path, files)
+    (root / WEIGHTS).parent.mkdir(parents=True)
+    (root / WEIGHTS).write_text("mine")
+    return root
 
 
 def environment(root: Path, **more: str) -> dict[str, str]:
@@ -88,9 +97,13 @@ def experiments(root: Path) -> dict[str, float]:
 
 
 def test_a_search_is_killed_goes_on_stops_bad_trials_and_promotes_the_best(project: Path) -> None:
-    """The stand-in's first run never ends; from the fourth on its figures are bad and it never ends either."""
+    """The stand-in's first run never ends; from the fourth on its figures are bad and it never ends either.
+
+    It starts from a weights file that git ignores.
+    """
+    experiment = ("adopt", "-S", f"model.weights={WEIGHTS}")
     searching = subprocess.Popen(
-        [sys.executable, "-m", "biopsy.cli", "tune", "adopt"], cwd=project, env=environment(project, SLOW="60"),
+        [sys.executable, "-m", "biopsy.cli", "tune", *experiment], cwd=project, env=environment(project, SLOW="60"),
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline, runs = time.monotonic() + 120, project / ".git/runs"
@@ -105,7 +118,7 @@ def test_a_search_is_killed_goes_on_stops_bad_trials_and_promotes_the_best(proje
     searching.wait(timeout=60)
     assert experiments(project) == {}
 
-    done = tune(project, "adopt", "--trials", "4")
+    done = tune(project, *experiment, "--trials", "4")
     found = experiments(project)
     assert done.stdout.count("stopped after epoch 1 ") == 2
     assert len(found) == 2
@@ -116,7 +129,7 @@ def test_a_search_is_killed_goes_on_stops_bad_trials_and_promotes_the_best(proje
     assert f"dvc exp apply {best}" in done.stdout
     assert call(project, "git", "status", "--short").stdout == ""  # the workspace is as it was
 
-    again = tune(project, "adopt", "--trials", "4")
+    again = tune(project, *experiment, "--trials", "4")
     assert experiments(project) == found
     assert f"dvc exp apply {best}" in again.stdout
     assert_kind(tune(project, "adopt", "-S", "train.batch=4", check=False), "other settings", "Delete it")
@@ -151,6 +164,11 @@ def test_trials_that_all_fail_end_the_search_with_the_reason(project: Path) -> N
         ("adopt", [], {"train.learning_rate": "{low: 2.0, high: 1.0}"}, ["low < high", "low 2"]),
         ("adopt", [], {"train.learning_rate": "{low: 0.0, high: 1.0, log: true}"}, ["low > 0 with log"]),
         ("adopt", [], {"train.loss.gamma": "{low: 0.0, high: 3.0}"}, ["train.loss.gamma", "val_accuracy"]),
+        ("adopt", [], {"seed": "{low: 0, high: 9}"}, ["'seed'", "train., model., augment., resize., stain."]),
+        ("adopt", [], {"split.val": "{low: 0.1, high: 0.15}"}, ["'split.val'", "train., model."]),
+        ("adopt", [], {"ingest.min_size": "{low: 8, high: 64}"}, ["'ingest.min_size'", "train., model."]),
+        ("adopt", ["--trials", "0"], {}, ["--trials must be at least 1", "Got 0"]),
+        ("adopt", ["--trials", "-3"], {}, ["--trials must be at least 1", "Got -3"]),
         ("adam", [], {"x": "{low: 0.0, high: 3.0}"}, ["there is no experiment 'adam'"]),
     ],
 )
@@ -176,6 +194,47 @@ def test_a_search_that_makes_no_sense_is_refused_before_any_work(
 
 def test_the_shipped_space_is_one_that_can_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    params: Any = check_search("adopt", "multiclass", "image", ("+experiment=adopt",))
+    params: Any = check_search("adopt", "multiclass", "image", ())
     assert params.train.optimizer == "adopt"
     assert params.tune.space
+
+
+def test_the_figures_of_a_trial_are_found_where_the_project_lies_below_gits_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sub/metrics/binary-case/train.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"val_loss": 0.25}')
+    call(tmp_path, "git", "init", "-q")
+    commit(tmp_path, "a trial")
+    call(tmp_path, "git", "update-ref", "refs/exps/ab/cdef/search-007", "HEAD")
+    monkeypatch.chdir(tmp_path / "sub")
+    job = Job("search", "binary-case", ())
+    assert job.figures("search-007") == {"val_loss": 0.25}
+    assert job.figures("search-008") is None
+
+
+def test_files_that_git_does_not_know_are_copied_for_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("known/a.h5", "known/b.h5", "data/weights/deep/c.h5", "d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".gitignore").write_text("b.h5\n/data/weights/\n*.png\n")
+    (tmp_path / "data/kept").touch()
+    call(tmp_path, "git", "init", "-q")
+    commit(tmp_path, "begin")
+    monkeypatch.chdir(tmp_path)
+
+    def copied(weights: str, **more: Any) -> tuple[str, ...]:
+        return to_copy(parse_params({"model": {"weights": weights}, **more}))
+
+    for weights in ("none", "imagenet", "known/a.h5", "known/missing.h5", str(tmp_path / "known/b.h5")):
+        assert copied(weights) == ()
+    assert copied("known/b.h5") == ("known/b.h5",)
+    assert copied("data/weights/deep/c.h5", stain={"reference": "d.png"}) == ("data/weights", "d.png")
+    space = {"model.weights": {"choices": ["none", "known/b.h5", "data/weights/deep/c.h5"]}}
+    assert copied("known/b.h5", tune={"space": space}) == ("known/b.h5", "data/weights")
+    monkeypatch.chdir(tmp_path / "data")
+    with pytest.raises(ParamsError, match=r"model\.weights is '\.\./known/b\.h5'.* Write the whole path\."):
+        copied("../known/b.h5")
