@@ -1,25 +1,29 @@
 """Features of a frozen backbone, computed once and kept, so that its head trains in seconds.
 
 They lie in `$BIOPSY_CACHE/features` (default `~/.cache/biopsy/features`), named by a hash of all that they depend on:
-pixels, augmentation, backbone, weights, size, libraries. Nothing else reads them; delete them when you like.
+pixels, augmentation, backbone, weights, size, code, libraries. Nothing else reads them; delete them when you like.
 """
 
 import hashlib
 import json
 import os
-import tempfile
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from tqdm import tqdm
 
 from biopsy.backend import keras, tf
+from biopsy.code_digest import code_digest
 from biopsy.feed import PixelFeed, join_extra
 from biopsy.loader import encode_targets, epoch_order
+from biopsy.mapped import create_array
 
-METHOD = 1  # raise it when the way from pixels to features changes
+# The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
+CODE = ("biopsy.augment", "biopsy.models", "biopsy.loader", "biopsy.feed", "biopsy.features")
 
 
 @dataclass(frozen=True)
@@ -172,17 +176,18 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
     numpy.ndarray
         (rows, ...) float32, memory-mapped and read-only.
     """
-    content = json.dumps({**recipe, "method": METHOD, "keras": keras.__version__, "tf": tf.__version__}, sort_keys=True)
-    path = cache_folder() / f"{hashlib.sha256(content.encode()).hexdigest()}.npy"
+    made_by = {"code": code_digest(*CODE), "keras": keras.__version__, "tf": tf.__version__}
+    name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
+    path = cache_folder() / f"{name}.npy"
     shape = (rows, *extractor.output_shape[1:])
     if path.is_file() and (found := _open(path, shape)) is not None:
         print(f"{title}: {rows} stored features from {path}")
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".tmp", dir=path.parent)  # of its own: two trainings may make the same file
-    os.close(handle)
+    _remove_orphans(path.parent)
+    temporary = path.with_name(f"{name}.{_host()}.{os.getpid()}.tmp")  # two trainings may make the same file
     try:
-        array = np.lib.format.open_memmap(name, "w+", np.float32, shape)
+        array = create_array(temporary, np.float32, shape)
         done = 0
         with tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2) as bar:
             for images, _ in batches:
@@ -191,11 +196,24 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
                 done += len(answer)
                 bar.update(len(answer))
         array.flush()
-        Path(name).replace(path)
+        temporary.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     print(f"{title}: features of {rows} images kept in {path}")
     return np.load(path, mmap_mode="r")
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete what killed processes of this machine were making; one of another machine cannot be asked for."""
+    for path in folder.glob(f"*.{_host()}.*.tmp"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """Name this machine, without a dot; the cache may lie on a disk that several share."""
+    return platform.node().partition(".")[0] or "local"
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -13,17 +13,19 @@ import numpy as np
 
 from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
+from biopsy.code_digest import loaded_digest
 from biopsy.contact_sheet import write_sheet
 from biopsy.errors import run
 from biopsy.extra_inputs import Encoder, encode_extra
 from biopsy.files import read_json, sha256, write_json
 from biopsy.layout import images_of
-from biopsy.loader import ImageStore, read_parts
+from biopsy.loader import ImageStore
 from biopsy.memory import peak_mb
 from biopsy.model_file import Card, save_model
 from biopsy.models.build import build_model, check_model, count_weights
 from biopsy.models.registry import find
 from biopsy.params import Params, read_params
+from biopsy.parts import read_parts
 from biopsy.sections import Task
 from biopsy.training import check_train, fit
 from biopsy.training_plots import plot_curves
@@ -106,8 +108,8 @@ def describe(
 
 
 def fingerprint(card: Card) -> str:
-    """Name a training: equal for equal parameters, data and libraries."""
-    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__}
+    """Name a training: equal for equal parameters, data, code and libraries."""
+    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__, "code": loaded_digest(Path(__file__))}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

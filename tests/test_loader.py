@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from biopsy.errors import DataError
-from biopsy.loader import ImageStore, plain_set, read_images, read_parts, training_items, training_set
+from biopsy.loader import ImageStore, plain_set, training_items, training_set
+from biopsy.parts import read_images, read_parts
 from biopsy.sections import Augment
 from tiny import make_project
 
