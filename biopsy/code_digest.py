@@ -53,7 +53,7 @@ def loaded_digest(script: Path) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits; equal in each run of a stage that imports the same.
+        64 hexadecimal digits; equal in each run of a stage, as long as it has imported all of its modules by then.
     """
     loaded = {name: module.__file__ for name, module in sys.modules.copy().items() if name.split(".")[0] == "biopsy"}
     return _digest({name: Path(file) for name, file in loaded.items() if file} | {script.name: script})

@@ -21,9 +21,11 @@ from biopsy.code_digest import code_digest
 from biopsy.feed import PixelFeed, join_extra
 from biopsy.loader import encode_targets, epoch_order
 from biopsy.mapped import create_array
+from biopsy.memory import available_bytes, check_batch, out_of_memory
 
 # The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
-CODE = ("biopsy.augment", "biopsy.models", "biopsy.loader", "biopsy.feed", "biopsy.features")
+MODULES = ("biopsy.augment", "biopsy.models", "biopsy.loader", "biopsy.feed", "biopsy.features")
+CODE = code_digest(*MODULES)  # here, and not hours later, when somebody may have edited them
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,14 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     head : keras.Model
         From features (and extra inputs) to probabilities; it shares its layers with `model`, which is thereby trained.
     feed : FeatureFeed
+
+    Raises
+    ------
+    MachineError
+        The batch does not fit into memory, be it of the backbone (where it has to run at all) or of the head.
     """
     extractor, head = split_model(model)
+    check_batch(head, feed.batch)  # before the hours that the backbone may take
     extra, feed = feed.extra, replace(feed, extra=None)  # the backbone sees the pixels alone
     common = {"pixels": _digest([feed.store.array]), "extractor": extractor.to_json()}
     common["weights"] = _digest(extractor.get_weights())
@@ -116,8 +124,9 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
         drawn["views"] = views = 1  # all views would be the same
     n, n_val = len(feed.items), len(feed.val_targets)
     train = feed.train(range(views), shuffled=False)
-    features = stored_features(extractor, train, n * views, {**common, **drawn}, f"{title}, training")
-    val = stored_features(extractor, feed.validation(), n_val, {**common, "last": n_val}, f"{title}, validation")
+    of_val = {**common, "last": n_val}
+    features = stored_features(extractor, train, feed.batch, n * views, {**common, **drawn}, f"{title}, training")
+    val = stored_features(extractor, feed.validation(), feed.batch, n_val, of_val, f"{title}, validation")
     targets, val_targets = (encode_targets(t, feed.classes) for t in (feed.items.target, feed.val_targets))
     stored = FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
     if extra is not None:
@@ -155,7 +164,9 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "features"
 
 
-def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, Any], title: str) -> np.ndarray:
+def stored_features(
+    extractor: Any, batches: Any, batch: int, rows: int, recipe: dict[str, Any], title: str
+) -> np.ndarray:
     """Return the features of `rows` images: from the cache, or computed and put there.
 
     Parameters
@@ -164,8 +175,8 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
         From pixels to features.
     batches
         Of (images, targets), in a fixed order; only read where the features are not in the cache.
-    rows
-        The number of images in `batches`.
+    batch, rows
+        The number of images in each of `batches`, and in all.
     recipe
         All that the features depend on, as JSON can hold it.
     title
@@ -175,14 +186,20 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
     -------
     numpy.ndarray
         (rows, ...) float32, memory-mapped and read-only.
+
+    Raises
+    ------
+    MachineError
+        They have to be computed, and the batch does not fit into memory.
     """
-    made_by = {"code": code_digest(*CODE), "keras": keras.__version__, "tf": tf.__version__}
+    made_by = {"code": CODE, "keras": keras.__version__, "tf": tf.__version__}
     name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{name}.npy"
     shape = (rows, *extractor.output_shape[1:])
     if path.is_file() and (found := _open(path, shape)) is not None:
         print(f"{title}: {rows} stored features from {path}")
         return found
+    check_batch(extractor, batch)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path.parent)
     temporary = path.with_name(f"{name}.{_host()}.{os.getpid()}.tmp")  # two trainings may make the same file
@@ -197,6 +214,8 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
                 bar.update(len(answer))
         array.flush()
         temporary.replace(path)
+    except tf.errors.ResourceExhaustedError:
+        raise out_of_memory(extractor, batch, available_bytes()) from None
     finally:
         temporary.unlink(missing_ok=True)
     print(f"{title}: features of {rows} images kept in {path}")

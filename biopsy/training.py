@@ -177,14 +177,11 @@ def fit(
     batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
     images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
-    check_batch(model, batch)  # the whole network: a frozen backbone is asked for its features in the same batches
     if params.model.feature_views:
-        try:
-            model, feed = head_on_features(model, images, params.model.feature_views, title)
-        except tf.errors.ResourceExhaustedError:
-            raise out_of_memory(model, batch, available_bytes()) from None
+        model, feed = head_on_features(model, images, params.model.feature_views, title)
     steps = math.ceil(len(items) / batch)
     compile_model(model, train, items.target, epochs, steps)
+    check_batch(model, batch)
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
     early = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
     averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)

@@ -40,6 +40,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     check_augment(params.augment)
     check_train(params.train)
     seed_everything(params.seed)
+    code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     tree, stain = images_of(root, protocol)
     table = read_parts(root / LABELS, split, tree, task)
@@ -56,7 +57,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", plots / "augment.png")
     state = fit(
         model, params, task, store, targets, n_train,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots, extra=extra,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=plots, extra=extra,
     )  # fmt: skip
     folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,9 +108,9 @@ def describe(
     )
 
 
-def fingerprint(card: Card) -> str:
+def fingerprint(card: Card, code: str) -> str:
     """Name a training: equal for equal parameters, data, code and libraries."""
-    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__, "code": loaded_digest(Path(__file__))}
+    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__, "code": code}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,6 +1,5 @@
 """Augmentations of one image: every entry of the registry, by name, keeps shape, type and range, and obeys its seed."""
 
-
 import numpy as np
 import pytest
 import yaml
