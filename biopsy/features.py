@@ -1,25 +1,31 @@
 """Features of a frozen backbone, computed once and kept, so that its head trains in seconds.
 
 They lie in `$BIOPSY_CACHE/features` (default `~/.cache/biopsy/features`), named by a hash of all that they depend on:
-pixels, augmentation, backbone, weights, size, libraries. Nothing else reads them; delete them when you like.
+pixels, augmentation, backbone, weights, size, code, libraries. Nothing else reads them; delete them when you like.
 """
 
 import hashlib
 import json
 import os
-import tempfile
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from tqdm import tqdm
 
 from biopsy.backend import keras, tf
+from biopsy.code_digest import code_digest
 from biopsy.feed import PixelFeed, join_extra
 from biopsy.loader import encode_targets, epoch_order
+from biopsy.mapped import create_array
+from biopsy.memory import available_bytes, check_batch, out_of_memory
 
-METHOD = 1  # raise it when the way from pixels to features changes
+# The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
+MODULES = ("biopsy.augment", "biopsy.models", "biopsy.loader", "biopsy.feed", "biopsy.features")
+CODE = code_digest(*MODULES)  # here, and not hours later, when somebody may have edited them
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,14 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     head : keras.Model
         From features (and extra inputs) to probabilities; it shares its layers with `model`, which is thereby trained.
     feed : FeatureFeed
+
+    Raises
+    ------
+    MachineError
+        The batch does not fit into memory, be it of the backbone (where it has to run at all) or of the head.
     """
     extractor, head = split_model(model)
+    check_batch(head, feed.batch)  # before the hours that the backbone may take
     extra, feed = feed.extra, replace(feed, extra=None)  # the backbone sees the pixels alone
     common = {"pixels": _digest([feed.store.array]), "extractor": extractor.to_json()}
     common["weights"] = _digest(extractor.get_weights())
@@ -112,8 +124,9 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
         drawn["views"] = views = 1  # all views would be the same
     n, n_val = len(feed.items), len(feed.val_targets)
     train = feed.train(range(views), shuffled=False)
-    features = stored_features(extractor, train, n * views, {**common, **drawn}, f"{title}, training")
-    val = stored_features(extractor, feed.validation(), n_val, {**common, "last": n_val}, f"{title}, validation")
+    of_val = {**common, "last": n_val}
+    features = stored_features(extractor, train, feed.batch, n * views, {**common, **drawn}, f"{title}, training")
+    val = stored_features(extractor, feed.validation(), feed.batch, n_val, of_val, f"{title}, validation")
     targets, val_targets = (encode_targets(t, feed.classes) for t in (feed.items.target, feed.val_targets))
     stored = FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
     if extra is not None:
@@ -151,7 +164,9 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "features"
 
 
-def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, Any], title: str) -> np.ndarray:
+def stored_features(
+    extractor: Any, batches: Any, batch: int, rows: int, recipe: dict[str, Any], title: str
+) -> np.ndarray:
     """Return the features of `rows` images: from the cache, or computed and put there.
 
     Parameters
@@ -160,8 +175,8 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
         From pixels to features.
     batches
         Of (images, targets), in a fixed order; only read where the features are not in the cache.
-    rows
-        The number of images in `batches`.
+    batch, rows
+        The number of images in each of `batches`, and in all.
     recipe
         All that the features depend on, as JSON can hold it.
     title
@@ -171,18 +186,25 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
     -------
     numpy.ndarray
         (rows, ...) float32, memory-mapped and read-only.
+
+    Raises
+    ------
+    MachineError
+        They have to be computed, and the batch does not fit into memory.
     """
-    content = json.dumps({**recipe, "method": METHOD, "keras": keras.__version__, "tf": tf.__version__}, sort_keys=True)
-    path = cache_folder() / f"{hashlib.sha256(content.encode()).hexdigest()}.npy"
+    made_by = {"code": CODE, "keras": keras.__version__, "tf": tf.__version__}
+    name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
+    path = cache_folder() / f"{name}.npy"
     shape = (rows, *extractor.output_shape[1:])
     if path.is_file() and (found := _open(path, shape)) is not None:
         print(f"{title}: {rows} stored features from {path}")
         return found
+    check_batch(extractor, batch)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".tmp", dir=path.parent)  # of its own: two trainings may make the same file
-    os.close(handle)
+    _remove_orphans(path.parent)
+    temporary = path.with_name(f"{name}.{_host()}.{os.getpid()}.tmp")  # two trainings may make the same file
     try:
-        array = np.lib.format.open_memmap(name, "w+", np.float32, shape)
+        array = create_array(temporary, np.float32, shape)
         done = 0
         with tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2) as bar:
             for images, _ in batches:
@@ -191,11 +213,26 @@ def stored_features(extractor: Any, batches: Any, rows: int, recipe: dict[str, A
                 done += len(answer)
                 bar.update(len(answer))
         array.flush()
-        Path(name).replace(path)
+        temporary.replace(path)
+    except tf.errors.ResourceExhaustedError:
+        raise out_of_memory(extractor, batch, available_bytes()) from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     print(f"{title}: features of {rows} images kept in {path}")
     return np.load(path, mmap_mode="r")
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete what killed processes of this machine were making; one of another machine cannot be asked for."""
+    for path in folder.glob(f"*.{_host()}.*.tmp"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """Name this machine, without a dot; the cache may lie on a disk that several share."""
+    return platform.node().partition(".")[0] or "local"
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -79,13 +79,14 @@ def check_batch(model: Any, batch: int) -> None:
 
 def out_of_memory(model: Any, batch: int, free: int) -> MachineError:
     """Make the error for a step that does not fit into `free` bytes."""
-    pixels = next((tensor for tensor in model.inputs if tensor.name == "pixels"), model.inputs[0])
+    sides = [tensor.shape[1] for tensor in model.inputs if len(tensor.shape) == 4 and tensor.shape[-1] == 3]
+    size = f" of {sides[0]} px" if sides else ""  # a head on stored features sees no pixels
     fits = batch
     while fits > 1 and step_bytes(model, fits) > free * 0.9:
         fits //= 2
     fits = min(fits, max(1, batch // 2))
     return MachineError(
-        f"train.batch: {batch} images of {pixels.shape[1]} px need about "
+        f"train.batch: {batch} images{size} need about "
         f"{step_bytes(model, batch) / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. train.batch={fits} would fit; "
         f"with train.accumulate={math.ceil(batch / fits)} each step still sees as many images."
     )

@@ -5,13 +5,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pandas as pd
 
+from biopsy.code_digest import code_digest
 from biopsy.errors import DataError
 from biopsy.image_tree import Recipe, Row, build_tree
 from biopsy.images import ImageError, hash_pixels, read_rgb
-from biopsy.resize import METHOD, Image, draw_structure, encode_png, resize_rgb
+from biopsy.resize import Image, draw_structure, encode_png, resize_rgb
 from biopsy.sections import Resize
+
+CODE = ("biopsy.resize", "biopsy.resized_tree")  # what makes the pixels; all images are made anew when it changes
 
 
 def resize_all(
@@ -40,9 +44,10 @@ def resize_all(
     DataError
         A source that is missing, broken or changed since it was ingested.
     """
+    method = f"{params.size} {params.aspect} {params.structure} {code_digest(*CODE)} opencv {cv2.__version__}"
 
     def recipe(row: Row) -> Recipe:
-        depends = f"{row['pixels_sha256']} {params.size} {params.aspect} {params.structure} {METHOD}"
+        depends = f"{row['pixels_sha256']} {method}"
         return Recipe(hashlib.sha256(depends.encode()).hexdigest(), lambda: (make(row), ""))
 
     def make(row: Row) -> bytes:

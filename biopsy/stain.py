@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 from torchstain.numpy.utils import rgb2lab
 
-METHOD = "1 torchstain"  # raise it when the way from pixels to pixels changes
 # CIELAB. Glass is lighter than LIGHT and lies nearer than NEAR to the image's own white in a* and b*; SOFT units
 # beyond, tissue counts in full, so that no hard edge shows. BreakHis's glass is grey, cream or greenish, by slide.
 LIGHT, NEAR, SOFT = 75.0, 5.0, 5.0

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from biopsy.code_digest import code_digest
 from biopsy.errors import DataError, ParamsError
 from biopsy.image_tree import Recipe, Row, build_tree
 from biopsy.images import ImageError, hash_pixels, read_rgb
 from biopsy.layout import resized_path
 from biopsy.resize import Image, encode_png, resize_rgb
 from biopsy.sections import Stain
-from biopsy.stain import METHOD, NotNormalised, Stains, mean_of, measure, normalise
+from biopsy.stain import NotNormalised, Stains, mean_of, measure, normalise
+
+CODE = ("biopsy.resize", "biopsy.stain", "biopsy.stained_tree")  # what makes the pixels, and their PNG
 
 
 def stain_all(
@@ -85,7 +89,7 @@ def stain_all(
 
 
 def _recipe(resized: Path, target: Stains) -> Callable[[Row], Recipe]:
-    method = json.dumps([METHOD, asdict(target)])
+    method = json.dumps([code_digest(*CODE), f"torchstain {version('torchstain')}", asdict(target)])
 
     def recipe(row: Row) -> Recipe:
         path = resized / resized_path(row)

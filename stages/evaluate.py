@@ -11,10 +11,10 @@ from biopsy.evaluation_plots import About, plot_confusion, plot_curves, plot_mag
 from biopsy.extra_inputs import read_facts
 from biopsy.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.layout import images_of
-from biopsy.loader import read_images, read_parts
 from biopsy.model_file import load_model
 from biopsy.outcome import Outcome, make_outcome
 from biopsy.params import Params, read_params
+from biopsy.parts import read_images, read_parts
 from biopsy.predictions import (
     confusion_table,
     curve_table,

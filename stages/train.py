@@ -13,17 +13,19 @@ import numpy as np
 
 from biopsy.augment.pipeline import check_augment
 from biopsy.backend import keras, seed_everything, tf
+from biopsy.code_digest import loaded_digest
 from biopsy.contact_sheet import write_sheet
 from biopsy.errors import run
 from biopsy.extra_inputs import Encoder, encode_extra
 from biopsy.files import read_json, sha256, write_json
 from biopsy.layout import images_of
-from biopsy.loader import ImageStore, read_parts
+from biopsy.loader import ImageStore
 from biopsy.memory import peak_mb
 from biopsy.model_file import Card, save_model
 from biopsy.models.build import build_model, check_model, count_weights
 from biopsy.models.registry import find
 from biopsy.params import Params, read_params
+from biopsy.parts import read_parts
 from biopsy.sections import Task
 from biopsy.training import check_train, fit
 from biopsy.training_plots import plot_curves
@@ -38,6 +40,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     check_augment(params.augment)
     check_train(params.train)
     seed_everything(params.seed)
+    code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     tree, stain = images_of(root, protocol)
     table = read_parts(root / LABELS, split, tree, task)
@@ -54,7 +57,7 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", plots / "augment.png")
     state = fit(
         model, params, task, store, targets, n_train,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card), live_dir=plots, extra=extra,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=plots, extra=extra,
     )  # fmt: skip
     folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,9 +108,9 @@ def describe(
     )
 
 
-def fingerprint(card: Card) -> str:
-    """Name a training: equal for equal parameters, data and libraries."""
-    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__}
+def fingerprint(card: Card, code: str) -> str:
+    """Name a training: equal for equal parameters, data, code and libraries."""
+    content: dict[str, Any] = card.model_dump() | {"tensorflow": tf.__version__, "code": code}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -50,6 +50,23 @@ def run_stage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     return run
 
 
+@pytest.fixture
+def edit_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], None]:
+    """Let a source file, named such as `biopsy/losses.py`, read as if a line had been added at its end."""
+    read, added = Path.read_bytes, dict[str, bytes]()
+
+    def edited(path: Path) -> bytes:
+        return read(path) + next((line for name, line in added.items() if path == ROOT / name), b"")
+
+    def edit(name: str, line: bytes = b"EDITED = True\n") -> None:
+        assert (ROOT / name).is_file()
+        added.clear()
+        added[name] = line
+        monkeypatch.setattr(Path, "read_bytes", edited)
+
+    return edit
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real BreakHis images: BIOPSY_REAL_DATA, by default ../shared/breakhis."""

@@ -256,8 +256,8 @@ def test_a_trained_model_is_tested_with_the_encoder_of_its_card(project: Project
 
 
 def predictions_by_hand(project: Path) -> np.ndarray:
-    from biopsy.loader import read_images, read_parts
     from biopsy.model_file import load_model
+    from biopsy.parts import read_images, read_parts
 
     rows = read_parts(
         project / "data/interim/labels.csv", project / "data/splits/case.csv", project / "data/resized", "binary"

@@ -1,5 +1,9 @@
 """Stored features of a frozen backbone: what they save, what they must not change, and when they are made again."""
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from biopsy.backend import keras, seed_everything
+from biopsy import features
+from biopsy.backend import keras, seed_everything, tf
+from biopsy.code_digest import code_digest
+from biopsy.errors import MachineError
 from biopsy.features import cache_folder, head_on_features, split_model
 from biopsy.feed import PixelFeed
 from biopsy.loader import ImageStore, training_items
+from biopsy.memory import step_bytes
 from biopsy.models.build import build_model
 from biopsy.params import parse_params
 from biopsy.sections import Head, Model
@@ -99,6 +107,23 @@ def test_other_weights_make_them_anew(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 4
 
 
+def test_another_way_from_pixels_to_features_makes_them_anew(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, edit_code: Callable[..., None]
+) -> None:
+    """What an augmentation of the same name and strength does, or the layer of a backbone."""
+    unedited, ways = features.CODE, set()
+    for name in ("models/preprocessing", "loader", "feed", "features", "augment/basic"):
+        edit_code(f"biopsy/{name}.py")
+        ways.add(code_digest(*features.MODULES))
+    assert len(ways - {unedited}) == 5
+    head_on_features(frozen(), feed(STILL), 1, "test")
+    monkeypatch.setattr(features, "CODE", code_digest(*features.MODULES))  # as the next process has it
+    head_on_features(frozen(), feed(STILL), 1, "test")
+    assert len(list(cache.iterdir())) == 4
+    edit_code("biopsy/losses.py")
+    assert code_digest(*features.MODULES) == unedited  # a loss makes no features
+
+
 def test_one_view_is_stored_where_nothing_is_random() -> None:
     _, stored = head_on_features(frozen(), feed(STILL), 8, "test")
     assert stored.features.shape[0] == 7
@@ -120,6 +145,63 @@ def test_nothing_half_made_stays_behind(cache: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(keras.Model, "predict_on_batch", stop)
     with pytest.raises(KeyboardInterrupt):
+        head_on_features(frozen(), feed(STILL), 1, "test")
+    assert list(cache.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_is_making_is_not(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = platform.node().partition(".")[0]
+    kept = [cache / f"b.{host}.{os.getppid()}.tmp", cache / f"c.another-{host}.{dead.pid}.tmp"]
+    for path in (orphan := cache / f"a.{host}.{dead.pid}.tmp", *kept):
+        path.touch()
+    head_on_features(frozen(), feed(STILL), 1, "test")
+    assert not orphan.exists()
+    assert {p for p in cache.iterdir() if p.suffix == ".tmp"} == {*kept}
+
+
+def test_the_file_that_is_being_made_names_its_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def stop(*_: Any) -> None:
+        seen.extend(p.name for p in cache.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        head_on_features(frozen(), feed(STILL), 1, "test")
+    assert [name.split(".")[-2:] for name in seen] == [[str(os.getpid()), "tmp"]]
+
+
+def test_a_batch_that_the_backbone_cannot_hold_is_refused_before_it_runs_and_only_where_it_has_to(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor, head = split_model(frozen())
+    assert step_bytes(head, 4) < step_bytes(extractor, 2) < step_bytes(extractor, 4)
+    monkeypatch.setattr("biopsy.memory.available_bytes", lambda: step_bytes(extractor, 3))
+    with pytest.raises(MachineError, match=r"train\.batch: 4 images of 32 px.*train\.batch=2 would fit"):
+        head_on_features(frozen(), feed(STILL), 1, "test")
+    assert not cache.exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("BIOPSY_CACHE", str(cache.parent))
+    head_on_features(frozen(), feed(STILL), 1, "test")
+    monkeypatch.setattr("biopsy.memory.available_bytes", lambda: step_bytes(extractor, 3))
+    head_on_features(frozen(), feed(STILL), 1, "test")
+    monkeypatch.setattr("biopsy.memory.available_bytes", lambda: 1)
+    with pytest.raises(MachineError, match=r"train\.batch: 4 images need"):
+        head_on_features(frozen(), feed(STILL), 1, "test")
+
+
+def test_memory_that_runs_out_while_the_backbone_runs_is_the_same_sentence(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", exhausted)
+    with pytest.raises(MachineError, match=r"train\.batch: 4 images of 32 px.*would fit"):
         head_on_features(frozen(), feed(STILL), 1, "test")
     assert list(cache.iterdir()) == []
 

@@ -1,5 +1,7 @@
 """The input pipeline: order and pixels are functions of the seed; only training images change."""
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from biopsy.errors import DataError
-from biopsy.loader import ImageStore, plain_set, read_images, read_parts, training_items, training_set
+from biopsy.loader import ImageStore, plain_set, training_items, training_set
+from biopsy.parts import read_images, read_parts
 from biopsy.sections import Augment
 from tiny import make_project
 
@@ -86,6 +89,18 @@ def test_images_above_the_limit_go_to_a_file(tmp_path: Path) -> None:
     assert spill.is_file()
     np.testing.assert_array_equal(mapped.array, ImageStore.read(files, 32, 100, spill).array)
     assert len(table) == len(files)
+
+
+def test_a_disk_without_room_for_the_images_is_known_before_the_first_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"images\.npy") as error:
+        ImageStore.read([tmp_path / "not there, and never looked for.png"], 32, 0, tmp_path / "images.npy")
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_path: Path) -> None:

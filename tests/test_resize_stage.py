@@ -96,6 +96,13 @@ def test_a_second_run_makes_nothing_and_other_parameters_make_all_anew(project: 
     assert len((project.root / JOURNAL).read_text().splitlines()) == 12
 
 
+def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code) -> None:
+    project.run()
+    for name, made in (("image_tree", 0), ("images", 0), ("resize", 12), ("resized_tree", 12)):
+        edit_code(f"biopsy/{name}.py")
+        assert f"{made} made" in project.run(), name
+
+
 def test_an_image_that_changed_at_the_source_is_made_anew_once_it_was_ingested(project: Project) -> None:
     project.run()
     before = project.tree()

@@ -87,6 +87,14 @@ def test_the_stained_tree_lies_like_the_resized_one_and_a_second_run_makes_nothi
     assert project.tree() == first
 
 
+def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code: Any) -> None:
+    project.run("reinhard")
+    for name, made in (("image_tree", 0), ("stain", 12), ("stained_tree", 12), ("resize", 12)):
+        edit_code(f"biopsy/{name}.py")
+        project.run("reinhard")
+        assert project.made == f"{made} made, {12 - made} kept", name
+
+
 def test_a_changed_test_image_leaves_what_was_fitted_and_a_changed_training_image_does_not(project: Project) -> None:
     project.run("reinhard")
     before = project.tree()
