@@ -8,7 +8,7 @@ import yaml
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
 
 
-def read_stages(text: str) -> dict[str, Any]:
+def read_stages(text: str | bytes) -> dict[str, Any]:
     """Return the stages of a dvc.lock by name; none of an empty text."""
     return (yaml.load(text, LOADER) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
 

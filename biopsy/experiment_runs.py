@@ -1,7 +1,6 @@
 """The experiments that DVC keeps: their parameters, and the figures that are theirs."""
 
 import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from biopsy.compose import flat
 from biopsy.dvc_lock import md5_of, read_stages, was_tested
-from biopsy.errors import DataError, reason_in, some
+from biopsy.errors import reason_in, some
+from biopsy.shell import output, output_or_none
 
 BASELINE = "baseline"  # what runs without a preset are called
 WITH = " with "  # stands between a preset and what else was set
@@ -47,25 +48,15 @@ class Run:
     settings: tuple[str, ...] = ()
 
 
-def flat(content: Mapping[str, Any], before: str = "") -> list[str]:
+def settings(content: Mapping[str, Any]) -> list[str]:
     """List nested parameters as `a.b=value`."""
-    found = []
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            found += flat(value, f"{before}{key}.")
-        else:
-            found.append(f"{before}{key}={json.dumps(value).replace(chr(34), '')}")
-    return found
+    return [f"{key}={json.dumps(value).replace(chr(34), '')}" for key, value in flat(content)]
 
 
 def shown_runs(root: Path) -> list[Run]:
-    """Ask DVC for all experiments of the project at `root`. Raises `DataError` with what DVC said."""
-    answer = subprocess.run(
-        ["dvc", "exp", "show", "--json", "-A", "--hide-queued"], cwd=root, capture_output=True, text=True
-    )
-    if answer.returncode:
-        raise DataError(f"`dvc exp show` failed in {root}: {answer.stderr.strip().splitlines()[-1]}")
-    return parse_runs(json.loads(answer.stdout), lambda rev, path: _at_revision(root, rev, path))
+    """Ask DVC for all experiments of the project at `root`. Raises what `shell.output` does."""
+    shown = json.loads(output("dvc", "exp", "show", "--json", "-A", "--hide-queued", cwd=root))
+    return parse_runs(shown, lambda rev, path: output_or_none("git", "show", f"{rev}:./{path}", cwd=root))
 
 
 def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:
@@ -88,7 +79,7 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:
         params = (entry["data"] or {}).get("params", {}).get("params.yaml", {}).get("data")
         if not params:
             continue
-        rest = tuple(flat({key: value for key, value in params.items() if key not in ("experiment", "seed")}))
+        rest = tuple(settings({key: value for key, value in params.items() if key not in ("experiment", "seed")}))
         run = Run(params.get("experiment") or BASELINE, params["seed"], {}, _reason(entry, executor), settings=rest)
         if not run.error:
             run = _with_figures(run, params, partial(read, entry["rev"]))
@@ -114,12 +105,12 @@ def _with_figures(run: Run, params: Mapping[str, Any], read: Callable[[str], str
 
 def _told_apart(runs: list[Run]) -> list[Run]:
     """Name what differs between runs of one preset, beside the seed, as they are no repetitions then."""
-    settings: dict[str, list[set[str]]] = defaultdict(list)
+    known: dict[str, list[set[str]]] = defaultdict(list)
     for run in runs:
-        settings[run.preset].append(set(run.settings))
+        known[run.preset].append(set(run.settings))
     named = []
     for run in runs:
-        own = sorted(set(run.settings) - set(run.settings).intersection(*settings[run.preset]))
+        own = sorted(set(run.settings) - set(run.settings).intersection(*known[run.preset]))
         named.append(replace(run, preset=f"{run.preset}{WITH}{some(own, 3)}") if own else run)
     return named
 
@@ -131,9 +122,3 @@ def _reason(entry: Mapping[str, Any], executor: Mapping[str, Any]) -> str:
     log = Path((executor.get("local") or {}).get("log") or "")
     said = reason_in(log.read_text("utf-8", "replace")) if log.is_file() else ""
     return " ".join((said or str(entry["error"].get("msg") or "failed")).split())
-
-
-def _at_revision(root: Path, revision: str, path: str) -> str | None:
-    """Read a committed file, None where that revision has none."""
-    shown = subprocess.run(["git", "show", f"{revision}:./{path}"], cwd=root, capture_output=True, text=True)
-    return shown.stdout if shown.returncode == 0 else None

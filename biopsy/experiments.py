@@ -10,7 +10,7 @@ from statistics import fmean
 import yaml
 
 from biopsy.errors import DataError
-from biopsy.experiment_runs import BASELINE, WITH, Run, flat
+from biopsy.experiment_runs import BASELINE, WITH, Run, settings
 from biopsy.sections import Task
 
 LONG = 150
@@ -53,7 +53,7 @@ def read_preset(path: Path) -> Preset:
         for key, value in entry.items()
     ]
     content.pop("experiment", None)
-    return Preset(says, report, chosen + flat(content))
+    return Preset(says, report, chosen + settings(content))
 
 
 def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:

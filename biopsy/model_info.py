@@ -6,9 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from biopsy.compose import flat
+from biopsy.dvc_lock import md5_of, read_stages
 from biopsy.model_file import check_bytes
 from biopsy.results import KINDS, WIDTH
 from biopsy.shell import output_or_none
@@ -87,7 +86,7 @@ def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
     notes = ["the first whose dvc.lock holds this model"]
     if output_or_none("git", "rev-parse", "--is-shallow-repository", cwd=root) == "true\n":
         notes.append("or an earlier one: this clone has no full history")
-    if _entry(_read_lock(root, None), f"train@{name}", "outs", f"models/{name}") != tree:
+    if md5_of(_read_lock(root, None), f"train@{name}", "outs", f"models/{name}") != tree:
         notes.append("the dvc.lock here holds another")
     return f"{first} ({'; '.join(notes)})", first.split(",")[0]
 
@@ -97,8 +96,8 @@ def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
     stage, path = f"evaluate@{name}", f"metrics/{name}/test.json"
     for revision in dict.fromkeys((None, commit)):
         lock, content = _read_lock(root, revision), _read(root, revision, path)
-        tested = _entry(lock, stage, "deps", f"models/{name}") == tree
-        if tested and content is not None and _entry(lock, stage, "outs", path) == _md5(content):
+        tested = md5_of(lock, stage, "deps", f"models/{name}") == tree
+        if tested and content is not None and md5_of(lock, stage, "outs", path) == _md5(content):
             figures = ", ".join(f"{key} {value}" for key, value in json.loads(content).items())
             details = json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
             counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
@@ -107,13 +106,7 @@ def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
 
 
 def _read_lock(root: Path, revision: str | None) -> dict[str, Any]:
-    return (yaml.safe_load(_read(root, revision, "dvc.lock") or b"") or {}).get("stages", {})
-
-
-def _entry(lock: dict[str, Any], stage: str, kind: str, path: str) -> str | None:
-    """Return the MD5 that dvc.lock holds for one path among a stage's `deps` or `outs`."""
-    entries = lock.get(stage, {}).get(kind, [])
-    return next((entry.get("md5") for entry in entries if entry["path"] == path), None)
+    return read_stages(_read(root, revision, "dvc.lock") or b"")
 
 
 def _read(root: Path, revision: str | None, path: str) -> bytes | None:
