@@ -86,7 +86,8 @@ class Audit:
             hint = f" Are the paths relative to {self.folder}?" if len(missing) == len(self.images) else ""
             raise DataError(
                 f"{len(missing):,} of {len(self.images):,} files named in {self.csv} are missing "
-                f"({some(listed, 3)}).{hint} Set ingest.missing_files to drop to leave such rows out."
+                f"({some(listed, 3)}).{hint} Add them and fetch again (`dvc repro -fs fetch`), or "
+                "set ingest.missing_files to drop to leave such rows out."
             )
         rows = [int(row) for row in missing["row"][:LISTED]]
         self.counts["missing_files"] = {"policy": self.settings.missing_files, "count": len(missing), "rows": rows}
@@ -113,7 +114,8 @@ class Audit:
             kinds = ", ".join(f"{count} {reason}" for reason, count in by_reason.items())
             raise DataError(
                 f"{len(failed):,} of {len(self.images):,} files named in {self.csv} cannot be used: {kinds} "
-                f"({some(listed, 3)}). Mend them, or set ingest.unreadable to drop to leave such rows out."
+                f"({some(listed, 3)}). Mend them at the source and fetch again "
+                "(`dvc repro -fs fetch`), or set ingest.unreadable to drop to leave such rows out."
             )
         policy = self.settings.unreadable
         self.counts["unreadable"] = {"policy": policy, "count": len(failed), "by_reason": by_reason}

@@ -7,6 +7,7 @@ import pandas as pd
 
 from biopsy.breakhis import CLASSES, SUBTYPES, class_of
 from biopsy.errors import DataError, some
+from biopsy.files import LISTED
 from biopsy.names import FACTS, fill, read_names
 from biopsy.params import Params
 from biopsy.rawcsv import count_rows
@@ -14,7 +15,6 @@ from biopsy.rawcsv import count_rows
 LABELS = {"binary": list(CLASSES), "multiclass": list(SUBTYPES)}
 COLUMNS = ["image_id", "path", *FACTS, "binary", "multiclass", "width", "height", "pixels_sha256"]
 COMPARED = ["class", "subtype", "magnification", "slide"]
-LISTED = 50
 
 
 def impute(images: pd.DataFrame, params: Params, csv: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -81,7 +81,7 @@ def plot_brightness(images: pd.DataFrame, note: str) -> Figure:
 
 def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
-    lines = [line for part in title.splitlines() for line in wrap(part, 105)]
+    lines = [line for part in title.splitlines() for line in wrap(part, 90)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
     axes = figure.add_subplot()
     return figure, axes

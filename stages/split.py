@@ -31,7 +31,7 @@ def split(params: Params, *, labels_csv: Path, splits_dir: Path, metrics_json: P
 
 def _line(protocol: str, entry: dict[str, object]) -> str:
     lost = entry["not_estimable"]
-    tail = f"; not estimable: {some(lost, 8)}" if isinstance(lost, dict) and lost else ""
+    tail = f"; not in every part: {some(lost, 8)}" if isinstance(lost, dict) and lost else ""
     return f"{protocol}: {entry['says']}{tail}."
 
 

@@ -252,7 +252,7 @@ def test_the_full_csv_over_the_real_subset_is_one_counted_error_and_runs_with_dr
     write_raw(tmp_path, {}, (real_data / "image_data.csv").read_bytes())
     shutil.rmtree(tmp_path / "data/raw/images")
     (tmp_path / "data/raw/images").symlink_to(real_data)
-    assert_kind(run_stage("ingest"), "7,488 of 7,909 files", "row 2: BreaKHis_v1/", "Set ingest.missing_files to drop")
+    assert_kind(run_stage("ingest"), "7,488 of 7,909 files", "row 2: BreaKHis_v1/", "set ingest.missing_files to drop")
     set_params({"ingest.missing_files": "drop"})
     result = run_stage("ingest")
     assert "ingest: 421 of 7,909 images kept, of 35 slides; dropped: 7,488 missing; 4 short rows." in result.stdout

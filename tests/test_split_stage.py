@@ -96,7 +96,7 @@ def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Pat
     metrics = json.loads((tmp_path / "metrics/split.json").read_text())
     assert metrics["case"]["not_estimable"]["A"] == "adenosis has 2 cases; 3 parts need 3"
     assert metrics["image"]["not_estimable"] == {}
-    assert "not estimable: benign, A, TA" in printed
+    assert "not in every part: benign, A, TA" in printed
 
 
 @pytest.mark.parametrize(
