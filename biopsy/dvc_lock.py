@@ -1,16 +1,22 @@
 """What dvc.lock says about the bytes that a stage read and wrote."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's is ten times as fast
+    """Reads what DVC writes, which is YAML 1.2: `1e-06` is a number."""
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def read_stages(text: str | bytes) -> dict[str, Any]:
     """Return the stages of a dvc.lock by name; none of an empty text."""
-    return (yaml.load(text, LOADER) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
+    return (yaml.load(text, Loader) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
 
 
 def md5_of(stages: Mapping[str, Any], stage: str, kind: str, path: str) -> str | None:
@@ -19,10 +25,29 @@ def md5_of(stages: Mapping[str, Any], stage: str, kind: str, path: str) -> str |
     return next((entry.get("md5") for entry in entries if entry["path"] == path), None)
 
 
-def was_tested(stages: Mapping[str, Any], model: str) -> bool:
-    """Say whether stage `evaluate` read the bytes that stage `train` wrote, for a model such as `binary-case`.
+def is_fresh(stages: Mapping[str, Any], stage: str, params: Mapping[str, Any]) -> bool:
+    """Say whether what `stage` wrote is the work of these parameters, all the way from the first stage on.
 
-    Not so after `dvc repro train@binary-case`, or in a trial of `biopsy tune`: the figures are then an older model's.
+    Not so after `dvc repro train@binary-case` for the test figures, nor in a trial of `biopsy tune` for the models that
+    it did not train: dvc.lock then still holds what an earlier run did.
     """
-    trained = md5_of(stages, f"train@{model}", "outs", f"models/{model}")
-    return trained is not None and trained == md5_of(stages, f"evaluate@{model}", "deps", f"models/{model}")
+    if stage not in stages:
+        return False
+    used = stages[stage].get("params", {}).get("params.yaml", {})
+    if any(_value(params, key) != value for key, value in used.items()):
+        return False
+    made = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", [])}
+    read = {dep["path"]: dep.get("md5") for dep in stages[stage].get("deps", [])}
+    return all(
+        read.get(path, md5) == md5 and is_fresh(stages, name, params)
+        for path, (name, md5) in made.items()
+        if any(dep == path or dep.startswith(f"{path}/") for dep in read)
+    )
+
+
+def _value(params: Mapping[str, Any], key: str) -> Any:
+    """Look a dotted name up; None where it is not there."""
+    found: Any = params
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found

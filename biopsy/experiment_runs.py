@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.compose import flat
-from biopsy.dvc_lock import md5_of, read_stages, was_tested
+from biopsy.dvc_lock import is_fresh, md5_of, read_stages
 from biopsy.errors import reason_in, some
 from biopsy.shell import output, output_or_none
 
 BASELINE = "baseline"  # what runs without a preset are called
 WITH = " with "  # stands between a preset and what else was set
+LISTED = 3  # so many differing settings stand in a name
 UNFINISHED = ("queued", "running")
 FIGURES = {"train": ("train", "cost"), "evaluate": ("test", "details")}  # by the stage that writes them
 Read = Callable[[str, str], str | None]
@@ -90,13 +91,13 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:
 
 
 def _with_figures(run: Run, params: Mapping[str, Any], read: Callable[[str], str | None]) -> Run:
-    """Read the figures that are this run's: of a model that was trained and not tested, not those of an older one."""
+    """Read the figures that are this run's: where a model was not trained or not tested, not those of an older one."""
     stages = read_stages(read("dvc.lock") or "")
     figures, splits = {}, {}
     for model, protocol in (
         (f"{task}-{protocol}", protocol) for task in params["tasks"] for protocol in params["protocols"]
     ):
-        kinds = FIGURES["train"] + (FIGURES["evaluate"] if was_tested(stages, model) else ())
+        kinds = [kind for stage in FIGURES if is_fresh(stages, f"{stage}@{model}", params) for kind in FIGURES[stage]]
         texts = {kind: read(f"metrics/{model}/{kind}.json") for kind in kinds}
         figures[model] = {kind: json.loads(text) for kind, text in texts.items() if text is not None}
         splits[model] = md5_of(stages, f"train@{model}", "deps", f"data/splits/{protocol}.csv")
@@ -105,13 +106,17 @@ def _with_figures(run: Run, params: Mapping[str, Any], read: Callable[[str], str
 
 def _told_apart(runs: list[Run]) -> list[Run]:
     """Name what differs between runs of one preset, beside the seed, as they are no repetitions then."""
-    known: dict[str, list[set[str]]] = defaultdict(list)
+    known: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for run in runs:
-        known[run.preset].append(set(run.settings))
+        if run.settings not in known[run.preset]:
+            known[run.preset].append(run.settings)
     named = []
     for run in runs:
-        own = sorted(set(run.settings) - set(run.settings).intersection(*known[run.preset]))
-        named.append(replace(run, preset=f"{run.preset}{WITH}{some(own, 3)}") if own else run)
+        variants = known[run.preset]
+        own = sorted(set(run.settings).difference(set(variants[0]).intersection(*variants)))
+        number = f", variant {variants.index(run.settings) + 1}" if len(own) > LISTED else ""  # the list is cut short
+        label = f"{run.preset}{WITH}{some(own, LISTED)}{number}"
+        named.append(replace(run, preset=label) if len(variants) > 1 else run)
     return named
 
 

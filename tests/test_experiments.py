@@ -84,6 +84,19 @@ def test_a_model_that_was_trained_and_not_tested_has_not_the_test_figures_of_an_
     }
 
 
+def test_a_model_that_other_parameters_or_an_older_split_made_has_no_figures_here() -> None:
+    params = "    params: {params.yaml: {train.min_lr: 1e-06}}\n    outs: [{path: models"
+    split = "  split:\n    params: {params.yaml: {split: 0.7}}\n    outs: [{path: data/splits}]\n"
+    committed = {**COMMITTED, "dvc.lock": LOCK.replace("    outs: [{path: models", params) + split}
+
+    def kinds(**chosen: Any) -> list[str]:
+        return list(parse_runs(shown(**chosen), lambda _, path: committed.get(path))[0].figures["binary-case"])
+
+    assert kinds(train={"min_lr": 1e-6}, split=0.7) == ["train", "test"]
+    assert kinds(train={"min_lr": 1e-5}, split=0.7) == []
+    assert kinds(train={"min_lr": 1e-6}, split=0.8) == []
+
+
 def test_an_experiment_that_waits_has_no_figures_yet_and_none_is_counted_twice() -> None:
     waiting = shown(experiment="adopt")
     del waiting[1]["experiments"][1:]
@@ -94,6 +107,11 @@ def test_an_experiment_that_waits_has_no_figures_yet_and_none_is_counted_twice()
 def test_runs_of_one_preset_that_differ_in_more_than_the_seed_are_told_apart() -> None:
     runs = parse_runs(shown(train={"batch": 8}) + shown(train={"batch": 16}), nothing)
     assert {run.preset for run in runs} == {"baseline with train.batch=8", "baseline with train.batch=16"}
+    many = parse_runs(shown(a=1, b=2, c=3, d=4) + shown(a=5, b=6, c=7, d=8), nothing)
+    assert [run.preset for run in many if not run.error] == [
+        "baseline with a=1, b=2, c=3 and 1 more, variant 1",
+        "baseline with a=5, b=6, c=7 and 1 more, variant 2",
+    ]
     page = experiments_page([replace(run("adopt", 0, 0.5), preset="adopt with a=1")], {"adopt": ADOPT}, "")
     assert "| `adopt with a=1` | The ADOPT optimiser |" in page
     assert "Not run" not in page
