@@ -132,7 +132,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
     """
     done = by_preset(runs)
     names = [name for name in done if done[name]]
-    lines = ["# Which experiment does what?", "", about, ""]
+    lines = ["# Which experiment does what?", "", *([about, ""] if about else [])]
     for task in ("binary", "multiclass"):
         lines += [f"## {task}", "", *_figures(task, names, done, presets), ""]
     lines += ["## What each one changes and costs", "", *_costs(names, done, presets), ""]
@@ -142,7 +142,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
         lines += ["## What failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
     unrun = sorted(set(presets) - {run.preset.partition(WITH)[0] for run in runs})
     if unrun:
-        lines += ["## Not run here", "", "They need weights, a table, a GPU or more time than this run had:", ""]
+        lines += ["## Not run here", "", "Some need weights, a table or a GPU.", ""]
         lines += [f"- `{name}`: {presets[name].says}.{_reported(presets[name])}" for name in unrun] + [""]
     return "\n".join(lines).rstrip() + "\n"
 

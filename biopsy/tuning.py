@@ -332,5 +332,5 @@ def describe(study: Any, job: Job, search: Tune) -> str:
         f"\n{job.study}: {len(done)} trials finished, {len(settled) - len(done)} stopped early; `dvc exp show "
         f"--only-changed` lists the finished ones.\nBest, by the validation part alone: {name}\n"
         + "".join(f"  {key} = {value}\n" for key, value in best.params.items())
-        + f"Promote it:  dvc exp apply {name}\nThen test it, once:  dvc repro"
+        + f"Promote it:  dvc exp apply {name}\nThen test it:  dvc repro evaluate@{job.name}"
     )
