@@ -1,4 +1,4 @@
-"""Claim: a second training of a frozen backbone is at least 10 times as fast as the first, which stores the features.
+"""Claim: a second training of a frozen backbone is several times as fast as the first, which stores the features.
 
     python benchmarks/features.py                    1,400 training images, about 10 minutes on two cores
     python benchmarks/features.py --images 300       fewer: what does not depend on the images weighs more
