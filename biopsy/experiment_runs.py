@@ -15,7 +15,7 @@ from biopsy.shell import output, output_or_none
 
 BASELINE = "baseline"  # what runs without a preset are called
 WITH = " with "  # stands between a preset and what else was set
-LISTED = 3  # so many differing settings stand in a name
+NAMED = 3  # so many differing settings stand in a name
 UNFINISHED = ("queued", "running")
 FIGURES = {"train": ("train", "cost"), "evaluate": ("test", "details")}  # by the stage that writes them
 Read = Callable[[str, str], str | None]
@@ -114,8 +114,8 @@ def _told_apart(runs: list[Run]) -> list[Run]:
     for run in runs:
         variants = known[run.preset]
         own = sorted(set(run.settings).difference(set(variants[0]).intersection(*variants)))
-        number = f", variant {variants.index(run.settings) + 1}" if len(own) > LISTED else ""  # the list is cut short
-        label = f"{run.preset}{WITH}{some(own, LISTED)}{number}"
+        number = f", variant {variants.index(run.settings) + 1}" if len(own) > NAMED else ""  # the list is cut short
+        label = f"{run.preset}{WITH}{some(own, NAMED)}{number}"
         named.append(replace(run, preset=label) if len(variants) > 1 else run)
     return named
 

@@ -79,7 +79,8 @@ def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
             found[run.preset].append(run)
     if not found:
         raise DataError("DVC keeps no experiment here. Run some: `dvc exp run -S +experiment=<name>`.")
-    return {COMMONEST: [guess for run in found.get(BASELINE, []) if (guess := _commonest(run)).figures], **found}
+    guesses = [guess for run in found.get(BASELINE, []) if (guess := _commonest(run)).figures]
+    return ({COMMONEST: guesses} if guesses else {}) | found
 
 
 def _commonest(run: Run) -> Run:
@@ -131,7 +132,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
         There is no run.
     """
     done = by_preset(runs)
-    names = [name for name in done if done[name]]
+    names = list(done)
     lines = ["# Which experiment does what?", "", *([about, ""] if about else [])]
     for task in ("binary", "multiclass"):
         lines += [f"## {task}", "", *_figures(task, names, done, presets), ""]

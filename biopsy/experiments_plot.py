@@ -1,6 +1,5 @@
 """Draw all experiments side by side: one dot a seed, so that the eye sees what is a difference and what is not."""
 
-from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
@@ -8,6 +7,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 from biopsy.experiment_runs import BASELINE, Run
 from biopsy.experiments import by_preset, scores_by_seed
@@ -27,19 +27,17 @@ def plot_experiments(runs: list[Run], path: Path) -> None:
         The PNG to write.
     """
     done = by_preset(runs)
-    names = [name for name in done if done[name]]
+    names = list(done)
     figure, axes = plt.subplots(
         1, len(TITLES), figsize=(11, 1.6 + 0.26 * len(names)), sharey=True, layout="constrained"
     )
     for axis, (task, title) in zip(axes, TITLES.items(), strict=True):
         for protocol, colour in COLOURS.items():
-            dots = defaultdict(list)
-            for row, name in enumerate(names):
-                for _, score in scores_by_seed(done[name], f"{task}-{protocol}"):
-                    dots["x"].append(score)
-                    dots["y"].append(row)
-            axis.scatter(dots["x"], dots["y"], s=22, alpha=0.7, color=colour, label=f"protocol {protocol}")
-            if baseline := scores_by_seed(done.get(BASELINE, []), f"{task}-{protocol}"):
+            model = f"{task}-{protocol}"
+            dots = [(score, row) for row, name in enumerate(names) for _, score in scores_by_seed(done[name], model)]
+            x, y = np.array(dots).reshape(-1, 2).T
+            axis.scatter(x, y, s=22, alpha=0.7, color=colour, label=f"protocol {protocol}")
+            if baseline := scores_by_seed(done.get(BASELINE, []), model):
                 axis.axvline(fmean(score for _, score in baseline), color=colour, linestyle=":", linewidth=1)
         axis.set(xlim=(0, 1), xlabel="test macro-F1, one dot a seed", title=title)
         axis.grid(alpha=0.3)

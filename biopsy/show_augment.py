@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from biopsy.augment.pipeline import check_augment
 from biopsy.breakhis import parse
 from biopsy.compose import compose
 from biopsy.contact_sheet import TILES, write_sheet
+from biopsy.dvc_lock import read_stages
 from biopsy.errors import SourceError
 from biopsy.files import read_csv
 from biopsy.images import read_rgb
@@ -111,7 +111,7 @@ def _choose(params: Params, task: Task, folder: Path | None, root: Path, drawn: 
 def _made_with(root: Path) -> Resize:
     """Return the parameters of `data/resized`, from dvc.lock; where it has none, those in force, else the default."""
     try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text("utf-8"))["stages"]
+        stages = read_stages((root / "dvc.lock").read_text("utf-8"))
         return parse_params({"resize": stages["resize"]["params"]["params.yaml"]["resize"]}, "dvc.lock").resize
     except (FileNotFoundError, KeyError):
         return read_params(root / "params.yaml").resize if (root / "params.yaml").is_file() else Resize()

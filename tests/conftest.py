@@ -1,10 +1,11 @@
 """What the tests share: a scratch project, stages run as a user runs them, the real images where they are."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,26 @@ def edit_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], None]:
         monkeypatch.setattr(Path, "read_bytes", edited)
 
     return edit
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[..., None]]:
+    """Mount something until the test ends: `mount(folder, "-t", "tmpfs", ...)`; skip where that is not allowed."""
+    done: list[str] = []
+
+    def run(place: Path, *options: str) -> None:
+        if not shutil.which("mount"):
+            pytest.skip("no `mount` on this machine")
+        place.mkdir(parents=True, exist_ok=True)
+        result = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True)
+        if any(word in result.stderr.lower() for word in ("permi", "superuser")):  # permission, not permitted
+            pytest.skip(f"mounting is not allowed here: {result.stderr.strip()}")
+        assert result.returncode == 0, result.stderr
+        done.append(str(place))
+
+    yield run
+    for place in reversed(done):
+        subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Real servers on the loopback, for as long as a block lasts: OpenSSH, S3 (moto's), HTTP."""
 
 import getpass
-import importlib.util
 import os
 import shutil
 import socket
@@ -43,13 +42,6 @@ def process(command: list[str], port: int, log: Path, **options: object) -> Iter
         server.wait()
 
 
-def need_s3() -> None:
-    """Skip where the S3 server or DVC's S3 client is not installed."""
-    for module in ("dvc_s3", "moto", "flask", "flask_cors"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed (make test installs it)")
-
-
 def s3_client(endpoint: str) -> Any:
     import boto3
 
@@ -67,7 +59,6 @@ def s3_keys(endpoint: str) -> set[str]:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
     """Serve S3 with one bucket, `my-bucket`; yield the endpoint."""
-    need_s3()
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with process(command, port, folder / "s3.log"):
@@ -82,8 +73,6 @@ def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("no sshd on this machine (Debian: apt-get install openssh-server)")
-    if importlib.util.find_spec("dvc_ssh") is None:
-        pytest.skip("dvc_ssh is not installed (make test installs it)")
     folder.mkdir(parents=True, mode=0o700)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,22 +24,6 @@ CACHE = ".dvc/cache/files/md5"
 def project(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone for tests that leave it as they found it."""
     return clone(origin, tmp_path_factory.mktemp("faults"))
-
-
-@pytest.fixture
-def mount() -> Iterator[Callable[..., None]]:
-    """Mount something until the test ends; skip where that is not allowed."""
-    done: list[str] = []
-
-    def run(place: Path, *options: str) -> None:
-        result = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True, check=False)
-        if result.returncode:
-            pytest.skip(f"mounting is not allowed here: {result.stderr.strip()}")
-        done.append(str(place))
-
-    yield run
-    for place in reversed(done):
-        subprocess.run(["umount", place], check=True)
 
 
 def start(root: Path, *command: str, **more: str) -> subprocess.Popen[str]:

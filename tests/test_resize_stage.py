@@ -3,12 +3,11 @@
 import json
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -250,30 +249,10 @@ def test_a_broken_write_leaves_no_temporary_file_and_no_line_in_the_journal(proj
     assert "12 made" in project.run()
 
 
-@pytest.fixture
-def mount() -> Iterator[Callable[..., None]]:
-    """Mount a tmpfs over a folder; skip where that is not allowed."""
-    done: list[Path] = []
-
-    def mount_tmpfs(place: Path, options: str) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        if not shutil.which("mount"):
-            pytest.skip("no `mount` on this machine")
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            pytest.skip(f"mounting a tmpfs is not allowed here: {result.stderr.strip()}")
-        done.append(place)
-
-    yield mount_tmpfs
-    for place in reversed(done):
-        subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_ends_in_a_sentence_and_the_next_run_with_space_goes_on(
     tmp_path: Path, mount, set_params, capsys, run_stage
 ) -> None:
-    mount(tmp_path / "data", "size=700k")
+    mount(tmp_path / "data", "-t", "tmpfs", "-o", "size=700k", "tmpfs")
     project = Project(tmp_path, set_params, capsys)
     set_params({"resize.size": 256})
     assert_kind(run_stage("resize"), "no space left on the disk", "dvc repro")
@@ -287,7 +266,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_with_space_goes_on(
 
 def test_a_read_only_output_folder_ends_in_a_sentence(project: Project, mount, run_stage) -> None:
     project.set_params({"resize.size": 32})
-    mount(project.root / "data/resized", "size=1m,ro")
+    mount(project.root / "data/resized", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs")
     assert_kind(run_stage("resize"), "read-only", "data/resized", "dvc repro")
 
 
