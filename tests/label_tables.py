@@ -50,3 +50,8 @@ def breakhis(csv: Path) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows)
     return complete(table.assign(pixels_sha256=table["image_id"])).sort_values("image_id", ignore_index=True)
+
+
+MANY = invented(
+    {"A": [9, 12, 7, 4, 10, 8], "F": [20, 15, 9, 6, 12], "DC": [30, 8, 8, 14, 22, 9, 5], "LC": [6, 6, 6, 5]}
+)
