@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.augment.mix import mix_batch
-from biopsy.augment.pipeline import augment_image
-from biopsy.augment.registry import OPERATIONS, check_strengths
-from biopsy.backend import keras, tf
-from biopsy.sections import Mix
+from biopsy.core.sections import Mix
+from biopsy.networks.backend import keras, tf
+from biopsy.training.augment.mix import mix_batch
+from biopsy.training.augment.pipeline import augment_image
+from biopsy.training.augment.registry import OPERATIONS, check_strengths
 
 BATCH, GOAL = 16, 10
 STRENGTHS = {name: operation.example for name, operation in OPERATIONS.items()}

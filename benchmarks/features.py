@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from biopsy.backend import seed_everything
-from biopsy.loader import ImageStore
-from biopsy.models.build import build_model
-from biopsy.params import Params, parse_params
-from biopsy.training import fit
+from biopsy.core.params import Params, parse_params
+from biopsy.networks.backend import seed_everything
+from biopsy.networks.build import build_model
+from biopsy.training.fit import fit
+from biopsy.training.inputs.loader import ImageStore
 
 SIZE, EPOCHS, VIEWS = 224, 20, 8
 HEAD = {"feature_norm": False, "units": 0, "dropout": 0.2, "unit_norm": False, "batch_norm": True}  # of conf/model/

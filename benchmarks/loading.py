@@ -73,7 +73,7 @@ def from_array(folder: Path, epochs: int) -> Iterator[int]:
 
 
 def from_generator(folder: Path, epochs: int) -> Iterator[int]:
-    from biopsy.backend import tf
+    from biopsy.networks.backend import tf
 
     rng = np.random.default_rng(0)
     generator = tf.keras.preprocessing.image.ImageDataGenerator(
@@ -92,8 +92,8 @@ def from_generator(folder: Path, epochs: int) -> Iterator[int]:
 
 
 def from_files(folder: Path, epochs: int) -> Iterator[int]:
-    from biopsy.augment.pipeline import augment_image
-    from biopsy.backend import tf
+    from biopsy.networks.backend import tf
+    from biopsy.training.augment.pipeline import augment_image
 
     files = sorted(map(str, folder.rglob("*.png")))
 
@@ -108,8 +108,8 @@ def from_files(folder: Path, epochs: int) -> Iterator[int]:
 
 
 def from_ours(folder: Path, epochs: int) -> Iterator[int]:
-    from biopsy.loader import ImageStore, training_items, training_set
-    from biopsy.sections import Augment
+    from biopsy.core.sections import Augment
+    from biopsy.training.inputs.loader import ImageStore, training_items, training_set
 
     files = sorted(folder.rglob("*.png"))
     store = ImageStore.read(files, side(folder), 1_000_000, Path(os.devnull))
@@ -137,7 +137,7 @@ def peak_mb() -> float:
 
 def measure(way: str, folder: Path, epochs: int) -> dict[str, float]:
     """Feed some epochs in this process."""
-    from biopsy.backend import tf
+    from biopsy.networks.backend import tf
 
     tf.constant(0)
     before, images = peak_mb(), len(list(folder.rglob("*.png")))

@@ -25,9 +25,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from biopsy.images import hash_pixels, read_rgb
-from biopsy.resized_tree import resize_all
-from biopsy.sections import Resize
+from biopsy.core.sections import Resize
+from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.resized_tree import resize_all
 
 MAX_PIXELS = 50_000_000
 

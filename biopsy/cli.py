@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biopsy.errors import run
+from biopsy.core.errors import run
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def _results(verbs: Any) -> None:
     """Add `biopsy results`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.results import describe_results
+        from biopsy.experiments.results import describe_results
 
         print(describe_results(chosen.root))
 
@@ -40,14 +40,14 @@ def _experiments(verbs: Any) -> None:
     """Add `biopsy experiments`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiment_runs import shown_runs
-        from biopsy.experiments import experiments_page, read_preset, write_heads
+        from biopsy.experiments.page import experiments_page, read_preset, write_heads
+        from biopsy.experiments.runs import shown_runs
 
         presets = {path.stem: read_preset(path) for path in sorted((chosen.root / "conf/experiment").glob("*.yaml"))}
         runs = shown_runs(chosen.root)
         print(experiments_page(runs, presets, chosen.about), end="")
         if chosen.plot:
-            from biopsy.experiments_plot import plot_experiments
+            from biopsy.experiments.page_plot import plot_experiments
 
             plot_experiments(runs, chosen.plot)
         if chosen.heads:
@@ -65,7 +65,7 @@ def _convert_weights(verbs: Any) -> None:
     """Add `biopsy convert-weights`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.convert import convert_weights
+        from biopsy.networks.convert import convert_weights
 
         print(convert_weights(chosen.checkpoint, chosen.out, chosen.architecture))
 
@@ -82,7 +82,7 @@ def _info(verbs: Any) -> None:
     """Add `biopsy info`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.model_info import describe_model
+        from biopsy.experiments.model_info import describe_model
 
         print(describe_model(chosen.model, chosen.root))
 
@@ -96,7 +96,7 @@ def _show_augment(verbs: Any) -> None:
     """Add `biopsy show-augment`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.show_augment import show_augment
+        from biopsy.experiments.show_augment import show_augment
 
         path, notes = show_augment(
             chosen.experiment, chosen.set, task=chosen.task, images=chosen.images, out=chosen.out, root=chosen.root
@@ -121,7 +121,7 @@ def _tune(verbs: Any) -> None:
     """Add `biopsy tune`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.tuning import tune
+        from biopsy.experiments.tuning import tune
 
         tune(chosen.experiment, chosen.task, chosen.protocol, chosen.trials, tuple(chosen.set))
 

@@ -4,18 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from biopsy.backend import seed_everything
-from biopsy.errors import DataError, run
-from biopsy.evaluation import evaluate_outcome, summary
-from biopsy.evaluation_plots import About, plot_confusion, plot_curves, plot_magnifications, save
-from biopsy.extra_inputs import read_facts
-from biopsy.files import atomic_dir, sha256, write_csv, write_json
-from biopsy.layout import images_of
-from biopsy.model_file import load_model
-from biopsy.outcome import Outcome, make_outcome
-from biopsy.params import Params, read_params
-from biopsy.parts import read_images, read_parts
-from biopsy.predictions import (
+from biopsy.core.errors import DataError, run
+from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
+from biopsy.core.layout import images_of
+from biopsy.core.params import Params, read_params
+from biopsy.core.sections import Task
+from biopsy.evaluation.figures import evaluate_outcome, summary
+from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.evaluation.predictions import (
     confusion_table,
     curve_table,
     magnification_table,
@@ -23,7 +20,10 @@ from biopsy.predictions import (
     predict,
     prediction_table,
 )
-from biopsy.sections import Task
+from biopsy.networks.backend import seed_everything
+from biopsy.networks.model_file import load_model
+from biopsy.tables.slides.extra_inputs import read_facts
+from biopsy.tables.split.parts import read_images, read_parts
 
 
 def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from biopsy.errors import run
-from biopsy.files import atomic_dir, write_json
-from biopsy.params import Params, read_params
-from biopsy.sources import fill
+from biopsy.core.errors import run
+from biopsy.core.files import atomic_dir, write_json
+from biopsy.core.params import Params, read_params
+from biopsy.sources.fetch import fill
 
 
 def fetch(params: Params, raw: Path, downloads: Path) -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from biopsy.errors import run
-from biopsy.files import atomic_file, read_csv, write_csv, write_json
-from biopsy.impute import LABELS
-from biopsy.impute import impute as impute_table
-from biopsy.params import Params, read_params
+from biopsy.core.errors import run
+from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
+from biopsy.core.params import Params, read_params
+from biopsy.tables.impute import LABELS
+from biopsy.tables.impute import impute as impute_table
 
 
 def impute(

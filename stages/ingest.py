@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from biopsy.audit import Audit
-from biopsy.errors import run
-from biopsy.files import atomic_dir, atomic_file, read_json, write_csv, write_json
-from biopsy.metadata import read_metadata
-from biopsy.names import fill, read_names
-from biopsy.params import Params, read_params
+from biopsy.core.errors import run
+from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
+from biopsy.core.params import Params, read_params
+from biopsy.tables.audit import Audit
+from biopsy.tables.metadata import read_metadata
+from biopsy.tables.names import fill, read_names
 
 
 def ingest(
@@ -24,7 +24,9 @@ def ingest(
     metadata = read_metadata(metadata_csv, params.ingest)
     audit = Audit(metadata.table, images_dir, params.ingest, metadata_csv)
     audit.run()
-    from biopsy.ingest_plots import save_plots  # seaborn takes two seconds, and a mistake in the CSV shows before
+    from biopsy.tables.ingest_plots import (
+        save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
+    )
 
     source = read_json(source_json)
     summary = audit.summary()

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from biopsy.errors import run
-from biopsy.files import read_csv
-from biopsy.params import Params, read_params
-from biopsy.resized_tree import resize_all
+from biopsy.core.errors import run
+from biopsy.core.files import read_csv
+from biopsy.core.params import Params, read_params
+from biopsy.images.resized_tree import resize_all
 
 
 def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: Path, resume_dir: Path) -> None:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from biopsy.errors import run, some
-from biopsy.files import atomic_dir, atomic_file, read_csv, write_csv
-from biopsy.params import Params, read_params
-from biopsy.split_plots import plot_split
-from biopsy.split_summary import check_split, check_tasks, summarise, to_json
-from biopsy.splits import make_split, read_fold_table
+from biopsy.core.errors import run, some
+from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
+from biopsy.core.params import Params, read_params
+from biopsy.tables.split.plots import plot_split
+from biopsy.tables.split.splits import make_split, read_fold_table
+from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
 
 def split(params: Params, *, labels_csv: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path) -> None:

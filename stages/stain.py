@@ -4,10 +4,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from biopsy.errors import run, some
-from biopsy.files import atomic_dir, read_csv, write_json
-from biopsy.layout import STAIN_FILE
-from biopsy.params import Params, read_params
+from biopsy.core.errors import run, some
+from biopsy.core.files import atomic_dir, read_csv, write_json
+from biopsy.core.layout import STAIN_FILE
+from biopsy.core.params import Params, read_params
 
 
 def stain(params: Params, protocol: str, root: Path = Path()) -> None:
@@ -20,7 +20,7 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
         shutil.rmtree(root / "data/.resume" / f"stained-{protocol}", ignore_errors=True)
         print(f"stain {protocol}: none")
         return
-    from biopsy.stained_tree import stain_all
+    from biopsy.images.stained_tree import stain_all
 
     table = read_csv(root / "data/splits" / f"{protocol}.csv")
     table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")

@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.augment.pipeline import check_augment
-from biopsy.backend import keras, seed_everything, tf
-from biopsy.code_digest import loaded_digest
-from biopsy.contact_sheet import write_sheet
-from biopsy.errors import run
-from biopsy.extra_inputs import Encoder, encode_extra
-from biopsy.files import read_json, sha256, write_json
-from biopsy.layout import images_of
-from biopsy.loader import ImageStore
-from biopsy.memory import peak_mb
-from biopsy.model_file import Card, save_model
-from biopsy.models.build import build_model, check_model, count_weights
-from biopsy.models.registry import find
-from biopsy.params import Params, read_params
-from biopsy.parts import read_parts
-from biopsy.sections import Task
-from biopsy.training import check_train, fit
-from biopsy.training_plots import plot_curves
+from biopsy.core.code_digest import loaded_digest
+from biopsy.core.errors import run
+from biopsy.core.files import read_json, sha256, write_json
+from biopsy.core.layout import images_of
+from biopsy.core.params import Params, read_params
+from biopsy.core.sections import Task
+from biopsy.networks.backbones.registry import find
+from biopsy.networks.backend import keras, seed_everything, tf
+from biopsy.networks.build import build_model, check_model, count_weights
+from biopsy.networks.model_file import Card, save_model
+from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
+from biopsy.tables.split.parts import read_parts
+from biopsy.training.augment.pipeline import check_augment
+from biopsy.training.contact_sheet import write_sheet
+from biopsy.training.fit import check_train, fit
+from biopsy.training.inputs.loader import ImageStore
+from biopsy.training.memory import peak_mb
+from biopsy.training.plots import plot_curves
 
 LABELS = Path("data/interim/labels.csv")
 

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 
-from biopsy.adopt import Adopt
-from biopsy.backend import keras
+from biopsy.networks.backend import keras
+from biopsy.training.adopt import Adopt
 
 SETTINGS = {
     "plain": {},

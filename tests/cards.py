@@ -1,7 +1,7 @@
 """A model card for tests of model files."""
 
-from biopsy.backend import keras
-from biopsy.model_file import Card
+from biopsy.networks.backend import keras
+from biopsy.networks.model_file import Card
 
 CARD = Card(
     task="multiclass", protocol="case", classes=list("abcdefgh"), size=32, preprocessing="x", threshold=0.5,

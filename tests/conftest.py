@@ -53,7 +53,7 @@ def run_stage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def edit_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], None]:
-    """Let a source file, named such as `biopsy/losses.py`, read as if a line had been added at its end."""
+    """Let a source file, named such as `biopsy/training/losses.py`, read as if a line had been added at its end."""
     read, added = Path.read_bytes, dict[str, bytes]()
 
     def edited(path: Path) -> bytes:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from biopsy import sources
-from biopsy.errors import SourceError
-from biopsy.files import sha256
-from biopsy.sections import Data
+from biopsy.core.errors import SourceError
+from biopsy.core.files import sha256
+from biopsy.core.sections import Data
+from biopsy.sources import fetch as sources
 
 SetParams = Callable[..., Path]
 RunStage = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from biopsy.breakhis import SUBTYPES, TYPES
-from biopsy.files import write_json
+from biopsy.core.files import write_json
+from biopsy.tables.labels.breakhis import SUBTYPES, TYPES
 
 HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification"
 

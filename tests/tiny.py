@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from biopsy.files import write_csv, write_json
+from biopsy.core.files import write_csv, write_json
 
 ORDER = ("A", "F", "PT", "TA", "DC", "LC", "MC", "PC")
 

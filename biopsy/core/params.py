@@ -1,0 +1,206 @@
+"""The parameters in force: `params.yaml`, parsed once into typed, bounded objects."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from yaml import YAMLError
+
+from biopsy.core.errors import ParamsError, nearest
+from biopsy.core.sections import (
+    Augment,
+    Data,
+    Evaluate,
+    Impute,
+    Ingest,
+    Model,
+    Protocol,
+    Resize,
+    Section,
+    Split,
+    Stain,
+    Task,
+    Train,
+    Tune,
+)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    experiment: str | None = None
+    seed: int = Field(0, ge=0, lt=2**31)
+    tasks: list[Task] = Field(["binary", "multiclass"], min_length=1)
+    protocols: list[Protocol] = Field(["image", "case"], min_length=1)
+    data: Data = Data()
+    ingest: Ingest = Ingest()
+    impute: Impute = Impute()
+    split: Split = Split()
+    resize: Resize = Resize()
+    stain: Stain = Stain()
+    model: Model = Model()
+    augment: Augment = Augment()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    tune: Tune = Tune()
+
+    @field_validator("tasks", "protocols")
+    @classmethod
+    def _no_repetition(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("each entry may stand once")
+        return value
+
+    @model_validator(mode="after")
+    def _batch_suits_the_head(self) -> Self:
+        head = self.model.head
+        if self.train.batch == 1 and (head.batch_norm or head.feature_norm):
+            raise ValueError(
+                "train.batch is 1, and the batch norms of model.head (batch_norm, feature_norm) need several images. "
+                "Set train.batch to 2 or more, or model.head.batch_norm and model.head.feature_norm to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> Self:
+        if "fold1" in self.protocols and not self.split.fold_table:
+            raise ValueError(
+                "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
+            )
+        for protocol in self.protocols:
+            if "of" in protocol:
+                fold, folds = map(int, protocol.split("-")[1].split("of"))
+                if fold > folds or folds < 3:
+                    raise ValueError(
+                        f"protocols lists '{protocol}': a fold is written <protocol>-<i>of<k> with i <= k and k >= 3"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _a_frozen_backbone_suits_the_rest(self) -> Self:
+        if self.model.trainable == "none" and self.model.weights == "none" and self.model.backbone != "cnn":
+            raise ValueError(
+                "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
+                "nothing. Set model.weights to imagenet or to a file, or model.trainable to all"
+            )
+        views, mix = self.model.feature_views, self.augment.mix
+        if views and self.model.trainable != "none":
+            raise ValueError(
+                f"model.feature_views is {views}, which stores features of a frozen backbone, and model.trainable is "
+                f"{self.model.trainable!r}. Set model.trainable to none or model.feature_views to null"
+            )
+        if views == 1 and (any(self.augment.every.values()) or any(self.augment.copies.values())):
+            raise ValueError(
+                "model.feature_views is 1: one stored view cannot hold a random augmentation. Set it to 8, say, for "
+                "eight views of each image, or augment.every and augment.copies to {}"
+            )
+        if views and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_suit_what_is_done_to_them(self) -> Self:
+        mix = self.augment.mix
+        if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":
+            raise ValueError(
+                f"train.class_weights is '{self.train.class_weights}', which needs one class an image, and augment.mix "
+                "makes images of two. Set train.class_weights to none"
+            )
+        if self.stain.method != "none" and self.resize.structure != "rgb":
+            raise ValueError(
+                f"stain.method is '{self.stain.method}' and resize.structure is '{self.resize.structure}', which keeps "
+                "no colour to normalise. Set stain.method to none or resize.structure to rgb"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_agree(self) -> Self:
+        mix = self.augment.mix
+        extra = self.model.extra_inputs
+        if len(set(extra)) < len(extra):
+            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may stand once")
+        if "slides" in extra and self.data.source != "sample" and not self.data.slides:
+            raise ValueError(
+                "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"
+            )
+        if extra and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes images of different slides, whose model.extra_inputs cannot be mixed. Set "
+                "augment.mix.mixup and augment.mix.cutmix to 0, or model.extra_inputs to []"
+            )
+        return self
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `params.yaml`.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Params
+        The checked parameters.
+
+    Raises
+    ------
+    ParamsError
+        Names the file, the key, what is allowed and what was found.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing. Restore it with `git checkout {path}`.") from None
+    except IsADirectoryError:
+        raise ParamsError(f"{path} is a folder, not a file. Restore it with `git checkout {path}`.") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(f"{path} is not valid YAML: {reason}. Mend it, or `git checkout {path}`.") from None
+    return parse_params(content, str(path))
+
+
+def parse_params(content: Any, origin: str = "params.yaml") -> Params:
+    """Check a parsed mapping; `origin` is how the error names it. Raises `ParamsError`."""
+    if not isinstance(content, dict):
+        raise ParamsError(f"{origin} must hold sections such as `data:` and `train:`. Got {type(content).__name__}.")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(" ".join(_sentence(dict(e), origin) for e in error.errors()[:3])) from None
+
+
+def _sentence(error: dict[str, Any], origin: str) -> str:
+    """Put one pydantic error into a sentence: key, what is allowed, what was received."""
+    names = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
+    key = ".".join(names)
+    if error["type"] == "extra_forbidden":
+        return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1]))}"
+    if error["type"] == "value_error":
+        reason = str(error["ctx"]["error"])
+        return f"{origin}: {reason}." if not key or "." in reason else f"{origin}: '{key}': {reason}."
+    received = error["input"]
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "string_pattern_mismatch":
+        message = f"must match {error['ctx']['pattern']}"
+        if names[0] == "protocols":
+            message = "must be image, slide, case, fold1, or one fold of k such as case-1of5"
+    else:
+        message = message.replace("input should be", "must be").replace("value error, ", "")
+    choices = error.get("ctx", {}).get("expected", "")
+    hint = nearest(str(received), [c.strip("' ") for c in choices.replace(" or ", ",").split(",")]) if choices else ""
+    return f"{origin}: '{key}' {message}. Got {received!r}.{hint}"
+
+
+def _keys_at(names: list[str]) -> list[str]:
+    """List the known keys of the section at a path of names."""
+    section: Any = Params()
+    for name in names:
+        if isinstance(section, BaseModel):
+            section = getattr(section, name, None)
+    return list(type(section).model_fields) if isinstance(section, BaseModel) else []

@@ -1,0 +1,157 @@
+"""Read the bytes of anybody's CSV into records: encoding, separator, quotes, short, long and blank rows."""
+
+import codecs
+import csv
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from biopsy.core.errors import DataError, some
+from biopsy.core.text import plain
+
+# UTF-32 stands before UTF-16, whose little-endian mark begins its own.
+MARKS = {
+    codecs.BOM_UTF8: ("utf-8", "UTF-8 with BOM"),
+    codecs.BOM_UTF32_LE: ("utf-32-le", "UTF-32"),
+    codecs.BOM_UTF32_BE: ("utf-32-be", "UTF-32"),
+    codecs.BOM_UTF16_LE: ("utf-16-le", "UTF-16"),
+    codecs.BOM_UTF16_BE: ("utf-16-be", "UTF-16"),
+}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+@dataclass(frozen=True)
+class Records:
+    """A CSV as it stands.
+
+    Attributes
+    ----------
+    header : list of str
+        Column names, stripped.
+    rows : list of (int, list of str)
+        The line that the row begins in (the header's is 1 where nothing stands before it), and its cells.
+    short : list of int
+        Lines of the rows with fewer cells than the header.
+    blank : int
+        Number of lines without content, rows of separators alone included.
+    encoding, separator : str
+        In words.
+    """
+
+    header: list[str]
+    rows: list[tuple[int, list[str]]]
+    short: list[int]
+    blank: int
+    encoding: str
+    separator: str
+
+
+def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records:
+    """Read a CSV.
+
+    Parameters
+    ----------
+    path
+        The file: UTF-8, or UTF-16/32 with a byte order mark; separated by comma, semicolon or tab.
+    wanted
+        The column names looked for; they settle which character separates.
+    lists
+        What a row is about.
+
+    Returns
+    -------
+    Records
+        Every row that has content, in the file's order.
+
+    Raises
+    ------
+    DataError
+        Names the file and the row: missing, empty, header only, not UTF-8, a quote left open, more cells than columns.
+    """
+    text, encoding = _decode(path)
+    separator = _separator(text, wanted)
+    header: list[str] = []
+    rows: list[tuple[int, list[str]]] = []
+    short: list[int] = []
+    long: list[str] = []
+    blank = 0
+    for line, cells in _parse(path, text, separator):
+        if not any(cells):
+            blank += 1
+        elif not header:
+            header = cells[: max(i for i, cell in enumerate(cells, 1) if cell)]
+        else:
+            if any(cells[len(header) :]):
+                long.append(f"row {line}: {len(cells)} cells")
+            elif len(cells) < len(header):
+                short.append(line)
+            rows.append((line, cells))
+    if long:
+        raise DataError(
+            f"{path}: {count_rows(len(long))} with more cells than the header's {len(header)} ({some(long)}). "
+            f"Put cells that hold a {SEPARATORS[separator]} in double quotes."
+        )
+    if not rows:
+        raise DataError(
+            f"{path} holds {'a header and no row' if header else 'nothing'}. It must list one {lists} per row."
+        )
+    return Records(header, rows, short, blank, encoding, SEPARATORS[separator])
+
+
+def count_rows(count: int) -> str:
+    """Return `1 row` or `7,488 rows`."""
+    return f"{count} row" if count == 1 else f"{count:,} rows"
+
+
+def _decode(path: Path) -> tuple[str, str]:
+    """Return the file's text, and its encoding in words."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. `dvc repro` makes it from the source that data.source names.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a CSV file.") from None
+    mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
+    codec, encoding = MARKS.get(mark, ("utf-8", "UTF-8"))
+    way_out = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."
+    try:
+        text = data[len(mark) :].decode(codec)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].decode(codec, "ignore").count("\n") + 1
+        raise DataError(
+            f"{path} line {line}: byte 0x{error.object[error.start]:02X} is not {encoding}. {way_out}"
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path} line {line}: holds a zero byte, as UTF-16 without its byte order mark does. {way_out}")
+    return text, encoding
+
+
+def _separator(text: str, wanted: list[str]) -> str:
+    """Choose the separator under which the header holds most of the wanted columns, or else most columns."""
+    names = {plain(name) for name in wanted}
+
+    def score(separator: str) -> tuple[int, int]:
+        lines = csv.reader(StringIO(text.lstrip(), newline=""), delimiter=separator)
+        try:
+            header = {plain(cell) for cell in next(lines, [])}
+        except csv.Error:  # a quote left open and much text after it: `_parse` will say so
+            return 0, 0
+        return len(header & names), len(header)
+
+    return max(SEPARATORS, key=score)
+
+
+def _parse(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Split into records, each with the line it begins in; a record with quoted line breaks spans several."""
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+    records, line = [], 1
+    try:
+        for cells in reader:
+            records.append((line, [cell.strip() for cell in cells]))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path} row {line}: {error}. Is a double quote left open, or not doubled inside a cell?"
+        ) from None
+    return records

@@ -1,0 +1,295 @@
+"""The sections of `params.yaml`: which keys there are, of which type, within which bounds."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Task = Literal["binary", "multiclass"]
+PROTOCOL_PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*)?$|^fold1$"
+Protocol = Annotated[str, Field(pattern=PROTOCOL_PATTERN)]
+SUBTYPES = r"A|F|PT|TA|DC|LC|MC|PC"
+
+
+class Section(BaseModel):
+    """One section of params.yaml: unknown keys and lenient type conversions are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Sample(Section):
+    """The synthetic images that `fetch` draws."""
+
+    images: int = Field(240, ge=48, le=100_000)
+    width: int = Field(350, ge=64, le=2048)
+    height: int = Field(230, ge=64, le=2048)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class Breakhis(Section):
+    """Where the official archive, or a copy of it, and an optional CSV come from."""
+
+    url: str = Field("http://www.inf.ufpr.br/vri/databases/BreaKHis_v1.tar.gz", pattern=r"^https?://")
+    path: str | None = None
+    csv: str | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    max_gb: float = Field(8.0, gt=0)
+
+
+class Local(Section):
+    """Any CSV and any folder."""
+
+    csv: str | None = None
+    images: str | None = None
+
+
+class Data(Section):
+    """`fetch`: which source, its settings, and a CSV of facts about slides for models that take one."""
+
+    source: Literal["sample", "breakhis", "local"] = "sample"
+    sample: Sample = Sample()
+    breakhis: Breakhis = Breakhis()
+    local: Local = Local()
+    slides: str | None = None
+
+    @model_validator(mode="after")
+    def _local_is_complete(self) -> Self:
+        if self.source == "local" and not (self.local.csv and self.local.images):
+            raise ValueError("data.source is 'local', which needs both data.local.csv and data.local.images")
+        return self
+
+
+class Columns(Section):
+    """The CSV's column names; None where the CSV has no such column."""
+
+    path: str = "path_to_image"
+    label: str | None = "Benign or Malignant"
+    subtype: str | None = "Cancer Type"
+    magnification: str | None = "Magnification"
+    slide: str | None = None
+    case: str | None = None
+
+
+class Ingest(Section):
+    """`ingest`: what is tolerated in the table and the files, and what becomes of it."""
+
+    columns: Columns = Columns()
+    missing_files: Literal["error", "drop"] = "error"
+    unreadable: Literal["error", "drop"] = "error"
+    not_rgb: Literal["convert", "drop", "error"] = "convert"
+    min_size: int = Field(32, ge=1)
+    max_pixels: int = Field(50_000_000, ge=1, le=89_478_485)
+    duplicate_rows: Literal["drop", "error"] = "drop"
+    duplicates: Literal["drop", "keep"] = "drop"
+    conflicts: str = Field("drop_both", pattern=rf"^(error|drop_both|keep_(benign|malignant|{SUBTYPES}))$")
+
+
+class Impute(Section):
+    """`impute`: whom to trust when a label contradicts its file name."""
+
+    contradiction: Literal["error", "trust_csv", "trust_name"] = "error"
+
+
+class Split(Section):
+    """`split`: the parts' sizes, and the table of the official fold 1."""
+
+    train: Fraction = 0.70
+    val: Fraction = 0.15
+    test: Fraction = 0.15
+    fold_table: str | None = None
+
+    @model_validator(mode="after")
+    def _parts_sum_to_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"split.train + split.val + split.test must be 1. Got {total:g}")
+        return self
+
+
+class Resize(Section):
+    """`resize`: the side of the square, and what happens to the aspect ratio."""
+
+    size: int = Field(256, ge=32, le=1024)
+    aspect: Literal["stretch", "pad", "crop"] = "stretch"
+    structure: Literal["rgb", "grayscale", "laplacian"] = "rgb"
+
+
+class Stain(Section):
+    """`stain`: which normalisation, and the image to match; None fits a mean on the protocol's training images."""
+
+    method: Literal["none", "reinhard", "macenko"] = "none"
+    reference: str | None = None
+
+
+class Head(Section):
+    """The layers between the backbone's feature map and the output."""
+
+    feature_norm: bool = True
+    units: int = Field(64, ge=0, le=4096)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    unit_norm: bool = True
+    batch_norm: bool = True
+    l2: float = Field(0.0, ge=0, le=1)
+
+
+class Model(Section):
+    """Which network: backbone, its weights, what of it trains, and its head."""
+
+    backbone: str = "cnn"
+    weights: str = "none"
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
+    freeze_batch_norm: bool = False
+    feature_views: int | None = Field(None, ge=1, le=64)
+    extra_inputs: list[Literal["magnification", "slides"]] = []
+    head: Head = Head()
+
+    @model_validator(mode="after")
+    def _hash_is_of_a_file(self) -> Self:
+        if self.weights_sha256 and self.weights in ("none", "imagenet"):
+            raise ValueError(
+                f"model.weights_sha256 is the hash of a file, and model.weights is '{self.weights}'. Set it to null"
+            )
+        return self
+
+
+class Mix(Section):
+    """Mixing of two images of a batch and of their labels: the alpha of the Beta distribution; 0: never."""
+
+    mixup: float = Field(0.0, ge=0, le=10)
+    cutmix: float = Field(0.0, ge=0, le=10)
+
+
+class Augment(Section):
+    """Train-time augmentation: of every image, of the copies that double the minority, and between images.
+
+    `every` and `copies` map names of `biopsy.training.augment.registry` to strengths, whose types stand there.
+    """
+
+    every: dict[str, Any] = {}
+    double_minority: bool = False
+    copies: dict[Task, dict[str, Any]] = {}
+    mix: Mix = Mix()
+
+
+class Epochs(Section):
+    """The most epochs a task may train."""
+
+    binary: int = Field(50, ge=1, le=10_000)
+    multiclass: int = Field(70, ge=1, le=10_000)
+
+
+class Schedule(Section):
+    """How the learning rate goes on: as it is, cut on a plateau of the validation loss, or along a cosine.
+
+    `factor`, `patience` and `min_lr` are Keras's ReduceLROnPlateau's; the cosine ends at `min_lr`, after
+    `warmup_epochs` of linear growth.
+    """
+
+    name: Literal["constant", "plateau", "cosine"] = "plateau"
+    factor: Fraction = 0.5
+    patience: int = Field(3, ge=0)
+    min_lr: float = Field(1e-6, ge=0)
+    warmup_epochs: int = Field(0, ge=0)
+
+
+class Loss(Section):
+    """Which loss, and its numbers: focal's gamma, class-balanced's beta, logit adjustment's tau."""
+
+    name: str = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    gamma: float = Field(2.0, ge=0, le=10)
+    beta: float = Field(0.999, ge=0, lt=1)
+    tau: float = Field(1.0, ge=0, le=10)
+
+
+class Train(Section):
+    """`train`: the optimisation."""
+
+    epochs: Epochs = Epochs()
+    batch: int = Field(128, ge=1, le=65_536)
+    accumulate: int = Field(1, ge=1, le=1024)
+    optimizer: str = "adam"
+    learning_rate: float = Field(1e-4, gt=0, le=10)
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    clip_norm: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    loss: Loss = Loss()
+    schedule: Schedule = Schedule()
+    early_stopping_patience: int | None = Field(7, ge=0)
+    class_weights: Literal["balanced", "none"] = "balanced"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    cache_mb: int = Field(4096, ge=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        schedule = self.schedule
+        if schedule.name != "constant" and schedule.min_lr >= self.learning_rate:
+            raise ValueError(
+                f"train.schedule.min_lr must be below train.learning_rate, which is {self.learning_rate:g}. "
+                f"Got {schedule.min_lr:g}"
+            )
+        if schedule.warmup_epochs and schedule.name != "cosine":
+            raise ValueError(
+                f"train.schedule.warmup_epochs is {schedule.warmup_epochs}, and only the cosine schedule warms up. Set "
+                f"it to 0, or train.schedule.name, which is '{schedule.name}', to cosine"
+            )
+        shortest = min(self.epochs.binary, self.epochs.multiclass)
+        if schedule.warmup_epochs > shortest:
+            raise ValueError(
+                f"train.schedule.warmup_epochs must be at most train.epochs, of which the smaller is {shortest}. "
+                f"Got {schedule.warmup_epochs}"
+            )
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError(
+                f"train.weight_decay is {self.weight_decay:g}, which adam would scale by its second moment. Set "
+                "train.optimizer to adamw, which decays the weights themselves, or train.weight_decay to 0"
+            )
+        if self.loss.name in ("class_balanced", "logit_adjusted") and self.class_weights != "none":
+            raise ValueError(
+                f"train.loss.name is '{self.loss.name}' and train.class_weights is '{self.class_weights}': both make "
+                "up for rare classes. Set train.class_weights to none"
+            )
+        return self
+
+
+class Interval(Section):
+    """Numbers that `biopsy tune` may try: from `low` to `high`, whole ones where both are; `log`: by ratio."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"tune.space needs low < high, and low > 0 with log. Got low {self.low:g}, high {self.high:g}"
+            )
+        return self
+
+
+class Choices(Section):
+    """Values that `biopsy tune` may try."""
+
+    choices: list[bool | int | float | str | None] = Field(min_length=2)
+
+
+class Tune(Section):
+    """`biopsy tune`: how many trials, what is best, what may vary. No stage depends on it.
+
+    `space` maps parameters, such as `train.learning_rate`, to what may be tried.
+    """
+
+    trials: int = Field(20, ge=1, le=10_000)
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    startup: int = Field(5, ge=1)
+    grace_epochs: int = Field(3, ge=0)
+    space: dict[str, Interval | Choices] = {}
+
+
+class Evaluate(Section):
+    """`evaluate`: how the figures are rounded, and how many bootstrap draws make an interval."""
+
+    digits: int = Field(3, ge=1, le=6)
+    bootstrap: int = Field(1000, ge=0, le=100_000)

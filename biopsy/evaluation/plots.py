@@ -1,0 +1,144 @@
+"""The pictures of a test, as PNGs that a person opens. Equal inputs give equal bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from sklearn.metrics import confusion_matrix
+
+from biopsy.core.files import atomic_file
+from biopsy.evaluation.outcome import MALIGNANT, Outcome
+from biopsy.networks.model_file import NOTICE
+
+# Okabe and Ito's colours, told apart by colour-blind readers; benign types are drawn in the first four, dashed.
+COLOURS = ("#56B4E9", "#0072B2", "#009E73", "#7F7F7F", "#D55E00", "#CC79A7", "#E69F00", "#000000")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a picture must say of its data: which model, how many images and cases, and whether they are drawn ones."""
+
+    task: str
+    protocol: str
+    images: int
+    cases: int | None
+    synthetic: bool
+
+    def title(self, what: str) -> str:
+        """Put it in two lines."""
+        cases = "cases not known" if self.cases is None else _count(self.cases, "case")
+        origin = ", synthetic sample" if self.synthetic else ""
+        counts = f"{_count(self.images, 'image')}, {cases}{origin}"
+        return f"{what}: {self.task}, protocol {self.protocol}\ntest part: {counts}"
+
+
+def plot_confusion(outcome: Outcome, about: About) -> Figure:
+    """Draw counts and, beside them, each row's shares; a class that is not tested has an empty row."""
+    names = list(outcome.classes)
+    counts = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(names)))
+    rows = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
+    figure = _figure(about.title("Confusion matrix"), (10, 5.5) if len(names) > 2 else (9, 4.8))
+    left, right = figure.subplots(1, 2)
+    _matrix(left, counts.astype(float), names, "{:.0f}", "images")
+    _matrix(right, shares, names, "{:.2f}", "share of the actual class")
+    left.set_ylabel("actual")
+    absent = [name for name, row in zip(names, rows[:, 0], strict=True) if not row]
+    if absent:
+        figure.text(0.01, 0.01, f"not in the test part: {', '.join(absent)}", fontsize=8, color="0.35")
+    return figure
+
+
+def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: About) -> Figure:
+    """Draw ROC or precision-recall curves, each class against the rest.
+
+    Parameters
+    ----------
+    table
+        From `biopsy.evaluation.predictions.curve_table`.
+    kind
+        'roc' or 'pr'.
+    details
+        From `biopsy.evaluation.figures.evaluate_outcome`: the areas.
+    about
+        The title's facts.
+    """
+    x, y = table.columns[1:]
+    what, score = ("ROC", "roc_auc") if kind == "roc" else ("Precision and recall", "pr_auc")
+    figure = _figure(about.title(what), (7.4, 5.4))
+    axes = figure.subplots()
+    classes = details["classes"][1:] if len(details["classes"]) == 2 else details["classes"]
+    for name, colour in zip(classes, _colours(classes), strict=True):
+        area, points = details["per_class"][name][score], table[table["class"] == name]
+        label = f"{name}  not defined" if area is None else f"{name}  {area:.2f}"
+        style = " " if area is None else "-" if name in MALIGNANT else "--"
+        axes.plot(points[x], points[y], style, color=colour, label=label, linewidth=1.8, clip_on=False)
+    if kind == "roc":
+        axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1, label="chance")
+        axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
+    else:
+        axes.set(xlabel="recall (sensitivity)", ylabel="precision")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
+    axes.grid(alpha=0.3)
+    figure.legend(title="area under the curve", loc="outside right center", frameon=False, alignment="left")
+    return figure
+
+
+def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> Figure:
+    """Draw macro-F1 at each magnification with the number of images and cases; the line is that of all images."""
+    figure = _figure(about.title("Macro-F1 by magnification"), (6.4, 4.2))
+    axes = figure.subplots()
+    cases = ["" if pd.isna(n) else f"\n{_count(int(n), 'case')}" for n in table["cases"].astype(float)]
+    images = [_count(n, "image") for n in table["images"]]
+    marks = [f"{m}\n{n}{c}" for m, n, c in zip(table["magnification"], images, cases, strict=True)]
+    bars = axes.bar(marks, table["macro_f1"].astype(float), width=0.6, color=COLOURS[1])
+    axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+    axes.axhline(macro_f1, color=COLOURS[4], linestyle="--", linewidth=1.2, label=f"all images: {macro_f1:.2f}")
+    axes.set(ylim=(0, 1.25), ylabel="macro-F1", xlim=(-0.6, len(table) - 0.4))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper right", frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG without dates or versions in it."""
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
+
+
+def _figure(title: str, size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0.035, 1, 0.965)))
+    figure.suptitle(title, fontsize=11)
+    figure.text(0.99, 0.01, NOTICE, ha="right", fontsize=8, color="0.35")
+    return figure
+
+
+def _colours(classes: Sequence[str]) -> list[str]:
+    """Return one colour a class: the cold half for benign ones, the warm half for malignant ones."""
+    cold, warm = iter(COLOURS[:4]), iter(COLOURS[4:])
+    return [next(warm if name in MALIGNANT else cold) for name in classes]
+
+
+def _matrix(axes: Axes, values: np.ndarray, names: Sequence[str], form: str, title: str) -> None:
+    """Draw one matrix with its numbers; NaN cells are grey and empty."""
+    top = np.nanmax(values) or 1.0
+    axes.set_facecolor("0.9")
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=top)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", title=title)
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            shade = "white" if value > 0.6 * top else "0.65" if value == 0 else "black"
+            axes.text(j, i, form.format(value), ha="center", va="center", color=shade, fontsize=9)

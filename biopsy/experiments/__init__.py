@@ -1,0 +1,5 @@
+"""Many runs seen through git and DVC: tuning, comparison page, results, model info.
+
+In: dvc.lock, metrics and experiments. Out: tables and pages.
+May import: every room above.
+"""

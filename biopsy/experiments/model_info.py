@@ -1,0 +1,117 @@
+"""What a trained model is, where it comes from and how well it did, as text for the terminal: `biopsy info`."""
+
+import hashlib
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from biopsy.experiments.compose import flat
+from biopsy.experiments.dvc_lock import md5_of, read_stages
+from biopsy.experiments.results import KINDS, WIDTH
+from biopsy.experiments.shell import output_or_none
+from biopsy.networks.model_file import check_bytes
+
+_LABEL = 14
+
+
+def describe_model(folder: Path, root: Path = Path()) -> str:
+    """Put a model's card, its origin and its test figures in words, once its bytes are checked.
+
+    Parameters
+    ----------
+    folder
+        Holds `model.keras` and `model.json`; inside the project or fetched from it by `dvc get`.
+    root
+        The project: its `dvc.lock`, metrics and git history say where the model comes from.
+
+    Returns
+    -------
+    str
+        Lines of at most 100 columns.
+
+    Raises
+    ------
+    SourceError
+        A file is missing, or `model.keras` is not the one that `model.json` describes.
+    """
+    card = check_bytes(folder)
+    name = f"{card.task}-{card.protocol}"
+    tree = dvc_hash(folder)
+    origin, commit = _origin(root, name, tree)
+    kind = KINDS.get(card.protocol.split("-")[0])
+    output = "probability of " + card.classes[1] if len(card.classes) == 2 else "one probability a class"
+    data = "; ".join(f"{part} {digest[:12]}" for part, digest in card.data.items())
+    facts = [
+        ("model", f"{name}, model.keras SHA-256 {card.model_sha256}"),
+        ("protocol", card.protocol + (f" ({kind})" if kind else "")),
+        ("classes", f"{', '.join(card.classes)}; output: {output}"),
+        ("input", f"{card.size}x{card.size} pixels, RGB, 0 to 255; prepared inside the model: {card.preprocessing}"),
+        ("threshold", f"{card.threshold:g}"),
+        ("data", f"{'synthetic sample; ' if card.synthetic else ''}SHA-256 of {data}"),
+        ("commit", origin),
+        ("test", _figures(root, commit, name, tree)),
+        ("parameters", ", ".join(f"{key}={value}" for key, value in flat(card.params))),
+        ("use", card.intended_use),
+    ]  # fmt: skip
+    return "\n".join(
+        textwrap.fill(
+            text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL, break_on_hyphens=False
+        )
+        for label, text in facts
+    )
+
+
+def dvc_hash(folder: Path) -> str:
+    """Return the MD5 that DVC gives a folder: of its sorted list of files and their MD5s, with `.dir` behind it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = [{"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    return f"{_md5(json.dumps(entries, sort_keys=True).encode())}.dir"
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
+    """Say which commit first put these bytes into dvc.lock; also return it, None where no commit did."""
+    if output_or_none("git", "rev-parse", "--git-dir", cwd=root) is None:
+        return "unknown: there is no git history here", None
+    found = output_or_none(
+        "git", "log", "--all", "--reverse", f"-S{tree}", "--format=%h, %as, %s", "--", "dvc.lock", cwd=root
+    )
+    if not found:
+        return "none: no dvc.lock of this history holds this model", None
+    first = found.splitlines()[0]
+    notes = ["the first whose dvc.lock holds this model"]
+    if output_or_none("git", "rev-parse", "--is-shallow-repository", cwd=root) == "true\n":
+        notes.append("or an earlier one: this clone has no full history")
+    if md5_of(_read_lock(root, None), f"train@{name}", "outs", f"models/{name}") != tree:
+        notes.append("the dvc.lock here holds another")
+    return f"{first} ({'; '.join(notes)})", first.split(",")[0]
+
+
+def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
+    """Give the test figures, of the workspace or else of the commit, provided that they are of these bytes."""
+    stage, path = f"evaluate@{name}", f"metrics/{name}/test.json"
+    for revision in dict.fromkeys((None, commit)):
+        lock, content = _read_lock(root, revision), _read(root, revision, path)
+        tested = md5_of(lock, stage, "deps", f"models/{name}") == tree
+        if tested and content is not None and md5_of(lock, stage, "outs", path) == _md5(content):
+            figures = ", ".join(f"{key} {value}" for key, value in json.loads(content).items())
+            details = json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
+            counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
+            return figures + counts
+    return f"no figures of exactly this model here. Run `dvc repro {stage}`."
+
+
+def _read_lock(root: Path, revision: str | None) -> dict[str, Any]:
+    return read_stages(_read(root, revision, "dvc.lock") or b"")
+
+
+def _read(root: Path, revision: str | None, path: str) -> bytes | None:
+    """Read a file of the workspace, or of a commit; None where there is none."""
+    if revision is None:
+        return (root / path).read_bytes() if (root / path).is_file() else None
+    content = output_or_none("git", "show", f"{revision}:./{path}", cwd=root)
+    return None if content is None else content.encode()

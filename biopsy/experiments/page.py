@@ -1,0 +1,250 @@
+"""All experiments side by side: what `dvc exp show` knows, as a page that a person reads."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import yaml
+
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Task
+from biopsy.experiments.runs import BASELINE, WITH, Run, settings
+
+LONG = 150
+COMMONEST = "always the commonest class"  # no experiment: what a score must beat
+REPORT = re.compile(r"Report: (.*?)(?= (?:Source|Cost|Measured): | (?:dvc exp|biopsy) |$)")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One file of conf/experiment/.
+
+    Attributes
+    ----------
+    says
+        The first sentence of its head; of a long one what stands before its colon.
+    report
+        What its head says the report found, after `# Report:`; empty where the report did not try it.
+    changes
+        Its parameters, `key=value`.
+    """
+
+    says: str
+    report: str
+    changes: list[str]
+
+
+def read_preset(path: Path) -> Preset:
+    """Read the head and the differences of one preset."""
+    text = path.read_text("utf-8")
+    head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
+    says = " ".join(head).split(" dvc exp run")[0].split(". ")[0].rstrip(".")
+    if len(says) > LONG:
+        says = says.split(": ")[0]
+    report = found[1].strip() if (found := REPORT.search(" ".join(head))) else ""
+    content = yaml.safe_load(text) or {}
+    chosen = [
+        f"{key.removeprefix('override /')}={value}"
+        for entry in content.pop("defaults", [])
+        if isinstance(entry, dict)
+        for key, value in entry.items()
+    ]
+    content.pop("experiment", None)
+    return Preset(says, report, chosen + settings(content))
+
+
+def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:
+    """Write a mean with its range: `0.76 (0.70 to 0.81)`; a dash where there is nothing. Sign "+" writes every sign."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean, low, high = (f"{value:{sign}.{digits}f}" for value in (fmean(known), min(known), max(known)))
+    return mean if len(known) == 1 else f"{mean} ({low} to {high})"
+
+
+def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
+    """Sort the runs that did not fail by preset and by seed, the baseline first, and before it what it must beat.
+
+    Raises
+    ------
+    DataError
+        All failed, or there are none.
+    """
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.preset != BASELINE, run.preset, run.seed)):
+        if not run.error:
+            found[run.preset].append(run)
+    if not found:
+        raise DataError("DVC keeps no experiment here. Run some: `dvc exp run -S +experiment=<name>`.")
+    guesses = [guess for run in found.get(BASELINE, []) if (guess := _commonest(run)).figures]
+    return ({COMMONEST: guesses} if guesses else {}) | found
+
+
+def _commonest(run: Run) -> Run:
+    """Say what the test part of `run` would give a model that answers the commonest of its classes every time."""
+    figures = {}
+    for model, files in run.figures.items():
+        images = [c["support"] for c in files.get("details", {}).get("per_class", {}).values() if c["support"]]
+        if images:
+            figures[model] = {"test": {"macro_f1": 2 * max(images) / (max(images) + sum(images)) / len(images)}}
+    return replace(run, preset=COMMONEST, figures=figures)
+
+
+def measured(runs: list[Run]) -> str:
+    """Sum one preset's runs up, for its head: mean test macro-F1 by protocol and task."""
+    said = []
+    for protocol in ("image", "case"):
+        for task, classes in (("binary", "binary"), ("multiclass", "eight types")):
+            if scores := [score for _, score in scores_by_seed(runs, f"{task}-{protocol}")]:
+                said.append(f"{protocol} {classes} {fmean(scores):.2f}")
+    return f"macro-F1 {', '.join(said)} ({len(runs)} seed{'s' if len(runs) > 1 else ''}; docs/experiments.md)"
+
+
+def write_heads(folder: Path, runs: list[Run]) -> None:
+    """Write what was measured into the line `# Measured: ` of each preset in `folder` that was run."""
+    for name, found in by_preset(runs).items():
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            lines = path.read_text("utf-8").splitlines()
+            said = f"# Measured: {measured(found)}"
+            lines = [said if line.startswith("# Measured: ") else line for line in lines]
+            path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str) -> str:
+    """Write the page: what each experiment changes and costs, and one table of figures for each task.
+
+    Parameters
+    ----------
+    runs
+        All runs, seeds included.
+    presets
+        By name.
+    about
+        On which images and with which network this was run.
+
+    Raises
+    ------
+    DataError
+        There is no run.
+    """
+    done = by_preset(runs)
+    names = list(done)
+    lines = ["# Which experiment does what?", "", *([about, ""] if about else [])]
+    for task in ("binary", "multiclass"):
+        lines += [f"## {task}", "", *_figures(task, names, done, presets), ""]
+    lines += ["## What each one changes and costs", "", *_costs(names, done, presets), ""]
+    lines += ["## What a difference means", "", _caution(names, done), ""]
+    failed = sorted((run for run in runs if run.error), key=lambda run: (run.preset, run.seed))
+    if failed:
+        lines += ["## What failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
+    unrun = sorted(set(presets) - {run.preset.partition(WITH)[0] for run in runs})
+    if unrun:
+        lines += ["## Not run here", "", "Some need weights, a table or a GPU.", ""]
+        lines += [f"- `{name}`: {presets[name].says}.{_reported(presets[name])}" for name in unrun] + [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _values(runs: list[Run], model: str, kind: str, key: str) -> list[float | None]:
+    """Collect one figure over the seeds."""
+    return [run.figures.get(model, {}).get(kind, {}).get(key) for run in runs]
+
+
+def _preset(name: str, presets: Mapping[str, Preset]) -> Preset:
+    """Find the preset of a row."""
+    return presets.get(name.partition(WITH)[0], Preset("the default", "", []))
+
+
+def _reported(preset: Preset) -> str:
+    """Give what the report found as the end of a line."""
+    return f" The report: {preset.report}" if preset.report else ""
+
+
+def differences(runs: list[Run], baseline: list[Run], model: str) -> list[float]:
+    """Subtract the baseline's test macro-F1 from each run's of the same seed, where both had the same split."""
+    of, split = dict(scores_by_seed(baseline, model)), {run.seed: run.splits.get(model) for run in baseline}
+    same = [run for run in runs if run.seed in of and run.splits.get(model) == split[run.seed]]
+    return [score - of[seed] for seed, score in scores_by_seed(same, model)]
+
+
+def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
+    """Pair each run's seed with its test macro-F1, where it has one."""
+    scores = zip(runs, _values(runs, model, "test", "macro_f1"), strict=True)
+    return [(run.seed, score) for run, score in scores if score is not None]
+
+
+def _figures(task: Task, names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
+    """Make the rows of one task: validation and test figures under both protocols, the report's beside."""
+    rows = [
+        "| experiment | seeds | image: val. accuracy | image: test macro-F1 | its gain | case: val. accuracy "
+        "| case: test macro-F1 | its gain | the report, image-level, all images |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        cells = []
+        for model in (f"{task}-image", f"{task}-case"):
+            cells += [spread(_values(runs[name], model, "train", "val_accuracy"))]
+            cells += [spread(_values(runs[name], model, "test", "macro_f1"))]
+            gains = [] if name == BASELINE else differences(runs[name], runs.get(BASELINE, []), model)
+            cells += [spread(gains, sign="+")]
+        said = _preset(name, presets).report
+        rows.append(f"| `{name}` | {len(runs[name])} | {' | '.join(cells)} | {said or '-'} |")
+    return rows
+
+
+def _costs(names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
+    """Make the rows of cost, those of the model for eight types under protocol image."""
+    rows = [
+        "| experiment | what | parameters | weights (that train) | s an epoch | peak MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    model = "multiclass-image"
+    for name in (name for name in names if name != COMMONEST):
+        preset = _preset(name, presets)
+        train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
+        weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
+        seconds = spread(_values(runs[name], model, "cost", "seconds_per_epoch"))
+        peak = spread(_values(runs[name], model, "cost", "peak_mb"), 0)
+        changes = ", ".join(f"`{change}`" for change in preset.changes) or "-"
+        rows.append(f"| `{name}` | {preset.says} | {changes} | {weights} | {seconds} | {peak} |")
+    return rows
+
+
+def _caution(names: list[str], runs: Mapping[str, list[Run]]) -> str:
+    """Say how far the seeds of one experiment lie apart, and how many gains look steady by chance alone."""
+    sentences, together, same_way, by_chance = [], 0, 0, 0.0
+    for task in ("binary", "multiclass"):
+        tried = [name for name in names if name != COMMONEST]
+        scores = [[score for _, score in scores_by_seed(runs[name], f"{task}-case")] for name in tried]
+        ranges = [max(found) - min(found) for found in scores if len(found) > 1]
+        if ranges:
+            sentences.append(
+                f"case-level macro-F1 of the {task} task moves by {fmean(ranges):.2f} on average, and by up to "
+                f"{max(ranges):.2f}, between seeds of one experiment"
+            )
+        for name in set(tried) - {BASELINE}:
+            gains = differences(runs[name], runs.get(BASELINE, []), f"{task}-case")
+            if len(gains) > 1:
+                together += 1
+                same_way += min(gains) > 0 or max(gains) < 0
+                by_chance += 2 ** (1 - len(gains))
+    if not sentences:
+        return "One seed alone says nothing about a difference: run several (`-S seed=0,1,2`)."
+    text = (
+        "A seed changes the split, the weights' start and the order of the images; with so few cases it decides which "
+        f"patients are tested. Here {'; '.join(sentences)}. That is why each row is also compared with the baseline of "
+        "the same seed, which was tested on the same images: this is the column of gains, mean and range over seeds."
+    )
+    if together:
+        text += (
+            f" Of {together} case-level gains, {same_way} have one sign under all their seeds; if no experiment "
+            f"changed anything, chance alone would give about {by_chance:.0f}."
+        )
+    return text + (
+        " A gain whose range holds zero is none. On this subset a ranking by case-level figures would be a ranking of "
+        "test patients, and a row of one seed has no range at all. What the tables do show is the distance between the "
+        "two protocols."
+    )

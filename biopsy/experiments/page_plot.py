@@ -1,0 +1,53 @@
+"""Draw all experiments side by side: one dot a seed, so that the eye sees what is a difference and what is not."""
+
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from biopsy.experiments.page import by_preset, scores_by_seed
+from biopsy.experiments.runs import BASELINE, Run
+
+COLOURS = {"image": "#dd8452", "case": "#4c72b0"}
+TITLES = {"binary": "benign or malignant", "multiclass": "eight types"}
+
+
+def plot_experiments(runs: list[Run], path: Path) -> None:
+    """Write a PNG: test macro-F1 of every run, a panel a task, a colour a protocol; lines mark the baseline's means.
+
+    Parameters
+    ----------
+    runs
+        All runs; failed ones are left out.
+    path
+        The PNG to write.
+    """
+    done = by_preset(runs)
+    names = list(done)
+    figure, axes = plt.subplots(
+        1, len(TITLES), figsize=(11, 1.6 + 0.26 * len(names)), sharey=True, layout="constrained"
+    )
+    for axis, (task, title) in zip(axes, TITLES.items(), strict=True):
+        for protocol, colour in COLOURS.items():
+            model = f"{task}-{protocol}"
+            dots = [(score, row) for row, name in enumerate(names) for _, score in scores_by_seed(done[name], model)]
+            x, y = np.array(dots).reshape(-1, 2).T
+            axis.scatter(x, y, s=22, alpha=0.7, color=colour, label=f"protocol {protocol}")
+            if baseline := scores_by_seed(done.get(BASELINE, []), model):
+                axis.axvline(fmean(score for _, score in baseline), color=colour, linestyle=":", linewidth=1)
+        axis.set(xlim=(0, 1), xlabel="test macro-F1, one dot a seed", title=title)
+        axis.grid(alpha=0.3)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=9, frameon=False)
+    figure.suptitle("dotted: the baseline's mean", x=0.01, ha="left", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,146 @@
+"""What the tests of all trained models found, as a table for the terminal."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import read_json
+from biopsy.core.params import read_params
+from biopsy.networks.model_file import NOTICE
+
+WIDTH = 100
+KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases"}
+HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
+NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
+FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
+FLATTERS = (
+    "Protocol image puts images of one slide on both sides, so its figures flatter. For patients whom the model has "
+    "never seen, quote protocol case, with its interval."
+)
+SHARES_CASES = (
+    "Protocol fold1, the official fold, keeps cases not apart, so its figures may flatter. Quote it only beside papers "
+    "on that fold; for patients whom the model has never seen, quote protocol case."
+)
+SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
+
+
+def describe_results(root: Path) -> str:
+    """Put the results below a project's folder in words.
+
+    Parameters
+    ----------
+    root
+        Holds `metrics/*/test.json` and `details.json`, and where they are made `metrics/split.json`,
+        `data/raw/source.json` and `params.yaml`.
+
+    Returns
+    -------
+    str
+        A table of at most 100 columns, and below it what its reader must know.
+
+    Raises
+    ------
+    DataError
+        No model was tested yet, or a file is not what the pipeline wrote.
+    """
+    folders = [path.parent for path in (root / "metrics").glob("*/test.json")]
+    if not folders:
+        raise DataError(f"{root / 'metrics'} holds no results. Run `dvc repro` first.")
+    results = sorted((_result(folder) for folder in folders), key=_order)
+    notes = [note for result in results for note in _notes(result)]
+    notes += _split_notes(root, results) + _stale_notes(root, results)
+    if any(result["protocol"].startswith("image") for result in results):
+        notes.append(FLATTERS)
+    if any(result["protocol"] == "fold1" for result in results):
+        notes.append(SHARES_CASES)
+    if any(result["synthetic"] for result in results):
+        notes.append(SYNTHETIC)
+    table = _table([HEADER, *(_row(result) for result in results)])
+    return "\n".join([*table, "", *(textwrap.fill(note, WIDTH) for note in [*notes, NOTICE])])
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    """Read one model's figures; `test` holds the short ones."""
+    try:
+        result = {**read_json(folder / "details.json"), "test": read_json(folder / "test.json")}
+        missing = {*NEEDED} - {*result} | {*FIGURES} - {*result["test"]}
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing. Run `dvc repro`, or `git checkout {folder}`.") from None
+    except (JSONDecodeError, TypeError) as error:
+        raise DataError(f"{folder} holds a file that is not ours ({error}). Run `git checkout {folder}`.") from None
+    if missing:
+        raise DataError(f"{folder} holds files that lack {', '.join(sorted(missing))}. Run `dvc repro`.")
+    return result
+
+
+def _order(result: dict[str, Any]) -> tuple[Any, ...]:
+    """Sort by task, then by protocol as in `KINDS`, then by the fold's number."""
+    kind, *folds = re.split(r"-|of", result["protocol"])
+    return result["task"], list(KINDS).index(kind) if kind in KINDS else len(KINDS), kind, [int(fold) for fold in folds]
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    test, kind = result["test"], result["protocol"].split("-")[0]
+    macro_f1, low, high, balanced, auc, case_f1 = (
+        "-" if test[name] is None else f"{test[name]:.3f}" for name in FIGURES
+    )
+    interval = "-" if low == "-" else f"{low}-{high}"
+    cases = "-" if result["cases"] is None else str(result["cases"])
+    protocol = f"{result['protocol']} ({KINDS[kind]})" if kind in KINDS else result["protocol"]
+    return [result["task"], protocol, macro_f1, interval, balanced, auc, case_f1, str(result["images"]), cases]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align the first two columns left and the others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    """Say which classes one test lacks, and why a figure of its row is missing."""
+    name, notes = f"{result['task']}, {result['protocol']}", []
+    if result["classes_not_in_test"]:
+        absent = ", ".join(result["classes_not_in_test"])
+        notes.append(f"{name}: {result['classes_in_test']} classes are tested, not {absent}.")
+    if result["classes_not_in_training"]:
+        notes.append(f"{name}: training had no image of {', '.join(result['classes_not_in_training'])}.")
+    shown = {
+        "interval": ("intervals", "macro_f1"),
+        "ROC-AUC": ("image_level", "roc_auc"),
+        "case F1": ("case_level", "macro_f1"),
+    }
+    for figure, (level, key) in shown.items():
+        if result[level][key] is None:
+            notes.append(f"{name}: no {figure}, {result[level]['reasons'][key]}.")
+    return notes
+
+
+def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
+    """Repeat what the split stage says of each protocol's leak."""
+    path = root / "metrics/split.json"
+    says = read_json(path) if path.is_file() else {}
+    protocols = dict.fromkeys(result["protocol"] for result in results)
+    return [f"Protocol {name}: {says[name]['says']}." for name in protocols if "says" in says.get(name, {})]
+
+
+def _stale_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
+    """Name results of tasks or protocols that the parameters no longer list."""
+    path = root / "params.yaml"
+    if not path.is_file():
+        return []
+    params = read_params(path)
+    return [
+        f"{result['task']}, {result['protocol']}: from an earlier run, {path} does not list it."
+        for result in results
+        if result["task"] not in params.tasks or result["protocol"] not in params.protocols
+    ]

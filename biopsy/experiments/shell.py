@@ -1,0 +1,48 @@
+"""Run git, DVC and other short commands, and return what they print."""
+
+import subprocess
+from pathlib import Path
+
+from biopsy.core.errors import BiopsyError, DataError, MachineError, reason_in
+
+
+def output(*command: str, cwd: Path = Path()) -> str:
+    """Run a command that ends soon.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments; no shell reads them.
+    cwd
+        The folder to run it in.
+
+    Returns
+    -------
+    str
+        What it printed on its standard output.
+
+    Raises
+    ------
+    MachineError
+        The program is not installed.
+    DataError
+        It failed; tells why, as it said itself. Or there is no folder `cwd`.
+    """
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if error.filename != command[0]:
+            raise DataError(f"`{command[0]}` cannot run in {cwd}, which is no folder.") from None
+        raise MachineError(f"{command[0]} is not on the PATH. Activate the environment.") from None
+    if done.returncode:
+        said = reason_in(done.stderr) or reason_in(done.stdout) or f"exit code {done.returncode}"
+        raise DataError(f"`{' '.join(command[:3])}` failed: {said}")
+    return done.stdout
+
+
+def output_or_none(*command: str, cwd: Path = Path()) -> str | None:
+    """Do what `output` does; return None where the command fails, or is not there."""
+    try:
+        return output(*command, cwd=cwd)
+    except BiopsyError:
+        return None

@@ -1,0 +1,193 @@
+"""Read one image file into 8-bit RGB, or say in a sentence why not.
+
+Pillow opens every file, since its checks are the stricter ones: format, size before decoding, frames, checksums. OpenCV
+then decodes the ordinary case, an 8-bit RGB PNG, a fifth faster (measured: 290 against 240 images/s on two threads); it
+never sees a file whose checksums are wrong. Everything else Pillow decodes.
+"""
+
+import errno
+import hashlib
+import re
+import stat
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import IMAGE_SUFFIXES
+
+FORMATS = tuple(dict.fromkeys(IMAGE_SUFFIXES.values()))
+# What Pillow's decoders raise on broken bytes.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+NOT_READ = {
+    errno.ENOENT: ("missing", "does not exist"),
+    errno.ENOTDIR: ("missing", "does not exist"),
+    errno.ENAMETOOLONG: ("missing", "does not exist: the name is too long"),
+    errno.ELOOP: ("missing", "is a link that leads nowhere"),
+    errno.EACCES: ("no_permission", "may not be read (chmod u+r)"),
+    errno.EPERM: ("no_permission", "may not be read (chmod u+r)"),
+    errno.EIO: ("broken", "cannot be read from the disk"),
+}
+
+# Pillow's guard against decompression bombs stays on, and what it would only warn of is refused.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+class ImageError(DataError):
+    """One image file that cannot be used; `reason` is the key under which it is counted."""
+
+    def __init__(self, path: Path, reason: str, detail: str) -> None:
+        """Name the file; `detail` goes on with a verb."""
+        super().__init__(f"{path} {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image.
+
+    Attributes
+    ----------
+    pixels : uint8 array of shape (height, width, 3)
+        RGB, 0-255.
+    mode : str
+        As stored: `RGB`, `L`, `P`, `RGBA`, `CMYK`, `I;16`, `RGB;16`, ...; anything but `RGB` was converted.
+    format : str
+        What the bytes are, whatever the name says: `PNG`, `JPEG`, ...
+    data : bytes
+        The file as it is on the disk.
+    """
+
+    pixels: NDArray[np.uint8]
+    mode: str
+    format: str
+    data: bytes
+
+
+def read_rgb(path: Path, max_pixels: int) -> NDArray[np.uint8]:
+    """Read a file as RGB.
+
+    Parameters
+    ----------
+    path
+        An image file: PNG, JPEG, TIFF, BMP, WebP or GIF of one frame, whatever its name ends in.
+    max_pixels
+        The largest width x height that is decoded.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3)
+        RGB, 0-255. Grey, palette and CMYK are converted by Pillow, transparency is laid on white (the colour of an
+        empty slide), 16-bit samples keep their high byte. Pixels stay as stored: an EXIF orientation is not applied.
+
+    Raises
+    ------
+    ImageError
+        With the file, the reason and what was found.
+    """
+    return read_picture(path, max_pixels).pixels
+
+
+def read_picture(path: Path, max_pixels: int) -> Picture:
+    """Read and fully decode a file as `read_rgb` does, and keep what was learnt on the way."""
+    data = _read_bytes(path, max_pixels)
+    try:
+        with _open(path, data, max_pixels) as image:
+            mode, form = _stored_mode(image), str(image.format)
+            if form == "PNG":
+                image.verify()  # the checksums of all chunks, at a twentieth of the time of decoding
+        if form == "PNG" and mode == "RGB":
+            # OpenCV would turn an image by its EXIF tag; Pillow, and so all other files, would not.
+            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None:
+                return Picture(np.asarray(pixels, np.uint8), mode, form, data)
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            return Picture(_to_rgb(path, image), mode, form, data)
+    except ImageError:
+        raise
+    except BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(path, "broken", f"is truncated or damaged ({reason})") from None
+
+
+def hash_pixels(pixels: NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of an RGB array's shape and values, so that files of other bytes and equal pixels meet."""
+    height, width, channels = pixels.shape
+    digest = hashlib.sha256(f"{height}x{width}x{channels} ".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def _read_bytes(path: Path, max_pixels: int) -> bytes:
+    """Read a whole regular file, unless it is too large to hold an image of `max_pixels`."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(path, "not_a_file", "is a folder or device, not a file")
+        if status.st_size == 0:
+            raise ImageError(path, "empty", "is empty (0 bytes)")
+        if status.st_size > 8 * max_pixels + 2**20:
+            raise ImageError(
+                path, "too_many_pixels", f"has {status.st_size:,} bytes, too many for {max_pixels:,} pixels"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in NOT_READ:
+            raise
+        raise ImageError(path, *NOT_READ[error.errno]) from None
+
+
+def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """Open without decoding; refuse what is no image, has too many pixels or more than one frame."""
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        claimed = re.search(r"\d+", str(error))
+        raise _bomb(path, int(claimed[0]) if claimed else 0, max_pixels) from None
+    except BROKEN:
+        if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+            raise ImageError(path, "broken", "is truncated or damaged in its header") from None
+        kinds = ", ".join(FORMATS[:-1])
+        raise ImageError(path, "not_an_image", f"is not an image ({kinds}); it begins with {data[:8]!r}") from None
+    if image.width * image.height > max_pixels:
+        raise _bomb(path, image.width * image.height, max_pixels)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(path, "animated", f"holds {frames} frames; an image must have one")
+    return image
+
+
+def _bomb(path: Path, pixels: int, max_pixels: int) -> ImageError:
+    return ImageError(path, "too_many_pixels", f"has {pixels:,} pixels, more than ingest.max_pixels {max_pixels:,}")
+
+
+def _stored_mode(image: ImageFile.ImageFile) -> str:
+    """Name the mode as stored: Pillow reads 16-bit colour as 8-bit and says so only in the decoder's arguments."""
+    mode = image.mode
+    if mode in ("RGB", "RGBA", "LA") and ";16" in str(image.tile):
+        mode += ";16"
+    return f"{mode}+alpha" if mode in ("RGB", "L", "P", "1") and image.has_transparency_data else mode
+
+
+def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    """Decode and convert; see `read_rgb` for the policy."""
+    if image.mode.startswith("I;16"):
+        high = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(high[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ImageError(path, "unsupported_mode", f"has mode {image.mode} (32 bit), whose range is not known")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

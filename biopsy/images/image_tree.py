@@ -1,0 +1,198 @@
+"""A tree of images, one PNG per row of the labels: made in parallel, whole or not at all, and never twice.
+
+New files gather in a staging folder and a journal says which are whole. They are renamed into the tree when all are
+made, so a failure leaves the earlier tree as it was, and nothing is ever written into a file, which may be a hard link
+into the DVC cache.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+from tqdm import tqdm
+
+from biopsy.core.files import atomic_file
+from biopsy.core.layout import resized_path
+
+CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
+
+Row = dict[str, Any]
+
+
+class Entry(NamedTuple):
+    """What the journal knows of one image: what it depends on, the SHA-256 of its file, and a note of its maker."""
+
+    key: str
+    sha256: str
+    note: str = ""
+
+
+class Recipe(NamedTuple):
+    """How one image is made: a name for all that it depends on, and what returns its PNG and a note about it."""
+
+    key: str
+    make: Callable[[], tuple[bytes, str]]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Which files are whole: one JSON line per file, appended after its rename; survives SIGKILL at any moment.
+
+    Attributes
+    ----------
+    path
+        The file; one journal is used by one process.
+    entries
+        By image_id.
+    """
+
+    path: Path
+    entries: dict[str, Entry]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, path: Path) -> "Journal":
+        """Read a journal, or start one; a torn or foreign line counts as absent."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        entries: dict[str, Entry] = {}
+        with path.open("ab+") as stream:
+            stream.seek(0)
+            content = stream.read()
+            if content and not content.endswith(b"\n"):
+                stream.write(b"\n")  # else the next line would be lost with the torn one
+        for line in content.splitlines():
+            try:
+                told = json.loads(line)
+                entries[str(told["image_id"])] = Entry(str(told["key"]), str(told["sha256"]), str(told.get("note", "")))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return cls(path, entries)
+
+    def add(self, image_id: str, entry: Entry) -> None:
+        """Append one line, from any thread."""
+        with self._lock, self.path.open("ab") as stream:
+            stream.write(_line(image_id, entry))
+            self.entries[image_id] = entry
+
+    def keep_only(self, image_ids: set[str]) -> None:
+        """Forget other images and outdated lines."""
+        lines = [_line(image_id, entry) for image_id, entry in self.entries.items() if image_id in image_ids]
+        with atomic_file(self.path) as temporary:
+            temporary.write_bytes(b"".join(lines))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One run over a tree: where it stands, where new files gather, which are whole, and how one is made."""
+
+    root: Path
+    staging: Path
+    journal: Journal
+    recipe: Callable[[Row], Recipe]
+
+    def make(self, row: Row) -> str:
+        """Return "kept" where the image is whole already, else make it in the staging folder: "made"."""
+        target, recipe = resized_path(row), self.recipe(row)
+        known = self.journal.entries.get(row["image_id"])
+        if known and known.key == recipe.key:
+            for place in (self.staging / target, self.root / target):
+                if _sha256(place) == known.sha256:
+                    return "kept"
+        (self.staging / target).unlink(missing_ok=True)
+        data, note = recipe.make()
+        _write(self.staging / target, data)
+        self.journal.add(row["image_id"], Entry(recipe.key, hashlib.sha256(data).hexdigest(), note))
+        return "made"
+
+
+def build_tree(
+    rows: list[Row], root: Path, *, journal: Path, staging: Path, recipe: Callable[[Row], Recipe], title: str
+) -> tuple[Counter[str], dict[str, str]]:
+    """Bring a tree up to date with its rows.
+
+    Parameters
+    ----------
+    rows
+        Each with `image_id`, `class`, `subtype` and what `recipe` reads.
+    root
+        The tree `<class>/<subtype>/<image_id>.png`.
+    journal, staging
+        The journal's file, and the folder of the files that are not yet in the tree; on the tree's file system.
+    recipe
+        From a row to how its image is made; called in several threads.
+    title
+        What the progress bar calls the work.
+
+    Returns
+    -------
+    counts : Counter
+        `made`, `kept`, `removed` (files of the tree that belong to no row).
+    notes : dict
+        What was noted of each image, by image_id, on kept images too.
+    """
+    tree = Tree(root, staging, Journal.open(journal), recipe)
+    counts: Counter[str] = Counter()
+    cv2.setNumThreads(1)  # the images are the parallel unit
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc=title, delay=2) as bar:
+        for start in range(0, len(rows), CHUNK):
+            for outcome in pool.map(tree.make, rows[start : start + CHUNK]):
+                counts[outcome] += 1
+                bar.update()
+    wanted = {resized_path(row) for row in rows}
+    counts["removed"] = _remove_others(root, wanted)
+    for target in sorted(wanted):
+        if (staging / target).exists():
+            (root / target).parent.mkdir(parents=True, exist_ok=True)
+            (staging / target).replace(root / target)
+    shutil.rmtree(staging, ignore_errors=True)
+    image_ids = {row["image_id"] for row in rows}
+    tree.journal.keep_only(image_ids)
+    return counts, {image_id: tree.journal.entries[image_id].note for image_id in image_ids}
+
+
+def _line(image_id: str, entry: Entry) -> bytes:
+    told = {"image_id": image_id, "key": entry.key, "sha256": entry.sha256}
+    return (json.dumps(told | ({"note": entry.note} if entry.note else {})) + "\n").encode()
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+        return None  # to be made anew
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a whole file or none. Not forced to the disk: after a power cut the journal's hash finds what is torn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_others(root: Path, wanted: set[Path]) -> int:
+    """Remove files and folders below `root` that no row of the labels asks for; return the number of files."""
+    removed = 0
+    for folder, names, files in os.walk(root, topdown=False):
+        for name in (*files, *names):
+            path = Path(folder, name)
+            if path.is_dir() and not path.is_symlink():
+                if path.relative_to(root) in wanted or not any(path.iterdir()):
+                    shutil.rmtree(path)
+            elif path.relative_to(root) not in wanted:
+                path.unlink()
+                removed += 1
+    return removed

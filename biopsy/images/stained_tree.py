@@ -1,0 +1,172 @@
+"""The tree of one protocol's images with a normalised stain, fitted on its training images and on no other."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from biopsy.core.code_digest import code_digest
+from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.layout import resized_path
+from biopsy.core.sections import Stain
+from biopsy.images.decode import ImageError, hash_pixels, read_rgb
+from biopsy.images.image_tree import Recipe, Row, build_tree
+from biopsy.images.resize import Image, encode_png, resize_rgb
+from biopsy.images.stain import NotNormalised, Stains, mean_of, measure, normalise
+
+CODE = (
+    "biopsy.images.resize",
+    "biopsy.images.stain",
+    "biopsy.images.stained_tree",
+)  # what makes the pixels, and their PNG
+
+
+def stain_all(
+    table: pd.DataFrame, resized: Path, stained: Path, resume: Path, params: Stain, max_pixels: int, protocol: str
+) -> tuple[dict[str, Any], dict[str, Any], Counter[str]]:
+    """Fit the target stain and bring the stained tree up to date with it.
+
+    Parameters
+    ----------
+    table : DataFrame of n rows
+        `image_id`, `class`, `subtype`, `pixels_sha256`, and `part`: 'train', 'val' or 'test'.
+    resized, stained
+        The trees `<class>/<subtype>/<image_id>.png` to read and to write.
+    resume
+        Holds the journal and the files that are not yet in the tree.
+    params, max_pixels
+        Method and reference, and the largest reference to decode.
+    protocol
+        Names the journal, the progress bars and the errors.
+
+    Returns
+    -------
+    fitted, told : dict
+        What a model's card keeps: `method`, `directions`, `spreads` (see `biopsy.images.stain.Stains`), `fitted_on`,
+        `reference`. And what the metrics tell: how many images there are, and how many kept their own stain, by part
+        and reason; equal for equal images, however often the run was stopped.
+    counts : Counter
+        `made` and `kept` in this run.
+
+    Raises
+    ------
+    ParamsError
+        The reference is missing, is no image, shows no tissue, or belongs to the validation or test part.
+    DataError
+        A resized image that cannot be read, or no training image whose stain can be measured.
+    """
+    rows: list[Row] = table[["image_id", "class", "subtype", "part"]].to_dict("records")  # type: ignore[assignment]
+    cv2.setNumThreads(1)  # the images are the parallel unit, for OpenCV and for BLAS
+    with threadpool_limits(1):
+        if params.reference is None:
+            training = [resized / resized_path(row) for row in rows if row["part"] == "train"]
+            target, about = _fit(training, params.method, f"{protocol}: measure")
+        else:
+            target, about = _fit_reference(Path(params.reference).expanduser(), table, params, max_pixels, resized)
+        fitted = asdict(target) | about
+        counts, notes = build_tree(
+            rows,
+            stained,
+            journal=resume / f"stain-{protocol}.jsonl",
+            staging=resume / f"stained-{protocol}",
+            recipe=_recipe(resized, target),
+            title=f"{protocol}: {params.method}",
+        )
+    left = Counter((row["part"], notes[row["image_id"]]) for row in rows if notes.get(row["image_id"]))
+    by_part: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
+    for (part, reason), count in sorted(left.items()):
+        by_part[part][reason] = count
+    told = {"images": len(rows), "normalised": len(rows) - left.total(), "kept_their_stain": by_part}
+    return fitted, fitted | told, counts
+
+
+def _recipe(resized: Path, target: Stains) -> Callable[[Row], Recipe]:
+    method = json.dumps([code_digest(*CODE), f"torchstain {version('torchstain')}", asdict(target)])
+
+    def recipe(row: Row) -> Recipe:
+        path = resized / resized_path(row)
+        data = _bytes(path)
+
+        def make() -> tuple[bytes, str]:
+            try:
+                return encode_png(normalise(_decode(data, path), target)), ""
+            except NotNormalised as reason:
+                return data, str(reason)
+
+        return Recipe(hashlib.sha256(method.encode() + data).hexdigest(), make)
+
+    return recipe
+
+
+def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains, dict[str, Any]]:
+    """Average the stain of images; those that have none are left out and counted."""
+
+    def one(path: Path) -> Stains | str:
+        try:
+            return measure(_decode(_bytes(path), path), method)
+        except NotNormalised as reason:
+            return str(reason)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(tqdm(pool.map(one, files), title, len(files), delay=2))
+    measured = [stains for stains in found if isinstance(stains, Stains)]
+    without = Counter(reason for reason in found if isinstance(reason, str))
+    if not measured:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(without.items())) or "there is none"
+        raise DataError(f"stain.method: {method} found no training image to fit on ({why}). Set it to none.")
+    return mean_of(measured), {"reference": None, "fitted_on": len(measured), "not_fitted_on": dict(without)}
+
+
+def _fit_reference(
+    path: Path, table: pd.DataFrame, params: Stain, max_pixels: int, resized: Path
+) -> tuple[Stains, dict[str, Any]]:
+    """Measure one image, at the size of the others, since shrinking takes contrast away."""
+    try:
+        image = read_rgb(path, max_pixels)
+    except ImageError as error:
+        raise ParamsError(
+            f"stain.reference: {path} {error.detail}. Name an image file, or null for the mean of the training images."
+        ) from None
+    pixels = hash_pixels(image)
+    known = table[(table["pixels_sha256"] == pixels) & (table["part"] != "train")]
+    if len(known):
+        row = known.iloc[0]
+        raise ParamsError(
+            f"stain.reference: {path} is {row['image_id']} of the {row['part']} part, from which nothing may be "
+            "learnt. Name a training image, or null for the mean of all of them."
+        )
+    first = resized / resized_path(table.iloc[0].to_dict())
+    try:
+        measured = measure(resize_rgb(image, len(_decode(_bytes(first), first)), "stretch"), params.method)
+    except NotNormalised as reason:
+        raise ParamsError(
+            f"stain.reference: {path} cannot be matched ({reason}). Name an image with stained tissue, or null for the "
+            "mean of the training images."
+        ) from None
+    return measured, {"reference": {"file": path.name, "pixels_sha256": pixels}, "fitted_on": 1, "not_fitted_on": {}}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Run `dvc repro resize` to make it again.") from None
+
+
+def _decode(data: bytes, path: Path) -> Image:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if image is None:
+        raise DataError(f"{path} cannot be read. Run `dvc repro resize` to make it again.")
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,66 @@
+"""The one door to TensorFlow and Keras: quiet, seeded, deterministic.
+
+Other modules write `from biopsy.networks.backend import keras, tf`; those that name `keras` alone run on its JAX
+and PyTorch backends too, for `tf` is imported when somebody asks for it. TensorFlow prints a dozen lines about
+compilers and missing CUDA drivers when it is imported; users of a machine without a GPU should not have to read them.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+_NOISE = re.compile(r"^(WARNING: All log messages|[IWE]0000|To enable the following|\s*$)")
+
+
+@contextmanager
+def _without_import_noise() -> Iterator[None]:
+    """Hold back what C++ code writes to stderr meanwhile; afterwards pass on whatever is not known noise."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines():
+                if not _NOISE.match(line):
+                    print(line, file=sys.stderr)
+
+
+with _without_import_noise():
+    import keras
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["keras", "seed_everything", "tf"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import TensorFlow as `tf` on demand."""
+    if name != "tf":
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    with _without_import_noise():
+        import tensorflow
+    return tensorflow
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and Keras, ask for deterministic kernels and start layer names from one again.
+
+    With it, two runs of one training on one machine give the same weights to the byte.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        __getattr__("tf").config.experimental.enable_op_determinism()

@@ -1,0 +1,187 @@
+"""Put a network together: pixels, backbone, head; flat and from serialisable layers only."""
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.files import sha256
+from biopsy.core.sections import Head, Model
+from biopsy.networks.backbones import (  # noqa: F401  (they register their backbones)
+    cnn,
+    convnext,
+    densenet,
+    efficientnet,
+    hybrid,
+    mednext,
+    mobilenet,
+    nasnet,
+    resnet,
+    torchvision,
+    vgg,
+)
+from biopsy.networks.backbones.registry import Backbone, find
+from biopsy.networks.backend import keras
+
+EXTRA_UNITS = 16  # of the dense layer on the extra inputs
+
+
+def check_model(model: Model, size: int) -> Backbone:
+    """Check what the parameters alone can tell, before any work.
+
+    Parameters
+    ----------
+    model
+        The section `model`.
+    size
+        Image side in pixels (`resize.size`).
+
+    Raises
+    ------
+    ParamsError
+        Unknown backbone, image too small for it, or weights that it does not have.
+    SourceError
+        A weights file that is missing or is not the one that `model.weights_sha256` names.
+    """
+    backbone = find(model.backbone)
+    if size < backbone.min_size:
+        raise ParamsError(f"resize.size must be at least {backbone.min_size} for {backbone.name}. Got {size}.")
+    if model.weights == "imagenet" and not backbone.has_imagenet:
+        raise ParamsError(
+            f"model.weights is 'imagenet', which {backbone.name} does not have. Set it to none or a path."
+        )
+    if model.weights not in ("imagenet", "none") and not Path(model.weights).is_file():
+        raise SourceError(
+            f"model.weights: there is no file {model.weights}. Set it to none, imagenet or a weights file."
+        )
+    if model.weights_sha256 and (found := sha256(Path(model.weights))) != model.weights_sha256:
+        raise SourceError(
+            f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "
+            "Get the right file, or set model.weights_sha256 to null."
+        )
+    return backbone
+
+
+def build_model(model: Model, size: int, classes: int, *, extra: int = 0) -> Any:
+    """Build the network for images of one size.
+
+    Parameters
+    ----------
+    model
+        The section `model`: backbone, weights, what trains, head.
+    size
+        Image side in pixels.
+    classes
+        2 gives one sigmoid output (probability of class 1), more give a softmax.
+    extra
+        How many numbers an image has beside its pixels (`biopsy.tables.slides.extra_inputs.Encoder.width`); 0: none.
+
+    Returns
+    -------
+    keras.Model
+        Input (n, size, size, 3), values 0 to 255, or with `extra` a dict of these `pixels` and of `extra`, (n, extra)
+        float32; output (n, 1) or (n, classes), float32.
+
+    Raises
+    ------
+    ParamsError, SourceError
+        As `check_model`; besides, weights that cannot be downloaded or do not fit.
+    """
+    backbone = check_model(model, size)
+    pixels = keras.Input((size, size, 3), name="pixels")
+    features = _with_weights(backbone, pixels, model.weights)
+    _freeze(keras.Model(pixels, features), model)
+    name = f"{backbone.name}_{classes}"
+    if not extra:
+        return keras.Model(pixels, _head(features, model.head, classes), name=name)
+    facts = keras.Input((extra,), name="extra")
+    return keras.Model({"pixels": pixels, "extra": facts}, _head(features, model.head, classes, facts), name=name)
+
+
+def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
+    """Build the backbone and say in words why its weights cannot be loaded, where they cannot."""
+    try:
+        with warnings.catch_warnings():
+            # 224 px weights are what we want for any size; a layer that the file lacks must not stay random in silence.
+            warnings.filterwarnings("ignore", message=".*input_shape.*undefined or non-square")
+            warnings.filterwarnings("error", message=".*freshly-initialized weights")
+            return backbone.build(pixels, None if weights == "none" else weights)
+    except (ValueError, KeyError, OSError, UserWarning) as error:
+        if weights == "none":
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise SourceError(f"model.weights: {weights} does not fit {backbone.name}: {reason}") from None
+    except Exception as error:  # keras.utils.get_file raises a bare Exception when a download fails
+        if "URL fetch failure" not in str(error):
+            raise
+        url = str(error).split("URL fetch failure on ")[-1].split(": ")[0]
+        raise SourceError(
+            f"model.weights: {url} cannot be downloaded. Download {url.rsplit('/', 1)[-1]} where there is a network, "
+            f"place it in {os.environ.get('KERAS_HOME', '~/.keras')}/models, or set model.weights to its path."
+        ) from None
+
+
+def _freeze(backbone: Any, model: Model) -> None:
+    """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all'); batch norms where asked.
+
+    A frozen batch norm uses its moving figures and leaves them as they are. A frozen part drops nothing at random: what
+    it gives depends on the image alone.
+    """
+    layers, batch_norm = backbone.layers, keras.layers.BatchNormalization
+    with_weights = [number for number, layer in enumerate(layers) if layer.weights]
+    last = {"none": 0, "all": len(with_weights)}.get(str(model.trainable), model.trainable)
+    if int(last) > len(with_weights):
+        raise ParamsError(
+            f"model.trainable must be at most {len(with_weights)}, the backbone's layers with weights. Got {last}."
+        )
+    first = len(layers) if last == 0 else 0 if model.trainable == "all" else with_weights[-int(last)]
+    for number, layer in enumerate(layers):
+        if number < first or (model.freeze_batch_norm and isinstance(layer, batch_norm)):
+            layer.trainable = False
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+
+
+def _head(features: Any, head: Head, classes: int, extra: Any = None) -> Any:
+    """From the feature map to probabilities: DOMAIN facts of the report's head, each part of it optional."""
+    layers = keras.layers
+    regulariser = keras.regularizers.L2(head.l2) if head.l2 else None
+    x = features
+    if head.feature_norm:
+        x = layers.BatchNormalization(name="head_feature_bn")(x)
+        x = layers.ReLU(name="head_feature_relu")(x)
+        x = layers.Dropout(head.dropout, name="head_feature_dropout")(x)
+    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+    if head.unit_norm:
+        x = layers.UnitNormalization(name="head_unit_norm")(x)
+    if extra is not None:
+        x = _join(x, extra)
+    if head.units:
+        x = layers.Dense(head.units, activation="relu", kernel_regularizer=regulariser, name="head_dense")(x)
+    if head.batch_norm:
+        x = layers.BatchNormalization(name="head_bn")(x)
+    x = layers.Dropout(head.dropout, name="head_dropout")(x)
+    outputs, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
+    return layers.Dense(
+        outputs, activation=activation, kernel_regularizer=regulariser, dtype="float32", name="probabilities"
+    )(x)
+
+
+def _join(features: Any, extra: Any) -> Any:
+    """Late fusion: pooled features beside a small dense layer on the extra inputs.
+
+    Its kernel starts at zero. What no training row shows (a category that only a test slide has) never gets a gradient,
+    so it stays without effect, where a random start would let it turn the answer.
+    """
+    layer = keras.layers.Dense(EXTRA_UNITS, activation="tanh", kernel_initializer="zeros", name="extra_dense")
+    return keras.layers.Concatenate(name="extra_join")([features, layer(extra)])
+
+
+def count_weights(model: Any) -> tuple[int, int]:
+    """Return how many numbers the model holds, and how many of them train."""
+    return (
+        sum(math.prod(w.shape) for w in model.weights),
+        sum(math.prod(w.shape) for w in model.trainable_weights),
+    )

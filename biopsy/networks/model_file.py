@@ -1,0 +1,154 @@
+"""A trained model on disk: `model.keras` and, beside it, `model.json`, which says what it is and how to trust it."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from biopsy.core.errors import SourceError
+from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.tables.slides.extra_inputs import Encoder
+
+NOTICE = "Research use only; not for diagnosis."
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
+
+
+class Card(BaseModel):
+    """What must be known to use a model: stored as `model.json`.
+
+    Attributes
+    ----------
+    classes
+        Names in the order of the outputs; binary: the one output is the probability of the second.
+    size
+        Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
+    stain
+        What was done to the images' stain before the model saw them, numbers included (`biopsy.images.stain.Stains`).
+    extra_inputs
+        How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
+    threshold
+        Operating point on the probability of malignancy (binary).
+    data
+        SHA-256 of the labels, of the split and of the training and validation pixels.
+    params
+        The parameters that shaped it: seed, resize, model, augment, train.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    protocol: str
+    classes: list[str]
+    size: int
+    preprocessing: str
+    threshold: float
+    synthetic: bool
+    backbone_weights_sha256: str | None
+    data: dict[str, str]
+    params: dict[str, Any]
+    keras: str
+    stain: dict[str, Any] = {"method": "none"}
+    extra_inputs: Encoder | None = None
+    model_sha256: str = ""
+    intended_use: str = NOTICE
+
+
+def save_model(model: Any, folder: Path, card: Card) -> None:
+    """Write `model.keras` and `model.json` into `folder`; equal models give equal bytes.
+
+    Parameters
+    ----------
+    model
+        A Keras model of serialisable layers; its optimiser is left out.
+    folder
+        An existing folder.
+    card
+        What it is; its `model_sha256` is filled in here.
+    """
+    from biopsy.networks.backend import keras  # seconds, which reading a card should not cost
+
+    inputs = model.inputs if len(model.inputs) == 1 else model.input  # several go by their names
+    bare = keras.Model(inputs, model.outputs, name=model.name)
+    with atomic_file(folder / "model.keras") as temporary:
+        raw = temporary.with_name(f"{temporary.stem}.raw.keras")
+        try:
+            bare.save(raw)
+            _normalise(raw, temporary)
+        finally:
+            raw.unlink(missing_ok=True)
+    digest = sha256(folder / "model.keras")
+    write_json(folder / "model.json", card.model_copy(update={"model_sha256": digest}).model_dump())
+
+
+def _normalise(source: Path, target: Path) -> None:
+    """Copy a .keras archive without what differs between equal models: the time of saving, and memory addresses."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in sorted(old.namelist()):
+            content = old.read(name)
+            if name == "metadata.json":
+                content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+            if name == "config.json":
+                content = _renumber_shared_objects(content.decode()).encode()
+            new.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+
+
+def _renumber_shared_objects(config: str) -> str:
+    """Number `shared_object_id` in order of appearance: Keras writes each object's address in memory."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'("shared_object_id": )(\d+)', lambda m: m[1] + str(numbers.setdefault(m[2], len(numbers) + 1)), config
+    )
+
+
+def read_card(folder: Path) -> Card:
+    """Read `model.json`. Raises `SourceError` where it is missing or not one of ours."""
+    path = folder / "model.json"
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
+    except ValidationError as error:
+        raise SourceError(
+            f"{path} does not describe a model: {error.errors()[0]['msg']}. Run `dvc pull {folder}`."
+        ) from None
+
+
+def check_bytes(folder: Path) -> Card:
+    """Return the card once `model.keras` has the SHA-256 that it names; nothing is loaded. Raises `SourceError`."""
+    card, path = read_card(folder), folder / "model.keras"
+    if not path.is_file():
+        raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.")
+    if sha256(path) != card.model_sha256:
+        raise SourceError(
+            f"{path} is not the file that model.json describes (its SHA-256 differs). Run `dvc checkout {folder}`."
+        )
+    return card
+
+
+def load_model(folder: Path) -> tuple[Any, Card]:
+    """Load a model in safe mode, after its bytes have been checked against its card.
+
+    Parameters
+    ----------
+    folder
+        Holds `model.keras` and `model.json`.
+
+    Returns
+    -------
+    keras.Model, Card
+
+    Raises
+    ------
+    SourceError
+        Files missing, bytes other than the card's, or code that safe mode refuses.
+    """
+    from biopsy.networks.backend import keras
+
+    card, path = check_bytes(folder), folder / "model.keras"
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True), card
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path} cannot be loaded in safe mode: {' '.join(str(error).split())[:300]}") from None

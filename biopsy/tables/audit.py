@@ -1,0 +1,176 @@
+"""The table against the files: every image decoded, hashed and measured; whatever is dropped is counted."""
+
+import os
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from biopsy.core.errors import DataError, some
+from biopsy.core.files import IMAGE_SUFFIXES, LISTED
+from biopsy.core.rawcsv import count_rows
+from biopsy.core.sections import Ingest
+from biopsy.images.decode import NOT_READ
+from biopsy.tables.duplicates import resolve, slides_under_two_labels
+from biopsy.tables.labels.breakhis import CLASSES, SUBTYPES
+from biopsy.tables.measure import Facts, Failure, measure_all
+from biopsy.tables.names import fill, image_ids, read_names
+
+COLUMNS = ["row", "image_id", "path", "class", "subtype", "magnification", "slide", "case"]
+MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
+
+
+class Audit:
+    """A table of images on its way through the checks, and what was counted and dropped on the way."""
+
+    def __init__(self, table: pd.DataFrame, folder: Path, settings: Ingest, csv: Path) -> None:
+        """Start from a checked table (`metadata.read_metadata`) and the folder that its paths are relative to."""
+        self.folder, self.settings, self.csv = folder, settings, csv
+        self.images = table.assign(image_id=image_ids(table["path"]))[COLUMNS]
+        self.dropped: list[dict[str, Any]] = []
+        self.counts: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Make all checks, cheapest first.
+
+        Raises
+        ------
+        DataError
+            Where a policy of `ingest` is `error`, or where no image is left.
+        """
+        self.counts["not_in_csv"] = _not_in_csv(self.folder, set(self.images["path"]))
+        self._missing()
+        self._read()
+        self._not_rgb()
+        self._duplicates()
+        if self.images.empty:
+            reasons = Counter(item["reason"] for item in self.dropped)
+            why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+            raise DataError(f"no usable image is left of {count_rows(len(self.dropped))} of {self.csv}: {why}.")
+        by_reason = dict(sorted(Counter(item["reason"] for item in self.dropped).items()))
+        self.counts["dropped"] = {"count": len(self.dropped), "by_reason": by_reason, "listed": self.dropped[:LISTED]}
+        self.images = self.images.drop(columns="format").sort_values("image_id", ignore_index=True)
+
+    def summary(self) -> dict[str, Any]:
+        """Count the images that are left, gaps filled from the file names as `impute` will fill them."""
+        filled = fill(self.images, read_names(self.images["path"]))
+        sizes = self.images["width"].astype(str) + "x" + self.images["height"].astype(str)
+        brightness = self.images["brightness"]
+        return {
+            "images": len(filled),
+            "slides": int(filled.loc[filled["slide"] != "", "slide"].nunique()),
+            "cases": int(filled.loc[filled["case"] != "", "case"].nunique()),
+            "by_class": _tally(filled["class"], list(CLASSES)),
+            "by_subtype": _tally(filled["subtype"], list(SUBTYPES)),
+            "by_magnification": _tally(filled["magnification"], sorted(set(filled["magnification"]) - {""}, key=int)),
+            "by_size": dict(Counter(sizes).most_common(LISTED)),
+            "brightness": {"mean": round(brightness.mean(), 2), "min": brightness.min(), "max": brightness.max()},
+        }
+
+    def _drop(self, reasons: dict[int, str]) -> None:
+        """Leave out rows by index, each with its reason."""
+        gone = self.images.loc[sorted(reasons)]
+        self.dropped += [
+            {"row": int(row), "path": path, "reason": reasons[index]}
+            for index, row, path in zip(gone.index, gone["row"], gone["path"], strict=True)
+        ]
+        self.images = self.images.drop(index=gone.index)
+
+    def _missing(self) -> None:
+        missing = self.images[[_is_missing(self.folder / path) for path in self.images["path"]]]
+        if len(missing) and self.settings.missing_files == "error":
+            listed = [f"row {row}: {path}" for row, path in zip(missing["row"], missing["path"], strict=True)]
+            hint = f" Are the paths relative to {self.folder}?" if len(missing) == len(self.images) else ""
+            raise DataError(
+                f"{len(missing):,} of {len(self.images):,} files named in {self.csv} are missing "
+                f"({some(listed, 3)}).{hint} Add them and fetch again (`dvc repro -fs fetch`), or "
+                "set ingest.missing_files to drop to leave such rows out."
+            )
+        rows = [int(row) for row in missing["row"][:LISTED]]
+        self.counts["missing_files"] = {"policy": self.settings.missing_files, "count": len(missing), "rows": rows}
+        self._drop(dict.fromkeys(missing.index, "missing"))
+
+    def _read(self) -> None:
+        """Decode every file; only facts stay in memory."""
+        facts: list[Facts] = []
+        failed: dict[int, Failure] = {}
+        results = measure_all(self.folder, list(self.images["path"]), self.settings)
+        progress = tqdm(results, total=len(self.images), desc="ingest", unit="image", delay=2)
+        for index, result in zip(self.images.index, progress, strict=True):
+            if isinstance(result, Facts):
+                facts.append(result)
+            else:
+                failed[index] = result
+        by_reason = dict(sorted(Counter(error.reason for error in failed.values()).items()))
+        if failed and self.settings.unreadable == "error":
+            gone = self.images.loc[list(failed)]
+            listed = [
+                f"row {row}: {path} {error.detail}"
+                for row, path, error in zip(gone["row"], gone["path"], failed.values(), strict=True)
+            ]
+            kinds = ", ".join(f"{count} {reason}" for reason, count in by_reason.items())
+            raise DataError(
+                f"{len(failed):,} of {len(self.images):,} files named in {self.csv} cannot be used: {kinds} "
+                f"({some(listed, 3)}). Mend them at the source and fetch again "
+                "(`dvc repro -fs fetch`), or set ingest.unreadable to drop to leave such rows out."
+            )
+        policy = self.settings.unreadable
+        self.counts["unreadable"] = {"policy": policy, "count": len(failed), "by_reason": by_reason}
+        self._drop({index: error.reason for index, error in failed.items()})
+        columns = [*MEASURED, "format"]
+        self.images[columns] = pd.DataFrame([asdict(f) for f in facts], index=self.images.index, columns=columns)
+
+    def _not_rgb(self) -> None:
+        policy = self.settings.not_rgb
+        other = self.images[self.images["mode"] != "RGB"]
+        if len(other) and policy == "error":
+            listed = [f"row {row}: {path} {mode}" for row, path, mode in other[["row", "path", "mode"]].to_numpy()]
+            raise DataError(
+                f"{len(other):,} of {len(self.images):,} files named in {self.csv} are not 8-bit RGB ({some(listed)}). "
+                "Set ingest.not_rgb to convert or drop."
+            )
+        by_mode = {str(mode): int(count) for mode, count in sorted(Counter(other["mode"]).items())}
+        self.counts["not_rgb"] = {"policy": policy, "count": len(other), "by_mode": by_mode}
+        if policy == "drop":
+            self._drop(dict.fromkeys(other.index, "not_rgb"))
+        named = self.images["path"].map(lambda path: IMAGE_SUFFIXES.get(Path(path).suffix.lower(), "other"))
+        wrong = self.images[self.images["format"] != named]
+        listed = [f"row {row}: {path} is {form}" for row, path, form in wrong[["row", "path", "format"]].to_numpy()]
+        self.counts["format_mismatch"] = {"count": len(wrong), "listed": listed[:LISTED]}
+
+    def _duplicates(self) -> None:
+        filled = fill(self.images, read_names(self.images["path"]))
+        reasons, counts = resolve(filled, self.settings)
+        self.counts |= counts
+        self.counts["slides_under_two_labels"] = slides_under_two_labels(filled)
+        gone = self.images[self.images["image_id"].isin(list(reasons))]
+        self._drop({index: reasons[image_id] for index, image_id in zip(gone.index, gone["image_id"], strict=True)})
+
+
+def _is_missing(path: Path) -> bool:
+    """Tell whether nothing is there; what is there and cannot be read is found when it is read."""
+    try:
+        path.stat()
+    except OSError as error:
+        return NOT_READ.get(error.errno or 0, ("", ""))[0] == "missing"
+    return False
+
+
+def _not_in_csv(folder: Path, named: set[str]) -> dict[str, Any]:
+    """Count the image files of the folder that no row names."""
+    found = []
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            path = (Path(parent) / name).relative_to(folder)
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.as_posix() not in named:
+                found.append(path.as_posix().encode("utf-8", "backslashreplace").decode())
+    return {"count": len(found), "listed": sorted(found)[:LISTED]}
+
+
+def _tally(values: pd.Series, order: list[str]) -> dict[str, int]:
+    """Count each value of `order`, and the empty ones as `unknown` where there are any."""
+    counts = Counter(values)
+    return {value: counts[value] for value in order} | ({"unknown": counts[""]} if counts[""] else {})

@@ -1,0 +1,87 @@
+"""Three pictures of the ingested images: what there is of each type, how large, how bright."""
+
+from pathlib import Path
+from textwrap import wrap
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from biopsy.tables.labels.breakhis import SUBTYPES, TYPES
+
+COLOURS = {"benign": "#4c72b0", "malignant": "#c44e52", "unlabelled": "0.6"}
+
+
+def save_plots(images: pd.DataFrame, note: str, folder: Path) -> None:
+    """Write classes.png, sizes.png and brightness.png; see the functions below for `images` and `note`."""
+    for name, plot in {"classes": plot_classes, "sizes": plot_sizes, "brightness": plot_brightness}.items():
+        plot(images, note).savefig(folder / f"{name}.png", dpi=120, metadata={"Software": None})
+
+
+def plot_classes(images: pd.DataFrame, note: str) -> Figure:
+    """Draw the number of images of each type (class where unknown) at each magnification.
+
+    Parameters
+    ----------
+    images
+        One row per image with `class`, `subtype`, `magnification`, gaps filled from the file names.
+    note
+        What the images are, for the title.
+    """
+    kinds = images["subtype"].map(lambda code: f"{TYPES[code][1]} ({code})" if code else "")
+    kinds = kinds.where(kinds != "", images["class"].replace("", "unlabelled"))
+    order = [f"{TYPES[code][1]} ({code})" for code in SUBTYPES]
+    powers = images["magnification"].map(lambda power: f"{power}X" if power else "unknown")
+    counts = pd.crosstab(kinds, powers)
+    rows = [kind for kind in order if kind in counts.index] + [kind for kind in counts.index if kind not in order]
+    columns = sorted(counts.columns, key=lambda power: (not power[:-1].isdigit(), power.rjust(8)))
+    counts = counts.loc[rows, columns]
+    counts["all"] = counts.sum(axis=1)
+    figure, axes = _figure(f"Images by tumour type and magnification\n{note}", (6.5, 0.45 * len(rows) + 1.8))
+    shades = counts.assign(all=0)  # the sums are read, not compared
+    sns.heatmap(shades, annot=counts, fmt="d", cmap="Blues", cbar=False, linewidths=1, ax=axes)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(length=0, rotation=0)
+    return figure
+
+
+def plot_sizes(images: pd.DataFrame, note: str, most: int = 12) -> Figure:
+    """Draw the number of images of each size, the `most` frequent ones and the rest; shape of `images` as above."""
+    sizes = images["width"].astype(str) + " x " + images["height"].astype(str)
+    counts = sizes.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
+    shown = counts.iloc[:most]
+    if len(counts) > most:
+        shown = pd.concat([shown, pd.Series({f"{len(counts) - most} other sizes": counts.iloc[most:].sum()})])
+    figure, axes = _figure(f"Image sizes, width x height in pixels\n{note}", (6.5, 0.32 * len(shown) + 1.4))
+    bars = axes.barh(shown.index, shown, color=COLOURS["benign"], height=0.7)
+    axes.bar_label(bars, padding=3, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("images")
+    sns.despine(ax=axes)
+    return figure
+
+
+def plot_brightness(images: pd.DataFrame, note: str) -> Figure:
+    """Draw how the mean brightness (0-255) is distributed in each class; shape of `images` as above."""
+    classes = images["class"].replace("", "unlabelled")
+    present = [name for name in COLOURS if (classes == name).any()]
+    figure, axes = _figure(f"Mean brightness of an image, by class\n{note}", (6.5, 3.6))
+    sns.histplot(
+        x=images["brightness"].to_numpy(), hue=classes.to_numpy(), hue_order=present, palette=COLOURS,
+        binwidth=5, binrange=(0, 255), element="step", alpha=0.35, ax=axes,
+    )  # fmt: skip
+    low, high = images["brightness"].min(), images["brightness"].max()
+    axes.set_xlim(max(0, low - 10), min(255, high + 10))
+    axes.set(xlabel="mean of all RGB values, 0 black, 255 white", ylabel="images")
+    sns.despine(ax=axes)
+    return figure
+
+
+def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    lines = [line for part in title.splitlines() for line in wrap(part, 90)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
+    axes = figure.add_subplot()
+    return figure, axes

@@ -1,0 +1,76 @@
+"""What `ingest` keeps of an image file: its size, hashes and brightness, never its pixels."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from biopsy.core.sections import Ingest
+from biopsy.images.decode import ImageError, hash_pixels, read_picture
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is kept of an image after it was decoded; `brightness` is the mean of all RGB values, 0-255."""
+
+    width: int
+    height: int
+    mode: str
+    bytes: int
+    sha256: str
+    pixels_sha256: str
+    brightness: float
+    format: str
+
+
+class Failure(NamedTuple):
+    """What is kept of an error: the error itself would keep the file's bytes alive by its traceback."""
+
+    reason: str
+    detail: str
+
+
+def measure(path: Path, settings: Ingest) -> Facts:
+    """Read one image and forget its pixels.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read as an image, or is smaller than `ingest.min_size`.
+    """
+    picture = read_picture(path, settings.max_pixels)
+    height, width, _ = picture.pixels.shape
+    if min(height, width) < settings.min_size:
+        raise ImageError(path, "too_small", f"has {width}x{height} pixels; ingest.min_size is {settings.min_size}")
+    brightness = float(picture.pixels.sum(dtype=np.uint64)) / picture.pixels.size
+    return Facts(
+        width=width,
+        height=height,
+        mode=picture.mode,
+        bytes=len(picture.data),
+        sha256=hashlib.sha256(picture.data).hexdigest(),
+        pixels_sha256=hash_pixels(picture.pixels),
+        brightness=round(brightness, 2),
+        format=picture.format,
+    )
+
+
+def measure_all(folder: Path, paths: list[str], settings: Ingest) -> Iterator[Facts | Failure]:
+    """Measure files in threads (decoders and hashes release the GIL); yield facts or what failed, in order."""
+
+    def look(path: str) -> Facts | Failure:
+        try:
+            return measure(folder / path, settings)
+        except ImageError as error:
+            return Failure(error.reason, error.detail)
+
+    cv2.setNumThreads(1)  # the images are the parallel unit
+    # ThreadPool and not ThreadPoolExecutor: Ctrl-C ends it without working off the queue.
+    with ThreadPool(min(os.cpu_count() or 1, 16)) as pool:
+        yield from pool.imap(look, paths, chunksize=8)

@@ -1,0 +1,238 @@
+"""What a model is told beside the pixels: the magnification and facts about slides, encoded as training rows have them.
+
+The encoder is kept in the model's card, so that a test or a prediction encodes as the training did and fits nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from biopsy.core.errors import DataError, nearest, some
+from biopsy.tables.slides.slide_table import read_slides
+
+MAGNIFICATION, PREFIX = "magnification", "slides."
+MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+MOST_CATEGORIES = 32
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Number(_Frozen):
+    """A column of numbers: (value - mean) / deviation, 0 where it is missing; then 1 where it is missing, else 0."""
+
+    kind: Literal["number"] = "number"
+    name: str
+    mean: float
+    deviation: float = Field(gt=0)
+
+    @property
+    def width(self) -> int:
+        """How many numbers it gives."""
+        return 2
+
+    def encode(self, values: Sequence[str], rows: Sequence[str]) -> NDArray[np.float32]:
+        """Encode n values; `rows` names them for the error. Raises `DataError` for what is no number."""
+        out = np.zeros((len(values), 2), np.float32)
+        for i, text in enumerate(values):
+            value = _number(text)
+            if _missing(text):
+                out[i, 1] = 1
+            elif value is None:
+                raise DataError(
+                    f"column '{self.name}' of data.slides holds {text!r} for {rows[i]}, and numbers for the training "
+                    "slides. Mend the cell, or leave it empty."
+                )
+            else:
+                out[i, 0] = (value - self.mean) / self.deviation
+        return out
+
+
+class Category(_Frozen):
+    """A column of words: one number for each that training rows hold, one for any other, and one for a missing one."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    categories: list[str]
+
+    @property
+    def width(self) -> int:
+        """How many numbers it gives."""
+        return len(self.categories) + 2
+
+    def encode(self, values: Sequence[str], rows: Sequence[str]) -> NDArray[np.float32]:
+        """Encode n values; one of the numbers is 1, the others are 0."""
+        place = {name: i for i, name in enumerate(self.categories)}
+        other = len(self.categories)
+        at = [other + 1 if _missing(text) else place.get(text, other) for text in values]
+        return np.eye(self.width, dtype=np.float32)[at]
+
+
+Column = Annotated[Number | Category, Field(discriminator="kind")]
+
+
+class Encoder(_Frozen):
+    """From facts to numbers; JSON in the model's card.
+
+    Attributes
+    ----------
+    inputs
+        As `model.extra_inputs`.
+    columns
+        In the order of the numbers.
+    """
+
+    inputs: list[str]
+    columns: list[Column]
+
+    @property
+    def width(self) -> int:
+        """How many numbers an image has."""
+        return sum(column.width for column in self.columns)
+
+    def encode(self, facts: pd.DataFrame) -> NDArray[np.float32]:
+        """Turn the facts of n images, as `read_facts` gives them, into (n, width) numbers; raises `DataError`."""
+        lacking = [column.name for column in self.columns if column.name not in facts]
+        if lacking:
+            raise DataError(
+                f"data.slides lacks {some(lacking)}, which the model was trained with. Put the table back, or train "
+                "again with `dvc repro`."
+            )
+        rows = [f"slide {slide}" for slide in facts["slide"]]
+        parts = [column.encode(facts[column.name].tolist(), rows) for column in self.columns]
+        return np.hstack(parts) if parts else np.zeros((len(facts), 0), np.float32)
+
+
+def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> pd.DataFrame:
+    """Gather what is known of images beside their pixels.
+
+    Parameters
+    ----------
+    rows
+        n images with `image_id`, `slide`, `magnification`.
+    inputs
+        As `model.extra_inputs`: 'magnification', 'slides'.
+    slides_csv
+        The table of slides; only read where `inputs` asks for it.
+
+    Returns
+    -------
+    DataFrame
+        n rows of text: `slide`, `magnification`, and the table's columns as `slides.<name>`.
+
+    Raises
+    ------
+    DataError
+        An image without magnification, or of a slide that the table lacks. (To mask such a slide would be to tell the
+        network which slides the table's maker left out.)
+    """
+    facts = pd.DataFrame({"slide": rows["slide"].astype(str).to_numpy()})
+    if MAGNIFICATION in inputs:
+        numbers = pd.to_numeric(rows[MAGNIFICATION], errors="coerce")
+        without = rows["image_id"][numbers.isna()]
+        if len(without):
+            raise DataError(
+                f"model.extra_inputs asks for the magnification, which {len(without)} images lack ({some(without, 3)})"
+                ". Name its column in ingest.columns.magnification, or take it out of model.extra_inputs."
+            )
+        facts[MAGNIFICATION] = [f"{number:g}" for number in numbers]
+    if "slides" in inputs:
+        table = read_slides(slides_csv)
+        unknown = sorted(set(facts["slide"]) - set(table.index))
+        if unknown:
+            raise DataError(
+                f"data.slides has no row for {len(unknown)} of {facts['slide'].nunique()} slides ({some(unknown)})."
+                f"{nearest(unknown[0], table.index)} Add them, with empty cells where nothing is known."
+            )
+        joined = table.loc[facts["slide"]].reset_index(drop=True).add_prefix(PREFIX)
+        facts = pd.concat([facts, joined], axis=1)
+    return facts
+
+
+def fit_encoder(facts: pd.DataFrame, inputs: Sequence[str]) -> Encoder:
+    """Fit on training images: each slide counts once, however many images it has.
+
+    Parameters
+    ----------
+    facts
+        Of `read_facts`, training rows alone.
+    inputs
+        As `model.extra_inputs`.
+
+    Returns
+    -------
+    Encoder
+        A column of the table whose known cells are all numbers is scaled by their mean and deviation (1 where they are
+        all equal), any other is a category.
+
+    Raises
+    ------
+    DataError
+        More than 32 categories.
+    """
+    columns: list[Number | Category] = []
+    if MAGNIFICATION in inputs:
+        seen = sorted(set(facts[MAGNIFICATION]), key=float)
+        columns.append(Category(name=MAGNIFICATION, categories=seen))
+    of_slides = facts.drop_duplicates("slide")
+    columns += [_fit(name, of_slides[name].tolist()) for name in facts.columns if name.startswith(PREFIX)]
+    return Encoder(inputs=list(inputs), columns=columns)
+
+
+def encode_extra(
+    rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path
+) -> tuple[Encoder | None, NDArray[np.float32] | None]:
+    """Fit on the training rows, and encode all.
+
+    Parameters
+    ----------
+    rows
+        n images with `part` and what `read_facts` reads. Those of the test part are encoded too, and thrown away by
+        the training, so that a cell that cannot be encoded shows before it.
+    inputs, slides_csv
+        As for `read_facts`.
+
+    Returns
+    -------
+    Encoder, numpy.ndarray
+        The numbers are (n, width); both are None where `inputs` is empty.
+    """
+    if not inputs:
+        return None, None
+    facts = read_facts(rows, inputs, slides_csv)
+    encoder = fit_encoder(facts[(rows["part"] == "train").to_numpy()], inputs)
+    return encoder, encoder.encode(facts)
+
+
+def _fit(name: str, values: list[str]) -> Number | Category:
+    known = [value for value in values if not _missing(value)]
+    numbers = [number for value in known if (number := _number(value)) is not None]
+    if known and len(numbers) == len(known):
+        return Number(name=name, mean=float(np.mean(numbers)), deviation=float(np.std(numbers)) or 1.0)
+    categories = sorted(set(known))
+    if len(categories) > MOST_CATEGORIES:
+        odd = next(value for value in known if _number(value) is None)
+        raise DataError(
+            f"column '{name}' of data.slides holds {len(categories)} different words for the training slides, more "
+            f"than {MOST_CATEGORIES}. Take it out, or, if numbers are meant, mend cells such as {odd!r}."
+        )
+    return Category(name=name, categories=categories)
+
+
+def _missing(text: str) -> bool:
+    return text.strip().casefold() in MISSING
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,58 @@
+"""The table of facts about slides (`data.slides`): any CSV with a column `slide` and at least one other."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from biopsy.core.errors import DataError, nearest, some
+from biopsy.core.rawcsv import read_records
+from biopsy.core.text import plain
+
+KEY = "slide"
+
+
+def read_slides(path: Path, named: str = "data.slides") -> pd.DataFrame:
+    """Read and check the table.
+
+    Parameters
+    ----------
+    path
+        The CSV: any encoding and separator that `biopsy.core.rawcsv` knows.
+    named
+        How errors call it.
+
+    Returns
+    -------
+    DataFrame
+        Text, indexed by slide, in the file's order; an empty cell is an empty string.
+
+    Raises
+    ------
+    DataError
+        No column `slide` or nothing beside it, a column named twice, a row without a slide, a slide with two different
+        rows.
+    """
+    try:
+        records = read_records(path, [KEY], "slide")
+    except DataError as error:
+        raise DataError(f"{named}: {error}") from None
+    header = [KEY if plain(name) == KEY else name for name in records.header]
+    if KEY not in header:
+        raise DataError(
+            f"{named}: {path} has no column '{KEY}', only {some(header, 8)}.{nearest(KEY, header)} "
+            "Name the column that holds the slides' ids so."
+        )
+    twice = sorted({name for name in header if header.count(name) > 1 or not name})
+    if twice or len(header) < 2:
+        what = f"has two columns '{twice[0]}'" if twice else f"has no column beside '{KEY}'"
+        raise DataError(f"{named}: {path} {what}. Each column must have a name of its own, and one at least a fact.")
+    rows = [(line, cells + [""] * (len(header) - len(cells))) for line, cells in records.rows]
+    table = pd.DataFrame([cells[: len(header)] for _, cells in rows], columns=header, dtype=str)
+    unnamed = [line for (line, _), slide in zip(rows, table[KEY], strict=True) if not slide]
+    if unnamed:
+        raise DataError(f"{named}: {path} row {unnamed[0]} names no slide. Fill it in or take the row away.")
+    table = table.drop_duplicates(ignore_index=True)
+    again = table[KEY][table[KEY].duplicated()]
+    if len(again):
+        raise DataError(f"{named}: {path} has different rows for one slide ({some(again)}). Keep one row a slide.")
+    return table.set_index(KEY)

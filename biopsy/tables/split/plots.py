@@ -1,0 +1,56 @@
+"""Draw a split: how many images, and of how many slides, each subtype has in each part."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from biopsy.tables.labels.breakhis import SUBTYPES
+from biopsy.tables.split.splits import PARTS
+
+COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
+
+
+def plot_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, says: str, path: Path) -> None:
+    """Draw one stacked bar per subtype (class where unknown), the number of slides of each part above it.
+
+    Parameters
+    ----------
+    labels, split : DataFrame of n rows
+    protocol
+        For the title.
+    says
+        The leak, in a sentence, for the line below the title.
+    path
+        The PNG to write.
+    """
+    table = labels.merge(split, on="image_id")
+    table["slide"] = table["slide"].where(table["slide"] != "")  # the unknown is not counted
+    table["stratum"] = table["subtype"].where(table["subtype"] != "", table["class"])
+    present = set(table["stratum"])
+    strata = [s for s in SUBTYPES if s in present] + sorted(present - set(SUBTYPES))
+    images = pd.crosstab(table["stratum"], table["part"]).reindex(index=strata, columns=PARTS, fill_value=0)
+    known = table.dropna(subset="slide").drop_duplicates(["stratum", "part", "slide"])
+    slides = pd.crosstab(known["stratum"], known["part"]).reindex(index=strata, columns=PARTS, fill_value=0)
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    bottom = np.zeros(len(strata))
+    for part in PARTS:
+        axes.bar(strata, images[part], bottom=bottom, color=COLOURS[part], label=f"{part} ({images[part].sum()})")
+        bottom += images[part].to_numpy()
+    for x, stratum in enumerate(strata):
+        missing = [part for part in PARTS if not images.loc[stratum, part]]
+        note = " | ".join(str(n) for n in slides.loc[stratum]) + (f"\nno {', '.join(missing)}" if missing else "")
+        axes.text(x, bottom[x] + 0.01 * bottom.max(), note, ha="center", va="bottom", fontsize=8)
+    axes.set_ylim(top=1.1 * bottom.max())
+    axes.set_ylabel("images")
+    axes.set_title(f"protocol {protocol}: {says}", fontsize=10)
+    legend = "images; above the bars:\nslides in train | val | test"
+    figure.legend(title=legend, loc="outside right upper", fontsize=8, title_fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,185 @@
+"""What a split holds, what it leaks, which classes it can test; and the refusal of one that breaks its promise."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from biopsy.core.errors import DataError, some
+from biopsy.tables.labels.breakhis import TYPES
+from biopsy.tables.split.splits import PARTS
+
+UNITS = {"slides": "slide", "cases": "case"}
+PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
+
+
+class LeakError(DataError):
+    """A group on two sides, or an image in two parts: our defect, never the user's."""
+
+
+def check_tasks(labels: pd.DataFrame, tasks: Sequence[str]) -> None:
+    """Refuse tasks that these labels cannot teach.
+
+    Parameters
+    ----------
+    labels : DataFrame of n rows
+        With `image_id` and one column per task, -1 where unknown.
+    tasks
+        `params.tasks`.
+
+    Raises
+    ------
+    DataError
+        An image without a label of the task, or all images of one class.
+    """
+    if labels.empty:
+        raise DataError(
+            "the table of labels is empty: no image is left to split. See metrics/ingest.json for what went."
+        )
+    for task in tasks:
+        column = {"binary": "label", "multiclass": "subtype"}[task]
+        unknown = labels.loc[labels[task] < 0, "image_id"]
+        if len(unknown):
+            raise DataError(
+                f"{len(unknown)} of {len(labels)} images have no label for task '{task}' ({some(unknown, 3)}). Name "
+                f"the CSV's column in ingest.columns.{column}, or take '{task}' out of `tasks`."
+            )
+        if labels[task].nunique() < 2:
+            only = labels["class" if task == "binary" else "subtype"].iloc[0]
+            raise DataError(
+                f"all {len(labels)} images are '{only}': task '{task}' needs two classes. Add images of another class "
+                f"to the CSV, or take '{task}' out of `tasks`."
+            )
+
+
+def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> None:
+    """Refuse a split that breaks its protocol's promise; not an `assert`, so that `python -O` checks it too.
+
+    Parameters
+    ----------
+    labels, split : DataFrame of n rows
+        The labels, and `image_id`, `part`.
+    protocol
+        The protocol's name.
+
+    Raises
+    ------
+    DataError
+        A part is empty.
+    LeakError
+        An image is not in exactly one part, or a group (or equal pixels) is on two sides of a group protocol.
+    """
+    once = split["image_id"].is_unique and set(split["image_id"]) == set(labels["image_id"])
+    if not once or not split["part"].isin(PARTS).all():
+        raise LeakError(
+            f"protocol '{protocol}' did not put every image into exactly one part. Please report this defect."
+        )
+    empty = [part for part in PARTS if not (split["part"] == part).any()]
+    if empty:
+        hint = (
+            "These images are no test images of the official fold. " if protocol == "fold1" and "test" in empty else ""
+        )
+        raise DataError(
+            f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, change "
+            f"split.{empty[0]}, or take '{protocol}' out of `protocols`."
+        )
+    table = labels.merge(split, on="image_id")
+    for unit in _promised(protocol):
+        shared = {value for pair in PAIRS for value in _shared(table, unit, *pair)}
+        if shared:
+            raise LeakError(
+                f"protocol '{protocol}' put {len(shared)} {unit}(s) on two sides ({some(sorted(shared), 3)}). "
+                f"Please report this defect."
+            )
+
+
+def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> dict[str, Any]:
+    """Count what each part holds and what the parts share.
+
+    Parameters
+    ----------
+    labels, split : DataFrame of n rows
+    protocol
+        The protocol's name.
+
+    Returns
+    -------
+    dict
+        `says` (the leak in a sentence), `parts`, `shared` (slides, cases and pixels on two sides), `test_images_seen`
+        (test images whose slide, case or pixels stand in train), `classes` and `subtypes` (see `_class_entry`), and
+        `not_estimable` (class: reason). What the labels do not tell (slides, cases) is null.
+    """
+    table = labels.merge(split, on="image_id")
+    units = {name: unit for name, unit in {**UNITS, "pixels": "pixels_sha256"}.items() if (table[unit] != "").any()}
+    seen = {name: len(_seen(table, unit)) if (unit := units.get(name)) else None for name in (*UNITS, "pixels")}
+    entries = {
+        kind: {name: _class_entry(rows, str(name), protocol) for name, rows in table[table[key] != ""].groupby(key)}
+        for kind, key in (("classes", "class"), ("subtypes", "subtype"))
+    }
+    return {
+        "says": leak_sentence(table, seen),
+        "parts": {part: _sizes(table[table["part"] == part]) for part in PARTS},
+        "shared": {
+            name: {f"{a}_{b}": len(_shared(table, unit, a, b)) for a, b in PAIRS} for name, unit in units.items()
+        },
+        "test_images_seen": seen,
+        **entries,
+        "not_estimable": {
+            name: entry["reason"] for kind in entries.values() for name, entry in kind.items() if not entry["estimable"]
+        },
+    }
+
+
+def leak_sentence(table: pd.DataFrame, seen: dict[str, int | None]) -> str:
+    """Say how many test images come from slides, or where slides are unknown cases, seen in training."""
+    tested = int((table["part"] == "test").sum())
+    known = [(name, count) for name, count in seen.items() if name in UNITS and count is not None]
+    if not known:
+        return "slides and cases are unknown: whether this split leaks cannot be told"
+    name, count = max(known, key=lambda item: item[1])
+    return f"{count} of {tested} test images come from {name} seen in training"
+
+
+def to_json(summary: dict[str, Any]) -> str:
+    """Write the summary as JSON with its innermost objects on one line, which a person can read as a table."""
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
+    short = re.compile(r"\{\n\s+([^{}]{,120}?)\n\s+\}")
+    return short.sub(lambda found: "{" + re.sub(r"\n\s+", " ", found[1]) + "}", text) + "\n"
+
+
+def _promised(protocol: str) -> list[str]:
+    """What must not stand on two sides."""
+    unit = protocol.partition("-")[0]
+    return {"slide": ["slide", "pixels_sha256"], "case": ["case", "slide", "pixels_sha256"]}.get(unit, [])
+
+
+def _shared(table: pd.DataFrame, unit: str, one: str, other: str) -> set[str]:
+    values = [set(table.loc[table["part"] == part, unit]) - {""} for part in (one, other)]
+    return values[0] & values[1]
+
+
+def _seen(table: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Return the test images whose `unit` stands in train."""
+    return table[(table["part"] == "test") & table[unit].isin(_shared(table, unit, "train", "test"))]
+
+
+def _sizes(rows: pd.DataFrame) -> dict[str, int]:
+    return {"images": len(rows)} | {name: len(set(rows[unit]) - {""}) for name, unit in UNITS.items()}
+
+
+def _class_entry(rows: pd.DataFrame, label: str, protocol: str) -> dict[str, Any]:
+    """Count one class by part; `estimable` when every part holds some of it, else with the reason."""
+    sizes = {part: _sizes(rows[rows["part"] == part]) for part in PARTS}
+    missing = [part for part in PARTS if not sizes[part]["images"]]
+    entry: dict[str, Any] = {"estimable": not missing}
+    if missing:
+        unit = protocol.partition("-")[0].replace("fold1", "case")
+        found = len(rows) if unit == "image" else int(np.unique(rows[unit]).size)
+        name = TYPES[label][1] if label in TYPES else label
+        count = f"{name} has {found} {unit}{'s' if found != 1 else ''}"
+        too_few = found < len(PARTS) and protocol != "fold1"
+        entry["reason"] = f"{count}; 3 parts need 3" if too_few else f"{count}, none in {some(missing)}"
+    return entry | sizes

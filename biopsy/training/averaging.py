@@ -1,0 +1,45 @@
+"""A moving average of the weights (`train.ema`), as what is validated, kept and saved."""
+
+from typing import Any
+
+from biopsy.networks.backend import keras
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Put the averaged weights into the model when validation begins, and the trained ones back at the next epoch.
+
+    So the validation loss, the weights that early stopping keeps, and the saved model are those of the average. Keras's
+    SwapEMAWeights puts the trained weights back before early stopping looks, and swaps by adding and subtracting,
+    which rounds. The running statistics of batch norm are averages already and stay as they are. Must come before the
+    callbacks that read the weights.
+
+    Attributes
+    ----------
+    swapped
+        Whether the model holds the averages now, and the optimiser's averages the trained weights. Part of the
+        resumable state.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.swapped = False
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Validate the average."""
+        if not self.swapped:
+            self._swap()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Train on from the trained weights."""
+        if self.swapped:
+            self._swap()
+
+    def _swap(self) -> None:
+        """Exchange the values of the trainable weights and of their averages."""
+        optimizer: Any = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # float16 wraps it
+        averages = optimizer._model_variables_moving_average  # Keras has no public name for them
+        for weight, average in zip(self.model.trainable_variables, averages, strict=True):
+            held = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(held)
+        self.swapped = not self.swapped

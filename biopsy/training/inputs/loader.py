@@ -1,0 +1,164 @@
+"""From the resized tree to `tf.data`: uint8 images held once, augmented as they are drawn, in a seeded order."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopsy.core.sections import Augment, Task
+from biopsy.networks.backend import tf
+from biopsy.tables.split.parts import ALIGNMENT, read_images
+from biopsy.training.augment.mix import mix_batch
+from biopsy.training.augment.pipeline import augment_image
+from biopsy.training.augment.registry import check_strengths
+from biopsy.training.inputs.mapped import create_array
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """Decoded images, in memory or, above the limit, in a memory-mapped file."""
+
+    array: np.ndarray
+    in_memory: bool
+
+    @classmethod
+    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path) -> "ImageStore":
+        """Decode `files`; where they take more than `limit_mb` MB, into the file `spill` instead of memory."""
+        shape = (len(files), size, size, 3)
+        in_memory = np.prod(shape, dtype=np.int64) <= limit_mb * 1_000_000
+        if in_memory:
+            return cls(read_images(files, size), True)
+        spill.parent.mkdir(parents=True, exist_ok=True)
+        array = create_array(spill, np.uint8, shape)
+        read_images(files, size, array)
+        array.flush()
+        return cls(np.load(spill, mmap_mode="r"), False)
+
+    def getter(self) -> Any:
+        """Return a function from a scalar index tensor to one uint8 image tensor of shape (size, size, 3)."""
+        if self.in_memory:
+            with tf.device("CPU"):  # a GPU would hold all images otherwise
+                if self.array.ctypes.data % ALIGNMENT == 0 and self.array.flags.writeable:
+                    images = tf.experimental.dlpack.from_dlpack(self.array.__dlpack__())  # the same memory
+                else:
+                    images = tf.constant(self.array)  # a copy, and for a moment two
+            return lambda index: tf.gather(images, index)
+
+        def fetch(index: Any) -> Any:
+            image = tf.numpy_function(lambda i: np.array(self.array[i]), [index], tf.uint8, stateful=False)
+            return tf.ensure_shape(image, self.array.shape[1:])
+
+        return fetch
+
+
+@dataclass(frozen=True)
+class TrainingItems:
+    """What one epoch holds: an index into the images, the target, and whether this is a minority copy."""
+
+    index: np.ndarray
+    target: np.ndarray
+    copy: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def training_items(targets: np.ndarray, augment: Augment, task: str) -> TrainingItems:
+    """List each training image once, and each minority image a second time where the parameters say so.
+
+    The minority is every class but the most frequent one (binary: benign; eight types: all but DC). Copies are made
+    here, after the split, from the training part alone: made before it, they leak.
+
+    Parameters
+    ----------
+    targets
+        (n,) int, the training images' classes.
+    augment, task
+        The section `augment`, and the task whose copies are meant.
+    """
+    n = len(targets)
+    double = augment.double_minority and task in augment.copies
+    extra = np.flatnonzero(targets != np.bincount(targets).argmax()) if double else np.array([], int)
+    return TrainingItems(
+        np.concatenate([np.arange(n), extra]),
+        np.concatenate([targets, targets[extra]]),
+        np.concatenate([np.zeros(n, bool), np.ones(len(extra), bool)]),
+    )
+
+
+def encode_targets(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Turn classes (n,) int into what the loss compares: (n, 1) for two classes, else one-hot (n, classes); float32."""
+    return (targets[:, None] if classes == 2 else np.eye(classes)[targets]).astype(np.float32)
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order (n,) in which one epoch goes through its items."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def training_set(
+    store: ImageStore,
+    items: TrainingItems,
+    augment: Augment,
+    task: Task,
+    *,
+    classes: int,
+    batch: int,
+    seed: int,
+    epochs: range,
+    shuffled: bool = True,
+    rows: np.ndarray | None = None,
+) -> Any:
+    """Make the training data of several epochs, one after the other.
+
+    Order and augmentation are functions of (seed, epoch, position) alone, mixing of (seed, epoch, batch): a run that
+    was killed and resumes at epoch 3 sees what the unbroken run saw. Batches never cross epochs. Not `shuffled`, the
+    items come in their own order, each augmented as it is in the shuffled epoch; with `rows`, those items alone.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them, mixed where
+        `augment.mix` says so), ceil(n / batch) batches an epoch.
+    """
+    n, get = len(items), store.getter()
+    in_turn = np.arange(n) if rows is None else rows
+    shuffled = shuffled and rows is None
+    orders = tf.constant(
+        np.stack([epoch_order(n, seed, epoch) if shuffled else in_turn for epoch in epochs] or [in_turn]), tf.int32
+    )
+    index, target, copy = map(tf.constant, (items.index, encode_targets(items.target, classes), items.copy))
+    of_all = check_strengths(augment.every, "augment.every")
+    of_copies = check_strengths(augment.copies.get(task, {}), f"augment.copies.{task}")
+
+    def example(epoch: Any, item: Any) -> Any:
+        image = get(index[item])
+        draw = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0]), tf.cast(epoch, tf.int32)), item)
+        if not items.copy.any():
+            return augment_image(image, draw, of_all), target[item]
+        changed = tf.cond(
+            copy[item], lambda: augment_image(image, draw, of_copies), lambda: augment_image(image, draw, of_all)
+        )
+        return changed, target[item]
+
+    def mixed(epoch: Any, number: Any, examples: tuple[Any, Any]) -> tuple[Any, Any]:
+        draw = tf.random.fold_in(tf.constant([seed, 1]), tf.cast(epoch, tf.int32))
+        return mix_batch(*examples, tf.random.fold_in(draw, tf.cast(number, tf.int32)), augment.mix)
+
+    def one_epoch(epoch: Any) -> Any:
+        order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
+        batches = order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+        if not (augment.mix.mixup or augment.mix.cutmix):
+            return batches
+        return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
+
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(2)
+
+
+def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: int, batch: int) -> Any:
+    """Make a validation set: the images from `start` on in their order, as they are, never augmented."""
+    get = store.getter()
+    encoded = encode_targets(targets, classes)
+    rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), encoded))
+    return rows.map(lambda i, y: (tf.cast(get(i), tf.float32), y), tf.data.AUTOTUNE).batch(batch).prefetch(2)

@@ -1,0 +1,81 @@
+"""The optimisers by name: what `train.optimizer` may say."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from biopsy.core.registry import Registry
+from biopsy.core.sections import Train
+from biopsy.networks.backend import keras
+from biopsy.training.adopt import Adopt
+
+UNDECAYED = ["bias", "gamma", "beta"]  # decay pulls weights towards nothing; offsets and scales mean none by it
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One entry of the registry.
+
+    Attributes
+    ----------
+    name
+        What `train.optimizer` says.
+    make
+        From the keyword arguments of every Keras optimiser (learning_rate, weight_decay, global_clipnorm, use_ema,
+        ema_momentum, gradient_accumulation_steps) to one.
+    description
+        One sentence, with its source.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    description: str
+
+
+OPTIMIZERS = Registry[Optimizer]("optimiser", "train.optimizer")
+register, find = OPTIMIZERS.add, OPTIMIZERS.find
+
+
+def make_optimizer(train: Train, learning_rate: Any) -> Any:
+    """Make the optimiser that the section `train` names.
+
+    Weight decay is decoupled from the gradient (Loshchilov and Hutter, 2019, arXiv 1711.05101) and leaves biases and
+    the scales and offsets of norms alone.
+
+    Parameters
+    ----------
+    train
+        Its `optimizer`, `weight_decay`, `clip_norm`, `ema` and `accumulate` count here.
+    learning_rate
+        A float or a Keras schedule.
+
+    Raises
+    ------
+    ParamsError
+        An unknown name.
+    """
+    optimizer = find(train.optimizer).make(
+        learning_rate=learning_rate,
+        weight_decay=train.weight_decay or None,
+        global_clipnorm=train.clip_norm,
+        use_ema=train.ema is not None,
+        # Keras averages after every batch, also after those that only add to the gradient: the k-th root makes of k
+        # such averages one of a step.
+        ema_momentum=(train.ema or 0.99) ** (1 / train.accumulate),
+        gradient_accumulation_steps=train.accumulate if train.accumulate > 1 else None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
+    return optimizer
+
+
+def _adamw(weight_decay: float | None, **kwargs: Any) -> Any:
+    """Make AdamW, which wants a number where the others take None."""
+    return keras.optimizers.AdamW(weight_decay=weight_decay or 0.0, **kwargs)
+
+
+register(Optimizer("adam", keras.optimizers.Adam, "Adam (Kingma and Ba, 2015, arXiv 1412.6980)."))
+register(Optimizer("adamw", _adamw, "Adam with weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101)."))
+register(Optimizer("sgd", partial(keras.optimizers.SGD, momentum=0.9), "Stochastic gradient descent, momentum 0.9."))
+register(Optimizer("lion", keras.optimizers.Lion, "Steps of one size, by sign (Chen et al., 2023, arXiv 2302.06675)."))
+register(Optimizer("adopt", Adopt, "Adam that converges with any beta_2 (Taniguchi et al., 2024, arXiv 2411.02853)."))

@@ -1,0 +1,129 @@
+"""Resume a training exactly: everything that the next epoch depends on, saved at each epoch's end.
+
+Keras's BackupAndRestore forgets what EarlyStopping and ReduceLROnPlateau have counted, so that a crash moves the
+learning-rate cut and the stop. Here the callbacks' own state is part of the checkpoint.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopsy.core.errors import ParamsError
+from biopsy.core.files import atomic_file
+from biopsy.networks.backend import keras
+
+# What each callback counts, by the callback's class.
+COUNTERS = {
+    "AveragedWeights": ("swapped",),
+    "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
+    "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+}
+
+
+class TrainingState(keras.callbacks.Callback):
+    """Save the training at each epoch's end, and put it back. Must come after the callbacks whose counters it saves.
+
+    Parameters
+    ----------
+    file
+        Where the state lives: outside DVC's outputs, which DVC may remove before a stage runs.
+    fingerprint
+        What the training depends on (parameters, data). A state with another fingerprint is not resumed.
+    early_stopping
+        Its best weights are saved too.
+    others
+        Further callbacks with counters.
+
+    Attributes
+    ----------
+    history
+        One dict of figures per epoch that is done, those of earlier runs included.
+    seconds
+        How long each epoch of this run took, validation included.
+    """
+
+    def __init__(self, file: Path, fingerprint: str, early_stopping: Any, others: list[Any]) -> None:
+        super().__init__()
+        self.file, self.fingerprint = file, fingerprint
+        self.early_stopping, self.counting = early_stopping, [early_stopping, *others]
+        self.history: list[dict[str, float]] = []
+        self.finished = False
+        self.seconds: list[float] = []
+        self._counters: list[dict[str, Any]] | None = None
+        self._best: list[np.ndarray] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that are done."""
+        return len(self.history)
+
+    def restore(self, model: Any) -> None:
+        """Put back the saved state, if there is one of this training; call it after `compile`, before `fit`."""
+        model.optimizer.build(model.trainable_variables)
+        saved = self._read()
+        if saved is None:
+            return
+        arrays, told = saved
+        for name, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+            for i, variable in enumerate(variables):
+                variable.assign(arrays[f"{name}/{i}"])
+        self.history, self.finished, self._counters = told["history"], told["finished"], told["counters"]
+        self._best = [arrays[f"best/{i}"] for i in range(told["best"])]
+        if self.finished:
+            model.set_weights(self._best)
+
+    def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        if not self.file.is_file():
+            return None
+        with np.load(self.file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        told = json.loads(arrays.pop("told").tobytes())
+        return (arrays, told) if told["fingerprint"] == self.fingerprint else None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Put back the counters: the callbacks before this one have just reset theirs."""
+        for callback, counters in zip(self.counting, self._counters or [], strict=False):
+            for name, value in counters.items():
+                setattr(callback, name, value)
+        if self._best is not None:
+            self.early_stopping.best_weights = self._best
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Note the time, and the learning rate that this epoch trains with; a callback may cut it at the end."""
+        self._begun = time.perf_counter()
+        self._learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save everything under a temporary name and rename it: a kill leaves the old state or the new one."""
+        figures = {name: float(value) for name, value in (logs or {}).items() if name != "learning_rate"}
+        if not all(map(math.isfinite, figures.values())):
+            raise ParamsError(
+                f"train.learning_rate: with {self._learning_rate:g} the loss left the finite numbers in epoch "
+                f"{epoch + 1}. Set a smaller one, or train.precision to float32."
+            )
+        self.history.append({**figures, "learning_rate": self._learning_rate})
+        self.seconds.append(time.perf_counter() - self._begun)
+        finished = bool(self.model.stop_training) or self.epoch >= self.params["epochs"]
+        best = self.early_stopping.best_weights or []
+        told = {
+            "fingerprint": self.fingerprint,
+            "finished": finished,
+            "history": self.history,
+            "counters": [
+                {name: getattr(callback, name) for name in COUNTERS[type(callback).__name__]}
+                for callback in self.counting
+            ],
+            "best": len(best),
+        }
+        arrays = {f"model/{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.model.variables)}
+        arrays |= {
+            f"optimizer/{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.model.optimizer.variables)
+        }
+        arrays |= {f"best/{i}": array for i, array in enumerate(best)}
+        arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        with atomic_file(self.file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)

@@ -1,0 +1,149 @@
+"""The boundary: a user's mistake is a sentence and an exit code; a defect of ours keeps its traceback."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from biopsy.core.errors import DataError, ParamsError, nearest, reason_in, run, some
+from biopsy.core.files import atomic_dir, atomic_file, write_json
+from conftest import ROOT
+
+
+def leave(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run(main)
+    assert isinstance(left.value.code, int)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ParamsError("train.batch is bad"), 2, "error: train.batch is bad"),
+        (DataError("row 7"), 3, "error: row 7"),
+        (MemoryError(), 5, "no memory left"),
+        (OSError(errno.ENOSPC, "x", "out.csv"), 5, "no space left on the disk while writing out.csv"),
+        (OSError(errno.EROFS, "x", "out.csv"), 5, "out.csv lies on a read-only file system"),
+        (PermissionError(errno.EACCES, "x", "out.csv"), 5, "no permission for out.csv"),
+        (OSError(errno.EMFILE, "x"), 5, "too many open files"),
+        (KeyboardInterrupt(), 130, "dvc repro"),
+    ],
+)
+def test_each_family_has_its_sentence_and_its_code(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, printed = leave(error, capsys)
+    assert found == code
+    assert words in printed
+    assert "Traceback" not in printed
+
+
+def test_a_polite_kill_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run(lambda: os.kill(os.getpid(), signal.SIGTERM), "go on with `x`.")
+    assert left.value.code == 130
+    assert "go on with `x`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), ZeroDivisionError()])
+def test_a_defect_of_ours_is_not_dressed_up(error: Exception) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(main)
+
+
+def test_the_traceback_shows_on_request(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIOPSY_TRACEBACK", "1")
+    assert "Traceback" in leave(DataError("row 7"), capsys)[1]
+
+
+def test_nearest_and_some_end_a_sentence() -> None:
+    assert nearest("adm", ["sgd", "Adam"]) == " Did you mean 'Adam'?"
+    assert nearest("zzz", ["sgd"]) == ""
+    assert some("abcdefg", 3) == "a, b, c and 4 more"
+    assert some("ab", 3) == "a, b"
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    code = "import sys; from biopsy.core.errors import run; run(lambda: print(int(sys.argv[1]) * 'line '))"
+    for words in ("1", "100000"):  # what fits into Python's buffer is written at the end alone
+        shell = 'set -o pipefail; (sleep 0.5; "$@") | true'
+        done = subprocess.run(
+            ["bash", "-c", shell, "bash", sys.executable, "-c", code, words],
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_the_reason_is_our_sentence_else_the_first_error_else_the_last_line() -> None:
+    assert reason_in("> python a.py\nerror: no disk\nERROR: failed to reproduce 'a'\n") == "no disk"
+    assert reason_in("ERROR: failed to reproduce 'a'\n\n") == "failed to reproduce 'a'"
+    assert reason_in("one\ntwo\n") == "two"
+    assert reason_in("") == ""
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new/out.json"
+    write_json(path, {"a": 1})
+    before = path.read_bytes()
+    link = tmp_path / "link.json"
+    link.hardlink_to(path)
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(path, {"a": float("nan")})
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["out.json"]
+    write_json(path, {"a": 2})
+    assert link.read_bytes() == before  # a hard link, such as DVC's cache, keeps the old content
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with atomic_dir(path) as new:
+        (new / "a").write_text("1")
+
+    def fail() -> None:
+        with atomic_dir(path) as new:
+            (new / "b").write_text("2")
+            raise DataError("stop")
+
+    with pytest.raises(DataError):
+        fail()
+    assert [p.name for p in path.iterdir()] == ["a"]
+    with atomic_dir(path) as new:
+        (new / "c").write_text("3")
+    assert [p.name for p in path.iterdir()] == ["c"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_a_killed_run_had_put_aside_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".out.old.tmp").mkdir()
+    (tmp_path / ".out.old.tmp/a").write_text("1")
+
+    def fail() -> None:
+        with atomic_dir(tmp_path / "out"):
+            raise DataError("stop")
+
+    with pytest.raises(DataError):
+        fail()
+    assert (tmp_path / "out/a").read_text() == "1"
+
+
+def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_file(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise DataError("stop")
+
+    with pytest.raises(DataError):
+        fail()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,93 @@
+"""The pictures: they exist, they say what they show, and equal inputs give equal bytes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from biopsy.evaluation.figures import evaluate_outcome
+from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.plots import NOTICE, About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.evaluation.predictions import curve_table, magnification_table
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+EIGHT = ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]
+ABOUT = About("multiclass", "case", 120, 12, synthetic=True)
+
+
+def outcome_without_adenosis(classes: list[str] = EIGHT, n: int = 120) -> Outcome:
+    random = np.random.default_rng(3)
+    truth = random.integers(1, len(classes), n)
+    p = random.random((n, len(classes))) + 2 * np.eye(len(classes))[truth] * random.random((n, 1))
+    return make_outcome(truth, p, classes)
+
+
+def all_figures(outcome: Outcome, about: About = ABOUT) -> dict[str, Figure]:
+    n = len(outcome.truth)
+    groups, magnification = np.arange(n).astype(str), np.array(["40", "100", "400"] * n)[:n]
+    details = evaluate_outcome(outcome, groups, magnification, bootstrap=0)
+    return {
+        "confusion": plot_confusion(outcome, about),
+        "roc": plot_curves(curve_table(outcome, "roc"), "roc", details, about),
+        "pr": plot_curves(curve_table(outcome, "pr"), "pr", details, about),
+        "magnification": plot_magnifications(magnification_table(details), details["image_level"]["macro_f1"], about),
+    }
+
+
+def texts(figure: Figure) -> str:
+    legends = [text for legend in figure.legends for text in legend.get_texts()]
+    inside = [text for axes in figure.axes for text in (*axes.texts, *axes.get_xticklabels())]
+    return "\n".join(text.get_text() for text in (figure._suptitle, *figure.texts, *legends, *inside) if text)
+
+
+def test_every_picture_names_task_protocol_counts_source_and_use() -> None:
+    for name, figure in all_figures(outcome_without_adenosis()).items():
+        for words in ("multiclass, protocol case", "120 images, 12 cases", "synthetic sample", NOTICE):
+            assert words in texts(figure), name
+
+
+def test_a_picture_of_real_images_does_not_call_them_synthetic() -> None:
+    about = About("binary", "image", 1, None, synthetic=False)
+    assert about.title("ROC") == "ROC: binary, protocol image\ntest part: 1 image, cases not known"
+    assert "12 cases" in ABOUT.title("ROC")
+    assert "1 case," in About("binary", "case", 5, 1, synthetic=True).title("ROC")
+
+
+def test_equal_inputs_give_equal_bytes_of_a_true_picture(tmp_path: Path) -> None:
+    again = all_figures(outcome_without_adenosis())
+    for name, figure in all_figures(outcome_without_adenosis()).items():
+        save(figure, tmp_path / f"{name}.png")
+        save(again[name], tmp_path / "again.png")
+        assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+        image = cv2.imread(str(tmp_path / f"{name}.png"))
+        assert min(image.shape[:2]) > 400
+        assert (image < 250).mean() > 0.02
+
+
+def test_a_type_that_is_not_tested_is_named_and_has_no_curve() -> None:
+    figures = all_figures(outcome_without_adenosis())
+    assert "not in the test part: A" in texts(figures["confusion"])
+    assert "A  not defined" in texts(figures["roc"])
+    assert "F  0." in texts(figures["roc"])
+
+
+def test_the_matrix_shows_counts_and_shares() -> None:
+    outcome = make_outcome(np.array([0, 0, 0, 1]), np.array([[1, 0], [1, 0], [0, 1], [0, 1]]), ["benign", "malignant"])
+    counts, shares = plot_confusion(outcome, ABOUT).axes
+    assert [text.get_text() for text in counts.texts] == ["2", "1", "0", "1"]
+    assert [text.get_text() for text in shares.texts] == ["0.67", "0.33", "0.00", "1.00"]
+
+
+def test_magnifications_carry_their_number_of_images() -> None:
+    found = texts(all_figures(outcome_without_adenosis())["magnification"])
+    assert "40X\n40 images\n40 cases" in found
+
+
+def test_one_class_alone_is_drawn_without_a_curve(tmp_path: Path) -> None:
+    outcome = make_outcome(np.array([1, 1]), np.array([[0.5, 0.5], [0.9, 0.1]]), ["benign", "malignant"])
+    for name, figure in all_figures(outcome).items():
+        save(figure, tmp_path / f"{name}.png")
+        assert "malignant  not defined" in texts(figure) or name in ("confusion", "magnification")

@@ -1,0 +1,190 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from raw import bomb, draw, obey_permissions, png
+
+from biopsy.core.errors import DataError
+from biopsy.images.decode import ImageError, hash_pixels, read_picture, read_rgb
+
+LIMIT = 1_000_000
+
+
+def save(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_rgb(path, LIMIT)
+    assert str(path) in str(caught.value)
+    assert isinstance(caught.value, DataError)
+    return caught.value.reason
+
+
+def test_rgb_pixels_come_back_as_stored(tmp_path: Path) -> None:
+    image = draw(0)
+    for name in ("a.png", "b.bmp", "c.tif", "d.png"):
+        Image.fromarray(image).save(tmp_path / name)
+        assert np.array_equal(read_rgb(tmp_path / name, LIMIT), image)
+
+
+def test_opencv_and_pillow_decode_the_real_images_alike(real_data: Path) -> None:
+    for path in sorted(real_data.rglob("*.png"))[::60]:
+        assert np.array_equal(read_rgb(path, LIMIT), np.asarray(Image.open(path).convert("RGB"))), path
+
+
+def test_grey_and_palette_become_rgb(tmp_path: Path) -> None:
+    grey = draw(1)[..., 0]
+    save(tmp_path / "grey.png", png(grey))
+    assert np.array_equal(read_rgb(tmp_path / "grey.png", LIMIT), np.dstack([grey] * 3))
+    palette = Image.fromarray(draw(1)).quantize(16)
+    save(tmp_path / "palette.png", png(palette))
+    assert np.array_equal(read_rgb(tmp_path / "palette.png", LIMIT), np.asarray(palette.convert("RGB")))
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    rgba = np.dstack([draw(2), np.full((36, 48), 255, np.uint8)])
+    rgba[:10, :, 3] = 0
+    picture = read_picture(save(tmp_path / "a.png", png(rgba)), LIMIT)
+    assert picture.mode == "RGBA"
+    assert (picture.pixels[:10] == 255).all()
+    assert np.array_equal(picture.pixels[10:], rgba[10:, :, :3])
+    marked = png(draw(2), transparency=tuple(int(value) for value in draw(2)[0, 0]))
+    picture = read_picture(save(tmp_path / "b.png", marked), LIMIT)
+    assert picture.mode == "RGB+alpha"
+    assert (picture.pixels[0, 0] == 255).all()
+
+
+def test_16_bit_samples_keep_their_high_byte(tmp_path: Path) -> None:
+    deep = np.random.default_rng(3).integers(0, 65536, (36, 48, 3), np.uint16)
+    for name, stored in (("colour", deep[..., ::-1]), ("grey", deep[..., 0])):
+        for suffix in ("png", "tif"):
+            path = tmp_path / f"{name}.{suffix}"
+            cv2.imwrite(str(path), stored)
+            picture = read_picture(path, LIMIT)
+            expected = deep if name == "colour" else np.dstack([deep[..., 0]] * 3)
+            assert ";16" in picture.mode
+            assert np.array_equal(picture.pixels, (expected >> 8).astype(np.uint8)), path
+
+
+def test_cmyk_jpeg_is_converted_and_a_jpeg_named_png_is_known_as_one(tmp_path: Path) -> None:
+    smooth = Image.new("RGB", (48, 36), (200, 100, 150))
+    smooth.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    picture = read_picture(tmp_path / "a.jpg", LIMIT)
+    assert (picture.mode, picture.format) == ("CMYK", "JPEG")
+    assert np.abs(picture.pixels.astype(int) - (200, 100, 150)).max() < 12
+    smooth.save(tmp_path / "b.png", "JPEG", quality=95)
+    picture = read_picture(tmp_path / "b.png", LIMIT)
+    assert (picture.mode, picture.format) == ("RGB", "JPEG")
+
+
+def test_an_exif_orientation_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(draw(4)).save(tmp_path / name, exif=exif)
+        assert read_rgb(tmp_path / name, LIMIT).shape == (36, 48, 3)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.999])
+def test_a_truncated_png_is_broken(tmp_path: Path, part: float) -> None:
+    data = png(draw(5))
+    assert reason(save(tmp_path / "a.png", data[: int(part * len(data))])) == "broken"
+
+
+def test_one_flipped_bit_in_a_png_is_found(tmp_path: Path) -> None:
+    data = bytearray(png(draw(5)))
+    for position in range(8, len(data), 97):
+        data[position] ^= 4
+        assert reason(save(tmp_path / "a.png", bytes(data))) == "broken", position
+        data[position] ^= 4
+
+
+def test_truncated_jpeg_and_tiff_are_broken(tmp_path: Path) -> None:
+    for kind in ("JPEG", "TIFF"):
+        stream = io.BytesIO()
+        Image.fromarray(draw(6)).save(stream, kind)
+        assert reason(save(tmp_path / "a.png", stream.getvalue()[:900])) == "broken"
+
+
+def test_what_is_no_image_says_how_it_begins(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", b"hello world")
+    assert reason(path) == "not_an_image"
+    with pytest.raises(ImageError, match="it begins with b'hello wo'"):
+        read_rgb(path, LIMIT)
+    assert reason(save(tmp_path / "empty.png", b"")) == "empty"
+
+
+def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", bomb())
+    with pytest.raises(ImageError, match=r"900,000,000 pixels, more than ingest.max_pixels 1,000,000"):
+        read_rgb(path, LIMIT)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest resets what images.py sets
+@pytest.mark.parametrize("side", [1_008, 9_600])  # above the limit; where Pillow itself would only warn
+def test_max_pixels_holds_below_pillows_own_limit(tmp_path: Path, side: int) -> None:
+    assert reason(save(tmp_path / "a.png", bomb(side))) == "too_many_pixels"
+
+
+def test_a_file_too_large_to_be_such_an_image_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("wb") as stream:
+        stream.truncate(2**40)
+    assert reason(tmp_path / "a.png") == "too_many_pixels"
+
+
+def test_animations_are_refused(tmp_path: Path) -> None:
+    frames = [Image.fromarray(draw(seed)) for seed in range(3)]
+    for name in ("a.png", "a.gif", "a.tif", "a.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        assert reason(tmp_path / name) == "animated"
+
+
+def test_32_bit_samples_have_no_known_range(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((36, 48), np.float32)).save(tmp_path / "a.tif")
+    assert reason(tmp_path / "a.tif") == "unsupported_mode"
+
+
+def test_what_is_no_regular_file_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert reason(tmp_path / "folder.png") == "not_a_file"
+    assert reason(tmp_path / "pipe.png") == "not_a_file"
+    assert reason(tmp_path / "loop.png") == "missing"
+    assert reason(tmp_path / "nothing.png") == "missing"
+    assert reason(tmp_path / "nothing.png" / "below.png") == "missing"
+    assert reason(tmp_path / ("x" * 300)) == "missing"
+
+
+def test_a_file_without_read_permission_says_so(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", png(draw(7)))
+    path.chmod(0)
+    code = f"from pathlib import Path; from biopsy.images.decode import read_rgb; read_rgb(Path({str(path)!r}), 10**6)"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=obey_permissions)
+    assert "may not be read (chmod u+r)" in result.stderr
+
+
+def test_an_error_of_the_machine_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(path: Path) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    path = save(tmp_path / "a.png", png(draw(8)))
+    monkeypatch.setattr(Path, "read_bytes", too_many)
+    with pytest.raises(OSError, match="Too many open files"):
+        read_rgb(path, LIMIT)
+
+
+def test_the_hash_of_pixels_knows_their_shape() -> None:
+    image = draw(9)
+    assert hash_pixels(image) == hash_pixels(image.copy()) == hash_pixels(image[:, ::-1][:, ::-1])
+    assert len({hash_pixels(image), hash_pixels(image.reshape(48, 36, 3)), hash_pixels(255 - image)}) == 3

@@ -1,0 +1,128 @@
+"""Stain normalisation: tissue takes the target's stain, glass stays, and what cannot be normalised says why."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchstain.numpy.utils import rgb2lab
+
+from biopsy.images.decode import read_rgb
+from biopsy.images.resize import resize_rgb
+from biopsy.images.stain import NotNormalised, Stains, mean_of, measure, normalise, tissue_weight
+
+METHODS = ("reinhard", "macenko")
+HAEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.17, 0.88, 0.42])
+GLASS = (236, 240, 234)
+
+
+def tissue(seed: int = 0, strength: float = 1.0, hue: float = 0.0, glass: float = 0.3) -> np.ndarray:
+    """Beer-Lambert: eosin everywhere, haematoxylin in spots, glass in the upper part; (64, 64, 3)."""
+    rng = np.random.default_rng(seed)
+    eosin = strength * rng.uniform(0.25, 0.6, (64, 64, 1))
+    haematoxylin = strength * np.where(rng.random((64, 64, 1)) < 0.3, rng.uniform(0.6, 1.2, (64, 64, 1)), 0.05)
+    turn = np.array([hue, -hue, hue / 2])
+    image = 240 * np.exp(-(haematoxylin * (HAEMATOXYLIN + turn) + eosin * (EOSIN + turn)))
+    image[: round(64 * glass)] = GLASS
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def lab(image: np.ndarray) -> np.ndarray:
+    """Mean and deviation of L*, a*, b* of the tissue, as torchstain computes them."""
+    found = rgb2lab(image[tissue_weight(image) == 1][:, None].astype(np.float32) / 255)[:, 0]
+    found = (found - [0, 128, 128]) / [2.55, 1, 1]
+    return np.concatenate([found.mean(0), found.std(0)])
+
+
+def test_glass_is_told_from_tissue_whatever_its_tint() -> None:
+    image = tissue()
+    for glass in ((236, 240, 234), (205, 212, 204), (250, 243, 228), (255, 255, 255)):
+        image[:19] = glass
+        weight = tissue_weight(image)
+        assert weight[:19].max() == 0
+        assert weight[19:].min() > 0.9
+
+
+def test_reinhard_brings_mean_and_deviation_of_the_tissue_to_the_target() -> None:
+    target, other = tissue(1), tissue(2, strength=0.7, hue=0.06)
+    assert np.abs(lab(other) - lab(target)).max() > 3
+    changed = normalise(other, measure(target, "reinhard"))
+    np.testing.assert_allclose(lab(changed), lab(target), atol=1.0)
+
+
+def test_macenko_brings_stains_and_their_amounts_to_the_target() -> None:
+    target, other = tissue(1), tissue(2, strength=0.7, hue=0.06)
+    wanted, before = measure(target, "macenko"), measure(other, "macenko")
+    after = measure(normalise(other, wanted), "macenko")
+    np.testing.assert_allclose(after.directions, wanted.directions, atol=0.05)
+    np.testing.assert_allclose(after.spreads, wanted.spreads, rtol=0.05)
+    assert np.abs(np.subtract(before.spreads, wanted.spreads)).min() > 0.15
+
+
+def test_macenko_finds_the_stains_that_an_image_was_drawn_with() -> None:
+    found = np.array(measure(tissue(strength=1.8), "macenko").directions).reshape(2, 3)
+    for stain, drawn in zip(found, (HAEMATOXYLIN, EOSIN), strict=True):
+        assert stain @ drawn / np.linalg.norm(drawn) > 0.98
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_glass_stays_as_it_is_and_the_image_s_own_stain_changes_next_to_nothing(method: str) -> None:
+    image = tissue()
+    changed = normalise(image, measure(tissue(2, strength=0.6), method))
+    np.testing.assert_array_equal(changed[:19], image[:19])
+    assert np.abs(changed[19:].astype(int) - image[19:]).mean() > 5
+    same = normalise(image, measure(image, method))
+    assert np.abs(same.astype(int) - image).mean() < 3
+
+
+def test_the_mean_over_images_is_the_mean_of_their_numbers_and_stains_keep_their_length() -> None:
+    several = [measure(tissue(seed, strength), "reinhard") for seed, strength in enumerate((0.6, 0.8, 1.0))]
+    mean = mean_of(several)
+    assert mean.directions[0] == pytest.approx(np.mean([m.directions[0] for m in several]))
+    assert mean.spreads[2] == pytest.approx(np.mean([m.spreads[2] for m in several]))
+    stains = mean_of([measure(tissue(0), "macenko"), measure(tissue(1, hue=0.1), "macenko")])
+    np.testing.assert_allclose(np.linalg.norm(np.reshape(stains.directions, (2, 3)), axis=1), 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.full((64, 64, 3), 255, np.uint8), "no tissue"),
+        (np.full((64, 64, 3), (214, 220, 212), np.uint8), "no tissue"),
+        (np.full((64, 64, 3), (150, 80, 140), np.uint8), "no spread of colour|not to be told apart"),
+        (np.zeros((64, 64, 3), np.uint8), "no spread of colour|not to be told apart"),
+        (np.repeat(np.random.default_rng(0).integers(0, 200, (64, 64, 1), np.uint8), 3, 2), "no spread|told apart"),
+    ],
+    ids=["white", "grey glass", "one colour", "black", "grey"],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_stain_is_refused_with_a_reason(method: str, image: np.ndarray, reason: str) -> None:
+    with pytest.raises(NotNormalised, match=reason):
+        measure(image, method)
+    with pytest.raises(NotNormalised, match=reason):
+        normalise(image, measure(tissue(), method))
+
+
+def test_a_contrast_that_would_have_to_be_enlarged_more_than_fourfold_is_not() -> None:
+    image = tissue()
+    own = measure(image, "reinhard")
+    for gain in (3.9, 4.1):
+        target = Stains("reinhard", own.directions, (*own.spreads[:2], gain * own.spreads[2]))
+        if gain < 4:
+            normalise(image, target)
+        else:
+            with pytest.raises(NotNormalised, match="too faint"):
+                normalise(image, target)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_real_images_of_different_slides_come_closer_and_their_glass_stays(method: str, real_data: Path) -> None:
+    slides = {path.name.split("-")[2]: path for path in sorted(real_data.rglob("*.png"))}
+    images = [resize_rgb(read_rgb(path, 10**7), 128, "stretch") for path in list(slides.values())[::3]]
+    target = mean_of([measure(image, method) for image in images])
+    changed = [normalise(image, target) for image in images]
+    before, after = (np.array([lab(i)[:3] for i in group]).std(0) for group in (images, changed))
+    assert after.sum() < 0.6 * before.sum()
+    for old, new in zip(images, changed, strict=True):
+        glass = tissue_weight(old) == 0
+        np.testing.assert_array_equal(new[glass], old[glass])

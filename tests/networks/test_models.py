@@ -1,0 +1,132 @@
+"""A network put together, saved, loaded in safe mode; what is refused. Each backbone by itself: test_backbones.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biopsy.core.errors import MachineError, ParamsError, SourceError
+from biopsy.core.sections import Head, Model
+from biopsy.networks.backbones.registry import Backbone, register
+from biopsy.networks.backend import keras, seed_everything, tf
+from biopsy.networks.build import build_model, check_model, count_weights
+from biopsy.networks.model_file import load_model, save_model
+from biopsy.training.memory import check_batch, step_bytes
+from cards import CARD
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", [2, 8])
+def test_two_classes_have_one_output_and_more_have_as_many(classes: int, images: np.ndarray, tmp_path: Path) -> None:
+    model = build_model(Model(), 32, classes)
+    save_model(model, tmp_path, CARD)
+    loaded, card = load_model(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_on_batch(images), model.predict_on_batch(images))
+    assert model.output_shape == (None, 1 if classes == 2 else classes)
+    assert card.classes == CARD.classes
+
+
+def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
+    digests = []
+    for run in ("one", "two"):
+        seed_everything(3)
+        (tmp_path / run).mkdir()
+        junk = [object() for _ in range(1000)]  # so that objects get other addresses
+        save_model(build_model(Model(), 32, 8), tmp_path / run, CARD)
+        digests.append((tmp_path / run / "model.keras").read_bytes())
+        del junk
+    assert digests[0] == digests[1]
+
+
+def test_densenet_is_cut_after_its_last_block() -> None:
+    model = build_model(Model(backbone="densenet121"), 64, 8)
+    assert model.get_layer("head_feature_bn").input.shape == (None, 2, 2, 1024)
+    assert model.get_layer("conv5_block16_concat").output is model.get_layer("head_feature_bn").input
+
+
+def test_the_head_has_the_layers_of_the_report_in_its_order() -> None:
+    names = [layer.name for layer in build_model(Model(), 32, 8).layers if layer.name.startswith("head")]
+    assert names == [
+        "head_feature_bn", "head_feature_relu", "head_feature_dropout", "head_pool", "head_unit_norm", "head_dense",
+        "head_bn", "head_dropout",
+    ]  # fmt: skip
+
+
+def test_frozen_partly_and_wholly_trainable(tmp_path: Path) -> None:
+    linear = Head(feature_norm=False, units=0, unit_norm=False, batch_norm=False)
+    seed_everything(0)
+    file = tmp_path / "mobilenet.weights.h5"
+    keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(file)
+    counts = {
+        trainable: count_weights(
+            build_model(Model(backbone="mobilenetv2", weights=str(file), trainable=trainable, head=linear), 32, 8)
+        )
+        for trainable in ("none", 2, "all")
+    }
+    assert counts["none"][1] == 1280 * 8 + 8
+    assert counts["none"][1] < counts[2][1] < counts["all"][1]
+    assert counts["none"][0] == counts["all"][0]
+
+
+def test_an_unknown_backbone_names_the_nearest() -> None:
+    with pytest.raises(ParamsError, match=r"cerberus, cnn, .*densenet121, .*Did you mean 'densenet121'\?"):
+        check_model(Model(backbone="densenet"), 256)
+
+
+def test_an_image_below_the_backbones_minimum_is_refused() -> None:
+    with pytest.raises(ParamsError, match=r"resize\.size must be at least 32"):
+        check_model(Model(), 16)
+
+
+def test_a_name_registers_once() -> None:
+    with pytest.raises(ValueError, match="registered already"):
+        register(Backbone("cnn", lambda x, w: x, ""))
+
+
+def test_a_changed_model_file_is_refused(tmp_path: Path) -> None:
+    save_model(build_model(Model(), 32, 8), tmp_path, CARD)
+    with (tmp_path / "model.keras").open("ab") as stream:
+        stream.write(b"!")
+    with pytest.raises(SourceError, match="SHA-256"):
+        load_model(tmp_path)
+
+
+def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
+    x = keras.Input((32, 32, 3))
+    model = keras.Model(x, keras.layers.Lambda(lambda t: t + 1)(x))
+    save_model(model, tmp_path, CARD)
+    with pytest.raises(SourceError, match="safe mode"):
+        load_model(tmp_path)
+
+
+def test_missing_or_foreign_model_files_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="dvc pull"):
+        load_model(tmp_path)
+    for content in (b'{"a": 1}', b"", b"[]", CARD.model_dump_json().encode("utf-16"), b'{"task": "\xff"}'):
+        (tmp_path / "model.json").write_bytes(content)
+        with pytest.raises(SourceError, match=r"model\.json does not describe a model: .*dvc pull"):
+            load_model(tmp_path)
+    (tmp_path / "model.json").write_text(CARD.model_dump_json())
+    with pytest.raises(SourceError, match="dvc pull"):
+        load_model(tmp_path)
+
+
+def test_a_batch_that_memory_cannot_hold_names_one_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(Model(), 64, 8)
+    monkeypatch.setattr("biopsy.training.memory.available_bytes", lambda: step_bytes(model, 40))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(MachineError, match=r"train\.batch=32 would fit; with train\.accumulate=4"):
+        check_batch(model, 128)
+    check_batch(model, 40)
+
+
+def test_a_frozen_backbone_needs_less_memory_than_one_that_trains(tmp_path: Path) -> None:
+    file = tmp_path / "w.weights.h5"
+    keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(file)
+    frozen = build_model(Model(backbone="mobilenetv2", weights=str(file), trainable="none"), 128, 8)
+    whole = build_model(Model(backbone="mobilenetv2"), 128, 8)
+    assert step_bytes(frozen, 16) < step_bytes(whole, 16) / 5

@@ -1,0 +1,90 @@
+"""Every preset of conf/experiment/ trains on the sample for one epoch; its model is saved, loads in safe mode, predicts
+the same. A new preset is taken up by itself.
+"""
+
+import json
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dvc.utils.hydra import compose_and_dump
+from omegaconf import OmegaConf
+
+from biopsy.core.params import Params, read_params
+from biopsy.networks.backend import tf
+from biopsy.networks.model_file import load_model
+from conftest import ROOT
+
+PRESETS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
+SMALL = [
+    "data.sample.images=48", "data.sample.width=64", "data.sample.height=64", "resize.size=32", "tasks=[binary]",
+    "protocols=[case]", "train.epochs.binary=1", "train.epochs.multiclass=1", "train.batch=64",
+]  # fmt: skip
+WITHOUT_WEIGHTS = [
+    "model.weights=none",
+    "model.trainable=all",
+    "model.feature_views=null",
+]  # they cannot be had offline
+
+
+def composed(folder: Path, *overrides: str) -> Params:
+    """The parameters as `dvc exp run -S ...` composes them."""
+    path = folder / "params.yaml"
+    compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides])
+    if OmegaConf.load(path).model.weights != "none":
+        compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides, *WITHOUT_WEIGHTS])
+    return read_params(path)
+
+
+def stage(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / f"stages/{name}.py"))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample, ready to be resized."""
+    root = tmp_path_factory.mktemp("sample")
+    composed(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name in ("fetch", "ingest", "impute", "split"):
+            stage(name)["main"]()
+    return root
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """One step an epoch is done before the graph of a large network is drawn."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_trains_saves_loads_in_safe_mode_and_predicts_the_same(
+    preset: str, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path))
+    params = composed(project, f"+experiment={preset}")
+    assert params.experiment == preset
+    stage("resize")["main"]()
+    stage("stain")["stain"](params, "case")
+    script, kept = stage("train"), []
+    monkeypatch.setitem(script["train"].__globals__, "save_model", lambda *what: kept.append(what[0]) or save(*what))
+    save = script["save_model"]
+    script["train"](params, "binary", "case")
+    loaded, card = load_model(project / "models/binary-case")
+    rng = np.random.default_rng(0)
+    inputs: Any = rng.uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    if card.extra_inputs:
+        inputs = {"pixels": inputs, "extra": rng.normal(size=(3, card.extra_inputs.width)).astype(np.float32)}
+    expected = kept[0].predict_on_batch(inputs)
+    np.testing.assert_array_equal(loaded.predict_on_batch(inputs), expected)
+    assert expected.shape == (3, 1)
+    assert np.isfinite(expected).all()
+    assert json.loads((project / "metrics/binary-case/train.json").read_text())["epochs"] == 1

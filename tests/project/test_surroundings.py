@@ -1,0 +1,91 @@
+"""What stands around the project for a team: CI, hooks, container; held against schemas, their shell parts run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scratch import ROOT, call, clone, environment, set_params
+
+WORKFLOW, GITLAB = ROOT / ".github/workflows/ci.yml", ROOT / ".gitlab-ci.yml"
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [
+        (".github/workflows/ci.yml", "github-workflows"),
+        (".github/dependabot.yml", "dependabot"),
+        (".gitlab-ci.yml", "gitlab-ci"),
+        ("CITATION.cff", "citation-file-format"),
+    ],
+)
+def test_each_file_is_as_its_published_schema_says(file: str, schema: str) -> None:
+    result = run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_dockerfile_is_lint_free_and_ends_without_root() -> None:
+    result = run("hadolint", "Dockerfile")
+    assert result.returncode == 0, result.stdout
+    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
+    assert [stage.split(" AS ")[1].split()[0] for stage in stages] == ["base", "gpu", "cpu"]
+    assert all("\nUSER 1000\n" in stage for stage in stages[1:])
+
+
+def test_the_dev_container_builds_a_target_of_the_dockerfile() -> None:
+    content = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert f" AS {content['build']['target']}\n" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_hooks_are_valid_and_pass_on_this_tree() -> None:
+    assert run("pre-commit", "validate-config").returncode == 0
+    files = [".pre-commit-config.yaml", "biopsy/cli.py", "tests/project/test_surroundings.py"]
+    for hook in ("ruff-format", "ruff-check", "large-files", "private-key", "notebooks"):
+        result = run("pre-commit", "run", hook, "--files", *files)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def shell_parts() -> list[str]:
+    steps = [step for job in yaml.safe_load(WORKFLOW.read_text())["jobs"].values() for step in job["steps"]]
+    jobs = [job for job in yaml.safe_load(GITLAB.read_text()).values() if "script" in job]
+    return [step["run"] for step in steps if "run" in step] + [line for job in jobs for line in job["script"]]
+
+
+def test_no_workflow_writes_more_than_a_comment_or_pastes_foreign_text_into_a_shell() -> None:
+    content = yaml.safe_load(WORKFLOW.read_text())
+    assert content["permissions"] == {"contents": "read"}
+    assert content["jobs"]["compare"]["permissions"] == {"contents": "read", "pull-requests": "write"}
+    for part in shell_parts():
+        assert subprocess.run(["bash", "-n"], input=part, text=True, check=False).returncode == 0, part
+        assert "${{" not in part, "a branch's name would become code"
+
+
+def test_both_services_run_the_tests_and_the_same_comparison() -> None:
+    parts = "\n".join(shell_parts())
+    assert parts.count(".ci/run") == 2
+    assert parts.count(".ci/compare ") == 2
+
+
+def test_the_comment_of_a_pull_request_shows_what_changed(origin: Path, tmp_path: Path) -> None:
+    """The comparing step of the workflow itself, on a branch whose figures have other decimals."""
+    project = clone(origin, tmp_path)
+    set_params(project, evaluate__digits=2)
+    call(project, "dvc", "repro", "-q", "evaluate@binary-case")
+    steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["compare"]["steps"]
+    step = next(step["run"] for step in steps if step.get("name") == "Compare")
+    (project / ".venv/bin").mkdir(parents=True)
+    (project / ".venv/bin/activate").write_text(f"PATH={Path(sys.executable).parent}:$PATH\n")
+    call(project, "bash", "-e", "-o", "pipefail", "-c", step, BASE="origin/main", GITHUB_STEP_SUMMARY="summary.md")
+    comment = (project / "comment.md").read_text()
+    assert comment == (project / "summary.md").read_text()
+    assert "| params.yaml | evaluate.digits | 3 | 2 |" in " ".join(comment.split())
+    assert "metrics/binary-case/test.json" in comment
+    assert comment.index("case_f1") < comment.index("macro_f1")
+    assert "binary, protocol case: ROC" in (project / "plots-page/index.html").read_text()

@@ -1,0 +1,152 @@
+"""`stages/evaluate.py` as a user runs it, on a model that knows the drawn classes by their brightness."""
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import sha256
+from biopsy.core.params import read_params
+from conftest import ROOT, assert_kind
+from tiny import ORDER, make_project, read
+
+SIZE = 32
+
+
+def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None:
+    """Save a model that takes the nearest mean colour of `make_project` for the class."""
+    from biopsy.networks.backend import keras
+    from biopsy.networks.model_file import Card, save_model
+
+    classes = ["benign", "malignant"] if task == "binary" else list(ORDER)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+    units, activation = (1, "sigmoid") if task == "binary" else (8, "softmax")
+    outputs = keras.layers.Dense(units, activation)(pooled)
+    model = keras.Model(inputs, outputs)
+    means = 40 + 25 * np.arange(8)
+    # -(x - mean)^2 up to what all classes share; binary: above the mean between the fourth and the fifth.
+    kernel, bias = (np.array([1.0]), np.array([-127.5])) if task == "binary" else (2 * means, -(means**2))
+    model.layers[-1].set_weights([np.tile(kernel / 3, (3, 1)) * weight / 50, bias * weight / 50])
+    folder = root / "models" / f"{task}-case"
+    folder.mkdir(parents=True)
+    files = {"labels": root / "data/interim/labels.csv", "split": root / "data/splits/case.csv"}
+    about = {
+        "task": task, "protocol": "case", "classes": classes, "size": SIZE, "preprocessing": "none", "threshold": 0.5,
+        "synthetic": True, "backbone_weights_sha256": None, "params": {}, "keras": keras.__version__,
+        "data": {what: sha256(file) for what, file in files.items()},
+    }  # fmt: skip
+    save_model(model, folder, Card(**{**about, **card}))
+
+
+@pytest.fixture
+def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
+    make_project(tmp_path, size=SIZE)
+    set_params({"resize.size": SIZE, "evaluate.bootstrap": 50})
+    return tmp_path
+
+
+def outputs(root: Path) -> dict[str, bytes]:
+    folders = ("metrics", "plots", "data/predictions")
+    return {str(p): p.read_bytes() for folder in folders for p in sorted((root / folder).rglob("*")) if p.is_file()}
+
+
+def evaluate(root: Path, task: str) -> None:
+    """Run the stage in this process, since starting one costs seconds."""
+    stage = runpy.run_path(str(ROOT / "stages/evaluate.py"))
+    stage["evaluate"](read_params(root / "params.yaml"), task, "case", root)
+
+
+def test_a_good_model_scores_one_and_two_runs_leave_the_same_bytes(project: Path, run_stage: Any) -> None:
+    write_model(project, "binary")
+    result = run_stage("evaluate", "--task", "binary", "--protocol", "case")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert result.stdout == "evaluate binary-case: macro-F1 1.0 on 8 test images -> metrics/binary-case/test.json\n"
+    short, details = (read(project / f"metrics/binary-case/{name}.json") for name in ("test", "details"))
+    assert set(short.values()) == {1.0}
+    assert (details["images"], details["cases"], details["synthetic"]) == (8, 8, True)
+    plots = {p.name for p in (project / "plots/binary-case/test").iterdir()}
+    assert plots == {f"{n}.{s}" for n in ("confusion", "roc", "pr", "magnification") for s in ("csv", "png")}
+    first = outputs(project)
+    (project / "plots/binary-case/test/stale.png").write_text("an earlier run's")
+    evaluate(project, "binary")
+    assert outputs(project) == first
+
+
+def test_the_predictions_name_each_test_image_once_with_its_case_and_all_probabilities(project: Path) -> None:
+    write_model(project, "multiclass")
+    evaluate(project, "multiclass")
+    table = pd.read_csv(project / "data/predictions/multiclass-case.csv", dtype={"case": str})
+    assert list(table.columns[:6]) == ["image_id", "slide", "case", "magnification", "truth", "predicted"]
+    assert table["image_id"].tolist() == sorted(f"{name}-005" for name in ORDER)
+    assert table["case"].tolist() == [f"{ORDER.index(image_id[:-4])}5" for image_id in table["image_id"]]
+    assert (table["truth"] == table["predicted"]).all()
+    assert table.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
+
+
+def test_types_that_training_or_test_lacks_are_named(project: Path) -> None:
+    split = pd.read_csv(project / "data/splits/case.csv")
+    split.loc[split["image_id"].str.startswith("A-"), "part"] = "train"
+    split.loc[split["image_id"].str.startswith("PC-"), "part"] = "test"
+    split.to_csv(project / "data/splits/case.csv", index=False)
+    write_model(project, "multiclass")
+    evaluate(project, "multiclass")
+    details = read(project / "metrics/multiclass-case/details.json")
+    assert (details["classes_not_in_test"], details["classes_not_in_training"]) == (["A"], ["PC"])
+    assert details["per_class"]["PC"]["support"] == 6
+
+
+def test_a_model_of_another_task_is_refused_and_earlier_figures_stay(project: Path) -> None:
+    write_model(project, "binary", protocol="image")
+    before = outputs(project)
+    with pytest.raises(DataError, match=r"models/binary-case is a model of binary, image.*dvc repro"):
+        evaluate(project, "binary")
+    assert outputs(project) == before
+
+
+def test_a_model_is_not_tested_on_images_of_another_stain(project: Path) -> None:
+    stain = {"method": "reinhard", "directions": [70.0, 20.0, -11.0], "spreads": [9.0, 7.0, 5.0]}
+    write_model(project, "binary", stain=stain)
+    with pytest.raises(DataError, match=r"models/binary-case was trained on images of another stain.*dvc repro"):
+        evaluate(project, "binary")
+    (project / "data/stained/case/stain.json").write_text(json.dumps(stain))
+    (project / "data/stained/case/benign").symlink_to(project / "data/resized/benign")
+    (project / "data/stained/case/malignant").symlink_to(project / "data/resized/malignant")
+    evaluate(project, "binary")
+    assert read(project / "metrics/binary-case/test.json")["macro_f1"] == 1
+
+
+@pytest.mark.parametrize("what", ["split", "labels"])
+def test_a_model_is_not_tested_under_another_split_or_other_labels(project: Path, what: str) -> None:
+    write_model(project, "binary")
+    evaluate(project, "binary")
+    before = outputs(project)
+    if what == "split":
+        path, words = project / "data/splits/case.csv", {"train": "test", "test": "train"}
+    else:
+        path, words = project / "data/interim/labels.csv", {"40": "100", "100": "40"}
+    table = pd.read_csv(path, dtype=str)
+    table.replace(words).to_csv(path, index=False)
+    with pytest.raises(
+        DataError, match=rf"models/binary-case was trained with other {what} than .*{path.name}.*dvc repro"
+    ):
+        evaluate(project, "binary")
+    assert outputs(project) == before
+
+
+def test_a_model_that_diverged_is_an_error_and_not_a_score(project: Path) -> None:
+    write_model(project, "binary", weight=np.nan)
+    with pytest.raises(DataError, match=r"no number for 8 of 8 test images.*train\.learning_rate"):
+        evaluate(project, "binary")
+    assert not (project / "metrics/binary-case/test.json").exists()
+
+
+def test_the_command_ends_in_a_sentence_where_there_is_no_model(project: Path, run_stage: Any) -> None:
+    assert_kind(run_stage("evaluate", "--task", "binary", "--protocol", "case"), "models/binary-case", "dvc repro")

@@ -1,0 +1,143 @@
+"""`fetch` from a folder and a CSV of the user's own, and what one can get wrong about them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from fetched import RunStage, SetParams, assert_refused, source, tree
+from raw import obey_permissions
+
+from biopsy.core.sections import Breakhis, Data, Local
+from biopsy.sources import fetch as sources
+from conftest import assert_kind
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder as people have them: capitals, spaces, umlauts, links, texts, a folder named like an image."""
+    folder = tmp_path / "my images"
+    (folder / "Fälle/eins").mkdir(parents=True)
+    (folder / "folder.png").mkdir()
+    for name in ("a.PNG", "Fälle/eins/b c.jpeg", "Fälle/ü.tif", "notes.txt", "._a.PNG"):
+        (folder / name).write_bytes(name.encode())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/d.bmp").write_bytes(b"linked")
+    (folder / "linked.bmp").symlink_to(tmp_path / "elsewhere/d.bmp")
+    (folder / "linked folder").symlink_to(tmp_path / "elsewhere")
+    (folder / "Fälle/round").symlink_to(folder)
+    (folder / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    (tmp_path / "my.csv").write_text("file,label\na.PNG,benign\n")
+    return folder
+
+
+LOCAL = {"data.source": "local", "data.local.csv": "my.csv", "data.local.images": "my images"}
+
+
+def test_a_table_of_slides_is_copied_as_it_is_and_checked_before_any_image_is(
+    mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
+) -> None:
+    (tmp_path / "slides.csv").write_text("Slide;age\n007;5\n")
+    set_params(LOCAL | {"data.slides": "slides.csv"})
+    assert run_stage("fetch").returncode == 0
+    assert (tmp_path / "data/raw/slides.csv").read_text() == "Slide;age\n007;5\n"
+    assert source(tmp_path)["slides"] == "facts about slides from slides.csv"
+    before = tree(tmp_path / "data/raw")
+    (tmp_path / "slides.csv").write_text("patient,age\n007,5\n")
+    assert_kind(run_stage("fetch"), "data.slides", "slides.csv has no column 'slide'", "patient, age")
+    set_params(LOCAL | {"data.slides": "slide.csv"})
+    assert_kind(run_stage("fetch"), "data.slides", "slide.csv is missing")
+    assert tree(tmp_path / "data/raw") == before
+
+
+def test_local_folder_is_copied_and_the_rest_counted(
+    mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
+) -> None:
+    set_params(LOCAL)
+    result = run_stage("fetch")
+    assert result.returncode == 0, result.stderr
+    names = ["Fälle/eins/b c.jpeg", "Fälle/ü.tif", "a.PNG", "linked folder/d.bmp", "linked.bmp"]
+    assert sorted(tree(tmp_path / "data/raw/images")) == names
+    for name in names:
+        assert (tmp_path / "data/raw/images" / name).read_bytes() == (mine / name).read_bytes()
+    assert (tmp_path / "data/raw/metadata.csv").read_bytes() == (tmp_path / "my.csv").read_bytes()
+    assert source(tmp_path) == {
+        "source": "local",
+        "synthetic": False,
+        "description": "5 images from a folder, with a CSV",
+        "images": 5,
+        "left_out": {"broken link or special file": 2, "folder named like an image": 1, "not an image": 2},
+        "slides": "none: data.slides is null",
+    }
+    assert "5 images from a folder, with a CSV; left out: 2 broken link or special file" in result.stdout
+
+
+def test_name_outside_utf8_is_counted(mine: Path, tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(mine) + b"/\xff.png")).write_bytes(b"odd")
+    (tmp_path / "out").mkdir()
+    data = Data(source="local", local=Local(csv=str(tmp_path / "my.csv"), images=str(mine)))
+    facts = sources.fill(data, tmp_path / "out", tmp_path)
+    assert facts["left_out"]["name not in UTF-8"] == 1
+    assert facts["images"] == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"csv": "no.csv"}, ["data.local.csv", "no.csv is missing", "relative to the project's folder"]),
+        ({"csv": "my images"}, ["data.local.csv", "my images is a folder, not a CSV file"]),
+        ({"images": "nowhere"}, ["data.local.images", "nowhere is no folder"]),
+        ({"images": "my.csv"}, ["data.local.images", "my.csv is no folder"]),
+        ({"images": "texts"}, ["data.local.images", "no image lies below texts", "1 not an image"]),
+        ({"images": "."}, ["data.local.images", "contains this pipeline's own data"]),
+    ],
+)
+def test_wrong_local_source_is_a_sentence(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/readme").write_text("text")
+    assert_refused(
+        Data(source="local", local=Local(**{"csv": "my.csv", "images": "my images"} | overrides)), tmp_path, words
+    )
+
+
+@pytest.mark.parametrize("missing", ["data.local.csv", "data.local.images"])
+def test_half_a_local_source_is_refused_before_anything_is_written(
+    tmp_path: Path, set_params: SetParams, run_stage: RunStage, missing: str
+) -> None:
+    set_params(LOCAL | {missing: None})
+    assert_kind(run_stage("fetch"), "needs both data.local.csv and data.local.images")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["Fälle/ü.tif", "Fälle/eins", "../my.csv"])
+def test_file_or_folder_without_permission_is_named(
+    mine: Path, set_params: SetParams, run_stage: RunStage, name: str
+) -> None:
+    (mine / name).chmod(0)
+    set_params(LOCAL)
+    try:
+        assert_kind(run_stage("fetch", preexec_fn=obey_permissions), name.rsplit("/")[-1], "chmod u+r")
+    finally:
+        (mine / name).chmod(0o755)
+
+
+def test_read_only_output_is_a_sentence(mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o500)
+    set_params(LOCAL)
+    assert_kind(run_stage("fetch", preexec_fn=obey_permissions), "no permission for", "data/")
+
+
+@pytest.mark.parametrize("key", ["data.breakhis.path", "data.breakhis.csv", "data.local.images", "data.slides"])
+def test_the_home_of_nobody_is_a_sentence(mine: Path, tmp_path: Path, key: str) -> None:
+    path = "~nosuchuser/x"
+    data = {
+        "data.breakhis.path": Data(source="breakhis", breakhis=Breakhis(path=path)),
+        "data.breakhis.csv": Data(source="breakhis", breakhis=Breakhis(csv=path)),
+        "data.local.images": Data(source="local", local=Local(csv=str(tmp_path / "my.csv"), images=path)),
+        "data.slides": Data(slides=path),
+    }[key]
+    assert_refused(data, tmp_path, [key, path, "Write the whole path"])

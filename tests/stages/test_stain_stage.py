@@ -1,0 +1,186 @@
+"""`stages/stain.py`: fitted on training images alone, counted, resumed, and nothing at all where no method is named."""
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from test_stain import tissue
+
+from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.files import write_csv
+from biopsy.core.layout import images_of
+from biopsy.core.params import read_params
+from biopsy.images.decode import hash_pixels
+from conftest import ROOT, assert_kind
+from tiny import read
+
+
+class Project:
+    """Twelve stained images, resized already, and their split; the stage is run in this process."""
+
+    def __init__(self, root: Path, set_params: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.set_params, self.capsys, self.made = root, set_params, capsys, ""
+        parts = ["train"] * 7 + ["val"] * 2 + ["test"] * 3
+        rows = [(f"i{i:02}", "benign", "A" if i % 2 else "F", part) for i, part in enumerate(parts)]
+        self.table = pd.DataFrame(rows, columns=["image_id", "class", "subtype", "part"])
+        for i in range(len(self.table)):
+            self.write(i, tissue(i, strength=0.6 + 0.05 * i, hue=0.01 * i))
+        write_csv(root / "data/splits/case.csv", self.table[["image_id", "part"]])
+
+    def path(self, tree: str, i: int) -> Path:
+        row = self.table.iloc[i]
+        return self.root / "data" / tree / row["class"] / row["subtype"] / f"{row['image_id']}.png"
+
+    def write(self, i: int, image: np.ndarray) -> None:
+        """Put an image into the resized tree, and its hash into the labels."""
+        path = self.path("resized", i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image[..., ::-1])
+        images = [cv2.imread(str(self.path("resized", k)), cv2.IMREAD_COLOR_RGB) for k in range(len(self.table))]
+        hashes = ["" if image is None else hash_pixels(image) for image in images]
+        labels = self.table.drop(columns="part").assign(pixels_sha256=hashes)
+        write_csv(self.root / "data/interim/labels.csv", labels)
+
+    def run(self, method: str, reference: Any = None) -> dict[str, Any]:
+        """Run the stage; return its metrics, and keep in `made` what it says to have made and kept."""
+        path = self.set_params({"stain.method": method, "stain.reference": reference and str(reference)})
+        runpy.run_path(str(ROOT / "stages/stain.py"))["stain"](read_params(path), "case", self.root)
+        self.made = self.capsys.readouterr().out.rpartition(": ")[0].rpartition(": ")[2].partition(";")[0]
+        return read(self.root / "metrics/stain-case.json")
+
+    def tree(self) -> dict[str, bytes]:
+        base = self.root / "data/stained/case"
+        return {p.relative_to(base).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def project(tmp_path: Path, set_params: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> Project:
+    return Project(tmp_path, set_params, capsys)
+
+
+def test_by_default_the_resized_images_are_used_and_nothing_is_written_but_a_note(project: Project) -> None:
+    assert project.run("none") == {"method": "none"}
+    assert list(project.tree()) == ["stain.json"]
+    assert images_of(project.root, "case") == (project.root / "data/resized", {"method": "none"})
+
+
+@pytest.mark.parametrize("method", ["reinhard", "macenko"])
+def test_the_stained_tree_lies_like_the_resized_one_and_a_second_run_makes_nothing(
+    project: Project, method: str
+) -> None:
+    counts = project.run(method)
+    assert (counts["images"], counts["normalised"], counts["fitted_on"]) == (12, 12, 7)
+    assert project.made == "12 made, 0 kept"
+    first = project.tree()
+    assert {*first} == {*(f"benign/{'A' if i % 2 else 'F'}/i{i:02}.png" for i in range(12)), "stain.json"}
+    folder, stain = images_of(project.root, "case")
+    assert folder == project.root / "data/stained/case"
+    assert stain == read(folder / "stain.json")
+    assert (stain["method"], len(stain["spreads"])) == (method, 3 if method == "reinhard" else 2)
+    assert project.run(method) == counts  # metrics that depended on a stop would not be comparable
+    assert project.made == "0 made, 12 kept"
+    assert project.tree() == first
+
+
+def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code: Any) -> None:
+    project.run("reinhard")
+    for name, made in (("image_tree", 0), ("stain", 12), ("stained_tree", 12), ("resize", 12)):
+        edit_code(f"biopsy/{name}.py")
+        project.run("reinhard")
+        assert project.made == f"{made} made, {12 - made} kept", name
+
+
+def test_a_changed_test_image_leaves_what_was_fitted_and_a_changed_training_image_does_not(project: Project) -> None:
+    project.run("reinhard")
+    before = project.tree()
+    for i in (7, 11):  # validation, test
+        project.write(i, tissue(99, strength=1.4, hue=0.1))
+    project.run("reinhard")
+    after = project.tree()
+    assert after["stain.json"] == before["stain.json"]
+    assert project.made == "2 made, 10 kept"
+    assert sum(after[name] != before[name] for name in before) == 2
+    project.write(0, tissue(99, strength=1.4, hue=0.1))
+    project.run("reinhard")
+    assert project.made == "12 made, 0 kept"
+    assert project.tree()["stain.json"] != before["stain.json"]
+
+
+def test_images_that_keep_their_own_stain_are_counted_by_part_and_reason_each_time(project: Project) -> None:
+    white = np.full((64, 64, 3), 250, np.uint8)
+    project.write(1, white)
+    project.write(11, white)
+    for _ in range(2):  # made, then kept
+        counts = project.run("reinhard")
+        assert counts["kept_their_stain"] == {"train": {"no tissue": 1}, "val": {}, "test": {"no tissue": 1}}
+        assert (counts["normalised"], counts["fitted_on"], counts["not_fitted_on"]) == (10, 6, {"no tissue": 1})
+    assert project.path("stained/case", 11).read_bytes() == project.path("resized", 11).read_bytes()
+
+
+def test_going_back_to_none_takes_the_images_away(project: Project) -> None:
+    project.run("reinhard")
+    project.run("none")
+    assert list(project.tree()) == ["stain.json"]
+
+
+def test_a_tree_that_was_not_finished_is_not_taken_for_whole(project: Project) -> None:
+    project.run("reinhard")
+    (project.root / "data/stained/case/stain.json").unlink()
+    with pytest.raises(DataError, match=r"stain\.json is missing\. Run `dvc repro`"):
+        images_of(project.root, "case")
+
+
+def test_one_reference_image_is_matched_and_named(project: Project) -> None:
+    reference = project.root / "reference.png"
+    cv2.imwrite(str(reference), tissue(50, strength=1.1)[..., ::-1])
+    counts = project.run("reinhard", reference)
+    assert counts["reference"]["file"] == "reference.png"
+    assert counts["fitted_on"] == 1
+    project.write(0, tissue(99))
+    assert project.run("reinhard", reference)["spreads"] == counts["spreads"]
+
+
+def test_training_images_without_any_stain_are_one_sentence(project: Project) -> None:
+    for i in range(7):
+        project.write(i, np.full((64, 64, 3), 250, np.uint8))
+    with pytest.raises(DataError, match=r"stain\.method: reinhard found no training image .*7 no tissue.*none"):
+        project.run("reinhard")
+
+
+def test_a_reference_that_cannot_be_matched_is_one_sentence_and_the_earlier_tree_stays(project: Project) -> None:
+    project.run("reinhard")
+    before = project.tree()
+    white = project.root / "white.png"
+    cv2.imwrite(str(white), np.full((64, 64, 3), 255, np.uint8))
+    for reference, words in (
+        (white, r"stain\.reference: .*white\.png cannot be matched \(no tissue\).*null"),
+        (project.root / "nowhere.png", r"stain\.reference: .*nowhere\.png does not exist.*null"),
+        (project.root / "params.yaml", r"stain\.reference: .*params\.yaml is not an image"),
+        (project.path("resized", 11), r"stain\.reference: .*i11 of the test part.*null"),
+    ):
+        with pytest.raises(ParamsError, match=words):
+            project.run("reinhard", reference)
+        assert project.tree() == before
+    assert project.run("reinhard", project.path("resized", 0))["fitted_on"] == 1  # a training image may be one
+
+
+def test_a_missing_or_broken_resized_image_is_one_sentence(project: Project) -> None:
+    project.path("resized", 11).write_bytes(b"no png")
+    with pytest.raises(DataError, match=r"i11\.png cannot be read.*dvc repro resize"):
+        project.run("reinhard")
+    project.path("resized", 11).unlink()
+    with pytest.raises(DataError, match=r"i11\.png is missing.*dvc repro resize"):
+        project.run("reinhard")
+
+
+def test_stain_without_colours_is_refused_before_any_work(
+    project: Project, set_params: Callable[..., Path], run_stage: Callable[..., Any]
+) -> None:
+    set_params({"stain.method": "macenko", "resize.structure": "laplacian"})
+    assert_kind(run_stage("stain", "--protocol", "case"), "stain.method", "macenko", "resize.structure", "laplacian")
+    assert not (project.root / "data/stained").exists()

@@ -1,0 +1,167 @@
+import tracemalloc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from raw import draw, png
+
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Ingest
+from biopsy.images.decode import Picture, hash_pixels
+from biopsy.tables import measure
+from biopsy.tables.audit import Audit
+from biopsy.tables.duplicates import resolve, slides_under_two_labels
+
+COLUMNS = ["image_id", "class", "subtype", "slide", "pixels_sha256"]
+
+
+def table_of(paths: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame({"row": range(2, len(paths) + 2), "path": paths})
+    return table.assign(**dict.fromkeys(("class", "subtype", "magnification", "slide", "case"), ""))
+
+
+def audited(folder: Path, images: dict[str, bytes], **settings: Any) -> Audit:
+    for name, data in images.items():
+        (folder / name).write_bytes(data)
+    audit = Audit(table_of(list(images)), folder, Ingest(**settings), Path("metadata.csv"))
+    audit.run()
+    return audit
+
+
+def equal(*images: tuple[str, str, str, str]) -> pd.DataFrame:
+    """Images (id, class, subtype, slide) of equal pixels, beside one of other pixels."""
+    return pd.DataFrame([(*image, "same") for image in images] + [("z", "benign", "A", "9", "other")], columns=COLUMNS)
+
+
+def test_an_image_is_measured_and_sorted_by_its_id(tmp_path: Path) -> None:
+    grey = np.full((40, 50, 3), (90, 100, 110), np.uint8)
+    audit = audited(tmp_path, {"b.png": png(draw(1)), "a.png": png(grey)})
+    assert list(audit.images["image_id"]) == ["a", "b"]
+    first = audit.images.iloc[0]
+    assert (first["width"], first["height"], first["mode"], first["brightness"]) == (50, 40, "RGB", 100.0)
+    assert first["pixels_sha256"] == hash_pixels(grey)
+    assert first["bytes"] == (tmp_path / "a.png").stat().st_size
+
+
+def test_equal_pixels_in_other_bytes_are_duplicates_and_the_first_id_stays(tmp_path: Path) -> None:
+    image = draw(1)
+    files = {"c.png": png(image), "b.png": png(image, compress_level=1), "a.png": png(draw(2))}
+    audit = audited(tmp_path, files)
+    assert (tmp_path / "b.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+    assert list(audit.images["image_id"]) == ["a", "b"]
+    assert audit.counts["duplicates"]["dropped"] == 1
+    assert audit.counts["dropped"]["listed"] == [{"row": 2, "path": "c.png", "reason": "duplicate"}]
+    kept = audited(tmp_path, files, duplicates="keep")
+    assert list(kept.images["image_id"]) == ["a", "b", "c"]
+    assert (kept.counts["duplicates"]["groups"], kept.counts["duplicates"]["dropped"]) == (1, 0)
+
+
+def test_no_more_images_are_in_memory_than_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"{i}.png" for i in range(100)]
+    for i, path in enumerate(paths):
+        (tmp_path / path).write_bytes(png(draw(i)))
+    alive: weakref.WeakSet[Picture] = weakref.WeakSet()
+    most, read = 0, measure.read_picture
+
+    def counted(path: Path, max_pixels: int) -> Picture:
+        nonlocal most
+        picture = read(path, max_pixels)
+        alive.add(picture)
+        most = max(most, len(alive))
+        return picture
+
+    monkeypatch.setattr(measure, "read_picture", counted)
+    monkeypatch.setattr(measure.os, "cpu_count", lambda: 3)
+    assert len(list(measure.measure_all(tmp_path, paths, Ingest()))) == 100
+    assert 0 < most <= 3
+
+
+def test_broken_files_do_not_stay_in_memory(tmp_path: Path) -> None:
+    paths = [f"{i}.png" for i in range(60)]
+    for path in paths:
+        (tmp_path / path).write_bytes(png(draw(0))[:500] + bytes(1_000_000))
+    tracemalloc.start()
+    failures = list(measure.measure_all(tmp_path, paths, Ingest()))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {failure.reason for failure in failures if isinstance(failure, measure.Failure)} == {"broken"}
+    assert held < 10_000_000
+
+
+def test_files_that_the_csv_does_not_name_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "left.PNG").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"")
+    audit = audited(tmp_path, {"a.png": png(draw(1))})
+    assert audit.counts["not_in_csv"] == {"count": 1, "listed": ["other/left.PNG"]}
+
+
+def test_images_that_are_not_rgb_are_dropped_or_refused_where_params_say_so(tmp_path: Path) -> None:
+    files = {"a.png": png(draw(1)), "b.png": png(draw(2)[..., 0])}
+    audit = audited(tmp_path, files, not_rgb="drop")
+    assert list(audit.images["image_id"]) == ["a"]
+    assert audit.counts["dropped"]["by_reason"] == {"not_rgb": 1}
+    with pytest.raises(DataError, match=r"1 of 2 files .* not 8-bit RGB \(row 3: b.png L\).*ingest.not_rgb"):
+        audited(tmp_path, files, not_rgb="error")
+
+
+def test_all_files_missing_asks_for_the_folder(tmp_path: Path) -> None:
+    audit = Audit(table_of(["a.png", "b.png"]), tmp_path, Ingest(), Path("metadata.csv"))
+    with pytest.raises(DataError, match=r"2 of 2 files .* Are the paths relative to"):
+        audit.run()
+
+
+def test_no_usable_image_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no usable image is left of 2 rows of metadata.csv: 1 broken, 1 empty"):
+        audited(tmp_path, {"a.png": b"", "b.png": png(draw(1))[:500]}, unreadable="drop")
+
+
+def test_equal_pixels_under_two_labels_are_dropped_on_both_sides_and_counted_by_slide() -> None:
+    images = equal(("a", "malignant", "DC", "13412"), ("b", "malignant", "LC", "13412"))
+    dropped, counts = resolve(images, Ingest())
+    assert dropped == {"a": "conflict", "b": "conflict"}
+    assert counts["conflicts"]["by_slide"] == {"13412": {"DC": 1, "LC": 1}}
+    assert counts["conflicts"]["listed"] == [["a (DC)", "b (LC)"]]
+    assert counts["duplicates"]["groups"] == 0
+
+
+def test_a_conflict_is_an_error_that_lists_both_sides_where_params_say_so() -> None:
+    images = equal(("a", "malignant", "DC", "1"), ("b", "benign", "", "2"))
+    with pytest.raises(
+        DataError, match=r"2 images have equal pixels under two labels \(a \(DC\) = b \(benign\)\)"
+    ) as caught:
+        resolve(images, Ingest(conflicts="error"))
+    assert "ingest.conflicts" in str(caught.value)
+
+
+def test_a_conflict_keeps_the_side_that_params_name_and_that_side_once() -> None:
+    images = equal(("a", "malignant", "LC", "1"), ("b", "malignant", "DC", "1"), ("c", "malignant", "DC", "1"))
+    assert resolve(images, Ingest(conflicts="keep_DC"))[0] == {"a": "conflict", "c": "duplicate"}
+    assert resolve(images, Ingest(conflicts="keep_LC"))[0] == {"b": "conflict", "c": "conflict"}
+
+
+def test_a_conflict_that_the_named_label_does_not_settle_is_dropped_on_both_sides() -> None:
+    images = equal(("a", "malignant", "LC", "1"), ("b", "malignant", "DC", "1"))
+    for policy in ("keep_A", "keep_malignant"):
+        assert resolve(images, Ingest(conflicts=policy))[0] == {"a": "conflict", "b": "conflict"}
+    images = equal(("a", "benign", "F", "1"), ("b", "malignant", "DC", "1"))
+    assert resolve(images, Ingest(conflicts="keep_benign"))[0] == {"b": "conflict"}
+
+
+def test_an_unknown_label_contradicts_nothing() -> None:
+    images = equal(("a", "malignant", "DC", "1"), ("b", "malignant", "", "1"), ("c", "", "", "2"))
+    dropped, counts = resolve(images, Ingest())
+    assert dropped == {"b": "duplicate", "c": "duplicate"}
+    assert counts["duplicates"]["across_slides"] == 1
+
+
+def test_a_slide_under_two_labels_is_counted_though_its_pixels_differ() -> None:
+    images = pd.DataFrame(
+        [("a", "malignant", "DC", "1", "x"), ("b", "malignant", "LC", "1", "y"), ("c", "benign", "A", "2", "z")],
+        columns=COLUMNS,
+    )
+    assert slides_under_two_labels(images) == {"1": {"DC": 1, "LC": 1}}
+    assert resolve(images, Ingest())[0] == {}

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from biopsy.tables.ingest_plots import plot_brightness, plot_classes, plot_sizes, save_plots
+
+NOTE = "5 images of 3 slides. Drawn."
+
+
+@pytest.fixture
+def images() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "class": ["benign", "benign", "malignant", "malignant", ""],
+            "subtype": ["A", "A", "DC", "", ""],
+            "magnification": ["40", "100", "40", "", "400"],
+            "width": [700, 700, 700, 500, 64],
+            "height": [460, 460, 456, 328, 64],
+            "brightness": [180.0, 190.5, 170.2, 170.2, 0.0],
+        }
+    )
+
+
+def test_the_heat_map_counts_types_in_their_order_and_what_is_unknown(images: pd.DataFrame) -> None:
+    axes = plot_classes(images, NOTE).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "adenosis (A)", "ductal carcinoma (DC)", "malignant", "unlabelled",
+    ]  # fmt: skip
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["40X", "100X", "400X", "unknown", "all"]
+    counts = np.array([int(text.get_text()) for text in axes.texts]).reshape(4, 5)
+    assert counts.tolist() == [[1, 1, 0, 0, 2], [1, 0, 0, 0, 1], [0, 0, 0, 1, 1], [0, 0, 1, 0, 1]]
+
+
+def test_rare_sizes_are_summed_and_none_is_left_out(images: pd.DataFrame) -> None:
+    axes = plot_sizes(images, NOTE, most=1).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["700 x 460", "3 other sizes"]
+    assert [bar.get_width() for bar in axes.patches] == [2, 3]
+
+
+def test_brightness_shows_every_class_that_is_there(images: pd.DataFrame) -> None:
+    legend = plot_brightness(images, NOTE).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["benign", "malignant", "unlabelled"]
+
+
+def test_plots_of_equal_tables_are_equal_bytes(images: pd.DataFrame, tmp_path: Path) -> None:
+    written = []
+    for _ in range(2):
+        save_plots(images, NOTE, tmp_path)
+        written.append([(tmp_path / f"{name}.png").read_bytes() for name in ("classes", "sizes", "brightness")])
+    assert written[0] == written[1]
+    assert Image.open(tmp_path / "classes.png").width > 500

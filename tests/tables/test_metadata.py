@@ -1,0 +1,234 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Columns, Ingest
+from biopsy.tables.metadata import Metadata, read_metadata
+from biopsy.tables.names import fill, image_ids, read_names
+
+HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification\n"
+ROW = "a.png,Benign,Adenosis,40X\n"
+FACTS = ["path", "class", "subtype", "magnification", "slide", "case"]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Any:
+    def read_text(content: str | bytes, **settings: Any) -> Metadata:
+        path = tmp_path / "metadata.csv"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_metadata(path, Ingest(**settings))
+
+    return read_text
+
+
+def refusal(read: Any, content: str | bytes, **settings: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(content, **settings)
+    assert "metadata.csv" in str(caught.value)
+    return str(caught.value)
+
+
+def facts(metadata: Metadata) -> list[list[str]]:
+    return metadata.table[FACTS].to_numpy().tolist()
+
+
+def test_the_course_csv_is_read_with_its_four_short_rows(real_data: Path) -> None:
+    metadata = read_metadata(real_data / "image_data.csv", Ingest())
+    assert len(metadata.table) == metadata.counts["rows"] == 7909
+    assert metadata.counts["short_rows"] == {"count": 4, "rows": [2873, 3095, 3230, 4538]}
+    assert (metadata.table["class"] == "").sum() == 3
+    assert (metadata.table["subtype"] == "").sum() == 4
+    filled = fill(metadata.table, read_names(metadata.table["path"]))
+    assert not (filled == "").any().any()
+    assert filled["class"].value_counts().to_dict() == {"malignant": 5429, "benign": 2480}
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ((HEADER + ROW).encode(), "UTF-8"),
+        ((HEADER + ROW).encode("utf-8-sig"), "UTF-8 with BOM"),
+        ((HEADER + ROW).encode("utf-16"), "UTF-16"),
+        (b"\xfe\xff" + (HEADER + ROW).encode("utf-16-be"), "UTF-16"),
+        ((HEADER + ROW).encode("utf-32"), "UTF-32"),
+    ],
+)
+def test_encodings_with_a_byte_order_mark_are_read(read: Any, content: bytes, encoding: str) -> None:
+    metadata = read(content)
+    assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
+    assert metadata.counts["encoding"] == encoding
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(read: Any) -> None:
+    assert "line 3: byte 0xFF is not UTF-8. Save the file as UTF-8" in refusal(
+        read, (HEADER + ROW).encode() + b"\xff,x"
+    )
+    assert "line 1: holds a zero byte" in refusal(read, (HEADER + ROW).encode("utf-16-le"))
+    assert "is not UTF-16" in refusal(read, (HEADER + ROW).encode("utf-16") + b"\x00\xd8x\x00")
+
+
+@pytest.mark.parametrize(("mark", "name"), [(",", "comma"), (";", "semicolon"), ("\t", "tab")])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_separators_and_line_ends_are_detected(read: Any, mark: str, name: str, end: str) -> None:
+    metadata = read((HEADER + ROW).replace(",", mark).replace("\n", end))
+    assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
+    assert metadata.counts["separator"] == name
+
+
+def test_the_wanted_columns_settle_the_separator(read: Any) -> None:
+    metadata = read(
+        "path_to_image;Benign or Malignant;Cancer Type;Magnification;notes, free, and, long, text\na.png;B;A;40;"
+    )
+    assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
+
+
+def test_header_variants_are_matched_without_case_spaces_and_underscores(read: Any) -> None:
+    metadata = read("Path To Image, BENIGN_OR_MALIGNANT ,cancerType,MAGNIFICATION,notes\na.png,b,DC,40,x\n")
+    assert facts(metadata) == [["a.png", "benign", "DC", "40", "", ""]]
+
+
+def test_an_exact_header_wins_over_a_variant(read: Any) -> None:
+    columns = Columns(path="Path", label=None, subtype=None, magnification=None)
+    assert facts(read("path,Path\na,b\n", columns=columns))[0][0] == "b"
+    assert "2 columns 'Path'" in refusal(read, "PATH,path\na,b\n", columns=columns)
+
+
+def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any) -> None:
+    message = refusal(read, "path_to_img,Benign or Malignant\na,b\n")
+    assert "no column 'path_to_image'" in message
+    assert "Did you mean 'path_to_img'?" in message
+    assert "Set ingest.columns.path" in message
+    message = refusal(read, "path_to_image,Benign or Malignant\na,b\n")
+    assert "ingest.columns.subtype to the column's name, or to null where there is none" in message
+
+
+def test_columns_of_other_names_come_from_params(read: Any) -> None:
+    columns = Columns(path="file", label="diagnosis", subtype=None, magnification=None, slide="block", case="patient")
+    metadata = read("file,diagnosis,block,patient\nx/1.jpg,M,S1,P7\n", columns=columns)
+    assert facts(metadata) == [["x/1.jpg", "malignant", "", "", "S1", "P7"]]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", " \n,,,\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_says_so(read: Any, content: str | bytes) -> None:
+    assert "holds nothing" in refusal(read, content)
+
+
+def test_a_header_alone_says_so(read: Any) -> None:
+    assert "holds a header and no row" in refusal(read, HEADER)
+
+
+def test_a_missing_csv_and_a_folder_of_its_name_say_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"metadata.csv is missing.*data.source"):
+        read_metadata(tmp_path / "metadata.csv", Ingest())
+    (tmp_path / "metadata.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        read_metadata(tmp_path / "metadata.csv", Ingest())
+
+
+def test_short_rows_are_filled_and_blank_lines_skipped_and_both_counted(read: Any) -> None:
+    metadata = read("\n" + HEADER + ROW + "\n,,,\nb.png,\nc.png,Malignant,\nd.png\n")
+    assert facts(metadata)[1:] == [
+        [p, c, "", "", "", ""] for p, c in (("b.png", ""), ("c.png", "malignant"), ("d.png", ""))
+    ]
+    assert metadata.counts["short_rows"] == {"count": 3, "rows": [6, 7, 8]}
+    assert metadata.counts["blank_lines"] == 3
+    assert list(metadata.table["row"]) == [3, 6, 7, 8]
+
+
+def test_long_rows_are_an_error_unless_the_surplus_is_empty(read: Any) -> None:
+    assert len(read(HEADER + "a.png,Benign,Adenosis,40X,,\n").table) == 1
+    message = refusal(read, HEADER + ROW + "b.png,Benign,Adenosis,left, right,40X\n")
+    assert "1 row with more cells than the header's 4 (row 3: 6 cells)" in message
+    assert "double quotes" in message
+
+
+def test_quoted_line_breaks_keep_rows_and_their_numbers(read: Any) -> None:
+    metadata = read(HEADER.strip() + ',notes\na.png,Benign,Adenosis,40X,"two\nlines"\nb.png,M,DC,40X,\n')
+    assert list(metadata.table["row"]) == [2, 4]
+
+
+def test_a_quote_left_open_names_its_row(read: Any) -> None:
+    assert "row 3: unexpected end of data. Is a double quote left open" in refusal(
+        read, HEADER + ROW + '"b.png,M\nc.png\n'
+    )
+
+
+@pytest.mark.parametrize("before", ["", "a;"])
+def test_a_stray_quote_before_a_long_file_is_a_sentence(read: Any, before: str) -> None:
+    message = refusal(read, before + '"' + HEADER + ROW * 6000)  # more than the csv module takes into one cell
+    assert "Is a double quote left open" in message or "no column 'path_to_image'" in message
+
+
+def test_words_for_nothing_are_empty(read: Any) -> None:
+    assert facts(read(HEADER + "a.png,NA,nan,NULL\n")) == [["a.png", "", "", "", "", ""]]
+
+
+def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) -> None:
+    message = refusal(read, HEADER + ROW + "b.png,Benin,Adenosis,40X\nc.png,what,DC,40X\n")
+    assert "2 rows with an unknown class (row 3: 'Benin', row 4: 'what'). Did you mean 'benign'?" in message
+    message = refusal(read, HEADER + "b.png,Malignant,Ductal Carcinom,40X\n")
+    assert "1 row with an unknown tumour type (row 2: 'Ductal Carcinom'). Did you mean 'ductal carcinoma'?" in message
+    assert "set ingest.columns.subtype to null and tasks to [binary]" in message
+    assert "(row 2: 'forty'). Write it as 40X or 40" in refusal(read, HEADER + "b.png,M,DC,forty\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/etc/passwd", "absolute path (row 2: '/etc/passwd')"),
+        ("C:/images/a.png", "absolute path"),
+        ("../a.png", "with '..' in the path"),
+        ("a/../../b.png", "with '..' in the path"),
+        ("..", "with '..' in the path"),
+        ("a\\b.png", "backslash"),
+        ("", "without a path"),
+        ("./", "without a path"),
+        ('"a\nb.png"', "control character"),
+    ],
+)
+def test_paths_that_lead_nowhere_or_outside_are_errors(read: Any, path: str, words: str) -> None:
+    assert words in refusal(read, f"{HEADER}{path},Benign,Adenosis,40X\n")
+
+
+def test_paths_are_normalised_and_may_hold_dots_spaces_and_any_letter(read: Any) -> None:
+    rows = "./a//b.png,B,A,40\nx..y/..z.png,B,A,40\nmy folder/ünï 图.png,B,A,40\n"
+    assert [row[0] for row in facts(read(HEADER + rows))] == ["a/b.png", "x..y/..z.png", "my folder/ünï 图.png"]
+
+
+def test_a_repeated_path_counts_once_and_its_gaps_are_filled_from_the_repetition(read: Any) -> None:
+    metadata = read(HEADER + "a.png,Benign,,40X\nb.png,M,DC,40X\n./a.png,,Adenosis,\n")
+    assert facts(metadata)[0] == ["a.png", "benign", "A", "40", "", ""]
+    assert list(metadata.table["row"]) == [2, 3]
+    assert metadata.counts["duplicate_rows"] == {"count": 1, "rows": [4]}
+
+
+def test_a_repeated_path_with_another_label_is_an_error_with_both_rows(read: Any) -> None:
+    message = refusal(read, HEADER + ROW + "a.png,Malignant,,40X\n")
+    assert "a.png stands in several rows with more than one class (row 2: 'benign', row 3: 'malignant')" in message
+
+
+def test_a_repeated_path_is_an_error_where_params_say_so(read: Any) -> None:
+    message = refusal(read, HEADER + ROW + ROW, duplicate_rows="error")
+    assert "1 row with the path of an earlier row (row 3: a.png)" in message
+    assert "ingest.duplicate_rows" in message
+
+
+def test_image_ids_are_stems_and_paths_where_stems_coincide() -> None:
+    assert image_ids(pd.Series(["x/a.png", "x/b.png", "y/b.png"])) == ["a", "x__b", "y__b"]
+    assert image_ids(pd.Series(["x/a.png", "y/A.png"])) == ["x__a", "y__A"]
+    assert image_ids(pd.Series(["a.png", "a.jpg"])) == ["a-png", "a-jpg"]
+    with pytest.raises(DataError, match="same image id"):
+        image_ids(pd.Series(["a/b.png", "c/b.png", "d/a__b.png", "a__b.png"]))
+
+
+def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:
+    """Bytes, not letters: `é` has two."""
+    for letter, fits in (("x", 120), ("é", 60)):
+        paths = [f"{letter * fits}/{'y' * 129}/a.png", f"z/{'y' * 129}/a.png"]  # 254 bytes, and 135
+        with pytest.raises(DataError, match=r"1 images would get an id.*more than 251 bytes.*a\.png.*Rename"):
+            image_ids(pd.Series([*paths]))
+        short = pd.Series([path.replace("y" * 129, "y" * 126) for path in paths])
+        assert max(len(name.encode()) for name in image_ids(short)) == 251

@@ -1,0 +1,99 @@
+"""The check of every split, and what the metrics say of it: leaks, and what cannot be estimated."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from label_tables import MANY, breakhis, invented
+
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Split
+from biopsy.tables.split.splits import make_split, read_fold_table
+from biopsy.tables.split.summary import LeakError, check_split, summarise
+
+SHARES = Split()
+
+
+def test_the_check_refuses_what_leaks_or_loses_images() -> None:
+    good = make_split(MANY, "case", SHARES, 0)
+    check_split(MANY, good, "case")
+    check_split(MANY, make_split(MANY, "image", SHARES, 0), "image")
+    for bad, words in (
+        (good.iloc[1:], "every image into exactly one part"),
+        (pd.concat([good, good.iloc[:1]]), "every image into exactly one part"),
+        (good.assign(part=good["part"].replace("val", "dev")), "every image into exactly one part"),
+        (make_split(MANY, "image", SHARES, 0), r"case\(s\) on two sides"),
+    ):
+        with pytest.raises(LeakError, match=words):
+            check_split(MANY, bad, "case")
+    with pytest.raises(
+        DataError, match=r"protocol 'fold1' leaves no image for test.*no test images of the official fold"
+    ):
+        check_split(MANY, good.assign(part=good["part"].replace("test", "train")), "fold1")
+
+
+def test_the_check_refuses_equal_pixels_on_two_sides() -> None:
+    table = MANY.copy()
+    split = make_split(table, "case", SHARES, 0)
+    one, other = (split.index[split["part"] == part][0] for part in ("train", "test"))
+    ids = table["image_id"].isin(split.loc[[one, other], "image_id"])
+    table.loc[ids, "pixels_sha256"] = "same"
+    with pytest.raises(LeakError, match="pixels_sha256"):
+        check_split(table, split, "case")
+
+
+def test_the_summary_counts_the_leak_and_names_what_is_not_estimable() -> None:
+    table = invented({"A": [10, 10], "TA": [12], "DC": [20, 10, 30, 5, 9]})
+    case = summarise(table, make_split(table, "case", SHARES, 0), "case")
+    assert case["says"].startswith("0 of ")
+    assert case["not_estimable"] == {
+        "A": "adenosis has 2 cases; 3 parts need 3",
+        "TA": "tubular adenoma has 1 case; 3 parts need 3",
+        "benign": "benign has 3 cases, none in val",
+    }
+    assert case["subtypes"]["A"]["estimable"] is False
+    assert case["subtypes"]["A"]["val"] == {"images": 0, "slides": 0, "cases": 0}
+    assert case["subtypes"]["DC"]["estimable"] is True
+    image = summarise(table, make_split(table, "image", SHARES, 0), "image")
+    tested = image["parts"]["test"]["images"]
+    assert image["says"] == f"{tested} of {tested} test images come from slides seen in training"
+    assert image["shared"]["slides"]["train_test"] > 0
+    assert image["not_estimable"] == {}
+
+
+def test_the_summary_says_so_where_slides_and_cases_are_unknown() -> None:
+    table = MANY.assign(slide="", case="")
+    summary = summarise(table, make_split(table, "image", SHARES, 0), "image")
+    assert "cannot be told" in summary["says"]
+    assert summary["test_images_seen"]["slides"] is None
+    by_case = MANY.assign(slide="")
+    assert "come from cases seen" in summarise(by_case, make_split(by_case, "image", SHARES, 0), "image")["says"]
+
+
+# Real data
+
+
+@pytest.mark.parametrize("csv", ["image_data_subset.csv", "image_data.csv"])
+def test_image_level_leaks_slides_on_real_data_and_case_level_does_not(real_data: Path, csv: str) -> None:
+    table = breakhis(real_data / csv)
+    image, case = (summarise(table, make_split(table, p, SHARES, 0), p) for p in ("image", "case"))
+    assert image["test_images_seen"]["slides"] > 0.99 * image["parts"]["test"]["images"]
+    assert case["test_images_seen"] == {"slides": 0, "cases": 0, "pixels": 0}
+    assert "A" in case["not_estimable"]
+    for summary in (image, case):
+        for part, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+            assert summary["parts"][part]["images"] == pytest.approx(share * len(table), abs=max(2, 0.002 * len(table)))
+
+
+def test_the_official_fold_shares_cases_and_the_summary_says_so(real_data: Path) -> None:
+    """The figures of docs/evaluation.md, and our split's own, which lays some of these cases into validation."""
+    table = breakhis(real_data / "image_data.csv")
+    official = read_fold_table(real_data / "dsfoldTable.csv").set_index("filename")["split"]
+    table["part"] = table["path"].map(lambda path: official[Path(path).name])
+    shared = {
+        unit: set.intersection(*(set(rows[unit]) for _, rows in table.groupby("part"))) for unit in ("case", "slide")
+    }
+    assert (len(shared["case"]), shared["slide"]) == (8, {"13412"})
+    assert ((table["part"] == "test") & table["case"].isin(shared["case"])).sum() == 1145
+    summary = summarise(table.drop(columns="part"), table[["image_id", "part"]], "fold1")
+    assert summary["says"] == "1145 of 2904 test images come from cases seen in training"

@@ -1,0 +1,281 @@
+"""What each protocol promises, as properties."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from label_tables import MANY, breakhis, invented
+
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Split
+from biopsy.tables.split.search import assign_groups, penalty
+from biopsy.tables.split.splits import make_split, read_fold_table
+from biopsy.tables.split.summary import check_split, check_tasks, summarise
+
+SHARES = Split()
+PROTOCOLS = ("image", "slide", "case", "image-2of5", "slide-1of3", "case-3of4")
+
+
+def joined(table: pd.DataFrame, protocol: str, seed: int = 0, shares: Split = SHARES) -> pd.DataFrame:
+    return table.merge(make_split(table, protocol, shares, seed), on="image_id", validate="one_to_one")
+
+
+def shares_of(parts: pd.Series) -> dict[str, float]:
+    return parts.value_counts(normalize=True).to_dict()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("seed", [0, 1, 42])
+def test_every_image_is_in_exactly_one_part_and_no_part_is_empty(protocol: str, seed: int) -> None:
+    split = make_split(MANY, protocol, SHARES, seed)
+    assert list(split.columns) == ["image_id", "part"]
+    assert list(split["image_id"]) == sorted(MANY["image_id"])
+    assert set(split["part"]) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if not p.startswith("image")])
+@pytest.mark.parametrize("seed", [0, 1, 42])
+def test_groups_are_disjoint(protocol: str, seed: int) -> None:
+    table = joined(MANY, protocol, seed)
+    assert table.groupby(protocol.partition("-")[0])["part"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_image_shares_of_every_class_are_within_one_image(seed: int) -> None:
+    for _, rows in joined(MANY, "image", seed).groupby("subtype"):
+        counts = rows["part"].value_counts()
+        assert counts["test"] == pytest.approx(0.15 * len(rows), abs=1.01)
+        assert counts["val"] == pytest.approx(0.15 * len(rows), abs=1.01)
+
+
+@pytest.mark.parametrize("protocol", ["slide", "case"])
+def test_group_shares_are_within_tolerance(protocol: str) -> None:
+    table = joined(MANY, protocol)
+    assert shares_of(table["part"]) == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.03)
+    for _, rows in table.groupby("subtype"):
+        assert shares_of(rows["part"]) == pytest.approx(
+            {"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.21
+        )  # LC: a case is a quarter
+
+
+def test_the_wanted_shares_are_obeyed() -> None:
+    half = Split(train=0.5, val=0.2, test=0.3)
+    for protocol, tolerance in (("image", 0.01), ("case", 0.03)):
+        shares = shares_of(joined(MANY, protocol, shares=half)["part"])
+        assert shares == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=tolerance)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(protocol: str) -> None:
+    first = make_split(MANY, protocol, SHARES, 3)
+    pd.testing.assert_frame_equal(first, make_split(MANY, protocol, SHARES, 3))
+    assert any(not first.equals(make_split(MANY, protocol, SHARES, seed)) for seed in (4, 5, 6))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_order_of_the_rows_does_not_matter(protocol: str) -> None:
+    shuffled = MANY.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(make_split(MANY, protocol, SHARES, 0), make_split(shuffled, protocol, SHARES, 0))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_names_of_classes_and_groups_do_not_matter(protocol: str) -> None:
+    others = {"A": "PC", "F": "DC", "DC": "TA", "LC": "F"}
+    renamed = MANY.assign(
+        subtype=MANY["subtype"].map(others),
+        slide="z" + MANY["slide"].str[::-1],
+        case=MANY["case"].str[::-1] + "x",
+        **{"class": MANY["class"].map({"benign": "malignant", "malignant": "benign"})},
+    )
+    pd.testing.assert_frame_equal(make_split(MANY, protocol, SHARES, 0), make_split(renamed, protocol, SHARES, 0))
+
+
+@pytest.mark.parametrize("base", ["image", "slide", "case"])
+def test_the_k_test_folds_cover_every_image_once_and_val_is_the_next_fold(base: str) -> None:
+    folds = [make_split(MANY, f"{base}-{i}of4", SHARES, 0).set_index("image_id")["part"] for i in (1, 2, 3, 4)]
+    tested = pd.concat([fold[fold == "test"] for fold in folds])
+    assert sorted(tested.index) == sorted(MANY["image_id"])
+    for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
+        assert set(fold[fold == "val"].index) == set(following[following == "test"].index)
+
+
+def test_stratified_by_class_where_the_subtype_is_unknown() -> None:
+    unknown = MANY.assign(subtype="", multiclass=-1)
+    for protocol in ("image", "case"):
+        for _, rows in joined(unknown, protocol).groupby("class"):
+            assert shares_of(rows["part"]) == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.05)
+
+
+@pytest.mark.parametrize(("size", "parts"), [(1, {"train"}), (2, {"train", "test"}), (3, {"train", "val", "test"})])
+def test_a_class_of_few_images_is_spread_as_far_as_it_goes(size: int, parts: set[str]) -> None:
+    table = joined(invented({"A": [size], "DC": [60]}), "image")
+    assert set(table.loc[table["subtype"] == "A", "part"]) == parts
+
+
+@pytest.mark.parametrize("size", range(3, 16))
+def test_no_part_lacks_a_small_class_at_image_level(size: int) -> None:
+    for shares in (SHARES, Split(train=0.1, val=0.45, test=0.45), Split(train=0.9, val=0.05, test=0.05)):
+        table = joined(invented({"A": [size], "F": [size + 1], "DC": [700]}), "image", shares=shares)
+        assert table.groupby("subtype")["part"].nunique().min() == 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_groups_go_to_train_and_test_and_one_to_train(seed: int) -> None:
+    table = joined(invented({"A": [10, 40], "TA": [12], "DC": [20, 10, 30, 5, 9]}), "case", seed)
+    assert set(table.loc[table["subtype"] == "A", "part"]) == {"train", "test"}
+    assert set(table.loc[table["subtype"] == "TA", "part"]) == {"train"}
+    assert set(table.loc[table["subtype"] == "DC", "part"]) == {"train", "val", "test"}
+
+
+def test_no_part_stays_empty_where_every_class_has_two_groups() -> None:
+    table = joined(invented({"A": [5, 5], "DC": [5, 5]}), "case")
+    assert set(table["part"]) == {"train", "val", "test"}
+    assert set(table.loc[table["part"] == "train", "subtype"]) == {"A", "DC"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_search_finds_the_best_of_all_assignments(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 20, (8, 3)).astype(float) + np.eye(8, 3)
+    shares = np.array([0.7, 0.15, 0.15])
+
+    def sizes(assigned: np.ndarray) -> np.ndarray:
+        return np.stack([counts[assigned == part].sum(axis=0) for part in range(3)])
+
+    every = np.stack([sizes(np.array(one)) for one in itertools.product(range(3), repeat=8)])
+    found = penalty(sizes(assign_groups(counts, shares, seed))[None], shares)[0]
+    assert found == pytest.approx(penalty(every, shares).min(), abs=0.02)
+
+
+def test_many_groups_are_assigned_by_sampled_swaps() -> None:
+    counts = np.random.default_rng(0).integers(1, 30, (400, 8)).astype(float)
+    assigned = assign_groups(counts, np.array([0.7, 0.15, 0.15]), 0)
+    sizes = np.stack([counts[assigned == part].sum(axis=0) for part in range(3)])
+    np.testing.assert_allclose(sizes / sizes.sum(axis=0), [[0.7] * 8, [0.15] * 8, [0.15] * 8], atol=0.02)
+
+
+def test_equal_pixels_stay_on_one_side_of_a_group_protocol_and_are_counted_at_image_level() -> None:
+    table = invented({"A": [6] * 8, "DC": [6] * 8})
+    table.loc[table["slide"] == "DC0", "pixels_sha256"] = table.loc[table["slide"] == "A0", "pixels_sha256"].to_numpy()
+    for protocol in ("slide", "case", "case-1of3"):
+        for seed in range(4):
+            parts = joined(table, protocol, seed)
+            assert len(set(parts.loc[parts["slide"].isin(("A0", "DC0")), "part"])) == 1
+    total = 0
+    for seed in range(6):
+        image = joined(table, "image", seed)
+        trained = set(image.loc[image["part"] == "train", "pixels_sha256"])
+        seen = sum(pixels in trained for pixels in image.loc[image["part"] == "test", "pixels_sha256"])
+        split = image[["image_id", "part"]]
+        check_split(table, split, "image")
+        assert summarise(table, split, "image")["test_images_seen"]["pixels"] == seen
+        total += seen
+    assert total > 0
+
+
+def test_slides_of_one_case_stay_together_under_case_but_not_under_slide() -> None:
+    table = invented({"A": [6] * 6, "DC": [6] * 9})
+    table.loc[table["slide"].isin(("A1", "A2", "A3")), "case"] = "shared"
+    assert joined(table, "case").groupby("case")["part"].nunique().max() == 1
+    assert any(joined(table, "slide", seed).groupby("case")["part"].nunique().max() > 1 for seed in range(5))
+
+
+@pytest.mark.parametrize(
+    ("table", "protocol", "words"),
+    [
+        (invented({"A": [1], "DC": [1]}), "image", ["2 image(s)", "three parts"]),
+        (invented({"DC": [50]}), "case", ["at least 3 cases", "has 1", "protocols"]),
+        (invented({"DC": [9, 9]}), "slide", ["at least 3 slides", "has 2"]),
+        (invented({"DC": [9, 9, 9]}), "case-1of5", ["at least 5 cases", "has 3"]),
+        (invented({"A": [2, 2], "DC": [2, 2], "F": [2, 2]}), "case-1of5", ["a class of 5 images"]),
+        (invented({"A": [1, 1, 1]}), "image-1of5", ["at least 5 images", "has 3"]),
+        (invented({"A": [9, 9], "DC": [9, 9]}).assign(case=""), "case", ["36 of 36", "no case", "ingest.columns.case"]),
+        (MANY, "fold1", ["split.fold_table"]),
+    ],
+)  # fmt: skip
+def test_what_a_protocol_cannot_do_is_an_error_with_the_way_out(
+    table: pd.DataFrame, protocol: str, words: list[str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        make_split(table, protocol, SHARES, 0)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_one_class_and_unknown_labels_are_refused_for_the_task_that_needs_two() -> None:
+    benign = MANY[MANY["class"] == "benign"]
+    check_tasks(benign, ["multiclass"])
+    with pytest.raises(DataError, match=r"all 112 images are 'benign': task 'binary' needs two classes.*`tasks`"):
+        check_tasks(benign, ["binary"])
+    unknown = MANY.assign(multiclass=np.where(MANY["subtype"] == "A", -1, MANY["multiclass"]))
+    check_tasks(unknown, ["binary"])
+    with pytest.raises(
+        DataError, match=r"50 of 231 images have no label for task 'multiclass'.*ingest\.columns\.subtype"
+    ):
+        check_tasks(unknown, ["binary", "multiclass"])
+    with pytest.raises(DataError, match="empty"):
+        check_tasks(MANY.iloc[:0], ["binary"])
+
+
+# The official fold 1
+
+
+@pytest.fixture
+def fold_table(tmp_path: Path) -> Path:
+    rows = [
+        f"{row.path},100,1,{'test' if row.slide in ('A0', 'F1', 'DC0', 'LC3') else 'train'}"
+        for row in MANY.itertuples()
+    ]
+    rows += [f"{row.path},100,2,test" for row in MANY.itertuples()]  # another fold
+    path = tmp_path / "fold.csv"
+    path.write_text("filename,maginfication,number,split\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_fold1_takes_test_from_the_table_and_draws_val_from_its_train_by_case(fold_table: Path) -> None:
+    split = make_split(MANY, "fold1", SHARES, 0, read_fold_table(fold_table))
+    table = MANY.merge(split, on="image_id")
+    assert set(table.loc[table["part"] == "test", "slide"]) == {"A0", "F1", "DC0", "LC3"}
+    assert shares_of(table["part"])["val"] == pytest.approx(0.15, abs=0.03)
+    assert table.groupby("case")["part"].nunique().max() == 1
+
+
+def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: Path) -> None:
+    official = read_fold_table(fold_table)
+    with pytest.raises(DataError, match=r"2 of 231 images do not stand in split.fold_table \(.*, .*\)"):
+        make_split(MANY, "fold1", SHARES, 0, official.iloc[2:])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["cannot be read", "split.fold_table"]),
+        ("", ["cannot be read"]),
+        ("filename,split\na.png,train\n", ["no column maginfication, number"]),
+        ("filename,maginfication,number,split\na.png,100,1,validation\n", ["a.png", "'validation'", "train or test"]),
+        ("filename,maginfication,number,split\na.png,100,1,train\na.png,100,1,test\n", ["a.png", "once"]),
+    ],
+)
+def test_a_bad_fold_table_is_an_error(tmp_path: Path, content: str | None, words: list[str]) -> None:
+    path = tmp_path / "fold.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_fold_table(path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+# Real data
+
+
+def test_fold1_reproduces_the_official_test_part(real_data: Path) -> None:
+    table = breakhis(real_data / "image_data.csv")
+    split = make_split(table, "fold1", SHARES, 0, read_fold_table(real_data / "dsfoldTable.csv"))
+    assert split["part"].value_counts().to_dict() == {
+        "train": pytest.approx(3819, abs=20),
+        "test": 2904,
+        "val": pytest.approx(1186, abs=20),
+    }

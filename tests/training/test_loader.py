@@ -1,0 +1,133 @@
+"""The input pipeline: order and pixels are functions of the seed; only training images change."""
+
+import errno
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Augment
+from biopsy.tables.split.parts import read_images, read_parts
+from biopsy.training.inputs.loader import ImageStore, plain_set, training_items, training_set
+from tiny import make_project
+
+TURNS = Augment(every={"flip": True, "rot90": True})
+STILL = Augment()
+
+
+@pytest.fixture
+def store() -> ImageStore:
+    images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3)).astype(np.uint8)
+    return ImageStore(images, True)
+
+
+TARGETS = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 1])
+
+
+def epochs_of(store: ImageStore, augment: Augment, epochs: range, seed: int = 0) -> list[np.ndarray]:
+    items = training_items(TARGETS, augment, "binary")
+    batches = training_set(store, items, augment, "binary", classes=2, batch=4, seed=seed, epochs=epochs)
+    return [images.numpy() for images, _ in batches]
+
+
+def test_a_resumed_run_sees_what_the_unbroken_run_saw(store: ImageStore) -> None:
+    whole, rest = epochs_of(store, TURNS, range(0, 4)), epochs_of(store, TURNS, range(2, 4))
+    for expected, found in zip(whole[6:], rest, strict=True):
+        np.testing.assert_array_equal(expected, found)
+
+
+def test_each_epoch_holds_every_image_once_in_another_order(store: ImageStore) -> None:
+    batches = epochs_of(store, STILL, range(0, 2))
+    first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    assert len(first) == len(second) == 10
+    assert not np.array_equal(first, second)
+    as_sets = [Counter(image.tobytes() for image in epoch) for epoch in (first, second)]
+    assert as_sets[0] == as_sets[1] == Counter(i.astype(np.float32).tobytes() for i in store.array)
+
+
+def test_another_seed_gives_another_order(store: ImageStore) -> None:
+    assert not np.array_equal(epochs_of(store, STILL, range(1))[0], epochs_of(store, STILL, range(1), seed=1)[0])
+
+
+def test_a_mapped_store_gives_the_same_batches(store: ImageStore) -> None:
+    for one, other in zip(
+        epochs_of(store, TURNS, range(2)), epochs_of(ImageStore(store.array, False), TURNS, range(2)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_validation_images_are_never_changed(store: ImageStore) -> None:
+    batches = [images for images, _ in plain_set(store, TARGETS[6:], classes=2, start=6, batch=3)]
+    np.testing.assert_array_equal(np.concatenate(batches), store.array[6:])
+
+
+def test_the_minority_is_doubled_and_only_its_copies_are_jittered(store: ImageStore) -> None:
+    augment = Augment(double_minority=True, copies={"binary": {"brightness": 0.5}})
+    items = training_items(TARGETS, augment, "binary")
+    assert items.target[items.copy].tolist() == [0, 0, 0]
+    assert len(items) == 13
+    seen = Counter(image.tobytes() for image in np.concatenate(epochs_of(store, augment, range(1))))
+    originals = Counter(image.astype(np.float32).tobytes() for image in store.array)
+    assert originals <= seen
+    assert len(seen - originals) == 3
+
+
+def test_doubling_names_its_task() -> None:
+    augment = Augment(double_minority=True, copies={"binary": {"flip": True}})
+    assert not training_items(TARGETS, augment, "multiclass").copy.any()
+
+
+def test_images_above_the_limit_go_to_a_file(tmp_path: Path) -> None:
+    table = make_project(tmp_path)
+    files = list(read_parts_of(tmp_path)["file"])
+    spill = tmp_path / "resume/images.npy"
+    mapped = ImageStore.read(files, 32, 0, spill)
+    assert not mapped.in_memory
+    assert spill.is_file()
+    np.testing.assert_array_equal(mapped.array, ImageStore.read(files, 32, 100, spill).array)
+    assert len(table) == len(files)
+
+
+def test_a_disk_without_room_for_the_images_is_known_before_the_first_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"images\.npy") as error:
+        ImageStore.read([tmp_path / "not there, and never looked for.png"], 32, 0, tmp_path / "images.npy")
+    assert error.value.errno == errno.ENOSPC
+
+
+def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    held = ImageStore.read(list(read_parts_of(tmp_path)["file"]), 32, 100, tmp_path / "x")
+    get = held.getter()
+    held.array[0] = 255 - held.array[0]
+    np.testing.assert_array_equal(get(0), held.array[0])
+
+
+def read_parts_of(root: Path, task: str = "binary"):
+    return read_parts(root / "data/interim/labels.csv", root / "data/splits/case.csv", root / "data/resized", task)
+
+
+def test_a_missing_or_wrong_image_is_named_with_the_way_out(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    files = list(read_parts_of(tmp_path)["file"])
+    with pytest.raises(DataError, match=r"is 32x32 pixels, not 64x64.*dvc repro"):
+        read_images(files[:1], 64)
+    files[0].write_bytes(b"")
+    with pytest.raises(DataError, match=r"cannot be read.*dvc repro"):
+        read_images(files, 32)
+
+
+def test_an_image_without_a_label_of_the_task_is_named(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    labels = tmp_path / "data/interim/labels.csv"
+    labels.write_text("\n".join(line for line in labels.read_text().splitlines() if "DC-003" not in line))
+    with pytest.raises(DataError, match="DC-003"):
+        read_parts_of(tmp_path)

@@ -1,0 +1,202 @@
+"""Optimisers, schedules and averages: that each parameter of the section `train` does what it says."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from biopsy.core.errors import ParamsError
+from biopsy.core.params import parse_params
+from biopsy.core.sections import Train
+from biopsy.networks.backend import keras, seed_everything
+from biopsy.networks.build import build_model
+from biopsy.training.averaging import AveragedWeights
+from biopsy.training.fit import fit
+from biopsy.training.inputs.loader import ImageStore
+from biopsy.training.losses import find as find_loss
+from biopsy.training.optimizers import OPTIMIZERS, make_optimizer
+from biopsy.training.schedules import learning_rate
+
+TARGETS = np.array([0, 1] * 15)
+
+
+def train_section(**train: Any) -> Train:
+    return parse_params({"train": {"class_weights": "none", **train}}).train
+
+
+def run(folder: Path, **train: Any) -> tuple[Any, Any, ImageStore]:
+    """Train the small CNN for some epochs on images that differ by their brightness: model, state, images."""
+    seed_everything(0)
+    params = parse_params(
+        {
+            "resize": {"size": 32},
+            "model": {"head": {"units": 0, "dropout": 0.0, "feature_norm": False}},
+            "train": {"epochs": {"binary": 3, "multiclass": 3}, "batch": 6, "learning_rate": 0.003, **train},
+        }
+    )
+    images = np.random.default_rng(0).normal(90 + 70 * TARGETS[:, None, None, None], 60, (30, 32, 32, 3))
+    store = ImageStore(np.clip(images, 0, 255).astype(np.uint8), True)
+    model = build_model(params.model, 32, 2)
+    state = fit(
+        model, params, "binary", store, TARGETS, 24, title="test",
+        state_file=folder / "state.npz", fingerprint="", live_dir=folder / "live",
+    )  # fmt: skip
+    return model, state, store
+
+
+def step(train: Train, gradient: float, batches: int = 1) -> float:
+    """Where a weight of 1 stands after equal gradients."""
+    weight = keras.Variable(np.ones(1, np.float32), name="kernel")
+    optimizer = make_optimizer(train, 0.1)
+    optimizer.build([weight])
+    for _ in range(batches):
+        optimizer.apply([keras.ops.convert_to_tensor([gradient])], [weight])
+    return float(weight.numpy()[0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_downhill_and_can_be_saved(name: str) -> None:
+    train = train_section(optimizer=name)
+    assert step(train, 0.3, batches=2) < 1
+    config = keras.saving.serialize_keras_object(make_optimizer(train, 0.1))
+    assert keras.saving.deserialize_keras_object(config).get_config() == make_optimizer(train, 0.1).get_config() | {
+        "name": config["config"]["name"]
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - {"adam"}))
+def test_weight_decay_pulls_the_weights_and_leaves_biases_and_norms_alone(name: str) -> None:
+    optimizer = make_optimizer(train_section(optimizer=name, weight_decay=0.5), 0.1)
+    weights = [keras.Variable(np.ones(1, np.float32), name=n) for n in ("kernel", "bias", "gamma", "beta")]
+    optimizer.build(weights)
+    steps = 2 if name == "adopt" else 1  # its first step only measures
+    for _ in range(steps):
+        optimizer.apply([keras.ops.zeros(1)] * 4, weights)
+    np.testing.assert_allclose([w.numpy()[0] for w in weights], [0.95, 1, 1, 1], rtol=1e-6)
+
+
+def test_the_norm_of_the_gradient_is_clipped() -> None:
+    assert step(train_section(optimizer="sgd", clip_norm=2.0), 50.0) == pytest.approx(1 - 0.1 * 2)
+    assert step(train_section(optimizer="sgd"), 5.0) == pytest.approx(1 - 0.1 * 5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_average_is_one_of_steps_not_of_batches(accumulate: int) -> None:
+    optimizer = make_optimizer(train_section(optimizer="sgd", ema=0.9, accumulate=accumulate), 0.1)
+    weight = keras.Variable(np.zeros(1, np.float32), name="kernel")
+    optimizer.build([weight])
+    expected, values = None, []
+    for _ in range(4):
+        for _ in range(accumulate):
+            optimizer.apply([keras.ops.ones(1)], [weight])
+        values.append(float(weight.numpy()[0]))
+    for _ in range(accumulate - 1):  # the batches that show the average the last step for as long as the others
+        optimizer.apply([keras.ops.zeros(1)], [weight])
+    for value in values:
+        expected = value if expected is None else 0.9 * expected + 0.1 * value
+    assert float(optimizer._model_variables_moving_average[0].numpy()[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_validated_kept_and_left_in_the_model_is_the_average(tmp_path: Path) -> None:
+    """The validation loss that the history tells is the one of the weights that come out."""
+    model, state, store = run(tmp_path, ema=0.8, early_stopping_patience=None)
+    p = model.predict(store.array[24:].astype(np.float32), verbose=0)[:, 0]
+    losses = [epoch["val_loss"] for epoch in state.history]
+    assert np.mean(-np.log(np.where(TARGETS[24:] == 1, p, 1 - p))) == pytest.approx(min(losses), rel=1e-4)
+    raw, plain, _ = run(tmp_path / "raw", early_stopping_patience=None)
+    assert [e["loss"] for e in plain.history] == [e["loss"] for e in state.history]  # it trains as without an average
+    assert [e["val_loss"] for e in plain.history] != losses
+    assert not np.array_equal(raw.get_weights()[0], model.get_weights()[0])
+
+
+def test_the_swap_of_the_average_loses_no_bit() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(make_optimizer(train_section(ema=0.9), 0.1), "mse", run_eagerly=True)
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    for _ in range(3):
+        model.train_on_batch(x, x[:, :2])
+    average = AveragedWeights()
+    average.set_model(model)
+    before = [*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)]
+    average.on_test_begin()
+    assert not np.array_equal(model.get_weights()[0], before[0])
+    average.on_test_begin()  # a second validation of one epoch changes nothing
+    average.on_epoch_begin(1)
+    after = [*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)]
+    assert all(map(np.array_equal, before, after))
+
+
+def rate_at(schedule: Any, batch: int) -> float:
+    return float(schedule(batch))
+
+
+def test_the_cosine_falls_from_the_rate_to_the_least_over_all_epochs() -> None:
+    train = train_section(learning_rate=0.1, schedule={"name": "cosine", "min_lr": 0.01})
+    schedule = learning_rate(train, epochs=10, steps=8)
+    for batch in (0, 1, 40, 79, 80, 1000):
+        share = min(1, batch / 80)
+        expected = 0.01 + (0.1 - 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+        assert rate_at(schedule, batch) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_warm_up_grows_linearly_and_the_cosine_follows() -> None:
+    train = train_section(learning_rate=0.1, schedule={"name": "cosine", "min_lr": 0.0, "warmup_epochs": 2})
+    schedule = learning_rate(train, epochs=10, steps=8)
+    rates = np.array([rate_at(schedule, batch) for batch in range(81)])
+    assert rates[0] == pytest.approx(0.1 / 16)
+    np.testing.assert_allclose(np.diff(rates[:17]), (0.1 - 0.1 / 16) / 16, rtol=1e-4)
+    assert rates[16] == rates.max() == pytest.approx(0.1)
+    assert rates[16 + 32] == pytest.approx(0.05, rel=1e-4)
+    assert rates[80] == pytest.approx(0, abs=1e-8)
+
+
+def test_a_training_with_everything_on_follows_its_cosine_stops_early_and_tells_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOPSY_PROGRESS", str(tmp_path / "epochs"))
+    everything = {
+        "optimizer": "adopt", "weight_decay": 0.01, "clip_norm": 1.0, "ema": 0.9, "accumulate": 2,
+        "loss": {"name": "focal", "label_smoothing": 0.1}, "schedule": {"name": "cosine", "warmup_epochs": 1},
+        "epochs": {"binary": 12, "multiclass": 12}, "early_stopping_patience": 1, "class_weights": "none",
+    }  # fmt: skip
+    _, state, _ = run(tmp_path, **{**everything, "learning_rate": 3.0})
+    rates = [epoch["learning_rate"] for epoch in state.history]
+    assert rates[0] < rates[1] > rates[2]
+    assert len(rates) < 12
+    assert [json.loads(line) for line in (tmp_path / "epochs").read_text().splitlines()] == state.history
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"optimizer": "adam", "weight_decay": 0.1}, ["train.weight_decay", "0.1", "adamw"]),
+        ({"schedule": {"min_lr": 1e-4}}, ["train.schedule.min_lr", "below train.learning_rate", "0.0001"]),
+        ({"schedule": {"name": "cosine", "min_lr": 0.1}}, ["train.schedule.min_lr", "0.1"]),
+        ({"schedule": {"warmup_epochs": 3}}, ["train.schedule.warmup_epochs", "'plateau'", "cosine"]),
+        ({"schedule": {"name": "constant", "warmup_epochs": 3}}, ["train.schedule.warmup_epochs", "'constant'"]),
+        (
+            {"schedule": {"name": "cosine", "warmup_epochs": 51}},
+            ["train.schedule.warmup_epochs", "at most train.epochs", "50", "51"],
+        ),
+        ({"loss": {"name": "class_balanced"}}, ["train.loss.name", "train.class_weights", "none"]),
+        ({"loss": {"name": "logit_adjusted"}}, ["train.loss.name", "train.class_weights", "none"]),
+        ({"ema": 1.0}, ["train.ema", "less than 1"]),
+        ({"clip_norm": 0.0}, ["train.clip_norm", "greater than 0"]),
+        ({"loss": {"label_smoothing": 1.0}}, ["train.loss.label_smoothing", "less than 1"]),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_one_sentence(train: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_params({"train": train})
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_names_come_with_the_nearest() -> None:
+    with pytest.raises(ParamsError, match="Did you mean 'adopt'"):
+        make_optimizer(train_section(optimizer="adpt"), 0.1)
+    with pytest.raises(ParamsError, match="Did you mean 'logit_adjusted'"):
+        find_loss("logit_adjustment")
