@@ -9,19 +9,6 @@ from typing import Any
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.sections import Head, Model
-from biopsy.networks.backbones import (  # noqa: F401  (they register their backbones)
-    cnn,
-    convnext,
-    densenet,
-    efficientnet,
-    hybrid,
-    mednext,
-    mobilenet,
-    nasnet,
-    resnet,
-    torchvision,
-    vgg,
-)
 from biopsy.networks.backbones.registry import Backbone, find
 from biopsy.networks.backend import keras
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from biopsy.core.errors import ParamsError, SourceError, nearest, some
 from biopsy.core.files import atomic_file, sha256
-from biopsy.networks import build  # noqa: F401  (the backbones register themselves)
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backbones.torchvision import EPSILON
 from biopsy.networks.backend import keras

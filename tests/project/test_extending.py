@@ -36,7 +36,7 @@ def test_the_three_additions_run_as_printed_and_pass_the_projects_checks(origin:
         "-m",
         "pytest",
         "-q",
-        "tests/project/test_dvc_yaml.py",
+        "tests/project/test_rooms.py",
         "tests/training/test_augment.py",
         "tests/project/test_conf.py",
         "-k",

@@ -3,3 +3,7 @@
 In: pixels from 0 to 255. Out: a feature map.
 May import: core, networks.backend.
 """
+
+from biopsy.core.plugins import import_modules
+
+import_modules(__name__, __path__)

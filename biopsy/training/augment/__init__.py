@@ -3,3 +3,7 @@
 In: float32 images, 0 to 255. Out: the same.
 May import: core, networks.backend.
 """
+
+from biopsy.core.plugins import import_modules
+
+import_modules(__name__, __path__)

@@ -6,14 +6,6 @@ from typing import Any
 
 from biopsy.core.sections import Augment
 from biopsy.networks.backend import tf
-from biopsy.training.augment import (  # noqa: F401  (they register their operations)
-    basic,
-    erasing,
-    medaugment,
-    randaugment,
-    sharpness,
-    stain,
-)
 from biopsy.training.augment.registry import OPERATIONS, check_strengths
 
 
