@@ -8,7 +8,6 @@ from biopsy.core.errors import DataError, run
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.layout import images_of
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections import Task
 from biopsy.evaluation.figures import evaluate_outcome, summary
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
@@ -22,21 +21,24 @@ from biopsy.evaluation.predictions import (
 )
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import load_model
+from biopsy.tables.labels.scheme import SchemeTask, read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
 
 
-def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
+def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
     """Predict the test part; write its figures, tables, pictures and the predictions below `root`."""
     name = f"{task}-{protocol}"
     seed_everything(params.seed)
     labels, split = root / "data/interim/labels.csv", root / "data/splits" / f"{protocol}.csv"
     tree, stain = images_of(root, protocol)
-    table = read_parts(labels, split, tree, task)
-    trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
     model, card = load_model(root / "models" / name)
     if (card.task, card.protocol) != (task, protocol):
         raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
+    if card.labels != read_scheme(root / "models/labels.json"):
+        raise DataError(f"models/{name} was trained with another label scheme. Make it again with `dvc repro`.")
+    table = read_parts(labels, split, tree, task, card.classes)
+    trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
     if card.stain != stain:
         raise DataError(f"models/{name} was trained on images of another stain. Make it again with `dvc repro`.")
     for what, file in {"labels": labels, "split": split}.items():
@@ -48,7 +50,8 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
         extra = card.extra_inputs.encode(facts)
     files = list(rows["file"])
     probabilities = predict(model.predict_on_batch, files, lambda some: read_images(some, card.size), extra=extra)
-    outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold)
+    scheme = card.labels[task]
+    outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold, scheme.positive)
     cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap
     details = {
         "task": task,
@@ -57,7 +60,7 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
         "classes_not_in_training": [c for i, c in enumerate(card.classes) if i not in set(trained["target"])],
         **evaluate_outcome(outcome, cases, magnifications(rows), bootstrap=draws, seed=params.seed),
     }
-    draw(outcome, details, root / "plots" / name / "test")
+    draw(outcome, scheme, details, root / "plots" / name / "test")
     write_csv(root / "data/predictions" / f"{name}.csv", prediction_table(rows, outcome))
     write_json(root / "metrics" / name / "details.json", details)
     short = summary(details, params.evaluate.digits)
@@ -65,9 +68,9 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     print(f"evaluate {name}: macro-F1 {short['macro_f1']} on {len(rows)} test images -> metrics/{name}/test.json")
 
 
-def draw(outcome: Outcome, details: dict[str, Any], folder: Path) -> None:
+def draw(outcome: Outcome, scheme: SchemeTask, details: dict[str, Any], folder: Path) -> None:
     """Write the tables that DVC draws and the pictures that a person opens."""
-    about = About(**{key: details[key] for key in ("task", "protocol", "images", "cases", "synthetic")})
+    about = About(scheme, **{key: details[key] for key in ("task", "protocol", "images", "cases", "synthetic")})
     by_magnification = magnification_table(details)
     with atomic_dir(folder) as new:
         write_csv(new / "confusion.csv", confusion_table(outcome))
@@ -85,7 +88,7 @@ def draw(outcome: Outcome, details: dict[str, Any], folder: Path) -> None:
 def main() -> None:
     """Read parameters and arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True, choices=["binary", "multiclass"])
+    parser.add_argument("--task", required=True)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
     evaluate(read_params(), chosen.task, chosen.protocol)

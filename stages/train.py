@@ -16,11 +16,11 @@ from biopsy.core.errors import run
 from biopsy.core.files import read_json, sha256, write_json
 from biopsy.core.layout import images_of
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections import Task
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import Card, save_model
+from biopsy.tables.labels.scheme import LabelScheme, read_scheme
 from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
 from biopsy.tables.split.parts import read_parts
 from biopsy.training.augment.pipeline import check_augment
@@ -33,7 +33,7 @@ from biopsy.training.plots import plot_curves
 LABELS = Path("data/interim/labels.csv")
 
 
-def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
+def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
     """Train, and write the model, its card, its figures and its curves below `root`."""
     name = f"{task}-{protocol}"
     check_model(params.model, params.resize.size)
@@ -43,13 +43,14 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
     tree, stain = images_of(root, protocol)
-    table = read_parts(root / LABELS, split, tree, task)
+    scheme = read_scheme(root / "models/labels.json")
+    table = read_parts(root / LABELS, split, tree, task, scheme[task].names)
     encoder, extra = encode_extra(table, params.model.extra_inputs, root / "data/raw/slides.csv")
     used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
     table, extra = table.iloc[used], None if extra is None else extra[used]
     n_train = int((table["part"] == "train").sum())
     store = ImageStore.read(list(table["file"]), params.resize.size, params.train.cache_mb, resume / "images.npy")
-    card = describe(params, task, protocol, root, store.array, stain, encoder, extra)
+    card = describe(params, task, protocol, scheme, root, store.array, stain, encoder, extra)
     classes = len(card.classes)
     keras.config.set_dtype_policy(params.train.precision)
     model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
@@ -78,18 +79,18 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
 
 
 def describe(
-    params: Params, task: Task, protocol: str, root: Path, pixels: np.ndarray, stain: dict[str, Any],
-    encoder: Encoder | None, extra: np.ndarray | None,
+    params: Params, task: str, protocol: str, scheme: LabelScheme, root: Path, pixels: np.ndarray,
+    stain: dict[str, Any], encoder: Encoder | None, extra: np.ndarray | None,
 ) -> Card:  # fmt: skip
     """Make the model's card: all that the training depends on."""
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
-    chosen["train"]["epochs"] = {task: chosen["train"]["epochs"][task]}
+    chosen["train"]["epochs"] = params.train.epochs_of(task)
     del chosen["train"]["cache_mb"]  # it says where the images wait, and changes no result
     weights = Path(params.model.weights)
     return Card(
         task=task,
         protocol=protocol,
-        classes=read_json(root / "models/labels.json")[task],
+        labels=scheme,
         size=params.resize.size,
         preprocessing=find(params.model.backbone).preprocessing,
         stain=stain,
@@ -117,7 +118,7 @@ def fingerprint(card: Card, code: str) -> str:
 def main() -> None:
     """Read parameters and arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True, choices=["binary", "multiclass"])
+    parser.add_argument("--task", required=True)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
     train(read_params(), chosen.task, chosen.protocol)

@@ -12,7 +12,7 @@ STAIN_FILE = "stain.json"  # in data/stained/<protocol>/: what was done to the i
 
 def resized_path(row: Mapping[Any, Any]) -> Path:
     """Return where the image of one row of the labels lies below the resized tree, and below a stained one."""
-    return Path(row["class"] or "unspecified", row["subtype"] or "unspecified", f"{row['image_id']}.png")
+    return Path(f"{row['image_id']}.png")
 
 
 def images_of(root: Path, protocol: str) -> tuple[Path, dict[str, Any]]:

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import ParamsError, SourceError, nearest
 from biopsy.core.files import read_csv
 from biopsy.core.params import Params, parse_params, read_params
-from biopsy.core.sections import Resize, Task
+from biopsy.core.sections import Resize
 from biopsy.experiments.compose import compose
 from biopsy.experiments.dvc_lock import read_stages
 from biopsy.images.decode import read_rgb
 from biopsy.images.resize import draw_structure, resize_rgb
 from biopsy.sources.sample.draw import draw_sample
-from biopsy.tables.labels.breakhis import parse
+from biopsy.tables.labels.grammars import find
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.contact_sheet import TILES, write_sheet
 from biopsy.training.inputs.loader import ImageStore
@@ -35,7 +36,7 @@ def show_augment(
     experiment: str | None,
     overrides: Sequence[str],
     *,
-    task: Task = "multiclass",
+    task: str | None = None,
     images: Path | None = None,
     out: Path | None = None,
     root: Path = Path(),
@@ -49,7 +50,7 @@ def show_augment(
     overrides
         Further `group=preset` or `key=value`, as `dvc exp run -S` takes them.
     task
-        Whose minority is doubled, where it is.
+        Whose minority is doubled, where it is; by default the last of `tasks`.
     images
         A folder of PNGs. By default `data/resized`, or the images that it was made of where the experiment wants
         others (grey ones, say); where there are none, a few images of the sample are drawn.
@@ -74,6 +75,10 @@ def show_augment(
     """
     params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
+    task = task or params.tasks[-1]
+    if task not in params.labels.tasks:
+        known = params.labels.tasks
+        raise ParamsError(f"--task must be one of {', '.join(known)}. Got '{task}'.{nearest(task, known)}")
     with tempfile.TemporaryDirectory() as drawn:
         source, notes = _choose(params, task, images, root, Path(drawn))
         store, names = _read(source, params)
@@ -87,17 +92,17 @@ def show_augment(
     return path, notes
 
 
-def _choose(params: Params, task: Task, folder: Path | None, root: Path, drawn: Path) -> tuple[Source, list[str]]:
+def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: Path) -> tuple[Source, list[str]]:
     """Find images that can be brought to what the experiment sees, and say why where these are not the resized ones."""
     tree, notes = root / "data/resized", list[str]()
     if folder and folder.resolve() != tree.resolve():
         if files := sorted(folder.rglob("*.png")):
-            return Source(files, [_class_of(file, task) for file in files], str(folder)), notes
+            return Source(files, _classes(files, task, params, root), str(folder)), notes
         raise SourceError(f"{folder} holds no PNG. Give a folder of images, or leave --images out.")
     if files := sorted(tree.rglob("*.png")):
         made = _made_with(root)
         if _suits(made, params.resize):
-            classes = [_class_of(file, task) for file in files]
+            classes = _classes(files, task, params, root)
             return Source(files, classes, str(tree), made.structure == "laplacian"), notes
         how = f"{made.structure}, {made.aspect}, {made.size} px"
         notes.append(f"{tree} is of no use: it was made with other parameters ({how})")
@@ -105,7 +110,7 @@ def _choose(params: Params, task: Task, folder: Path | None, root: Path, drawn: 
         return source, notes
     draw_sample(drawn, 48, seed=params.seed)
     files = sorted(drawn.rglob("*.png"))
-    return Source(files, [_class_of(file, task) for file in files], "a drawn sample"), notes
+    return Source(files, _classes(files, task, params, root), "a drawn sample"), notes
 
 
 def _made_with(root: Path) -> Resize:
@@ -127,14 +132,14 @@ def _suits(made: Resize, wanted: Resize) -> bool:
     return made.aspect == wanted.aspect and (made.structure == "rgb" or wanted.structure != "rgb")
 
 
-def _originals(root: Path, task: Task) -> Source | None:
+def _originals(root: Path, task: str) -> Source | None:
     """Find the images that were ingested, with their labels."""
     table, images = root / "data/interim/labels.csv", root / "data/raw/images"
     if not table.is_file():
         return None
     labels = read_csv(table)
     labels = labels[[(images / path).is_file() for path in labels["path"]]]
-    names = labels["class" if task == "binary" else "subtype"].replace("", "unspecified")
+    names = labels[task].replace("", "unlabelled") if task in labels else ["unlabelled"] * len(labels)
     return Source([images / path for path in labels["path"]], list(names), str(images)) if len(labels) else None
 
 
@@ -149,8 +154,10 @@ def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
     return ImageStore(np.stack(squares), True), [source.classes[i] for i in chosen]
 
 
-def _class_of(file: Path, task: Task) -> str:
-    """Read the class off a BreakHis file name, else off the folders of the resized tree."""
-    if name := parse(file.name):
-        return name.label if task == "binary" else name.subtype
-    return file.parts[-3 if task == "binary" else -2]
+def _classes(files: list[Path], task: str, params: Params, root: Path) -> list[str]:
+    """Look images of the resized tree up in the labels; read others' classes off their names, as the grammar says."""
+    table = root / "data/interim/labels.csv"
+    labels = read_csv(table) if table.is_file() else pd.DataFrame({"image_id": [], task: []})
+    known = dict(zip(labels["image_id"], labels[task], strict=True)) if task in labels else {}
+    parse = find(params.labels.grammar).parse if params.labels.grammar else lambda path: None
+    return [known.get(f.stem) or (parse(f.name) or {}).get(task) or "unlabelled" for f in files]

@@ -57,7 +57,7 @@ def resize_all(
         square = resize_rgb(_read(images / row["path"], row["pixels_sha256"], max_pixels), params.size, params.aspect)
         return encode_png(draw_structure(square, params.structure))
 
-    columns = ["image_id", "path", "class", "subtype", "pixels_sha256"]
+    columns = ["image_id", "path", "pixels_sha256"]
     rows: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in labels[columns].to_numpy()]
     journal, staging = resume / "resize.jsonl", resume / "resized"
     return build_tree(rows, resized, journal=journal, staging=staging, recipe=recipe, title="resize")[0]

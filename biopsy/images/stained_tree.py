@@ -67,7 +67,7 @@ def stain_all(
     DataError
         A resized image that cannot be read, or no training image whose stain can be measured.
     """
-    rows: list[Row] = table[["image_id", "class", "subtype", "part"]].to_dict("records")  # type: ignore[assignment]
+    rows: list[Row] = table[["image_id", "part"]].to_dict("records")  # type: ignore[assignment]
     cv2.setNumThreads(1)  # the images are the parallel unit, for OpenCV and for BLAS
     with threadpool_limits(1):
         if params.reference is None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.slides.extra_inputs import Encoder
 
 NOTICE = "Research use only; not for diagnosis."
@@ -21,8 +22,9 @@ class Card(BaseModel):
 
     Attributes
     ----------
-    classes
-        Names in the order of the outputs; binary: the one output is the probability of the second.
+    labels
+        The label scheme; the classes of `task` are in the order of the outputs. Of two classes, the one output is the
+        probability of the second.
     size
         Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
     stain
@@ -30,7 +32,7 @@ class Card(BaseModel):
     extra_inputs
         How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
-        Operating point on the probability of malignancy (binary).
+        Operating point on the probability of the second of two classes.
     data
         SHA-256 of the labels, of the split and of the training and validation pixels.
     params
@@ -41,7 +43,7 @@ class Card(BaseModel):
 
     task: str
     protocol: str
-    classes: list[str]
+    labels: LabelScheme
     size: int
     preprocessing: str
     threshold: float
@@ -54,6 +56,11 @@ class Card(BaseModel):
     extra_inputs: Encoder | None = None
     model_sha256: str = ""
     intended_use: str = NOTICE
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, in the order of the outputs."""
+        return self.labels[self.task].names
 
 
 def save_model(model: Any, folder: Path, card: Card) -> None:

@@ -174,7 +174,7 @@ def fit(
         The batch does not fit into memory; names one that would.
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
-    batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
+    batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
     images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
     if params.model.feature_views:

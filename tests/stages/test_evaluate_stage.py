@@ -14,6 +14,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import sha256
 from biopsy.core.params import read_params
 from conftest import ROOT, assert_kind
+from schemes import BREAKHIS
 from tiny import ORDER, make_project, read
 
 SIZE = 32
@@ -24,7 +25,6 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
     from biopsy.networks.backend import keras
     from biopsy.networks.model_file import Card, save_model
 
-    classes = ["benign", "malignant"] if task == "binary" else list(ORDER)
     inputs = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
     units, activation = (1, "sigmoid") if task == "binary" else (8, "softmax")
@@ -38,7 +38,7 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
     folder.mkdir(parents=True)
     files = {"labels": root / "data/interim/labels.csv", "split": root / "data/splits/case.csv"}
     about = {
-        "task": task, "protocol": "case", "classes": classes, "size": SIZE, "preprocessing": "none", "threshold": 0.5,
+        "task": task, "protocol": "case", "labels": BREAKHIS, "size": SIZE, "preprocessing": "none", "threshold": 0.5,
         "synthetic": True, "backbone_weights_sha256": None, "params": {}, "keras": keras.__version__,
         "data": {what: sha256(file) for what, file in files.items()},
     }  # fmt: skip

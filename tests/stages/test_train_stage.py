@@ -17,7 +17,7 @@ from tiny import make_project, read
 SHORT = {
     "resize.size": 32,
     "train.epochs.binary": 9,
-    "train.epochs.multiclass": 24,
+    "train.epochs": 24,
     "train.learning_rate": 0.2,
     "train.accumulate": 2,
     "train.early_stopping_patience": 2,
@@ -36,7 +36,7 @@ AVERAGED = SHORT | {
     "train.accumulate": 3,
     "train.precision": "mixed_bfloat16",
     "train.epochs.binary": 6,
-    "train.epochs.multiclass": 6,
+    "train.epochs": 6,
     "train.early_stopping_patience": None,
 }
 ARGUMENTS = ("--task", "multiclass", "--protocol", "case")
@@ -156,7 +156,7 @@ def test_a_changed_parameter_starts_anew(
     project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
     run_and_kill(project, 2, 0.0).wait()
-    set_params(SHORT | {"train.epochs.multiclass": 2, "train.batch": 8})
+    set_params(SHORT | {"train.epochs": 2, "train.batch": 8})
     again = run_stage("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
     assert "goes on" not in again.stdout

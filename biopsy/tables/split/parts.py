@@ -1,6 +1,7 @@
 """What training and evaluation both read: the table of one protocol's parts, and the pixels of its images."""
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from biopsy.core.layout import resized_path
 ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
 
 
-def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFrame:
+def read_parts(labels: Path, split: Path, resized: Path, task: str, classes: Sequence[str]) -> pd.DataFrame:
     """Join the labels with one protocol's split.
 
     Parameters
@@ -26,12 +27,15 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFr
     resized
         The tree of resized images.
     task
-        'binary' or 'multiclass': the column that becomes `target`.
+        The column of labels.
+    classes
+        Its classes, in the order of the model's outputs.
 
     Returns
     -------
     pandas.DataFrame
-        One row per image, sorted by image_id: the columns of both tables, `target` (int) and `file` (Path).
+        One row per image, sorted by image_id: the columns of both tables, `target` (int, index into `classes`) and
+        `file` (Path).
 
     Raises
     ------
@@ -40,14 +44,17 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFr
     """
     table = read_csv(split).merge(read_csv(labels), on="image_id", how="left", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
-    unlabelled = table[table["class"].isna() | (table[task].fillna(-1) < 0)]
+    place = {name: i for i, name in enumerate(classes)}
+    if task not in table:
+        raise DataError(f"{labels} has no column '{task}'. Run `dvc repro`.")
+    unlabelled = table[~table[task].isin(classes)]
     if len(unlabelled):
         first = unlabelled["image_id"].iloc[0]
         raise DataError(
             f"{split}: {len(unlabelled)} images, the first is {first}, have no {task} label in {labels}. "
             "Run `dvc repro`."
         )
-    table["target"] = table[task].astype(int)
+    table["target"] = table[task].map(place).astype(int)
     table["file"] = pd.Series([resized / resized_path(row) for row in table.to_dict("records")], dtype=object)
     return table
 
