@@ -27,7 +27,6 @@ from biopsy.core.sections import (
     Tune,
 )
 
-
 MOVED = {  # names of earlier versions
     "ingest.columns.label": "labels.tasks.<task>.column (conf/labels/)",
     "ingest.columns.subtype": "labels.tasks.<task>.column (conf/labels/)",

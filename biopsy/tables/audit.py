@@ -30,7 +30,6 @@ class Audit:
         self.folder, self.settings, self.csv = folder, settings, csv
         self.scheme, table = metadata.scheme, metadata.table
         self.images = table.assign(image_id=image_ids(table["path"]))[["row", "image_id", *table.columns[1:]]]
-        self.names = read_names(self.images["path"], self.scheme)
         self.dropped: list[dict[str, Any]] = []
         self.counts: dict[str, Any] = {}
 
@@ -74,11 +73,11 @@ class Audit:
 
     def filled(self) -> pd.DataFrame:
         """Return the images that are left, gaps filled from the file names."""
-        return fill(self.images, self.names.loc[self.images.index], self.scheme)
+        return fill(self.images, read_names(self.images["path"], self.scheme), self.scheme)
 
     def _grammar(self) -> None:
         """Reject a grammar that no file name follows: it is that of another data set."""
-        followed = (self.names != "").any(axis=1)
+        followed = (read_names(self.images["path"], self.scheme) != "").any(axis=1)
         self.counts["names"] = {"grammar": self.scheme.grammar, "without_facts": int((~followed).sum())}
         if self.scheme.grammar and not followed.any():
             raise DataError(

@@ -23,7 +23,7 @@ LOCAL = {
     "ingest.columns.path": "file",
     "labels.grammar": None,
     "labels.tasks.binary.column": "label",
-    "labels.tasks.multiclass.column": None,
+    "labels.tasks.multiclass.column": "type",
     "ingest.columns.magnification": None,
     "ingest.columns.slide": "slide",
 }
@@ -215,7 +215,7 @@ def test_duplicate_pixels_under_one_and_two_labels_are_reported(
 def test_utf16_semicolons_quoted_line_breaks_one_class_and_one_slide_pass_and_are_counted(
     tmp_path: Path, set_params: Callable, run_stage: Callable
 ) -> None:
-    set_params({**LOCAL, "tasks": ["binary"]})
+    set_params({**LOCAL, "tasks": ["binary"], "labels.tasks.multiclass.column": None})
     csv = 'FILE;Label;slide;notes\r\na.png;M;S1;"two\r\nlines"\r\nb.png;M;S1;'
     write_raw(tmp_path, {"a.png": png(draw(1)), "b.png": png(draw(2))}, csv.encode("utf-16"))
     assert run_stage("ingest").returncode == 0
@@ -242,7 +242,7 @@ def test_labels_that_contradict_or_are_lacking_stop_impute(
         run_stage("impute"), "data/raw/metadata.csv", "row 6: binary 'benign', file name 'malignant'", "trust_csv"
     )
     assert outputs(tmp_path) == before
-    set_params({"impute.contradiction": "trust_name"})
+    set_params({"impute.contradiction": "trust_name", "protocols": ["case"]})
     assert run_stage("impute").returncode == 0
     assert_kind(run_stage("split"), "1 of 9 images have no case (holiday.png)", "ingest.columns.case")
 

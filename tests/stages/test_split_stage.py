@@ -146,7 +146,7 @@ from biopsy.core.sections import Split
 from biopsy.tables.split.summary import check_split
 from biopsy.tables.split.splits import make_split
 labels = read_csv(Path("labels.csv"))
-run(lambda: check_split(labels, make_split(labels, "image", Split(), 0), "slide"))
+run(lambda: check_split(labels, make_split(labels, ["binary"], "image", Split(), 0), "slide"))
 """
     result = subprocess.run(
         [sys.executable, "-O", "-c", code],

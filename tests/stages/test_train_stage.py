@@ -16,7 +16,6 @@ from tiny import make_project, read
 
 SHORT = {
     "resize.size": 32,
-    "train.epochs.binary": 9,
     "train.epochs": 24,
     "train.learning_rate": 0.2,
     "train.accumulate": 2,
@@ -35,7 +34,6 @@ AVERAGED = SHORT | {
     "train.schedule.warmup_epochs": 1,
     "train.accumulate": 3,
     "train.precision": "mixed_bfloat16",
-    "train.epochs.binary": 6,
     "train.epochs": 6,
     "train.early_stopping_patience": None,
 }
