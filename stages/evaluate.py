@@ -1,12 +1,15 @@
 """Test one model: `python stages/evaluate.py --task binary --protocol case`."""
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from biopsy.core.errors import DataError, run
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
-from biopsy.core.layout import images_of
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Task
 from biopsy.evaluation.figures import evaluate_outcome, summary
@@ -20,6 +23,7 @@ from biopsy.evaluation.predictions import (
     predict,
     prediction_table,
 )
+from biopsy.images.preparation.record import images_of
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import load_model
 from biopsy.tables.slides.extra_inputs import read_facts
@@ -31,14 +35,15 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     name = f"{task}-{protocol}"
     seed_everything(params.seed)
     labels, split = root / "data/interim/labels.csv", root / "data/splits" / f"{protocol}.csv"
-    tree, stain = images_of(root, protocol)
+    tree, preparation = images_of(root, protocol)
     table = read_parts(labels, split, tree, task)
     trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
     model, card = load_model(root / "models" / name)
     if (card.task, card.protocol) != (task, protocol):
         raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
-    if card.stain != stain:
-        raise DataError(f"models/{name} was trained on images of another stain. Make it again with `dvc repro`.")
+    if card.preparation != preparation:
+        found = card.preparation.differences(preparation)
+        raise DataError(f"models/{name} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
     for what, file in {"labels": labels, "split": split}.items():
         if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
             raise DataError(f"models/{name} was trained with other {what} than {file}. Make it again with `dvc repro`.")
@@ -46,8 +51,19 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     if card.extra_inputs:
         facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")
         extra = card.extra_inputs.encode(facts)
-    files = list(rows["file"])
-    probabilities = predict(model.predict_on_batch, files, lambda some: read_images(some, card.size), extra=extra)
+    seen = hashlib.sha256()
+
+    def read(files: list[Path]) -> NDArray[np.uint8]:
+        pixels = read_images(files, preparation.size, preparation.views)
+        seen.update(pixels.data)
+        return pixels
+
+    probabilities = predict(model.predict_on_batch, list(rows["file"]), read, extra=extra)
+    if card.data.get("test_pixels") != seen.hexdigest():
+        raise DataError(
+            f"models/{name} was made for other test images than those in {tree}, though their labels and parts are the "
+            "same. Make it again with `dvc repro`."
+        )
     outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold)
     cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap
     details = {

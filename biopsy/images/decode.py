@@ -73,13 +73,13 @@ class Picture:
     data: bytes
 
 
-def read_rgb(path: Path, max_pixels: int) -> NDArray[np.uint8]:
+def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Read a file as RGB.
 
     Parameters
     ----------
-    path
-        An image file: PNG, JPEG, TIFF, BMP, WebP or GIF of one frame, whatever its name ends in.
+    source
+        An image file: PNG, JPEG, TIFF, BMP, WebP or GIF of one frame, whatever its name ends in; or its bytes.
     max_pixels
         The largest width x height that is decoded.
 
@@ -94,12 +94,13 @@ def read_rgb(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     ImageError
         With the file, the reason and what was found.
     """
-    return read_picture(path, max_pixels).pixels
+    return read_picture(source, max_pixels).pixels
 
 
-def read_picture(path: Path, max_pixels: int) -> Picture:
+def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
     """Read and fully decode a file as `read_rgb` does, and keep what was learnt on the way."""
-    data = _read_bytes(path, max_pixels)
+    path = source if isinstance(source, Path) else Path("the image")  # for errors
+    data = _read_bytes(source, max_pixels) if isinstance(source, Path) else source
     try:
         with _open(path, data, max_pixels) as image:
             mode, form = _stored_mode(image), str(image.format)

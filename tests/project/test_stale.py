@@ -24,7 +24,7 @@ STALE: dict[str, set[str]] = {
     "protocols": {"split"},
     "data": {"fetch"},
     "ingest": {"ingest"},
-    "ingest.max_pixels": {"ingest", "resize", "stain@*"},
+    "ingest.max_pixels": {"ingest", "resize"},
     "impute": {"impute"},
     "split": {"split"},
     "resize": {"resize"} | TRAIN,

@@ -23,15 +23,15 @@ class ImageStore:
     in_memory: bool
 
     @classmethod
-    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path) -> "ImageStore":
-        """Decode `files`; where they take more than `limit_mb` MB, into the file `spill` instead of memory."""
-        shape = (len(files), size, size, 3)
+    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path, views: int = 1) -> "ImageStore":
+        """Decode `files` as `read_images` does; above `limit_mb` MB into the file `spill` instead of memory."""
+        shape = (len(files) * views, size, size, 3)
         in_memory = np.prod(shape, dtype=np.int64) <= limit_mb * 1_000_000
         if in_memory:
-            return cls(read_images(files, size), True)
+            return cls(read_images(files, size, views), True)
         spill.parent.mkdir(parents=True, exist_ok=True)
         array = create_array(spill, np.uint8, shape)
-        read_images(files, size, array)
+        read_images(files, size, views, array)
         array.flush()
         return cls(np.load(spill, mmap_mode="r"), False)
 
