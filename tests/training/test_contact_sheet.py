@@ -175,7 +175,7 @@ def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_ar
     (project / "data/raw/images").mkdir(parents=True)
     cv2.imwrite(str(project / "data/raw/images/x.png"), COLOURED[..., ::-1])
     rows = {
-        "image_id": ["x", "gone"],
+        "image_id": ["0", "gone"],
         "path": ["x.png", "gone.png"],
         "class": ["benign", "malignant"],
         "subtype": ["", "DC"],
