@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from biopsy.evaluation.predictions import (
     prediction_table,
 )
 from biopsy.images.preparation.record import images_of
+from biopsy.networks.answers import answer_images
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import load_model
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
+
+BATCH = 32  # squares that the network sees at once
 
 
 def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> None:
@@ -56,9 +60,10 @@ def evaluate(params: Params, task: Task, protocol: str, root: Path = Path()) -> 
     def read(files: list[Path]) -> NDArray[np.uint8]:
         pixels = read_images(files, preparation.size, preparation.views)
         seen.update(pixels.data)
-        return pixels
+        return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
 
-    probabilities = predict(model.predict_on_batch, list(rows["file"]), read, extra=extra)
+    batch = max(1, BATCH // preparation.views)
+    probabilities = predict(partial(answer_images, model), list(rows["file"]), read, batch, extra)
     if card.data.get("test_pixels") != seen.hexdigest():
         raise DataError(
             f"models/{name} was made for other test images than those in {tree}, though their labels and parts are the "

@@ -60,11 +60,15 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     card = describe(params, task, protocol, root, preparation, encoder, data)
     classes = len(card.classes)
     keras.config.set_dtype_policy(params.train.precision)
-    model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
-    plots, targets = root / "plots" / name / "train", table["target"].to_numpy()
-    write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", plots / "augment.png")
+    together = views if params.model.tiles == "mean" else 1
+    model = build_model(params.model, size, classes, extra=encoder.width if encoder else 0, tiles=together)
+    plots, targets, each = root / "plots" / name / "train", table["target"].to_numpy(), views // together
+    title, shown = f"{name}, first epochs", np.repeat(targets[:n_train], views)
+    write_sheet(store, shown, params, task, card.classes, title, plots / "augment.png")
+    store = store if together == 1 else store.together(together)
+    extra = None if extra is None else np.repeat(extra, each, axis=0)
     state = fit(
-        model, params, task, store, targets, n_train,
+        model, params, task, store, np.repeat(targets, each), n_train * each,
         title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=plots, extra=extra,
     )  # fmt: skip
     folder = root / "models" / name

@@ -162,6 +162,7 @@ class Model(Section):
     weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
+    tiles: Literal["each", "mean"] = "each"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     head: Head = Head()

@@ -109,7 +109,7 @@ def read_card(folder: Path) -> Card:
     except FileNotFoundError:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except ValidationError as error:
-        if any(found["loc"] == ("preparation",) and found["type"] == "missing" for found in error.errors()):
+        if {found["loc"] for found in error.errors()} == {("preparation",), ("size",), ("stain",)}:
             raise SourceError(
                 f"{path} was written by an earlier version and does not say how images are prepared. Make the model "
                 "again with `dvc repro`."
