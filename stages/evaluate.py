@@ -1,12 +1,16 @@
 """Test one model: `python stages/evaluate.py --task binary --protocol case`."""
 
 import argparse
+import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from biopsy.core.errors import DataError, run
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
-from biopsy.core.layout import images_of
 from biopsy.core.params import Params, read_params
 from biopsy.evaluation.figures import evaluate_outcome, summary
 from biopsy.evaluation.outcome import Outcome, make_outcome
@@ -19,11 +23,15 @@ from biopsy.evaluation.predictions import (
     predict,
     prediction_table,
 )
+from biopsy.images.preparation.record import images_of
+from biopsy.networks.answers import answer_images
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import load_model
 from biopsy.tables.labels.scheme import SchemeTask, read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
+
+BATCH = 32  # squares that the network sees at once
 
 
 def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
@@ -31,16 +39,17 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     name = f"{task}-{protocol}"
     seed_everything(params.seed)
     labels, split = root / "data/interim/labels.csv", root / "data/splits" / f"{protocol}.csv"
-    tree, stain = images_of(root, protocol)
+    tree, preparation = images_of(root, protocol)
     model, card = load_model(root / "models" / name)
     if (card.task, card.protocol) != (task, protocol):
         raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
     if card.labels != read_scheme(root / "models/labels.json"):
         raise DataError(f"models/{name} was trained with another label scheme. Make it again with `dvc repro`.")
+    if card.preparation != preparation:
+        found = card.preparation.differences(preparation)
+        raise DataError(f"models/{name} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
     table = read_parts(labels, split, tree, task, card.classes)
     trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
-    if card.stain != stain:
-        raise DataError(f"models/{name} was trained on images of another stain. Make it again with `dvc repro`.")
     for what, file in {"labels": labels, "split": split}.items():
         if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
             raise DataError(f"models/{name} was trained with other {what} than {file}. Make it again with `dvc repro`.")
@@ -48,8 +57,20 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     if card.extra_inputs:
         facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")
         extra = card.extra_inputs.encode(facts)
-    files = list(rows["file"])
-    probabilities = predict(model.predict_on_batch, files, lambda some: read_images(some, card.size), extra=extra)
+    seen = hashlib.sha256()
+
+    def read(files: list[Path]) -> NDArray[np.uint8]:
+        pixels = read_images(files, preparation.size, preparation.views)
+        seen.update(pixels.data)
+        return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+
+    batch = max(1, BATCH // preparation.views)
+    probabilities = predict(partial(answer_images, model), list(rows["file"]), read, batch, extra)
+    if card.data.get("test_pixels") != seen.hexdigest():
+        raise DataError(
+            f"models/{name} was made for other test images than those in {tree}, though their labels and parts are the "
+            "same. Make it again with `dvc repro`."
+        )
     scheme = card.labels[task]
     outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold, scheme.positive)
     cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap

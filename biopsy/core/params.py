@@ -154,6 +154,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _tiles_are_not_mixed_together(self) -> Self:
+        mix = self.augment.mix
+        if self.resize.mode == "tiles" and self.model.tiles == "mean" and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes single squares, and model.tiles is 'mean', which takes all tiles of an image "
+                "together. Set model.tiles to each, or augment.mix.mixup and augment.mix.cutmix to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _inputs_agree(self) -> Self:
         mix = self.augment.mix
         extra = self.model.extra_inputs

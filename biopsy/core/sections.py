@@ -106,18 +106,40 @@ class Split(Section):
         return self
 
 
+class Tiles(Section):
+    """Squares of `px` pixels at the image's own scale, on a grid spread evenly over it.
+
+    Their number does not depend on the image: they overlap in a small one, and leave gaps in a large one.
+    """
+
+    px: int = Field(230, ge=8, le=4096)
+    rows: int = Field(2, ge=1, le=16)
+    columns: int = Field(3, ge=1, le=16)
+
+
 class Resize(Section):
-    """`resize`: the side of the square, and what happens to the aspect ratio."""
+    """`resize`: the side of the square, how an image becomes one or several, and what is kept of its colours."""
 
     size: int = Field(256, ge=32, le=1024)
-    aspect: Literal["stretch", "pad", "crop"] = "stretch"
+    mode: Literal["stretch", "pad", "crop", "tiles"] = "stretch"
+    tiles: Tiles = Tiles()
     structure: Literal["rgb", "grayscale", "laplacian"] = "rgb"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_was_called_aspect(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "aspect" in given:
+            raise ValueError(f"resize.aspect is now called resize.mode. Write resize.mode: {given['aspect']}")
+        return given
 
 
 class Stain(Section):
-    """`stain`: which normalisation, and the image to match; None fits a mean on the protocol's training images."""
+    """`stain`: a method of `biopsy.images.stains` or none, and the image to match.
 
-    method: Literal["none", "reinhard", "macenko"] = "none"
+    Without a `reference` the mean of the protocol's training images is matched.
+    """
+
+    method: str = "none"
     reference: str | None = None
 
 
@@ -140,6 +162,7 @@ class Model(Section):
     weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
+    tiles: Literal["each", "mean"] = "each"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     head: Head = Head()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.tables.labels.scheme import LabelScheme
+from biopsy.images.preparation.record import Preparation
 from biopsy.tables.slides.extra_inputs import Encoder
 
 NOTICE = "Research use only; not for diagnosis."
@@ -25,16 +26,14 @@ class Card(BaseModel):
     labels
         The label scheme; the classes of `task` are in the order of the outputs. Of two classes, the one output is the
         probability of the second.
-    size
-        Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
-    stain
-        What was done to the images' stain before the model saw them, numbers included (`biopsy.images.stain.Stains`).
+    preparation
+        What turns a file into the model's input, the fitted stain included. `preprocessing` happens inside the model.
     extra_inputs
         How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
         Operating point on the probability of the second of two classes.
     data
-        SHA-256 of the labels, of the split and of the training and validation pixels.
+        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of the test part.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     """
@@ -44,7 +43,7 @@ class Card(BaseModel):
     task: str
     protocol: str
     labels: LabelScheme
-    size: int
+    preparation: Preparation
     preprocessing: str
     threshold: float
     synthetic: bool
@@ -52,7 +51,6 @@ class Card(BaseModel):
     data: dict[str, str]
     params: dict[str, Any]
     keras: str
-    stain: dict[str, Any] = {"method": "none"}
     extra_inputs: Encoder | None = None
     model_sha256: str = ""
     intended_use: str = NOTICE
@@ -87,7 +85,7 @@ def save_model(model: Any, folder: Path, card: Card) -> None:
         finally:
             raw.unlink(missing_ok=True)
     digest = sha256(folder / "model.keras")
-    write_json(folder / "model.json", card.model_copy(update={"model_sha256": digest}).model_dump())
+    write_json(folder / "model.json", card.model_copy(update={"model_sha256": digest}).model_dump(mode="json"))
 
 
 def _normalise(source: Path, target: Path) -> None:
@@ -118,6 +116,11 @@ def read_card(folder: Path) -> Card:
     except FileNotFoundError:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except ValidationError as error:
+        if {found["loc"] for found in error.errors()} == {("preparation",), ("size",), ("stain",)}:
+            raise SourceError(
+                f"{path} was written by an earlier version and does not say how images are prepared. Make the model "
+                "again with `dvc repro`."
+            ) from None
         raise SourceError(
             f"{path} does not describe a model: {error.errors()[0]['msg']}. Run `dvc pull {folder}`."
         ) from None

@@ -1,5 +1,6 @@
 """A network put together, saved, loaded in safe mode; what is refused. Each backbone by itself: test_backbones.py."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from biopsy.core.sections import Head, Model
 from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
-from biopsy.networks.model_file import load_model, save_model
+from biopsy.networks.model_file import load_model, read_card, save_model
 from biopsy.training.memory import check_batch, step_bytes
 from cards import CARD
 
@@ -130,3 +131,11 @@ def test_a_frozen_backbone_needs_less_memory_than_one_that_trains(tmp_path: Path
     frozen = build_model(Model(backbone="mobilenetv2", weights=str(file), trainable="none"), 128, 8)
     whole = build_model(Model(backbone="mobilenetv2"), 128, 8)
     assert step_bytes(frozen, 16) < step_bytes(whole, 16) / 5
+
+
+def test_a_card_of_an_earlier_version_is_one_sentence(tmp_path: Path) -> None:
+    """It held `size` and `stain`, and not how a file becomes pixels."""
+    earlier = CARD.model_dump(mode="json", exclude={"preparation"}) | {"size": 32, "stain": {"method": "none"}}
+    (tmp_path / "model.json").write_text(json.dumps(earlier))
+    with pytest.raises(SourceError, match=r"model\.json was written by an earlier version.*dvc repro"):
+        read_card(tmp_path)

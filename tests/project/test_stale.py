@@ -25,7 +25,7 @@ STALE: dict[str, set[str]] = {
     "labels": {"ingest", "impute"},
     "data": {"fetch"},
     "ingest": {"ingest"},
-    "ingest.max_pixels": {"ingest", "resize", "stain@*"},
+    "ingest.max_pixels": {"ingest", "resize"},
     "impute": {"impute"},
     "split": {"split"},
     "resize": {"resize"} | TRAIN,

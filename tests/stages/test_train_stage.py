@@ -173,6 +173,13 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
     assert not (project / "models/.resume" / NAME).exists()
 
 
+def test_images_made_with_other_parameters_are_one_sentence(
+    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    set_params(SHORT | {"resize.mode": "crop"})
+    assert_kind(run_stage("train", *ARGUMENTS), "data/resized", "resize.mode: stretch, not crop", "dvc repro")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
