@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.files import write_csv, write_json
-from biopsy.tables.labels.scheme import write_scheme
-from schemes import BREAKHIS
 from biopsy.core.sections import Resize
 from biopsy.images.preparation.record import Preparation, write_preparation
+from biopsy.tables.labels.scheme import write_scheme
+from schemes import BREAKHIS
 
 ORDER = ("A", "F", "PT", "TA", "DC", "LC", "MC", "PC")
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
-from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.images.preparation.record import Preparation
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.slides.extra_inputs import Encoder
 
 NOTICE = "Research use only; not for diagnosis."
