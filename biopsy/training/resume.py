@@ -5,16 +5,15 @@ learning-rate cut and the stop. Here the callbacks' own state is part of the che
 """
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from biopsy.core.errors import ParamsError
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import keras
+from biopsy.training.divergence import check_losses
 
 # What each callback counts, by the callback's class.
 COUNTERS = {
@@ -37,6 +36,8 @@ class TrainingState(keras.callbacks.Callback):
         Its best weights are saved too.
     others
         Further callbacks with counters.
+    guess
+        What guessing costs; see `check_losses`.
 
     Attributes
     ----------
@@ -46,9 +47,9 @@ class TrainingState(keras.callbacks.Callback):
         How long each epoch of this run took, validation included.
     """
 
-    def __init__(self, file: Path, fingerprint: str, early_stopping: Any, others: list[Any]) -> None:
+    def __init__(self, file: Path, fingerprint: str, early_stopping: Any, others: list[Any], *, guess: float) -> None:
         super().__init__()
-        self.file, self.fingerprint = file, fingerprint
+        self.file, self.fingerprint, self.guess = file, fingerprint, guess
         self.early_stopping, self.counting = early_stopping, [early_stopping, *others]
         self.history: list[dict[str, float]] = []
         self.finished = False
@@ -100,14 +101,10 @@ class TrainingState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save everything under a temporary name and rename it: a kill leaves the old state or the new one."""
         figures = {name: float(value) for name, value in (logs or {}).items() if name != "learning_rate"}
-        if not all(map(math.isfinite, figures.values())):
-            raise ParamsError(
-                f"train.learning_rate: with {self._learning_rate:g} the loss left the finite numbers in epoch "
-                f"{epoch + 1}. Set a smaller one, or train.precision to float32."
-            )
         self.history.append({**figures, "learning_rate": self._learning_rate})
         self.seconds.append(time.perf_counter() - self._begun)
         finished = bool(self.model.stop_training) or self.epoch >= self.params["epochs"]
+        check_losses(self.history, self.guess, finished)
         best = self.early_stopping.best_weights or []
         told = {
             "fingerprint": self.fingerprint,

@@ -186,12 +186,12 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
         ({"model.trainable": 99}, ("model.trainable", "99")),
         (
             {
-                "train.learning_rate": 10,
+                "train.learning_rate": 10,  # each step multiplies the head's weights by -19
                 "train.optimizer": "sgd",
                 "train.schedule.name": "constant",
                 "model.head.l2": 1.0,
             },
-            ("train.learning_rate",),
+            ("train.learning_rate: with 10", "Set a smaller one"),
         ),
     ],
 )
