@@ -1,6 +1,8 @@
 """A network put together, saved, loaded in safe mode; what is refused. Each backbone by itself: test_backbones.py."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from biopsy.core.sections import Head, Model
 from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
-from biopsy.networks.model_file import load_model, save_model
+from biopsy.networks.model_file import load_model, read_card, save_model, write_card
 from biopsy.training.memory import check_batch, step_bytes
 from cards import CARD
 
@@ -110,9 +112,51 @@ def test_missing_or_foreign_model_files_say_how_to_get_them(tmp_path: Path) -> N
         (tmp_path / "model.json").write_bytes(content)
         with pytest.raises(SourceError, match=r"model\.json does not describe a model: .*dvc pull"):
             load_model(tmp_path)
-    (tmp_path / "model.json").write_text(CARD.model_dump_json())
-    with pytest.raises(SourceError, match="dvc pull"):
+    write_card(tmp_path, CARD)
+    with pytest.raises(SourceError, match=r"model\.keras is missing.*dvc pull"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": ["a", "a"]}, "twice in 'classes'"),
+        ({"classes": ["a"]}, "classes List should have at least 2 items"),
+        ({"classes": []}, "classes List should have at least 2 items"),
+        ({"threshold": 7}, "threshold Input should be less than 1"),
+        ({"threshold": 0.0}, "threshold Input should be greater than 0"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": "0.5"}, "threshold Input should be a valid number"),
+        ({"size": 10**9}, "size Input should be less than"),
+        ({"size": -1}, "size Input should be greater than"),
+        ({"model_sha256": "abc"}, "model_sha256"),
+        ({"data": {"labels": "abc"}}, "data.labels String should match"),
+    ],
+)
+def test_a_card_with_values_that_no_model_has_is_rejected(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(CARD.model_dump() | change))
+    with pytest.raises(SourceError) as error:
+        read_card(tmp_path)
+    assert "model.json does not describe a model: " in str(error.value)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": list("hgfedcba")}, {"threshold": 0.4}, {"size": 64}, {"task": "other"}, {"synthetic": False}, {}],
+)
+def test_an_edited_card_is_rejected_and_one_written_by_us_is_read(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_card(tmp_path, CARD)
+    assert read_card(tmp_path) == CARD
+    path = tmp_path / "model.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(written.items()))))  # another layout of the same
+    assert read_card(tmp_path) == CARD
+    if not change:  # the hash alone is missing
+        del written["card_sha256"]
+    path.write_text(json.dumps(written | change))
+    with pytest.raises(SourceError, match=r"model\.json was edited.*dvc checkout.*dvc repro"):
+        read_card(tmp_path)
 
 
 def test_a_batch_that_memory_cannot_hold_names_one_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
