@@ -13,7 +13,7 @@ import numpy as np
 
 from biopsy.core.code_digest import loaded_digest
 from biopsy.core.errors import run
-from biopsy.core.files import read_json, sha256, write_json
+from biopsy.core.files import atomic_dir, read_json, sha256, write_json
 from biopsy.core.layout import images_of
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Task
@@ -53,16 +53,19 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     classes = len(card.classes)
     keras.config.set_dtype_policy(params.train.precision)
     model = build_model(params.model, params.resize.size, classes, extra=encoder.width if encoder else 0)
-    plots, targets = root / "plots" / name / "train", table["target"].to_numpy()
-    write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", plots / "augment.png")
+    live, targets = resume / "live", table["target"].to_numpy()  # a training that fails costs nobody earlier plots
+    write_sheet(store, targets[:n_train], params, task, card.classes, f"{name}, first epochs", live / "augment.png")
     state = fit(
         model, params, task, store, targets, n_train,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=plots, extra=extra,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live, extra=extra,
     )  # fmt: skip
+    plot_curves(state.history, f"{name}, {n_train} training images", live / "curves.png")
     folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
     save_model(model, folder, card)
-    plot_curves(state.history, f"{name}, {n_train} training images", plots / "curves.png")
+    with atomic_dir(root / "plots" / name / "train") as plots:
+        for item in live.iterdir():
+            shutil.move(item, plots / item.name)  # no second copy: the disk may be full
     best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
     write_json(
         root / "metrics" / name / "train.json",

@@ -202,12 +202,13 @@ def test_a_parameter_that_cannot_train_is_one_sentence_and_earlier_outputs_stay(
     change: dict[str, Any],
     words: tuple[str, ...],
 ) -> None:
-    earlier = project / "models" / NAME / "model.keras"
-    earlier.parent.mkdir(parents=True)
-    earlier.write_bytes(b"earlier")
+    for name in (f"models/{NAME}/model.keras", *(f"plots/{NAME}/train/{n}" for n in ("plots/metrics/x.tsv", "a.png"))):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(b"earlier")
+    before = outputs(project)
     set_params(SHORT | change)
     assert_kind(run_stage("train", *ARGUMENTS), *words)
-    assert earlier.read_bytes() == b"earlier"
+    assert outputs(project) == before
 
 
 def test_a_file_that_holds_no_weights_is_named(
