@@ -13,7 +13,7 @@ import numpy as np
 
 from biopsy.core.code_digest import loaded_digest
 from biopsy.core.errors import DataError, run
-from biopsy.core.files import read_json, sha256, write_json
+from biopsy.core.files import atomic_dir, read_json, sha256, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
@@ -63,19 +63,22 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     keras.config.set_dtype_policy(params.train.precision)
     together = views if params.model.tiles == "mean" else 1
     model = build_model(params.model, size, classes, extra=encoder.width if encoder else 0, tiles=together)
-    plots, targets, each = root / "plots" / name / "train", table["target"].to_numpy(), views // together
-    title, shown = f"{name}, first epochs", np.repeat(targets[:n_train], views)
-    write_sheet(store, shown, params, task, card.classes, title, plots / "augment.png")
+    live, targets = resume / "live", table["target"].to_numpy()  # a training that fails costs nobody earlier plots
+    title, shown, each = f"{name}, first epochs", np.repeat(targets[:n_train], views), views // together
+    write_sheet(store, shown, params, task, card.classes, title, live / "augment.png")
     store = store if together == 1 else store.together(together)
     extra = None if extra is None else np.repeat(extra, each, axis=0)
     state = fit(
         model, params, task, store, np.repeat(targets, each), n_train * each,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=plots, extra=extra,
+        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live, extra=extra,
     )  # fmt: skip
+    plot_curves(state.history, f"{name}, {n_train} training images", live / "curves.png")
     folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
     save_model(model, folder, card)
-    plot_curves(state.history, f"{name}, {n_train} training images", plots / "curves.png")
+    with atomic_dir(root / "plots" / name / "train") as plots:
+        for item in live.iterdir():
+            shutil.move(item, plots / item.name)  # no second copy: the disk may be full
     best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
     write_json(
         root / "metrics" / name / "train.json",

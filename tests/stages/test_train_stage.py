@@ -191,12 +191,12 @@ def test_images_made_with_other_parameters_are_one_sentence(
         ({"model.trainable": 99}, ("model.trainable", "99")),
         (
             {
-                "train.learning_rate": 10,
+                "train.learning_rate": 10,  # each step multiplies the head's weights by -19
                 "train.optimizer": "sgd",
                 "train.schedule.name": "constant",
                 "model.head.l2": 1.0,
             },
-            ("train.learning_rate",),
+            ("train.learning_rate: with 10", "Set a smaller one"),
         ),
     ],
 )
@@ -207,12 +207,13 @@ def test_a_parameter_that_cannot_train_is_one_sentence_and_earlier_outputs_stay(
     change: dict[str, Any],
     words: tuple[str, ...],
 ) -> None:
-    earlier = project / "models" / NAME / "model.keras"
-    earlier.parent.mkdir(parents=True)
-    earlier.write_bytes(b"earlier")
+    for name in (f"models/{NAME}/model.keras", *(f"plots/{NAME}/train/{n}" for n in ("plots/metrics/x.tsv", "a.png"))):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(b"earlier")
+    before = outputs(project)
     set_params(SHORT | change)
     assert_kind(run_stage("train", *ARGUMENTS), *words)
-    assert earlier.read_bytes() == b"earlier"
+    assert outputs(project) == before
 
 
 def test_a_file_that_holds_no_weights_is_named(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import write_json
@@ -50,6 +50,15 @@ class SchemeTask(_Frozen):
     classes: tuple[SchemeClass, ...]
     positive: tuple[str, ...] = ()
     parent: str | None = None
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        names = self.names
+        if len(set(names)) < len(names):
+            raise ValueError("a class stands twice")
+        if names and not set(self.positive) <= set(names):
+            raise ValueError("a positive class is no class")
+        return self
 
     @property
     def names(self) -> list[str]:
