@@ -22,6 +22,7 @@ PRIOR = 2.0  # cases per class that the binomial variance weighs
 POOL = 3.0  # cases that the assumption 'images of a case are all right or all wrong' weighs
 ERRORS = 0.15  # wrong cases that the same assumption weighs: it decides where hardly anything is wrong
 FEWEST = 8  # cases for an interval of a figure over all classes
+FEWEST_WHOLE = 12  # cases for an interval of a macro figure of whole cases, which takes few values
 FEWEST_OF_A_KIND = 6  # positive (negative) cases for an interval of sensitivity (specificity)
 PER_CLASS = 2  # cases of each class behind a macro figure; of a class on average behind the other figures of images
 TINY = 1e-9
@@ -157,6 +158,7 @@ def too_few(cases: Cases, name: str) -> Undefined | None:
     behind = cases.counted(name) * 2 > cases.images
     counts = np.bincount(cases.stratum[behind])
     fewest = FEWEST if kind == "cases" else FEWEST_OF_A_KIND
+    fewest = FEWEST_WHOLE if name in MACRO and cases.images.max() == 1 else fewest
     if behind.sum() < fewest:
         return Undefined(f"too few cases: {behind.sum()} {kind} are tested, an interval needs {fewest}")
     if name not in MACRO:

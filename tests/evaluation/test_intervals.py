@@ -64,7 +64,7 @@ def test_images_of_cases_that_are_all_right_say_no_more_than_the_cases() -> None
     assert bounds(figure_intervals(truth, p, cases, [1])["sensitivity"])[0] < 0.7
 
 
-@pytest.mark.parametrize("images", [1, 20])
+@pytest.mark.parametrize("images", [2, 20])
 def test_calling_everything_malignant_never_reaches_a_perfect_score(images: int) -> None:
     truth, p, cases = answers([0] * 2 + [1] * 7, [1] * 9, images)
     found = figure_intervals(truth, p, cases, [1])
@@ -150,6 +150,12 @@ def test_too_few_cases_have_no_interval_but_a_reason(counts: tuple[int, ...], na
     found = figure_intervals(*simulated(np.random.default_rng(0), counts), [1])[name]
     assert isinstance(found, Undefined)
     assert found.reason.endswith(reason)
+
+
+def test_macro_figures_of_nine_whole_cases_take_too_few_values_for_an_interval() -> None:
+    found = figure_intervals(*simulated(np.random.default_rng(0), (3, 6), images=1), [1])
+    assert found["macro_f1"] == Undefined("too few cases: 9 cases are tested, an interval needs 12")
+    assert isinstance(found["accuracy"], Interval)
 
 
 def test_a_class_that_is_no_cases_main_one_has_no_interval_of_macro_figures() -> None:
