@@ -1,4 +1,4 @@
-"""Claim: where an interval of a test figure is shown, it covers the figure over new cases in .93 to .98 of test sets.
+"""Claim: where an interval of a test figure is shown, it covers the figure over new cases in at least .93 of test sets.
 
     python benchmarks/coverage.py                  60 kinds of test set, 1,000 of each, about 10 minutes of one core
     python benchmarks/coverage.py --quick          100 of each, about 1 minute; standard error .02
@@ -13,8 +13,8 @@ classes stand 1 : 2, eight as in BreakHis with at least one case each (6 cases: 
     hard cases     about .9 and .75, but nearly all images of a case are right or wrong together
 
 `-`: no interval, too few cases. `today` is what the percentile bootstrap over unstratified cases covers of macro-F1.
-Strong models with few cases are covered more often than .98: where hardly a case is ever wrong no honest interval can
-miss. The last lines time intervals and a comparison on 8,000 images.
+About four in ten of the figures are covered more often than .98, those of strong models and few cases above all: where
+hardly a case is ever wrong, a valid interval seldom misses. The last lines time intervals and a comparison on 8,000 images.
 """
 
 import argparse
