@@ -14,7 +14,8 @@ classes stand 1 : 2, eight as in BreakHis with at least one case each (6 cases: 
 
 `-`: no interval, too few cases. `today` is what the percentile bootstrap over unstratified cases covers of macro-F1.
 About four in ten of the figures are covered more often than .98, those of strong models and few cases above all: where
-hardly a case is ever wrong, a valid interval seldom misses. The last lines time intervals and a comparison on 8,000 images.
+hardly a case is ever wrong, a valid interval seldom misses. The last line times intervals and a comparison on 8,000
+images.
 """
 
 import argparse
