@@ -12,8 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 from biopsy.core.errors import SourceError, some
 from biopsy.core.files import write_csv
+from biopsy.core.outside import Outside
 from biopsy.core.sections import Breakhis, Data, Sample
-from biopsy.sources.archive import unpack
+from biopsy.sources.archive import KINDS, unpack
 from biopsy.sources.download import download
 from biopsy.sources.gather import copy_file, copy_images, find_images, is_image
 from biopsy.sources.originals import compare, known
@@ -22,6 +23,7 @@ from biopsy.sources.sample.slides import draw_slides
 from biopsy.tables.labels import breakhis
 from biopsy.tables.slides.slide_table import KEY, read_slides
 
+RAW = Path("data/raw")
 SLIDES = "histology_slides"
 TREE = PurePosixPath("BreaKHis_v1", SLIDES)
 COLUMNS = ("path_to_image", "Benign or Malignant", "Cancer Type", "Magnification")  # the course CSV's
@@ -65,6 +67,39 @@ def fill(data: Data, folder: Path, downloads: Path) -> dict[str, Any]:
     return facts | {"slides": _slide_table(slides, data, folder / "slides.csv")}
 
 
+def outside_paths(data: Data) -> list[Outside]:
+    """List the user's files and folders that `fill` reads, with where their copies lie in the project.
+
+    Parameters
+    ----------
+    data
+        The source and its settings.
+
+    Raises
+    ------
+    SourceError
+        A folder without BreaKHis, or a path inside data/raw, which `fetch` replaces.
+    """
+    named: list[tuple[str, str | None, str | None]] = [("data.slides", data.slides, "slides.csv")]
+    if data.source == "local":
+        named += [
+            ("data.local.csv", data.local.csv, "metadata.csv"),
+            ("data.local.images", data.local.images, "images"),
+        ]
+    if data.source == "breakhis":
+        path, copy = data.breakhis.path, None
+        if path and (folder := _expand(path, "data.breakhis.path")).is_dir():
+            path, copy = str(_slides_folder(folder)), f"images/{TREE}"
+        named += [("data.breakhis.csv", data.breakhis.csv, "metadata.csv"), ("data.breakhis.path", path, copy)]
+    found = [Outside(key, _expand(path, key), copy and f"{RAW}/{copy}") for key, path, copy in named if path]
+    for outside in found:
+        if outside.path.resolve().is_relative_to(RAW.resolve()):
+            raise SourceError(
+                f"{outside.key}: {outside.path} lies in {RAW}, which this pipeline replaces. Move it out of there."
+            )
+    return found
+
+
 def _slide_table(given: Path | None, data: Data, target: Path) -> str:
     """Write the table of slides, the user's, the sample's or an empty one; say what it is."""
     if given:
@@ -79,8 +114,7 @@ def _slide_table(given: Path | None, data: Data, target: Path) -> str:
 
 
 def _sample(settings: Sample, folder: Path) -> dict[str, Any]:
-    draw_sample(folder, settings.images, settings.width, settings.height, settings.seed)
-    count = sum(path.is_file() for path in (folder / "images").rglob("*"))
+    count = draw_sample(folder, settings.images, settings.width, settings.height, settings.seed)["images"]
     description = f"{count} SYNTHETIC images drawn by this pipeline (seed {settings.seed}): no tissue, no patient"
     return _facts("sample", description, count, {}, synthetic=True)
 
@@ -113,7 +147,7 @@ def _breakhis(settings: Breakhis, folder: Path, downloads: Path) -> dict[str, An
         paths, left_out = unpack(given, images, _place, int(settings.max_gb * 1e9))
     else:
         raise SourceError(
-            f"data.breakhis.path: {given} is missing. Set it to a folder or a .tar.gz; null downloads it."
+            f"data.breakhis.path: {given} is missing. Set it to a folder or an archive ({KINDS}); null downloads it."
         )
     named = [path for path in paths if breakhis.parse(path)]
     if not named:
