@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import DataError, run
+from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.layout import images_of
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Task
+from biopsy.core.stage import run_stage
 from biopsy.evaluation.figures import evaluate_outcome, summary
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

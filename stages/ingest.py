@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.tables.audit import Audit
 from biopsy.tables.metadata import read_metadata
 from biopsy.tables.names import fill, read_names
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
 from biopsy.core.files import read_csv
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.images.resized_tree import resize_all
 
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, "the images that are done are kept. Run `dvc repro` again to go on.")
+    run_stage(main, "the images that are done are kept. Run `dvc repro` again to go on.")

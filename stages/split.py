@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run, some
+from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
+from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.splits import make_split, read_fold_table
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
@@ -37,14 +39,17 @@ def _line(protocol: str, entry: dict[str, object]) -> str:
 
 def main() -> None:
     """Run on the project's own paths."""
-    split(
-        read_params(),
-        labels_csv=Path("data/interim/labels.csv"),
-        splits_dir=Path("data/splits"),
-        metrics_json=Path("metrics/split.json"),
-        plots_dir=Path("plots/split"),
-    )
+    params = read_params()
+    table = params.split.fold_table
+    with watch("split", [Outside("split.fold_table", Path(table))] if table else []):
+        split(
+            params,
+            labels_csv=Path("data/interim/labels.csv"),
+            splits_dir=Path("data/splits"),
+            metrics_json=Path("metrics/split.json"),
+            plots_dir=Path("plots/split"),
+        )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -4,10 +4,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-from biopsy.core.errors import run, some
+from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, read_csv, write_json
 from biopsy.core.layout import STAIN_FILE
+from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 
 
 def stain(params: Params, protocol: str, root: Path = Path()) -> None:
@@ -44,8 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
-    stain(read_params(), chosen.protocol)
+    params = read_params()
+    reference = params.stain.reference if params.stain.method != "none" else None
+    with watch("stain", [Outside("stain.reference", Path(reference))] if reference else []):
+        stain(params, chosen.protocol)
 
 
 if __name__ == "__main__":
-    run(main, "the images that are done are kept. Run `dvc repro` again to go on.")
+    run_stage(main, "the images that are done are kept. Run `dvc repro` again to go on.")

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.code_digest import loaded_digest
-from biopsy.core.errors import run
 from biopsy.core.files import read_json, sha256, write_json
 from biopsy.core.layout import images_of
+from biopsy.core.outside import Outside, watch
+from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Task
+from biopsy.core.stage import run_stage
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
@@ -39,6 +41,8 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
+    folder = root / "models" / name
+    check_owned(folder, edits=False)
     seed_everything(params.seed)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
@@ -59,8 +63,8 @@ def train(params: Params, task: Task, protocol: str, root: Path = Path()) -> Non
         model, params, task, store, targets, n_train,
         title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=plots, extra=extra,
     )  # fmt: skip
-    folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
+    note_made(folder, ["model.keras", "model.json"])
     save_model(model, folder, card)
     plot_curves(state.history, f"{name}, {n_train} training images", plots / "curves.png")
     best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
@@ -120,8 +124,11 @@ def main() -> None:
     parser.add_argument("--task", required=True, choices=["binary", "multiclass"])
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
-    train(read_params(), chosen.task, chosen.protocol)
+    params = read_params()
+    weights = params.model.weights
+    with watch("train", [] if weights in ("none", "imagenet") else [Outside("model.weights", Path(weights))]):
+        train(params, chosen.task, chosen.protocol)
 
 
 if __name__ == "__main__":
-    run(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")
+    run_stage(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import cv2
 from tqdm import tqdm
 
-from biopsy.core.files import atomic_file
-from biopsy.core.layout import resized_path
+from biopsy.core.files import atomic_file, check_count
+from biopsy.core.layout import STAIN_FILE, resized_path
+from biopsy.core.owned import check_owned, note_made
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
 
@@ -139,7 +140,13 @@ def build_tree(
         `made`, `kept`, `removed` (files of the tree that belong to no row).
     notes : dict
         What was noted of each image, by image_id, on kept images too.
+
+    Raises
+    ------
+    DataError
+        The tree holds files of the user's own.
     """
+    check_owned(root, edits=False)
     tree = Tree(root, staging, Journal.open(journal), recipe)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
@@ -149,11 +156,15 @@ def build_tree(
                 counts[outcome] += 1
                 bar.update()
     wanted = {resized_path(row) for row in rows}
+    ours = [STAIN_FILE, *(path.as_posix() for path in wanted)]
+    note_made(root, ours)  # before the first of them is there
     counts["removed"] = _remove_others(root, wanted)
     for target in sorted(wanted):
         if (staging / target).exists():
             (root / target).parent.mkdir(parents=True, exist_ok=True)
             (staging / target).replace(root / target)
+    check_count(root, len(wanted))
+    note_made(root, [STAIN_FILE])
     shutil.rmtree(staging, ignore_errors=True)
     image_ids = {row["image_id"] for row in rows}
     tree.journal.keep_only(image_ids)

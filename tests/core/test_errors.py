@@ -11,6 +11,7 @@ import pytest
 
 from biopsy.core.errors import DataError, ParamsError, nearest, reason_in, run, some
 from biopsy.core.files import atomic_dir, atomic_file, write_json
+from biopsy.core.locks import stage_lock
 from conftest import ROOT
 
 
@@ -122,15 +123,16 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
     with atomic_dir(path) as new:
         (new / "c").write_text("3")
     assert [p.name for p in path.iterdir()] == ["c"]
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert {p.name for p in tmp_path.iterdir()} == {"out", ".out.made.json"}
 
 
 def test_a_folder_that_a_killed_run_had_put_aside_comes_back(tmp_path: Path) -> None:
-    (tmp_path / ".out.old.tmp").mkdir()
-    (tmp_path / ".out.old.tmp/a").write_text("1")
+    aside = tmp_path / ".out.old.1-abc.tmp"
+    aside.mkdir()
+    (aside / "a").write_text("1")
 
     def fail() -> None:
-        with atomic_dir(tmp_path / "out"):
+        with stage_lock("x", tmp_path / "locks"), atomic_dir(tmp_path / "out"):
             raise DataError("stop")
 
     with pytest.raises(DataError):

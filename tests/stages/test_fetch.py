@@ -209,17 +209,17 @@ def test_failure_leaves_the_earlier_data_and_nothing_else(
     set_params({"data.source": "breakhis", "data.breakhis.path": str(packed)})
     assert_kind(run_stage("fetch"), "is damaged, incomplete")
     assert tree(tmp_path / "data/raw") == before
-    assert listed(tmp_path / "data") == ["raw"]
+    assert listed(tmp_path / "data") == [".raw.made.json", ".resume", "raw"]
     assert listed(tmp_path / "data/raw") == ["images", "metadata.csv", "slides.csv", "source.json"]
 
 
 def test_remains_of_a_killed_run_are_cleared(
     copy: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
 ) -> None:
-    (tmp_path / "data/.raw.new.tmp/images/half").mkdir(parents=True)
+    (tmp_path / "data/.raw.new.1-abc.tmp/images/half").mkdir(parents=True)
     set_params({"data.source": "breakhis", "data.breakhis.path": str(copy)})
     assert run_stage("fetch").returncode == 0
-    assert listed(tmp_path / "data") == ["raw"]
+    assert listed(tmp_path / "data") == [".raw.made.json", ".resume", "raw"]
     assert listed(tmp_path / "data/raw") == ["images", "metadata.csv", "slides.csv", "source.json"]
 
 
