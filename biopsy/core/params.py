@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from yaml import YAMLError
 
 from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.sections import (
@@ -25,6 +22,9 @@ from biopsy.core.sections import (
     Train,
     Tune,
 )
+from biopsy.core.yaml_file import check_numbers, read_yaml
+
+SHOWN = 3  # errors of one file; the others are counted
 
 
 class Params(Section):
@@ -153,26 +153,22 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     ParamsError
         Names the file, the key, what is allowed and what was found.
     """
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
-        raise ParamsError(f"{path} is missing. Restore it with `git checkout {path}`.") from None
-    except IsADirectoryError:
-        raise ParamsError(f"{path} is a folder, not a file. Restore it with `git checkout {path}`.") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{path} is not valid YAML: {reason}. Mend it, or `git checkout {path}`.") from None
-    return parse_params(content, str(path))
+    return parse_params(read_yaml(path), str(path))
 
 
 def parse_params(content: Any, origin: str = "params.yaml") -> Params:
     """Check a parsed mapping; `origin` is how the error names it. Raises `ParamsError`."""
     if not isinstance(content, dict):
         raise ParamsError(f"{origin} must hold sections such as `data:` and `train:`. Got {type(content).__name__}.")
+    check_numbers(content, origin)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(" ".join(_sentence(dict(e), origin) for e in error.errors()[:3])) from None
+        errors = error.errors()
+        told = [_sentence(dict(e), origin) for e in errors[:SHOWN]]
+        rest = len(errors) - SHOWN
+        more = [f"{rest} more error{'s' * (rest > 1)} in {origin}."] if rest > 0 else []
+        raise ParamsError(" ".join(told + more)) from None
 
 
 def _sentence(error: dict[str, Any], origin: str) -> str:
