@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biopsy.core.errors import MachineError
+from biopsy.core.errors import MachineError, naming
 from biopsy.core.locks import holds_lock
 from biopsy.core.owned import check_owned, names_in, note_made
 
@@ -43,8 +43,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
     temporary = path.with_name(f".{path.stem}.file.{_token()}.tmp{path.suffix}")
     try:
-        yield temporary
-        _sync(temporary)
+        with naming(path):
+            yield temporary
+            _sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -62,7 +63,8 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     new, old = (path.with_name(f".{path.name}.{kind}.{_token()}.tmp") for kind in ("new", "old"))
     new.mkdir()
     try:
-        yield new
+        with naming(path):
+            yield new
         check_owned(path)  # hours may have passed
         note_made(path, names_in(new))  # before the renames, between which the machine may stop
         if path.exists():

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import cv2
 from tqdm import tqdm
 
+from biopsy.core.errors import naming
 from biopsy.core.files import atomic_file, check_count
 from biopsy.core.layout import STAIN_FILE, resized_path
 from biopsy.core.owned import check_owned, note_made
@@ -188,7 +189,8 @@ def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
-        temporary.write_bytes(data)
+        with naming(path):
+            temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import IO, Protocol, cast
 
 from tqdm import tqdm
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import SourceError, naming
 
 CHUNK = 1 << 20
 MEMBERS = 100_000  # BreaKHis has about 9,000
@@ -284,7 +284,7 @@ def _write(content: IO[bytes], name: str, target: Path, archive: Path) -> None:
     """Write one regular file; its owner, mode and date are ours, not the archive's."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with content, target.open("xb") as out:
+        with naming(target), content, target.open("xb") as out:
             shutil.copyfileobj(content, out, CHUNK)
     except (FileExistsError, NotADirectoryError):
         raise SourceError(f"{archive} holds {name!r} twice, or as file and folder. {YOURSELF}") from None
