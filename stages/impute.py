@@ -13,7 +13,7 @@ def impute(
     params: Params, *, images_csv: Path, metadata_csv: Path, labels_csv: Path, labels_json: Path, metrics_json: Path
 ) -> None:
     """Write the labelled table, the order of the labels, and the counts; `metadata_csv` is only named in errors."""
-    labels, counts = impute_table(read_csv(images_csv), params, metadata_csv)
+    labels, counts = impute_table(read_csv(images_csv, ["image_id", "path", "pixels_sha256"]), params, metadata_csv)
     with atomic_file(labels_csv) as table, atomic_file(labels_json) as order, atomic_file(metrics_json) as metrics:
         write_csv(table, labels)
         write_json(order, LABELS)

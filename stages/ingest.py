@@ -28,7 +28,7 @@ def ingest(
         save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
     )
 
-    source = read_json(source_json)
+    source = read_json(source_json, {"description": str, "synthetic": bool})
     summary = audit.summary()
     note = f"{summary['images']:,} images of {summary['slides']} slides. {source['description']}"
     about = {"source": source["description"], "synthetic": source["synthetic"]}

@@ -10,7 +10,7 @@ from biopsy.images.resized_tree import resize_all
 
 def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: Path, resume_dir: Path) -> None:
     """Bring the resized tree up to date with the labels."""
-    labels = read_csv(labels_csv)
+    labels = read_csv(labels_csv, ["image_id", "path", "class", "subtype", "pixels_sha256"])
     counts = resize_all(labels, images_dir, resized_dir, resume_dir, params.resize, params.ingest.max_pixels)
     size, aspect, structure = params.resize.size, params.resize.aspect, params.resize.structure
     how = aspect if structure == "rgb" else f"{aspect}, {structure}"

@@ -14,7 +14,7 @@ from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_
 
 def split(params: Params, *, labels_csv: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path) -> None:
     """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
-    labels = read_csv(labels_csv)
+    labels = read_csv(labels_csv, ["image_id", "class", "slide", "case", "pixels_sha256"])
     check_tasks(labels, params.tasks)
     fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
     splits, summary = {}, {}

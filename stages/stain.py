@@ -24,8 +24,8 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
         return
     from biopsy.images.stained_tree import stain_all
 
-    table = read_csv(root / "data/splits" / f"{protocol}.csv")
-    table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")
+    table = read_csv(root / "data/splits" / f"{protocol}.csv", ["image_id", "part"])
+    table = table.merge(read_csv(root / "data/interim/labels.csv", ["image_id"]), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     fitted, told, counts = stain_all(
         table, root / "data/resized", stained, root / "data/.resume", params.stain, params.ingest.max_pixels, protocol

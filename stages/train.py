@@ -93,13 +93,13 @@ def describe(
     return Card(
         task=task,
         protocol=protocol,
-        classes=read_json(root / "models/labels.json")[task],
+        classes=read_json(root / "models/labels.json", {task: list})[task],
         size=params.resize.size,
         preprocessing=find(params.model.backbone).preprocessing,
         stain=stain,
         extra_inputs=encoder,
         threshold=0.5,
-        synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
+        synthetic=read_json(root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
         data={
             "labels": sha256(root / LABELS),

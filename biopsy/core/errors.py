@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-NO_MEMORY = "there is no memory left, or a limit (ulimit -v) is reached. Close other programs, raise the limit or use a larger machine."
+NO_MEMORY = (
+    "there is no memory left, or a limit (ulimit -v) is reached. Close other programs, raise the limit or use a larger "
+    "machine."
+)
 
 
 class BiopsyError(Exception):

@@ -1,17 +1,19 @@
 """Write files whole or not at all, and hash them."""
 
+import csv
 import glob
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from biopsy.core.errors import MachineError, naming
+from biopsy.core.errors import DataError, MachineError, naming
 from biopsy.core.locks import holds_lock
 from biopsy.core.owned import check_owned, names_in, note_made
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LISTED = 50  # items of one kind in a metrics file; the others are counted
+
+AGAIN = "Run `dvc repro` to make it again."
+TEXT = ("image_id", "path", "class", "subtype", "slide", "case", "mode", "sha256", "pixels_sha256", "part")
+WHOLE = ("binary", "multiclass", "width", "height", "row")  # columns of whole numbers
+T = TypeVar("T")
 
 # The endings of image files, in small letters, with the formats that Pillow calls by these names.
 IMAGE_SUFFIXES = {
@@ -94,9 +101,31 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file that this pipeline wrote."""
-    return json.loads(path.read_text("utf-8"))
+def read_json(path: Path, expected: Mapping[str, type] | None = None, way_out: str = AGAIN) -> Any:
+    """Read a JSON file that this pipeline wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        Keys that it must have, with the type of each.
+    way_out
+        What the error tells the user to do.
+
+    Raises
+    ------
+    DataError
+        It is missing, torn, edited into something else, or not ours.
+    """
+    content = _parsed(path, lambda: json.loads(path.read_text("utf-8")), way_out)
+    if expected is not None:
+        if not isinstance(content, dict):
+            raise DataError(f"{path} is not a file of this pipeline: it holds no keys. {way_out}")
+        for key, kind in expected.items():
+            if not isinstance(content.get(key), kind):
+                raise DataError(f"{path} is not a file of this pipeline: '{key}' is {content.get(key)!r}. {way_out}")
+    return content
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -105,15 +134,61 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path) -> "pd.DataFrame":
+def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.DataFrame":
     """Read a table that `write_csv` wrote; empty cells of text columns are empty strings.
 
     Identifier columns (`image_id`, `slide`, `case`, `subtype`, ...) stay text, leading zeros included.
+
+    Parameters
+    ----------
+    path
+        The file.
+    need
+        Columns that it must have.
+    way_out
+        What the error tells the user to do.
+
+    Raises
+    ------
+    DataError
+        It is missing, torn, or not ours: a column is missing or of another type, a row is short, an id stands twice.
     """
     import pandas as pd  # not before: the stage that only looks at outside paths would pay a second for it
 
-    text = ("image_id", "path", "class", "subtype", "slide", "case", "mode", "sha256", "pixels_sha256", "part")
-    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values={"magnification": [""]})
+    def read() -> pd.DataFrame:
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            raise ValueError("it ends in the middle of a row" if data else "it is empty")
+        rows = list(csv.reader(StringIO(data.decode(), newline="")))
+        if short := next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None):
+            raise ValueError(f"row {short} has not as many cells as its header")
+        types = dict.fromkeys(TEXT, str)
+        return pd.read_csv(BytesIO(data), dtype=types, keep_default_na=False, na_values={"magnification": [""]})
+
+    table = _parsed(path, read, way_out)
+    fault = None
+    if missing := [column for column in need if column not in table]:
+        fault = f"it has no column {missing[0]}"
+    elif wrong := [c for c in WHOLE if c in table and len(table) and not pd.api.types.is_integer_dtype(table[c])]:
+        fault = f"its column {wrong[0]} holds more than whole numbers"
+    elif "image_id" in table and table["image_id"].duplicated().any():
+        fault = f"{table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice"
+    if fault:
+        raise DataError(f"{path} is not a table of this pipeline: {fault}. {way_out}")
+    return table
+
+
+def _parsed(path: Path, read: Callable[[], T], way_out: str) -> T:
+    """Read, and put what can be wrong with a file's bytes into one sentence."""
+    try:
+        return read()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. {way_out}") from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise DataError(f"{path} is not a file, or lies in none of the folders that were made. {way_out}") from None
+    except (ValueError, RecursionError) as error:  # JSON's, pandas's and UTF-8's errors are ValueErrors
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} is damaged or not a file of this pipeline ({reason}). {way_out}") from None
 
 
 def sha256(path: Path) -> str:

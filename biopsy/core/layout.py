@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import DataError
 from biopsy.core.files import read_json
 
 STAIN_FILE = "stain.json"  # in data/stained/<protocol>/: what was done to the images' stain
@@ -35,11 +34,8 @@ def images_of(root: Path, protocol: str) -> tuple[Path, dict[str, Any]]:
     Raises
     ------
     DataError
-        The stage `stain` has not run, or was stopped.
+        The stage `stain` has not run, or was stopped; or its note is damaged.
     """
     folder = root / "data/stained" / protocol
-    try:
-        stain: dict[str, Any] = read_json(folder / STAIN_FILE)
-    except FileNotFoundError:
-        raise DataError(f"{folder / STAIN_FILE} is missing. Run `dvc repro`.") from None
+    stain: dict[str, Any] = read_json(folder / STAIN_FILE, {"method": str})
     return (root / "data/resized" if stain["method"] == "none" else folder), stain

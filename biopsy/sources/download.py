@@ -17,7 +17,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from biopsy.core import files
-from biopsy.core.errors import SourceError, naming
+from biopsy.core.errors import DataError, SourceError, naming
 
 CHUNK = 1 << 20
 TRIES = 8
@@ -219,7 +219,7 @@ def _read_note(path: Path) -> _Note | None:
     """Return what is known of `path`, or None where its note is missing or not ours."""
     try:
         return _Note(**files.read_json(_note_path(path)))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (DataError, TypeError):
         return None
 
 

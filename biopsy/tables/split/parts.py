@@ -38,7 +38,9 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFr
     DataError
         An image of the split has no label, or no label of this task.
     """
-    table = read_csv(split).merge(read_csv(labels), on="image_id", how="left", validate="one_to_one")
+    table = read_csv(split, ["image_id", "part"]).merge(
+        read_csv(labels, ["image_id"]), on="image_id", how="left", validate="one_to_one"
+    )
     table = table.sort_values("image_id", ignore_index=True)
     unlabelled = table[table["class"].isna() | (table[task].fillna(-1) < 0)]
     if len(unlabelled):
