@@ -180,19 +180,22 @@ def _machine_sentence(error: OSError) -> str | None:
     code = error.errno
     if code is None and ("No space left" in str(error) or "requested and" in str(error)):  # h5py's, NumPy's
         code = errno.ENOSPC
-    match code:
-        case errno.ENOSPC | errno.EDQUOT:
-            return f"no space left on the disk while writing {where}. Free some space, then run `dvc repro` again."
-        case errno.EFBIG:
-            return (
-                f"{where} would be larger than a file may be here. Raise the limit (ulimit -f), then run `dvc repro`."
-            )
-        case errno.ENOMEM:
-            return NO_MEMORY
-        case errno.EROFS:
-            return f"{where} lies on a read-only file system. Make it writable, then run `dvc repro` again."
-        case errno.EACCES | errno.EPERM:
-            return f"no permission for {where}. Change its owner or mode (chmod u+rw), then run `dvc repro` again."
-        case errno.EMFILE | errno.ENFILE:
-            return "too many open files. Raise the limit (ulimit -n 4096), then run `dvc repro` again."
-    return None
+    sentence = _SENTENCES.get(code or 0)
+    return sentence.format(where=where) if sentence else None
+
+
+_AGAIN = ", then run `dvc repro` again."
+_SENTENCES = {
+    errno.ENOSPC: "no space left on the disk while writing {where}. Free some space" + _AGAIN,
+    errno.EDQUOT: "your share of the disk (quota) is used up while writing {where}. Free some space" + _AGAIN,
+    errno.EFBIG: "{where} would be larger than a file may be here. Raise the limit (ulimit -f)" + _AGAIN,
+    errno.ENOMEM: NO_MEMORY,
+    errno.ENOTDIR: "{where}: a part of this path is a file, where a folder is wanted.",
+    errno.EISDIR: "{where} is a folder, where a file is wanted.",
+    errno.ENAMETOOLONG: "{where}: this name is too long for the disk.",
+    errno.EROFS: "{where} lies on a read-only file system. Make it writable" + _AGAIN,
+    errno.EACCES: "no permission for {where}. Change its owner or mode (chmod u+rw)" + _AGAIN,
+    errno.EPERM: "no permission for {where}. Change its owner or mode (chmod u+rw)" + _AGAIN,
+    errno.EMFILE: "too many open files. Raise the limit (ulimit -n 4096)" + _AGAIN,
+    errno.ENFILE: "too many open files. Raise the limit (ulimit -n 4096)" + _AGAIN,
+}

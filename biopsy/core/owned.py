@@ -48,6 +48,7 @@ def note_made(folder: Path, also: Iterable[str] = ()) -> None:
         found = path.lstat()
         note.setdefault(_name(path, folder), [found.st_size, found.st_mtime_ns])
     note_path = _note_path(folder)
+    note_path.parent.mkdir(parents=True, exist_ok=True)
     temporary = note_path.with_name(f"{note_path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(note), "utf-8")
     temporary.replace(note_path)

@@ -24,6 +24,7 @@ from biopsy.core.sections import (
 )
 from biopsy.core.yaml_file import check_numbers, read_yaml
 
+PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lies below `data`
 SHOWN = 3  # errors of one file; the others are counted
 
 
@@ -153,7 +154,32 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     ParamsError
         Names the file, the key, what is allowed and what was found.
     """
-    return parse_params(read_yaml(path), str(path))
+    content = read_yaml(path)
+    home = _project_of(Path.cwd())
+    return parse_params(_from_home(content, home) if home else content, str(path))
+
+
+def _project_of(folder: Path) -> Path | None:
+    """Return the project whose experiment runs in `folder` (`dvc exp run --temp`, a queue), or None."""
+    parts = folder.parts
+    places = [i for i in range(len(parts) - 3) if parts[i : i + 3] == (".dvc", "tmp", "exps")]
+    return Path(*parts[: places[0]]) if places else None
+
+
+def _from_home(content: Any, home: Path) -> Any:
+    """Let relative paths of the user's begin in the project, where the folder of an experiment has no such file."""
+    if not isinstance(content, dict):
+        return content
+
+    def resolve(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: resolve(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()}
+        named = isinstance(value, str) and (key in PATHS or (key.startswith("data.") and not key.endswith(".url")))
+        if named and value and not Path(value).exists() and (home / value).exists():
+            return str(home / value)
+        return value
+
+    return resolve(content)
 
 
 def parse_params(content: Any, origin: str = "params.yaml") -> Params:

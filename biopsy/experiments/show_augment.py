@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import read_csv
 from biopsy.core.params import Params, parse_params, read_params
 from biopsy.core.sections import Resize, Task
@@ -72,6 +72,8 @@ def show_augment(
     SourceError
         `images` holds no PNG.
     """
+    if out and out.suffix.lower() != ".png":
+        raise ParamsError(f"--out: {out} must end in .png, the kind of file that is written.")
     params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
     with tempfile.TemporaryDirectory() as drawn:

@@ -126,3 +126,29 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("train: {learning_rate: 1e-4}")
     assert read_params(path).train.learning_rate == Params().train.learning_rate == 1e-4
+
+
+def test_relative_paths_of_an_experiment_in_a_folder_of_its_own_begin_in_the_project(
+    set_params: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run --temp` and the queue run in .dvc/tmp/exps, which holds what git tracks and nothing else."""
+    experiment = tmp_path / ".dvc/tmp/exps/standalone/abc"
+    (tmp_path / "images").mkdir()
+    for folder in (tmp_path, experiment):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tracked.csv").touch()
+    (tmp_path / "cnn").touch()  # no path: model.backbone
+    path = set_params(
+        {
+            "data.source": "local", "data.local.csv": "tracked.csv", "data.local.images": "images",
+            "split.fold_table": "nowhere.csv",
+        }
+    )  # fmt: skip
+    monkeypatch.chdir(experiment)
+    params = read_params(path)
+    assert params.data.local.csv == "tracked.csv"
+    assert params.data.local.images == str(tmp_path / "images")
+    assert params.split.fold_table == "nowhere.csv"
+    assert params.model.backbone == "cnn"
+    monkeypatch.chdir(tmp_path)
+    assert read_params(path).data.local.images == "images"

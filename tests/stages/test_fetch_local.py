@@ -109,7 +109,7 @@ def test_half_a_local_source_is_refused_before_anything_is_written(
 ) -> None:
     set_params(LOCAL | {missing: None})
     assert_kind(run_stage("fetch"), "needs both data.local.csv and data.local.images")
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data/raw").exists()
 
 
 @pytest.mark.parametrize("name", ["Fälle/ü.tif", "Fälle/eins", "../my.csv"])
