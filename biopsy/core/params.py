@@ -1,7 +1,7 @@
 """The parameters in force: `params.yaml`, parsed once into typed, bounded objects."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from biopsy.core.sections import (
 from biopsy.core.yaml_file import check_numbers, read_yaml
 
 PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lies below `data`
+S = TypeVar("S", bound=BaseModel)
 SHOWN = 3  # errors of one file; the others are counted
 
 
@@ -187,22 +188,27 @@ def parse_params(content: Any, origin: str = "params.yaml") -> Params:
     if not isinstance(content, dict):
         raise ParamsError(f"{origin} must hold sections such as `data:` and `train:`. Got {type(content).__name__}.")
     check_numbers(content, origin)
+    return check_section(Params, content, origin=origin)
+
+
+def check_section(section: type[S], content: Any, above: str = "", origin: str = "params.yaml") -> S:
+    """Check one section of the parameters, which lies at `above` such as 'data.sample'. Raises `ParamsError`."""
     try:
-        return Params.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
         errors = error.errors()
-        told = [_sentence(dict(e), origin) for e in errors[:SHOWN]]
+        told = [_sentence(dict(e), origin, above, section) for e in errors[:SHOWN]]
         rest = len(errors) - SHOWN
         more = [f"{rest} more error{'s' * (rest > 1)} in {origin}."] if rest > 0 else []
         raise ParamsError(" ".join(told + more)) from None
 
 
-def _sentence(error: dict[str, Any], origin: str) -> str:
+def _sentence(error: dict[str, Any], origin: str, above: str, section: type[BaseModel]) -> str:
     """Put one pydantic error into a sentence: key, what is allowed, what was received."""
     names = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
-    key = ".".join(names)
+    key = ".".join([above, *names] if above else names)
     if error["type"] == "extra_forbidden":
-        return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1]))}"
+        return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1], section))}"
     if error["type"] == "value_error":
         reason = str(error["ctx"]["error"])
         return f"{origin}: {reason}." if not key or "." in reason else f"{origin}: '{key}': {reason}."
@@ -210,7 +216,7 @@ def _sentence(error: dict[str, Any], origin: str) -> str:
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":
         message = f"must match {error['ctx']['pattern']}"
-        if names[0] == "protocols":
+        if key.startswith("protocols"):
             message = "must be image, slide, case, fold1, or one fold of k such as case-1of5"
     else:
         message = message.replace("input should be", "must be").replace("value error, ", "")
@@ -219,9 +225,9 @@ def _sentence(error: dict[str, Any], origin: str) -> str:
     return f"{origin}: '{key}' {message}. Got {received!r}.{hint}"
 
 
-def _keys_at(names: list[str]) -> list[str]:
-    """List the known keys of the section at a path of names."""
-    section: Any = Params()
+def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
+    """List the known keys of the section at a path of names below one of this kind."""
+    section: Any = kind()
     for name in names:
         if isinstance(section, BaseModel):
             section = getattr(section, name, None)

@@ -12,8 +12,9 @@ import pytest
 from fetched import RunStage, SetParams, assert_refused, listed, source, tree
 from http_server import serving
 
-from biopsy.core.sections import Breakhis, Data
+from biopsy.core.sections import Data
 from biopsy.sources import fetch as sources
+from biopsy.sources.kinds.breakhis import Breakhis
 from conftest import ROOT, assert_kind
 
 # The official tree's names, the irregular slide folder included.
