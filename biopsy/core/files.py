@@ -20,11 +20,10 @@ from biopsy.core.owned import check_owned, names_in, note_made
 if TYPE_CHECKING:
     import pandas as pd
 
+NUMBERS = ("row", "width", "height", "bytes", "brightness")  # columns of numbers in the tables that the stages write
 LISTED = 50  # items of one kind in a metrics file; the others are counted
 
 AGAIN = "Run `dvc repro` to make it again."
-TEXT = ("image_id", "path", "class", "subtype", "slide", "case", "mode", "sha256", "pixels_sha256", "part")
-WHOLE = ("binary", "multiclass", "width", "height", "row")  # columns of whole numbers
 T = TypeVar("T")
 
 # The endings of image files, in small letters, with the formats that Pillow calls by these names.
@@ -135,9 +134,9 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.DataFrame":
-    """Read a table that `write_csv` wrote; empty cells of text columns are empty strings.
+    """Read a table that `write_csv` wrote: text but for NUMBERS, so that labels such as 0 and ids such as 007 stay so.
 
-    Identifier columns (`image_id`, `slide`, `case`, `subtype`, ...) stay text, leading zeros included.
+    An empty cell is an empty string.
 
     Parameters
     ----------
@@ -162,15 +161,14 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
         rows = list(csv.reader(StringIO(data.decode(), newline="")))
         if short := next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None):
             raise ValueError(f"row {short} has not as many cells as its header")
-        types = dict.fromkeys(TEXT, str)
-        return pd.read_csv(BytesIO(data), dtype=types, keep_default_na=False, na_values={"magnification": [""]})
+        table = pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False)
+        numbers = [column for column in NUMBERS if column in table]
+        return table.assign(**{column: pd.to_numeric(table[column]) for column in numbers})
 
     table = _parsed(path, read, way_out)
     fault = None
     if missing := [column for column in need if column not in table]:
         fault = f"it has no column {missing[0]}"
-    elif wrong := [c for c in WHOLE if c in table and len(table) and not pd.api.types.is_integer_dtype(table[c])]:
-        fault = f"its column {wrong[0]} holds more than whole numbers"
     elif "image_id" in table and table["image_id"].duplicated().any():
         fault = f"{table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice"
     if fault:

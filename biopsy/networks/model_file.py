@@ -1,18 +1,22 @@
 """A trained model on disk: `model.keras` and, beside it, `model.json`, which says what it is and how to trust it."""
 
+import hashlib
 import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.images.preparation.record import Preparation
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.slides.extra_inputs import Encoder
 
 NOTICE = "Research use only; not for diagnosis."
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
@@ -21,39 +25,50 @@ class Card(BaseModel):
 
     Attributes
     ----------
-    classes
-        Names in the order of the outputs; binary: the one output is the probability of the second.
-    size
-        Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
-    stain
-        What was done to the images' stain before the model saw them, numbers included (`biopsy.images.stain.Stains`).
+    labels
+        The label scheme; the classes of `task` are in the order of the outputs. Of two classes, the one output is the
+        probability of the second.
+    preparation
+        What turns a file into the model's input, the fitted stain included. `preprocessing` happens inside the model.
     extra_inputs
         How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
-        Operating point on the probability of malignancy (binary).
+        Operating point on the probability of the second of two classes.
     data
-        SHA-256 of the labels, of the split and of the training and validation pixels.
+        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of the test part.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
+    model_sha256
+        Of `model.keras`; empty until it is saved.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     protocol: str
-    classes: list[str]
-    size: int
+    labels: LabelScheme
+    preparation: Preparation
     preprocessing: str
-    threshold: float
+    threshold: float = Field(gt=0, lt=1, allow_inf_nan=False)
     synthetic: bool
-    backbone_weights_sha256: str | None
-    data: dict[str, str]
+    backbone_weights_sha256: Sha256 | None
+    data: dict[str, Sha256]
     params: dict[str, Any]
     keras: str
-    stain: dict[str, Any] = {"method": "none"}
     extra_inputs: Encoder | None = None
-    model_sha256: str = ""
+    model_sha256: Sha256 | Literal[""] = ""
     intended_use: str = NOTICE
+
+    @model_validator(mode="after")
+    def _task_is_of_the_scheme(self) -> Self:
+        if self.task not in self.labels.tasks or len(self.classes) < 2:
+            raise ValueError(f"its label scheme has no classes for task '{self.task}'")
+        return self
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, in the order of the outputs."""
+        return self.labels[self.task].names
 
 
 def save_model(model: Any, folder: Path, card: Card) -> None:
@@ -79,8 +94,18 @@ def save_model(model: Any, folder: Path, card: Card) -> None:
             _normalise(raw, temporary)
         finally:
             raw.unlink(missing_ok=True)
-    digest = sha256(folder / "model.keras")
-    write_json(folder / "model.json", card.model_copy(update={"model_sha256": digest}).model_dump())
+    write_card(folder, card.model_copy(update={"model_sha256": sha256(folder / "model.keras")}))
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write `model.json`: the card, and as `card_sha256` the hash by which `read_card` knows that nobody edited it."""
+    content = card.model_dump(mode="json")
+    write_json(folder / "model.json", {**content, "card_sha256": _digest(content)})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash a card; neither the order of its keys nor the layout of its file counts."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _normalise(source: Path, target: Path) -> None:
@@ -104,16 +129,32 @@ def _renumber_shared_objects(config: str) -> str:
 
 
 def read_card(folder: Path) -> Card:
-    """Read `model.json`. Raises `SourceError` where it is missing or not one of ours."""
+    """Read `model.json`. Raises `SourceError` where it is missing, not one of ours, or edited since it was written."""
     path = folder / "model.json"
     try:
-        return Card.model_validate_json(path.read_bytes())
+        content = json.loads(path.read_text("utf-8"))
+        digest = content.pop("card_sha256", None) if isinstance(content, dict) else None
+        card = Card.model_validate_json(json.dumps(content), strict=True)
     except FileNotFoundError:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except ValidationError as error:
+        fault = error.errors()[0]
+        lacking = [str(found["loc"][0]) for found in error.errors() if found["type"] == "missing"]
+        if lacking:
+            raise SourceError(
+                f"{path} was written by an earlier version: it lacks {', '.join(lacking)}. Make the model again with "
+                "`dvc repro`."
+            ) from None
+        reason = f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip()
+        raise SourceError(f"{path} does not describe a model: {reason}. Run `dvc pull {folder}`.") from None
+    except (ValueError, RecursionError, IsADirectoryError) as error:  # no JSON, or no text
+        raise SourceError(f"{path} does not describe a model: {error}. Run `dvc pull {folder}`.") from None
+    if digest != _digest(content):
         raise SourceError(
-            f"{path} does not describe a model: {error.errors()[0]['msg']}. Run `dvc pull {folder}`."
-        ) from None
+            f"{path} was edited, or written by an earlier version: its card_sha256 is not the hash of the rest. "
+            f"Run `dvc checkout {folder}`, or make it again with `dvc repro`."
+        )
+    return card
 
 
 def check_bytes(folder: Path) -> Card:

@@ -1,22 +1,17 @@
 """Train one model: compile, fit with the report's callbacks, log every epoch, resume where a run was killed."""
 
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dvclive import Live
-from scmrepo.exceptions import SCMError
 from sklearn.utils.class_weight import compute_class_weight
-from tqdm import tqdm
 
-from biopsy.core.errors import MachineError
 from biopsy.core.params import Params
 from biopsy.core.sections import Task, Train
 from biopsy.networks.backend import keras, tf
 from biopsy.training.averaging import AveragedWeights
+from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
 from biopsy.training.inputs.loader import ImageStore, training_items
@@ -25,72 +20,9 @@ from biopsy.training.losses import make_loss
 from biopsy.training.memory import available_bytes, check_batch, out_of_memory
 from biopsy.training.optimizers import find as find_optimizer
 from biopsy.training.optimizers import make_optimizer
+from biopsy.training.progress import EpochBar, LiveLog
 from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau
-
-
-class LiveLog(keras.callbacks.Callback):
-    """Write each epoch's figures with DVCLive, so that `dvc plots show` follows a running training.
-
-    Where `BIOPSY_PROGRESS` names a file, as `biopsy tune` does, it gets a line of JSON an epoch.
-    """
-
-    def __init__(self, folder: Path, state: TrainingState) -> None:
-        super().__init__()
-        self.folder, self.state = folder, state
-        self.progress = Path(name) if (name := os.environ.get("BIOPSY_PROGRESS")) else None
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Start the log, with the epochs that a killed run had done already."""
-        try:
-            self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
-        except SCMError:
-            raise MachineError(
-                "this git repository has no commit yet, and DVCLive needs one. Run `git commit`."
-            ) from None
-        if self.progress:
-            self.progress.write_text("")
-        for figures in self.state.history:
-            self._log(figures)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the epoch that has just ended."""
-        self._log(self.state.history[-1])
-
-    def _log(self, figures: dict[str, float]) -> None:
-        for name, value in figures.items():
-            part, metric = ("val", name[4:]) if name.startswith("val_") else ("train", name)
-            self.live.log_metric(metric if name == "learning_rate" else f"{part}/{metric}", value)
-        self.live.next_step()
-        if self.progress:
-            with self.progress.open("a") as stream:
-                stream.write(json.dumps(figures) + "\n")
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Close the log."""
-        self.live.end()
-
-
-class EpochBar(keras.callbacks.Callback):
-    """A progress bar of epochs with the figures that people watch."""
-
-    def __init__(self, title: str, state: TrainingState, epochs: int) -> None:
-        super().__init__()
-        self.title, self.state, self.epochs = title, state, epochs
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Open the bar, at the epoch where a resumed run goes on."""
-        self.bar = tqdm(total=self.epochs, initial=self.state.epoch, desc=self.title, unit="epoch")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Show the epoch's losses and validation accuracy."""
-        figures = logs or {}
-        self.bar.set_postfix({k: f"{figures[k]:.3f}" for k in ("loss", "val_loss", "val_accuracy") if k in figures})
-        self.bar.update()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Close the bar."""
-        self.bar.close()
 
 
 def class_weights(targets: np.ndarray, train: Train) -> dict[int, float] | None:
@@ -172,9 +104,11 @@ def fit(
     ------
     MachineError
         The batch does not fit into memory; names one that would.
+    ParamsError
+        The training diverged.
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
-    batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
+    batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
     images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
     if params.model.feature_views:
@@ -185,7 +119,8 @@ def fit(
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
     early = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
     averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
-    state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce])
+    guess = cost_of_a_guess(model, images.classes)
+    state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
     state.restore(model)
     if state.epoch:
         print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")

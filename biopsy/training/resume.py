@@ -5,16 +5,17 @@ learning-rate cut and the stop. Here the callbacks' own state is part of the che
 """
 
 import json
-import math
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from biopsy.core.errors import ParamsError
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import keras
+from biopsy.training.divergence import check_losses
 
 # What each callback counts, by the callback's class.
 COUNTERS = {
@@ -22,6 +23,7 @@ COUNTERS = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
 }
+BROKEN = (zipfile.BadZipFile, zlib.error)
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -37,6 +39,8 @@ class TrainingState(keras.callbacks.Callback):
         Its best weights are saved too.
     others
         Further callbacks with counters.
+    guess
+        What guessing costs; see `check_losses`.
 
     Attributes
     ----------
@@ -46,9 +50,9 @@ class TrainingState(keras.callbacks.Callback):
         How long each epoch of this run took, validation included.
     """
 
-    def __init__(self, file: Path, fingerprint: str, early_stopping: Any, others: list[Any]) -> None:
+    def __init__(self, file: Path, fingerprint: str, early_stopping: Any, others: list[Any], *, guess: float) -> None:
         super().__init__()
-        self.file, self.fingerprint = file, fingerprint
+        self.file, self.fingerprint, self.guess = file, fingerprint, guess
         self.early_stopping, self.counting = early_stopping, [early_stopping, *others]
         self.history: list[dict[str, float]] = []
         self.finished = False
@@ -62,13 +66,20 @@ class TrainingState(keras.callbacks.Callback):
         return len(self.history)
 
     def restore(self, model: Any) -> None:
-        """Put back the saved state, if there is one of this training; call it after `compile`, before `fit`."""
+        """Put back the saved state, if there is one of this training; call it after `compile`, before `fit`.
+
+        A state that cannot be read is left aside: it saves time and holds nothing that the training cannot make again.
+        """
         model.optimizer.build(model.trainable_variables)
-        saved = self._read()
+        try:
+            saved = self._read(model) if self.file.is_file() else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, *BROKEN) as error:
+            print(f"starting again from epoch 1, because {self.file} is damaged: {' '.join(str(error).split())[:200]}")
+            return
         if saved is None:
             return
         arrays, told = saved
-        for name, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        for name, variables in _variables(model).items():
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"{name}/{i}"])
         self.history, self.finished, self._counters = told["history"], told["finished"], told["counters"]
@@ -76,13 +87,25 @@ class TrainingState(keras.callbacks.Callback):
         if self.finished:
             model.set_weights(self._best)
 
-    def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        if not self.file.is_file():
-            return None
+    def _read(self, model: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Read the state, None where it is of another training; raise where it does not fit `model` in every part."""
         with np.load(self.file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         told = json.loads(arrays.pop("told").tobytes())
-        return (arrays, told) if told["fingerprint"] == self.fingerprint else None
+        if told["fingerprint"] != self.fingerprint:
+            return None
+        wanted = {f"{name}/{i}": v.shape for name, group in _variables(model).items() for i, v in enumerate(group)}
+        if told["best"]:
+            wanted |= {f"best/{i}": weight.shape for i, weight in enumerate(model.weights)}
+        if {name: array.shape for name, array in arrays.items()} != {name: tuple(s) for name, s in wanted.items()}:
+            raise ValueError("its arrays are not those of this network")
+        if told["best"] not in (0, len(model.weights)) or (told["finished"] and not told["best"]):
+            raise ValueError("it lacks the best weights")
+        if not told["history"] or [sorted(counters) for counters in told["counters"]] != [
+            sorted(COUNTERS[type(callback).__name__]) for callback in self.counting
+        ]:
+            raise ValueError("it lacks the history or the counters")
+        return arrays, told
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Put back the counters: the callbacks before this one have just reset theirs."""
@@ -100,14 +123,10 @@ class TrainingState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save everything under a temporary name and rename it: a kill leaves the old state or the new one."""
         figures = {name: float(value) for name, value in (logs or {}).items() if name != "learning_rate"}
-        if not all(map(math.isfinite, figures.values())):
-            raise ParamsError(
-                f"train.learning_rate: with {self._learning_rate:g} the loss left the finite numbers in epoch "
-                f"{epoch + 1}. Set a smaller one, or train.precision to float32."
-            )
         self.history.append({**figures, "learning_rate": self._learning_rate})
         self.seconds.append(time.perf_counter() - self._begun)
         finished = bool(self.model.stop_training) or self.epoch >= self.params["epochs"]
+        check_losses(self.history, self.guess, finished)
         best = self.early_stopping.best_weights or []
         told = {
             "fingerprint": self.fingerprint,
@@ -119,11 +138,17 @@ class TrainingState(keras.callbacks.Callback):
             ],
             "best": len(best),
         }
-        arrays = {f"model/{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.model.variables)}
-        arrays |= {
-            f"optimizer/{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.model.optimizer.variables)
+        arrays = {
+            f"{name}/{i}": keras.ops.convert_to_numpy(variable)
+            for name, variables in _variables(self.model).items()
+            for i, variable in enumerate(variables)
         }
         arrays |= {f"best/{i}": array for i, array in enumerate(best)}
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
         with atomic_file(self.file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _variables(model: Any) -> dict[str, list[Any]]:
+    """List what a training changes, by the part that it belongs to."""
+    return {"model": model.variables, "optimizer": model.optimizer.variables}

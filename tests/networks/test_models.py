@@ -1,6 +1,8 @@
 """A network put together, saved, loaded in safe mode; what is refused. Each backbone by itself: test_backbones.py."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from biopsy.core.sections import Head, Model
 from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
-from biopsy.networks.model_file import load_model, save_model
+from biopsy.networks.model_file import load_model, read_card, save_model, write_card
 from biopsy.training.memory import check_batch, step_bytes
 from cards import CARD
 
@@ -106,13 +108,70 @@ def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
 def test_missing_or_foreign_model_files_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="dvc pull"):
         load_model(tmp_path)
-    for content in (b'{"a": 1}', b"", b"[]", CARD.model_dump_json().encode("utf-16"), b'{"task": "\xff"}'):
+    (tmp_path / "model.json").write_bytes(b'{"task": "binary", "classes": ["benign", "malignant"], "size": 224}')
+    with pytest.raises(SourceError, match=r"model\.json was written by an earlier version: it lacks .*dvc repro"):
+        load_model(tmp_path)
+    for content in (b"", b"[]", CARD.model_dump_json().encode("utf-16"), b'{"task": "\xff"}'):
         (tmp_path / "model.json").write_bytes(content)
         with pytest.raises(SourceError, match=r"model\.json does not describe a model: .*dvc pull"):
             load_model(tmp_path)
-    (tmp_path / "model.json").write_text(CARD.model_dump_json())
-    with pytest.raises(SourceError, match="dvc pull"):
+    write_card(tmp_path, CARD)
+    with pytest.raises(SourceError, match=r"model\.keras is missing.*dvc pull"):
         load_model(tmp_path)
+
+
+def turned() -> dict[str, Any]:
+    """The labels of CARD with the classes in the opposite order."""
+    labels = CARD.labels.model_dump(mode="json")
+    labels["tasks"]["multiclass"]["classes"].reverse()
+    return labels
+
+
+def twice() -> dict[str, Any]:
+    """The labels of CARD with one class twice."""
+    labels = CARD.labels.model_dump(mode="json")
+    labels["tasks"]["multiclass"]["classes"][1] = labels["tasks"]["multiclass"]["classes"][0]
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"task": "organ"}, "its label scheme has no classes for task 'organ'"),
+        ({"labels": twice()}, "a class stands twice"),
+        ({"threshold": 7}, "threshold Input should be less than 1"),
+        ({"threshold": 0.0}, "threshold Input should be greater than 0"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": "0.5"}, "threshold Input should be a valid number"),
+        ({"preparation": {"max_pixels": 1, "resize": {"size": 10**9}}}, "preparation.resize.size"),
+        ({"model_sha256": "abc"}, "model_sha256"),
+        ({"data": {"labels": "abc"}}, "data.labels String should match"),
+    ],
+)
+def test_a_card_with_values_that_no_model_has_is_rejected(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(CARD.model_dump(mode="json") | change))
+    with pytest.raises(SourceError) as error:
+        read_card(tmp_path)
+    assert "model.json does not describe a model: " in str(error.value)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": turned()}, {"threshold": 0.4}, {"synthetic": False}, {}],
+)
+def test_an_edited_card_is_rejected_and_one_written_by_us_is_read(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_card(tmp_path, CARD)
+    assert read_card(tmp_path) == CARD
+    path = tmp_path / "model.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(written.items()))))  # another layout of the same
+    assert read_card(tmp_path) == CARD
+    if not change:  # the hash alone is missing
+        del written["card_sha256"]
+    path.write_text(json.dumps(written | change))
+    with pytest.raises(SourceError, match=r"model\.json was edited.*dvc checkout.*dvc repro"):
+        read_card(tmp_path)
 
 
 def test_a_batch_that_memory_cannot_hold_names_one_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +189,11 @@ def test_a_frozen_backbone_needs_less_memory_than_one_that_trains(tmp_path: Path
     frozen = build_model(Model(backbone="mobilenetv2", weights=str(file), trainable="none"), 128, 8)
     whole = build_model(Model(backbone="mobilenetv2"), 128, 8)
     assert step_bytes(frozen, 16) < step_bytes(whole, 16) / 5
+
+
+def test_a_card_of_an_earlier_version_is_one_sentence(tmp_path: Path) -> None:
+    """It held `size` and `stain`, and not how a file becomes pixels."""
+    earlier = CARD.model_dump(mode="json", exclude={"preparation"}) | {"size": 32, "stain": {"method": "none"}}
+    (tmp_path / "model.json").write_text(json.dumps(earlier))
+    with pytest.raises(SourceError, match=r"model\.json was written by an earlier version.*dvc repro"):
+        read_card(tmp_path)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from raw import breakhis_name, draw, png
+from raw import HEADER, draw, eight_images, png, rows_of
 
-from biopsy.tables.labels.breakhis import SUBTYPES
 from scratch import call, clone, copy_project, set_defaults
 
 RUNS = "Running stage 'fetch'"
@@ -15,21 +14,20 @@ RUNS = "Running stage 'fetch'"
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mine")
     (folder / "images").mkdir()
-    for number, code in enumerate(SUBTYPES):
-        (folder / "images" / breakhis_name(code, number)).write_bytes(png(draw(number)))
-    rows = [f"{path.name},," for path in sorted((folder / "images").iterdir())]
-    (folder / "table.csv").write_text("\n".join(["file,label,type", *rows]) + "\n")
+    images = eight_images()
+    for name, content in images.items():
+        assert content is not None
+        (folder / "images" / name).write_bytes(content)
+    (folder / "table.csv").write_text("\n".join([HEADER, *rows_of(images)]) + "\n")
     return folder
 
 
 @pytest.fixture(scope="module")
 def project(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = copy_project(tmp_path_factory.mktemp("outside"))
-    columns = {f"ingest__columns__{key}": None for key in ("label", "subtype", "magnification")}
     set_defaults(
-        root, data__source="local", data__local__csv=str(mine / "table.csv"),
-        data__local__images=str(mine / "images"), ingest__columns__path="file", **columns,
-    )  # fmt: skip
+        root, data__source="local", data__local__csv=str(mine / "table.csv"), data__local__images=str(mine / "images")
+    )
     assert RUNS in call(root, "dvc", "repro", "impute").stdout
     call(root, "dvc", "repro", "-q", "impute")
     call(root, "git", "add", "-A")

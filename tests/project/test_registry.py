@@ -9,6 +9,7 @@ import yaml
 
 from biopsy.core.errors import SourceError
 from biopsy.experiments.model_info import describe_model, dvc_hash
+from biopsy.networks.model_file import read_card, write_card
 from scratch import ROOT, call, clone, narrow
 from walkthrough import follow
 
@@ -58,9 +59,7 @@ def test_info_knows_each_model_its_commit_and_its_figures(project: Path) -> None
 def test_info_gives_no_figures_of_other_bytes(project: Path, tmp_path: Path) -> None:
     """The model stays a model of ours when only its card changes, but it is not the one that was tested."""
     other = shutil.copytree(project / "models/binary-case", tmp_path / "other")
-    card = other / "model.json"
-    card.chmod(0o644)
-    card.write_text(card.read_text().replace('"threshold": 0.5', '"threshold": 0.4'))
+    write_card(other, read_card(other).model_copy(update={"threshold": 0.4}))
     said = " ".join(describe_model(other, project).split())
     assert "commit none: no dvc.lock of this history holds this model" in said
     assert "no figures of exactly this model" in said

@@ -16,8 +16,7 @@ from tiny import make_project, read
 
 SHORT = {
     "resize.size": 32,
-    "train.epochs.binary": 9,
-    "train.epochs.multiclass": 24,
+    "train.epochs": 24,
     "train.learning_rate": 0.2,
     "train.accumulate": 2,
     "train.early_stopping_patience": 2,
@@ -35,8 +34,7 @@ AVERAGED = SHORT | {
     "train.schedule.warmup_epochs": 1,
     "train.accumulate": 3,
     "train.precision": "mixed_bfloat16",
-    "train.epochs.binary": 6,
-    "train.epochs.multiclass": 6,
+    "train.epochs": 6,
     "train.early_stopping_patience": None,
 }
 ARGUMENTS = ("--task", "multiclass", "--protocol", "case")
@@ -156,7 +154,7 @@ def test_a_changed_parameter_starts_anew(
     project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
     run_and_kill(project, 2, 0.0).wait()
-    set_params(SHORT | {"train.epochs.multiclass": 2, "train.batch": 8})
+    set_params(SHORT | {"train.epochs": 2, "train.batch": 8})
     again = run_stage("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
     assert "goes on" not in again.stdout
@@ -175,6 +173,13 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
     assert not (project / "models/.resume" / NAME).exists()
 
 
+def test_images_made_with_other_parameters_are_one_sentence(
+    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    set_params(SHORT | {"resize.mode": "crop"})
+    assert_kind(run_stage("train", *ARGUMENTS), "data/resized", "resize.mode: stretch, not crop", "dvc repro")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -186,12 +191,12 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
         ({"model.trainable": 99}, ("model.trainable", "99")),
         (
             {
-                "train.learning_rate": 10,
+                "train.learning_rate": 10,  # each step multiplies the head's weights by -19
                 "train.optimizer": "sgd",
                 "train.schedule.name": "constant",
                 "model.head.l2": 1.0,
             },
-            ("train.learning_rate",),
+            ("train.learning_rate: with 10", "Set a smaller one"),
         ),
     ],
 )
@@ -202,12 +207,13 @@ def test_a_parameter_that_cannot_train_is_one_sentence_and_earlier_outputs_stay(
     change: dict[str, Any],
     words: tuple[str, ...],
 ) -> None:
-    earlier = project / "models" / NAME / "model.keras"
-    earlier.parent.mkdir(parents=True)
-    earlier.write_bytes(b"earlier")
+    for name in (f"models/{NAME}/model.keras", *(f"plots/{NAME}/train/{n}" for n in ("plots/metrics/x.tsv", "a.png"))):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(b"earlier")
+    before = outputs(project)
     set_params(SHORT | change)
     assert_kind(run_stage("train", *ARGUMENTS), *words)
-    assert earlier.read_bytes() == b"earlier"
+    assert outputs(project) == before
 
 
 def test_a_file_that_holds_no_weights_is_named(
