@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from biopsy.core.sections import Resize
 from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.preparation.record import Preparation
 from biopsy.images.resized_tree import resize_all
 
 MAX_PIXELS = 50_000_000
@@ -59,7 +59,7 @@ def floor(files: list[Path], out: Path) -> None:
 
 def ours(table: pd.DataFrame, images: Path, out: Path) -> None:
     """The stage's whole work."""
-    counts = resize_all(table, images, out / "resized", out / "resume", Resize(), MAX_PIXELS)
+    counts = resize_all(table, images, out / "resized", out / "resume", Preparation(max_pixels=MAX_PIXELS))
     if counts["made"] != len(table):
         raise RuntimeError(f"{counts['made']} of {len(table)} were made: the timing would lie")
 
@@ -99,7 +99,6 @@ def compare(files: list[Path], folder: Path, rounds: int) -> None:
     table = pd.DataFrame({"path": [str(path.relative_to(folder)) for path in files]})
     table["image_id"] = [path.stem for path in files]
     table["pixels_sha256"] = [hash_pixels(read_rgb(path, MAX_PIXELS)) for path in files]  # also fills the disk cache
-    table["class"], table["subtype"] = "benign", ""
     ways: dict[str, Callable[[Path], None]] = {
         "report": lambda out: report(files, out),
         "ours": lambda out: ours(table, folder, out),

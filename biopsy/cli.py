@@ -106,9 +106,7 @@ def _show_augment(verbs: Any) -> None:
     verb = verbs.add_parser("show-augment", help="draw what an experiment's augmentation makes of an image")
     verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
     verb.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
-    verb.add_argument(
-        "--task", choices=["binary", "multiclass"], default="multiclass", help="whose minority is doubled"
-    )
+    verb.add_argument("--task", help="whose minority is doubled (default: the last of `tasks`)")
     verb.add_argument(
         "--images", type=Path, help="a folder of PNGs (default: data/resized, else the originals or a drawn sample)"
     )
@@ -127,7 +125,7 @@ def _tune(verbs: Any) -> None:
 
     verb = verbs.add_parser("tune", help="search good parameters for an experiment, by its validation figures")
     verb.add_argument("experiment", help="a preset of conf/experiment/")
-    verb.add_argument("--task", default="binary", help="binary (default) or multiclass")
+    verb.add_argument("--task", help="default: the first of `tasks`")
     verb.add_argument("--protocol", default="case", help="default: case")
     verb.add_argument("--trials", type=int, help="how many in all, earlier ones counted (default: tune.trials)")
     verb.add_argument("-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")

@@ -1,28 +1,32 @@
-"""Fill gaps from the file names, hold the table against them, encode the labels and store their order."""
+"""Fill gaps from the file names, hold the table against them, and store the label scheme with its classes."""
 
 from pathlib import Path
 
 from biopsy.core.errors import run
 from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
 from biopsy.core.params import Params, read_params
-from biopsy.tables.impute import LABELS
 from biopsy.tables.impute import impute as impute_table
+from biopsy.tables.labels.scheme import write_scheme
 
 
 def impute(
     params: Params, *, images_csv: Path, metadata_csv: Path, labels_csv: Path, labels_json: Path, metrics_json: Path
 ) -> None:
-    """Write the labelled table, the order of the labels, and the counts; `metadata_csv` is only named in errors."""
-    labels, counts = impute_table(read_csv(images_csv), params, metadata_csv)
-    with atomic_file(labels_csv) as table, atomic_file(labels_json) as order, atomic_file(metrics_json) as metrics:
+    """Write the labelled table, the label scheme, and the counts; `metadata_csv` is only named in errors."""
+    labels, scheme, counts = impute_table(read_csv(images_csv), params, metadata_csv)
+    with atomic_file(labels_csv) as table, atomic_file(labels_json) as settled, atomic_file(metrics_json) as metrics:
         write_csv(table, labels)
-        write_json(order, LABELS)
+        write_scheme(settled, scheme)
         write_json(metrics, counts)
     filled = ", ".join(f"{gap['count']} {column}" for column, gap in counts["filled"].items() if gap["count"])
+    unlabelled = counts["unlabelled"]["dropped"]
     print(
         f"impute: {counts['images']:,} images of {counts['slides']} slides and {counts['cases']} cases; "
-        f"gaps filled: {filled or 'none'}; contradictions: {counts['contradictions']['count']}."
+        f"gaps filled: {filled or 'none'}; contradictions: {counts['contradictions']['count']}"
+        + (f"; {unlabelled} without a label left out." if unlabelled else ".")
     )
+    for task in params.tasks:
+        print(f"impute: task {task}: " + ", ".join(f"{n:,} {name}" for name, n in counts["labels"][task].items()))
 
 
 def main() -> None:

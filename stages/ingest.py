@@ -6,8 +6,8 @@ from biopsy.core.errors import run
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.tables.audit import Audit
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.metadata import read_metadata
-from biopsy.tables.names import fill, read_names
 
 
 def ingest(
@@ -21,8 +21,8 @@ def ingest(
     plots_dir: Path,
 ) -> None:
     """Write the table of usable images, the counts and three pictures, once all checks are passed."""
-    metadata = read_metadata(metadata_csv, params.ingest)
-    audit = Audit(metadata.table, images_dir, params.ingest, metadata_csv)
+    metadata = read_metadata(metadata_csv, params.ingest, LabelScheme.of(params.labels))
+    audit = Audit(metadata, images_dir, params.ingest, metadata_csv)
     audit.run()
     from biopsy.tables.ingest_plots import (
         save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
@@ -33,7 +33,7 @@ def ingest(
     note = f"{summary['images']:,} images of {summary['slides']} slides. {source['description']}"
     about = {"source": source["description"], "synthetic": source["synthetic"]}
     with atomic_dir(plots_dir) as plots, atomic_file(images_csv) as table, atomic_file(metrics_json) as metrics:
-        save_plots(fill(audit.images, read_names(audit.images["path"])), note, plots)
+        save_plots(audit.filled(), metadata.scheme, note, plots)
         write_csv(table, audit.images)
         write_json(metrics, about | summary | {"csv": metadata.counts} | audit.counts)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in audit.counts["dropped"]["by_reason"].items())

@@ -1,19 +1,22 @@
-"""Resize every labelled image into data/resized/<class>/<subtype>/<image_id>.png; goes on where it was stopped."""
+"""Resize every labelled image into data/resized/<image_id>.png; goes on where it was stopped."""
 
 from pathlib import Path
 
 from biopsy.core.errors import run
 from biopsy.core.files import read_csv
 from biopsy.core.params import Params, read_params
+from biopsy.images.preparation.record import Preparation
 from biopsy.images.resized_tree import resize_all
 
 
 def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: Path, resume_dir: Path) -> None:
     """Bring the resized tree up to date with the labels."""
     labels = read_csv(labels_csv)
-    counts = resize_all(labels, images_dir, resized_dir, resume_dir, params.resize, params.ingest.max_pixels)
-    size, aspect, structure = params.resize.size, params.resize.aspect, params.resize.structure
-    how = aspect if structure == "rgb" else f"{aspect}, {structure}"
+    preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
+    counts = resize_all(labels, images_dir, resized_dir, resume_dir, preparation)
+    size, mode, structure = params.resize.size, params.resize.mode, params.resize.structure
+    how = f"{preparation.views} tiles each" if mode == "tiles" else mode
+    how = how if structure == "rgb" else f"{how}, {structure}"
     print(
         f"resize: {len(labels)} images at {size}x{size} ({how}): {counts['made']} made, {counts['kept']} kept, "
         f"{counts['removed']} stale removed."

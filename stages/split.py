@@ -5,24 +5,27 @@ from pathlib import Path
 from biopsy.core.errors import run, some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
 from biopsy.core.params import Params, read_params
+from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.splits import make_split, read_fold_table
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
 
-def split(params: Params, *, labels_csv: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path) -> None:
+def split(
+    params: Params, *, labels_csv: Path, labels_json: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path
+) -> None:
     """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
-    labels = read_csv(labels_csv)
-    check_tasks(labels, params.tasks)
+    labels, scheme = read_csv(labels_csv), read_scheme(labels_json)
+    check_tasks(labels, params.tasks, scheme)
     fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
     splits, summary = {}, {}
     for protocol in params.protocols:
-        splits[protocol] = make_split(labels, protocol, params.split, params.seed, fold_table)
+        splits[protocol] = make_split(labels, scheme.columns, protocol, params.split, params.seed, fold_table)
         check_split(labels, splits[protocol], protocol)
-        summary[protocol] = summarise(labels, splits[protocol], protocol)
+        summary[protocol] = summarise(labels, splits[protocol], protocol, scheme)
     with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:
         for protocol, table in splits.items():
-            plot_split(labels, table, protocol, summary[protocol]["says"], plots / f"{protocol}.png")
+            plot_split(labels, table, scheme, protocol, summary[protocol]["says"], plots / f"{protocol}.png")
             write_csv(tables / f"{protocol}.csv", table)
     with atomic_file(metrics_json) as temporary:
         temporary.write_text(to_json(summary), "utf-8")
@@ -40,6 +43,7 @@ def main() -> None:
     split(
         read_params(),
         labels_csv=Path("data/interim/labels.csv"),
+        labels_json=Path("models/labels.json"),
         splits_dir=Path("data/splits"),
         metrics_json=Path("metrics/split.json"),
         plots_dir=Path("plots/split"),

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from biopsy.core.errors import run, some
 from biopsy.core.files import atomic_dir, read_csv, write_json
-from biopsy.core.layout import STAIN_FILE
 from biopsy.core.params import Params, read_params
+from biopsy.images.preparation.record import read_preparation, write_preparation
 
 
 def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     """Write data/stained/<protocol>/, images and what was fitted, and its counts, below `root`."""
     stained, metrics = root / "data/stained" / protocol, root / "metrics" / f"stain-{protocol}.json"
+    preparation = read_preparation(root / "data/resized")
     if params.stain.method == "none":
         with atomic_dir(stained) as new:
-            write_json(new / STAIN_FILE, {"method": "none"})
+            write_preparation(new, preparation)
         write_json(metrics, {"method": "none"})
         shutil.rmtree(root / "data/.resume" / f"stained-{protocol}", ignore_errors=True)
         print(f"stain {protocol}: none")
@@ -25,16 +26,13 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     table = read_csv(root / "data/splits" / f"{protocol}.csv")
     table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
-    fitted, told, counts = stain_all(
-        table, root / "data/resized", stained, root / "data/.resume", params.stain, params.ingest.max_pixels, protocol
-    )
-    write_json(stained / STAIN_FILE, fitted)  # last: without it, nobody takes the tree for whole
+    told, counts = stain_all(table, root / "data/resized", stained, root / "data/.resume", params.stain, preparation)
     write_json(metrics, told)
     left = [f"{n} {reason} ({part})" for part, why in told["kept_their_stain"].items() for reason, n in why.items()]
-    of = "the reference image" if fitted["reference"] else f"the mean of {fitted['fitted_on']} training images"
+    of = "the reference image" if told["reference"] else f"the mean of {told['fitted_on']} training images"
     print(
         f"stain {protocol}: {told['normalised']} of {told['images']} images brought to {of} by "
-        f"{fitted['method']}: {counts['made']} made, {counts['kept']} kept; "
+        f"{told['method']}: {counts['made']} made, {counts['kept']} kept; "
         f"with their own stain: {some(left) or 'none'}."
     )
 

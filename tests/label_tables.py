@@ -12,7 +12,7 @@ SUBTYPES = ("A", "F", "PT", "TA", "DC", "LC", "MC", "PC")
 def invented(groups: dict[str, list[int]], path: str = "{}.png") -> pd.DataFrame:
     """Make labels from {subtype: [images of its first slide, of its second, ...]}; every slide is a case."""
     rows = [
-        {"subtype": subtype, "slide": f"{subtype}{number}", "seq": seq}
+        {"multiclass": subtype, "slide": f"{subtype}{number}", "seq": seq}
         for subtype, sizes in groups.items()
         for number, size in enumerate(sizes)
         for seq in range(size)
@@ -27,12 +27,10 @@ def invented(groups: dict[str, list[int]], path: str = "{}.png") -> pd.DataFrame
 
 def complete(table: pd.DataFrame) -> pd.DataFrame:
     """Add what follows from the subtype, and what no test reads."""
-    order = table["subtype"].map(SUBTYPES.index)
+    order = table["multiclass"].map(SUBTYPES.index)
     return table.assign(
-        **{"class": np.where(order < 4, "benign", "malignant")},
-        binary=(order >= 4).astype(int),
-        multiclass=order,
-        magnification=100,
+        binary=np.where(order < 4, "benign", "malignant"),
+        magnification="100",
         width=64,
         height=48,
     )
@@ -46,7 +44,7 @@ def breakhis(csv: Path) -> pd.DataFrame:
     for path in paths:
         subtype, slide, case = pattern.fullmatch(PurePosixPath(path).stem).groups()
         rows.append(
-            {"image_id": PurePosixPath(path).stem, "path": path, "subtype": subtype, "slide": slide, "case": case}
+            {"image_id": PurePosixPath(path).stem, "path": path, "multiclass": subtype, "slide": slide, "case": case}
         )
     table = pd.DataFrame(rows)
     return complete(table.assign(pixels_sha256=table["image_id"])).sort_values("image_id", ignore_index=True)

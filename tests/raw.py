@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from biopsy.core.files import write_json
-from biopsy.tables.labels.breakhis import SUBTYPES, TYPES
+from biopsy.tables.labels.breakhis import TYPES
 
 HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification"
 
@@ -30,7 +30,7 @@ def png(image: np.ndarray | Image.Image, **options: object) -> bytes:
 
 def breakhis_name(subtype: str, number: int, magnification: int = 40) -> str:
     initial = TYPES[subtype][0][0].upper()
-    return f"SOB_{initial}_{subtype}-14-9{SUBTYPES.index(subtype)}{number:02d}AB-{magnification}-001.png"
+    return f"SOB_{initial}_{subtype}-14-9{list(TYPES).index(subtype)}{number:02d}AB-{magnification}-001.png"
 
 
 def write_raw(root: Path, images: dict[str, bytes | None], csv: bytes | str, description: str = "Drawn.") -> None:
@@ -46,7 +46,7 @@ def write_raw(root: Path, images: dict[str, bytes | None], csv: bytes | str, des
 
 def eight_images() -> dict[str, bytes | None]:
     """One image of each type under its BreakHis name."""
-    return {breakhis_name(code, i): png(draw(i)) for i, code in enumerate(SUBTYPES)}
+    return {breakhis_name(code, i): png(draw(i)) for i, code in enumerate(TYPES)}
 
 
 def rows_of(images: dict[str, bytes | None]) -> list[str]:

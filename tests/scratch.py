@@ -19,8 +19,7 @@ SMALL = {
     "data.sample.width": 120,
     "data.sample.height": 80,
     "resize.size": 64,
-    "train.epochs.binary": 2,
-    "train.epochs.multiclass": 2,
+    "train.epochs": 2,
     "evaluate.bootstrap": 20,
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+NUMBERS = ("row", "width", "height", "bytes", "brightness")  # columns of numbers in the tables that the stages write
 LISTED = 50  # items of one kind in a metrics file; the others are counted
 
 # The endings of image files, in small letters, with the formats that Pillow calls by these names.
@@ -82,12 +83,13 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote; empty cells of text columns are empty strings.
+    """Read a table that `write_csv` wrote: text but for NUMBERS, so that labels such as 0 and ids such as 007 stay so.
 
-    Identifier columns (`image_id`, `slide`, `case`, `subtype`, ...) stay text, leading zeros included.
+    An empty cell is an empty string.
     """
-    text = ("image_id", "path", "class", "subtype", "slide", "case", "mode", "sha256", "pixels_sha256", "part")
-    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values={"magnification": [""]})
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    numbers = [column for column in NUMBERS if column in table]
+    return table.assign(**{column: pd.to_numeric(table[column]) for column in numbers})
 
 
 def sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from yaml import YAMLError
 
 from biopsy.core.errors import ParamsError, nearest
+from biopsy.core.labels import FROM_CSV, Labels
 from biopsy.core.sections import (
     Augment,
     Data,
@@ -26,14 +27,20 @@ from biopsy.core.sections import (
     Tune,
 )
 
+MOVED = {  # names of earlier versions
+    "ingest.columns.label": "labels.tasks.<task>.column (conf/labels/)",
+    "ingest.columns.subtype": "labels.tasks.<task>.column (conf/labels/)",
+}
+
 
 class Params(Section):
     """All of params.yaml."""
 
     experiment: str | None = None
     seed: int = Field(0, ge=0, lt=2**31)
-    tasks: list[Task] = Field(["binary", "multiclass"], min_length=1)
+    tasks: list[Task] = Field(["label"], min_length=1)
     protocols: list[Protocol] = Field(["image", "case"], min_length=1)
+    labels: Labels = Labels()
     data: Data = Data()
     ingest: Ingest = Ingest()
     impute: Impute = Impute()
@@ -52,6 +59,35 @@ class Params(Section):
         if len(set(value)) < len(value):
             raise ValueError("each entry may stand once")
         return value
+
+    @model_validator(mode="after")
+    def _tasks_are_of_the_scheme(self) -> Self:
+        known = self.labels.tasks
+        for task in self.tasks:
+            if task not in known:
+                raise ValueError(
+                    f"tasks lists '{task}', which the label scheme '{self.labels.name}' does not have. Its tasks are "
+                    f"{', '.join(known)}.{nearest(task, known)}"
+                )
+        epochs = self.train.epochs
+        lacking = [task for task in self.tasks if isinstance(epochs, dict) and task not in epochs]
+        if lacking:
+            raise ValueError(
+                f"train.epochs has no number for task '{lacking[0]}'. Add train.epochs.{lacking[0]}, or set "
+                "train.epochs to one number for all tasks"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_label_that_is_kept_exists(self) -> Self:
+        policy, named = self.ingest.conflicts, [task.classes for task in self.labels.tasks.values()]
+        kept, classes = policy.removeprefix("keep_"), [name for task in named for name in task if task != FROM_CSV]
+        if kept != policy and kept not in classes and FROM_CSV not in named:
+            raise ValueError(
+                f"'ingest.conflicts' is '{policy}'; after keep_ stands a class of the label scheme: "
+                f"{', '.join(classes)}.{nearest(kept, classes)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_suits_the_head(self) -> Self:
@@ -118,6 +154,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _tiles_are_not_mixed_together(self) -> Self:
+        mix = self.augment.mix
+        if self.resize.mode == "tiles" and self.model.tiles == "mean" and (mix.mixup or mix.cutmix):
+            raise ValueError(
+                "augment.mix mixes single squares, and model.tiles is 'mean', which takes all tiles of an image "
+                "together. Set model.tiles to each, or augment.mix.mixup and augment.mix.cutmix to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _inputs_agree(self) -> Self:
         mix = self.augment.mix
         extra = self.model.extra_inputs
@@ -179,11 +225,14 @@ def _sentence(error: dict[str, Any], origin: str) -> str:
     """Put one pydantic error into a sentence: key, what is allowed, what was received."""
     names = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
     key = ".".join(names)
+    if key in MOVED:
+        return f"{origin}: '{key}' is now {MOVED[key]}."
     if error["type"] == "extra_forbidden":
         return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1]))}"
     if error["type"] == "value_error":
-        reason = str(error["ctx"]["error"])
-        return f"{origin}: {reason}." if not key or "." in reason else f"{origin}: '{key}': {reason}."
+        reason = str(error["ctx"]["error"]).removesuffix(".")
+        end = "" if reason.endswith("?") else "."
+        return f"{origin}: {reason}{end}" if not key or "." in reason else f"{origin}: '{key}': {reason}{end}"
     received = error["input"]
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":

@@ -25,11 +25,13 @@ class Registry(dict[str, E], Generic[E]):
         What an entry is, for errors: 'backbone'.
     key
         The parameter that names one: 'model.backbone'.
+    others
+        What the parameter may say beside the entries' names, such as 'none'; only errors list it.
     """
 
-    def __init__(self, kind: str, key: str) -> None:
+    def __init__(self, kind: str, key: str, *others: str) -> None:
         super().__init__()
-        self.kind, self.key = kind, key
+        self.kind, self.key, self.others = kind, key, others
 
     def add(self, entry: E) -> E:
         """Add an entry; a name that is taken is refused."""
@@ -41,6 +43,6 @@ class Registry(dict[str, E], Generic[E]):
     def find(self, name: str) -> E:
         """Return the entry called `name`. Raises `ParamsError`, which lists the names and the nearest one."""
         if name not in self:
-            known = ", ".join(sorted(self))
-            raise ParamsError(f"{self.key} must be one of {known}. Got '{name}'.{nearest(name, self)}")
+            known = sorted([*self, *self.others])
+            raise ParamsError(f"{self.key} must be one of {', '.join(known)}. Got '{name}'.{nearest(name, known)}")
         return self[name]

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Task = Literal["binary", "multiclass"]
+# A task is part of the names of folders and columns: models/<task>-<protocol>, `<task>` in the table of labels.
+Task = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 PROTOCOL_PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*)?$|^fold1$"
 Protocol = Annotated[str, Field(pattern=PROTOCOL_PATTERN)]
-SUBTYPES = r"A|F|PT|TA|DC|LC|MC|PC"
 
 
 class Section(BaseModel):
@@ -63,9 +63,8 @@ class Columns(Section):
     """The CSV's column names; None where the CSV has no such column."""
 
     path: str = "path_to_image"
-    label: str | None = "Benign or Malignant"
-    subtype: str | None = "Cancer Type"
     magnification: str | None = "Magnification"
+    mpp: str | None = None
     slide: str | None = None
     case: str | None = None
 
@@ -81,13 +80,14 @@ class Ingest(Section):
     max_pixels: int = Field(50_000_000, ge=1, le=89_478_485)
     duplicate_rows: Literal["drop", "error"] = "drop"
     duplicates: Literal["drop", "keep"] = "drop"
-    conflicts: str = Field("drop_both", pattern=rf"^(error|drop_both|keep_(benign|malignant|{SUBTYPES}))$")
+    conflicts: str = Field("drop_both", pattern=r"^(error|drop_both|keep_.+)$")
 
 
 class Impute(Section):
-    """`impute`: whom to trust when a label contradicts its file name."""
+    """`impute`: whom to trust when a label contradicts its file name, and what becomes of a row without a label."""
 
     contradiction: Literal["error", "trust_csv", "trust_name"] = "error"
+    unlabelled: Literal["error", "drop"] = "error"
 
 
 class Split(Section):
@@ -106,18 +106,40 @@ class Split(Section):
         return self
 
 
+class Tiles(Section):
+    """Squares of `px` pixels at the image's own scale, on a grid spread evenly over it.
+
+    Their number does not depend on the image: they overlap in a small one, and leave gaps in a large one.
+    """
+
+    px: int = Field(230, ge=8, le=4096)
+    rows: int = Field(2, ge=1, le=16)
+    columns: int = Field(3, ge=1, le=16)
+
+
 class Resize(Section):
-    """`resize`: the side of the square, and what happens to the aspect ratio."""
+    """`resize`: the side of the square, how an image becomes one or several, and what is kept of its colours."""
 
     size: int = Field(256, ge=32, le=1024)
-    aspect: Literal["stretch", "pad", "crop"] = "stretch"
+    mode: Literal["stretch", "pad", "crop", "tiles"] = "stretch"
+    tiles: Tiles = Tiles()
     structure: Literal["rgb", "grayscale", "laplacian"] = "rgb"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_was_called_aspect(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "aspect" in given:
+            raise ValueError(f"resize.aspect is now called resize.mode. Write resize.mode: {given['aspect']}")
+        return given
 
 
 class Stain(Section):
-    """`stain`: which normalisation, and the image to match; None fits a mean on the protocol's training images."""
+    """`stain`: a method of `biopsy.images.stains` or none, and the image to match.
 
-    method: Literal["none", "reinhard", "macenko"] = "none"
+    Without a `reference` the mean of the protocol's training images is matched.
+    """
+
+    method: str = "none"
     reference: str | None = None
 
 
@@ -140,6 +162,7 @@ class Model(Section):
     weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
+    tiles: Literal["each", "mean"] = "each"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     head: Head = Head()
@@ -172,11 +195,7 @@ class Augment(Section):
     mix: Mix = Mix()
 
 
-class Epochs(Section):
-    """The most epochs a task may train."""
-
-    binary: int = Field(50, ge=1, le=10_000)
-    multiclass: int = Field(70, ge=1, le=10_000)
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Schedule(Section):
@@ -206,7 +225,7 @@ class Loss(Section):
 class Train(Section):
     """`train`: the optimisation."""
 
-    epochs: Epochs = Epochs()
+    epochs: Epochs | dict[Task, Epochs] = 50
     batch: int = Field(128, ge=1, le=65_536)
     accumulate: int = Field(1, ge=1, le=1024)
     optimizer: str = "adam"
@@ -221,6 +240,10 @@ class Train(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     cache_mb: int = Field(4096, ge=0)
 
+    def epochs_of(self, task: str) -> int:
+        """Return the most epochs that a task may train."""
+        return self.epochs if isinstance(self.epochs, int) else self.epochs[task]
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         schedule = self.schedule
@@ -234,10 +257,10 @@ class Train(Section):
                 f"train.schedule.warmup_epochs is {schedule.warmup_epochs}, and only the cosine schedule warms up. Set "
                 f"it to 0, or train.schedule.name, which is '{schedule.name}', to cosine"
             )
-        shortest = min(self.epochs.binary, self.epochs.multiclass)
+        shortest = self.epochs if isinstance(self.epochs, int) else min(self.epochs.values(), default=0)
         if schedule.warmup_epochs > shortest:
             raise ValueError(
-                f"train.schedule.warmup_epochs must be at most train.epochs, of which the smaller is {shortest}. "
+                f"train.schedule.warmup_epochs must be at most train.epochs, of which the smallest is {shortest}. "
                 f"Got {schedule.warmup_epochs}"
             )
         if self.optimizer == "adam" and self.weight_decay:

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from biopsy.core.errors import DataError
-from biopsy.tables.labels.breakhis import SUBTYPES, class_of
 
-MALIGNANT = ("malignant", *(code for code in SUBTYPES if class_of(code) == "malignant"))
 DIGITS = 6
 
 Labels = NDArray[np.int_]
@@ -43,13 +41,17 @@ class Outcome:
     classes
         The c names.
     threshold
-        Operating point on the probability of malignancy; with two classes it decides, with more the largest wins.
+        Operating point: with two classes, on the probability of the second; with more, the largest wins, and it is
+        applied to the sum of the positive ones.
+    positive
+        The positive classes; sensitivity and specificity are theirs, and exist where there are any.
     """
 
     truth: Labels
     probabilities: NDArray[np.float64]
     classes: Sequence[str]
     threshold: float = 0.5
+    positive: Sequence[str] = ()
 
     @property
     def predicted(self) -> Labels:
@@ -73,7 +75,11 @@ class Outcome:
 
 
 def make_outcome(
-    truth: Labels, probabilities: NDArray[np.floating], classes: Sequence[str], threshold: float = 0.5
+    truth: Labels,
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+    threshold: float = 0.5,
+    positive: Sequence[str] = (),
 ) -> Outcome:
     """Check a model's answers and scale their rows to sum to 1 in double precision.
 
@@ -84,9 +90,9 @@ def make_outcome(
     probabilities
         (n, c), 0 to 1, in the order of `classes`.
     classes
-        The c names; which of them are malignant is known by name.
-    threshold
-        Operating point on the probability of malignancy.
+        The c names.
+    threshold, positive
+        See `Outcome`.
 
     Raises
     ------
@@ -102,7 +108,7 @@ def make_outcome(
             f"The model gives no number for {broken} of {len(wide)} test images: its training diverged. "
             "Lower train.learning_rate, or set train.precision to float32, and run `dvc repro`."
         )
-    return Outcome(truth, wide / wide.sum(1, keepdims=True), classes, threshold)
+    return Outcome(truth, wide / wide.sum(1, keepdims=True), classes, threshold, positive)
 
 
 def figures(outcome: Outcome) -> dict[str, float | Undefined]:
@@ -112,14 +118,12 @@ def figures(outcome: Outcome) -> dict[str, float | Undefined]:
     -------
     dict
         Macro and balanced figures are averages over the classes that the truth holds. ROC-AUC and PR-AUC (average
-        precision) are those of malignant against benign, or averages of one class against the rest.
+        precision) are those of the second of two classes, or averages of one class against the rest.
     """
     truth, predicted = outcome.truth, outcome.predicted
     alone = _one_class(outcome)
     constant = Undefined("the model predicts one class only") if len(np.unique(predicted)) == 1 else None
     average: dict[str, Any] = {"labels": outcome.present, "zero_division": 0.0}
-    columns = [i for i, name in enumerate(outcome.classes) if name in MALIGNANT]
-    positive, called = np.isin(truth, columns), outcome.probabilities[:, columns].sum(1) >= outcome.threshold
     return {
         "accuracy": metrics.accuracy_score(truth, predicted),
         "balanced_accuracy": metrics.recall_score(truth, predicted, average="macro", **average),
@@ -130,8 +134,21 @@ def figures(outcome: Outcome) -> dict[str, float | Undefined]:
         "mcc": alone or constant or metrics.matthews_corrcoef(truth, predicted),
         "cohen_kappa": alone or metrics.cohen_kappa_score(truth, predicted),
         "log_loss": metrics.log_loss(truth, outcome.probabilities, labels=range(len(outcome.classes))),
-        "sensitivity": _share(positive, called, "malignant"),
-        "specificity": _share(~positive, ~called, "benign"),
+        **_of_positives(outcome),
+    }
+
+
+def _of_positives(outcome: Outcome) -> dict[str, float | Undefined]:
+    """Compute sensitivity and specificity, where the task names positive classes."""
+    if not outcome.positive:
+        return {}
+    columns = [i for i, name in enumerate(outcome.classes) if name in outcome.positive]
+    positive, called = np.isin(outcome.truth, columns), outcome.probabilities[:, columns].sum(1) >= outcome.threshold
+    if len(outcome.classes) == 2:
+        called = np.isin(outcome.predicted, columns)
+    return {
+        "sensitivity": _share(positive, called, "positive"),
+        "specificity": _share(~positive, ~called, "negative"),
     }
 
 
@@ -194,6 +211,6 @@ def _rank(outcome: Outcome, index: int, score: Score) -> float | Undefined:
 
 
 def _over_classes(outcome: Outcome, score: Score) -> float:
-    """Score malignant against benign, or average one-against-rest over the classes that are tested."""
+    """Score the second of two classes, or average one-against-rest over the classes that are tested."""
     chosen = [1] if len(outcome.classes) == 2 else outcome.present
     return float(np.mean([_rank(outcome, i, score) for i in chosen]))

@@ -13,17 +13,21 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import confusion_matrix
 
 from biopsy.core.files import atomic_file
-from biopsy.evaluation.outcome import MALIGNANT, Outcome
+from biopsy.evaluation.outcome import Outcome
 from biopsy.networks.model_file import NOTICE
+from biopsy.tables.labels.scheme import SchemeTask
 
-# Okabe and Ito's colours, told apart by colour-blind readers; benign types are drawn in the first four, dashed.
-COLOURS = ("#56B4E9", "#0072B2", "#009E73", "#7F7F7F", "#D55E00", "#CC79A7", "#E69F00", "#000000")
+BLUE, ORANGE = "#0072B2", "#D55E00"  # of Okabe and Ito's colours, told apart by colour-blind readers
 
 
 @dataclass(frozen=True)
 class About:
-    """What a picture must say of its data: which model, how many images and cases, and whether they are drawn ones."""
+    """What a picture must say of its data: which model, how many images and cases, and whether they are drawn ones.
 
+    `scheme` has the classes' colours, and says which are positive: these are drawn in solid lines, others dashed.
+    """
+
+    scheme: SchemeTask
     task: str
     protocol: str
     images: int
@@ -44,7 +48,8 @@ def plot_confusion(outcome: Outcome, about: About) -> Figure:
     counts = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(names)))
     rows = counts.sum(1, keepdims=True)
     shares = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
-    figure = _figure(about.title("Confusion matrix"), (10, 5.5) if len(names) > 2 else (9, 4.8))
+    side = 5.0 if len(names) < 10 else 0.45 * len(names) + 1.5
+    figure = _figure(about.title("Confusion matrix"), (2 * side, side + 0.5) if len(names) > 2 else (9, 4.8))
     left, right = figure.subplots(1, 2)
     _matrix(left, counts.astype(float), names, "{:.0f}", "images")
     _matrix(right, shares, names, "{:.2f}", "share of the actual class")
@@ -71,14 +76,18 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
     """
     x, y = table.columns[1:]
     what, score = ("ROC", "roc_auc") if kind == "roc" else ("Precision and recall", "pr_auc")
-    figure = _figure(about.title(what), (7.4, 5.4))
+    many = len(details["classes"]) > 16  # the legend takes two columns
+    figure = _figure(about.title(what), (9.4, 5.6) if many else (7.4, 5.4))
     axes = figure.subplots()
     classes = details["classes"][1:] if len(details["classes"]) == 2 else details["classes"]
-    for name, colour in zip(classes, _colours(classes), strict=True):
+    dashed = set(details["classes"]) - set(about.scheme.positive) if about.scheme.positive else set()
+    for name in classes:
         area, points = details["per_class"][name][score], table[table["class"] == name]
         label = f"{name}  not defined" if area is None else f"{name}  {area:.2f}"
-        style = " " if area is None else "-" if name in MALIGNANT else "--"
-        axes.plot(points[x], points[y], style, color=colour, label=label, linewidth=1.8, clip_on=False)
+        style = " " if area is None else "--" if name in dashed else "-"
+        axes.plot(
+            points[x], points[y], style, color=about.scheme.colours[name], label=label, linewidth=1.8, clip_on=False
+        )
     if kind == "roc":
         axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1, label="chance")
         axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
@@ -86,7 +95,11 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
         axes.set(xlabel="recall (sensitivity)", ylabel="precision")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     axes.grid(alpha=0.3)
-    figure.legend(title="area under the curve", loc="outside right center", frameon=False, alignment="left")
+    title = "area under the curve"
+    figure.legend(
+        title=title, loc="outside right center", frameon=False, alignment="left", ncols=2 if many else 1,
+        fontsize="small" if many else None,
+    )  # fmt: skip
     return figure
 
 
@@ -97,9 +110,9 @@ def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> F
     cases = ["" if pd.isna(n) else f"\n{_count(int(n), 'case')}" for n in table["cases"].astype(float)]
     images = [_count(n, "image") for n in table["images"]]
     marks = [f"{m}\n{n}{c}" for m, n, c in zip(table["magnification"], images, cases, strict=True)]
-    bars = axes.bar(marks, table["macro_f1"].astype(float), width=0.6, color=COLOURS[1])
+    bars = axes.bar(marks, table["macro_f1"].astype(float), width=0.6, color=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-    axes.axhline(macro_f1, color=COLOURS[4], linestyle="--", linewidth=1.2, label=f"all images: {macro_f1:.2f}")
+    axes.axhline(macro_f1, color=ORANGE, linestyle="--", linewidth=1.2, label=f"all images: {macro_f1:.2f}")
     axes.set(ylim=(0, 1.25), ylabel="macro-F1", xlim=(-0.6, len(table) - 0.4))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.spines[["top", "right"]].set_visible(False)
@@ -124,21 +137,16 @@ def _figure(title: str, size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _colours(classes: Sequence[str]) -> list[str]:
-    """Return one colour a class: the cold half for benign ones, the warm half for malignant ones."""
-    cold, warm = iter(COLOURS[:4]), iter(COLOURS[4:])
-    return [next(warm if name in MALIGNANT else cold) for name in classes]
-
-
 def _matrix(axes: Axes, values: np.ndarray, names: Sequence[str], form: str, title: str) -> None:
     """Draw one matrix with its numbers; NaN cells are grey and empty."""
     top = np.nanmax(values) or 1.0
     axes.set_facecolor("0.9")
     axes.imshow(values, cmap="Blues", vmin=0, vmax=top)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) * max(map(len, names)) > 40 else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", title=title)
+    size = 9 if len(names) < 16 else 6
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             shade = "white" if value > 0.6 * top else "0.65" if value == 0 else "black"
-            axes.text(j, i, form.format(value), ha="center", va="center", color=shade, fontsize=9)
+            axes.text(j, i, form.format(value), ha="center", va="center", color=shade, fontsize=size)

@@ -27,11 +27,11 @@ def predict(
     Parameters
     ----------
     answer
-        From (b, size, size, 3) float32, 0 to 255, to (b, c) probabilities; (b, 1): those of the second of two classes.
+        From what `read` gives, as float32, to (b, c) probabilities; (b, 1): those of the second of two classes.
     files
         The n images.
     read
-        From at most `batch` files to their pixels, uint8.
+        From at most `batch` files to their pixels, uint8, one entry an image.
     batch
         Images at once.
     extra

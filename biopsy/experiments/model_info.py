@@ -10,7 +10,7 @@ from biopsy.experiments.compose import flat
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
 from biopsy.experiments.shell import output_or_none
-from biopsy.networks.model_file import check_bytes
+from biopsy.networks.model_file import Card, check_bytes
 
 _LABEL = 14
 
@@ -46,7 +46,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         ("model", f"{name}, model.keras SHA-256 {card.model_sha256}"),
         ("protocol", card.protocol + (f" ({kind})" if kind else "")),
         ("classes", f"{', '.join(card.classes)}; output: {output}"),
-        ("input", f"{card.size}x{card.size} pixels, RGB, 0 to 255; prepared inside the model: {card.preprocessing}"),
+        ("input", _input(card)),
         ("threshold", f"{card.threshold:g}"),
         ("data", f"{'synthetic sample; ' if card.synthetic else ''}SHA-256 of {data}"),
         ("commit", origin),
@@ -60,6 +60,16 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         )
         for label, text in facts
     )
+
+
+def _input(card: Card) -> str:
+    """Say what the model takes, and what is done to an image for it."""
+    preparation, size = card.preparation, card.preparation.size
+    steps = [f"{preparation.views} tiles" if preparation.views > 1 else preparation.resize.mode]
+    steps += [preparation.resize.structure] if preparation.resize.structure != "rgb" else []
+    steps += [f"stain by {preparation.stain.method}"] if preparation.stain else []
+    inside = f"prepared inside the model: {card.preprocessing}"
+    return f"{size}x{size} pixels, RGB, 0 to 255 ({', '.join(steps)}); {inside}"
 
 
 def dvc_hash(folder: Path) -> str:

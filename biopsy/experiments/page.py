@@ -10,7 +10,6 @@ from statistics import fmean
 import yaml
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Task
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
 LONG = 150
@@ -83,6 +82,17 @@ def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
     return ({COMMONEST: guesses} if guesses else {}) | found
 
 
+def models_of(runs: list[Run]) -> dict[str, list[str]]:
+    """List the tasks that were run and the protocols of each: image first, then case, then others by name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for model in (model for run in runs for model in run.figures):
+        task, _, protocol = model.partition("-")
+        found[task].add(protocol)
+    first = ["image", "case"]
+    order = {p: (first.index(p) if p in first else len(first), p) for protocols in found.values() for p in protocols}
+    return {task: sorted(protocols, key=order.__getitem__) for task, protocols in sorted(found.items())}
+
+
 def _commonest(run: Run) -> Run:
     """Say what the test part of `run` would give a model that answers the commonest of its classes every time."""
     figures = {}
@@ -96,10 +106,10 @@ def _commonest(run: Run) -> Run:
 def measured(runs: list[Run]) -> str:
     """Sum one preset's runs up, for its head: mean test macro-F1 by protocol and task."""
     said = []
-    for protocol in ("image", "case"):
-        for task, classes in (("binary", "binary"), ("multiclass", "eight types")):
-            if scores := [score for _, score in scores_by_seed(runs, f"{task}-{protocol}")]:
-                said.append(f"{protocol} {classes} {fmean(scores):.2f}")
+    for task, protocols in models_of(runs).items():
+        for protocol in protocols:
+            scores = [score for _, score in scores_by_seed(runs, f"{task}-{protocol}")]
+            said += [f"{task}-{protocol} {fmean(scores):.2f}"] if scores else []
     return f"macro-F1 {', '.join(said)} ({len(runs)} seed{'s' if len(runs) > 1 else ''}; docs/experiments.md)"
 
 
@@ -132,12 +142,12 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
         There is no run.
     """
     done = by_preset(runs)
-    names = list(done)
     lines = ["# Which experiment does what?", "", *([about, ""] if about else [])]
-    for task in ("binary", "multiclass"):
-        lines += [f"## {task}", "", *_figures(task, names, done, presets), ""]
-    lines += ["## What each one changes and costs", "", *_costs(names, done, presets), ""]
-    lines += ["## What a difference means", "", _caution(names, done), ""]
+    models = models_of(runs)
+    for task, protocols in models.items():
+        lines += [f"## {task}", "", *_figures(task, protocols, done, presets), ""]
+    lines += ["## What each one changes and costs", "", *_costs(models, done, presets), ""]
+    lines += ["## What a difference means", "", _caution(models, done), ""]
     failed = sorted((run for run in runs if run.error), key=lambda run: (run.preset, run.seed))
     if failed:
         lines += ["## What failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
@@ -176,16 +186,18 @@ def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
     return [(run.seed, score) for run, score in scores if score is not None]
 
 
-def _figures(task: Task, names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
-    """Make the rows of one task: validation and test figures under both protocols, the report's beside."""
+def _figures(
+    task: str, protocols: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]
+) -> list[str]:
+    """Make the rows of one task: validation and test figures under each protocol, the report's beside."""
+    columns = [f"{p}: val. accuracy | {p}: test macro-F1 | its gain" for p in protocols]
     rows = [
-        "| experiment | seeds | image: val. accuracy | image: test macro-F1 | its gain | case: val. accuracy "
-        "| case: test macro-F1 | its gain | the report, image-level, all images |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| experiment | seeds | {' | '.join(columns)} | the report, image-level, all images |",
+        "|---" * (3 * len(protocols) + 3) + "|",
     ]
-    for name in names:
+    for name in runs:
         cells = []
-        for model in (f"{task}-image", f"{task}-case"):
+        for model in (f"{task}-{protocol}" for protocol in protocols):
             cells += [spread(_values(runs[name], model, "train", "val_accuracy"))]
             cells += [spread(_values(runs[name], model, "test", "macro_f1"))]
             gains = [] if name == BASELINE else differences(runs[name], runs.get(BASELINE, []), model)
@@ -195,14 +207,15 @@ def _figures(task: Task, names: list[str], runs: Mapping[str, list[Run]], preset
     return rows
 
 
-def _costs(names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
-    """Make the rows of cost, those of the model for eight types under protocol image."""
+def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
+    """Make the rows of cost, those of the last task's model under its first protocol."""
     rows = [
         "| experiment | what | parameters | weights (that train) | s an epoch | peak MB |",
         "|---|---|---|---|---|---|",
     ]
-    model = "multiclass-image"
-    for name in (name for name in names if name != COMMONEST):
+    task = list(models)[-1]
+    model = f"{task}-{models[task][0]}"
+    for name in (name for name in runs if name != COMMONEST):
         preset = _preset(name, presets)
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
@@ -213,11 +226,11 @@ def _costs(names: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str
     return rows
 
 
-def _caution(names: list[str], runs: Mapping[str, list[Run]]) -> str:
+def _caution(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]]) -> str:
     """Say how far the seeds of one experiment lie apart, and how many gains look steady by chance alone."""
     sentences, together, same_way, by_chance = [], 0, 0, 0.0
-    for task in ("binary", "multiclass"):
-        tried = [name for name in names if name != COMMONEST]
+    for task in (task for task, protocols in models.items() if "case" in protocols):
+        tried = [name for name in runs if name != COMMONEST]
         scores = [[score for _, score in scores_by_seed(runs[name], f"{task}-case")] for name in tried]
         ranges = [max(found) - min(found) for found in scores if len(found) > 1]
         if ranges:

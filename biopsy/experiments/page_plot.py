@@ -1,5 +1,6 @@
 """Draw all experiments side by side: one dot a seed, so that the eye sees what is a difference and what is not."""
 
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 
@@ -9,11 +10,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from biopsy.experiments.page import by_preset, scores_by_seed
+from biopsy.experiments.page import by_preset, models_of, scores_by_seed
 from biopsy.experiments.runs import BASELINE, Run
 
-COLOURS = {"image": "#dd8452", "case": "#4c72b0"}
-TITLES = {"binary": "benign or malignant", "multiclass": "eight types"}
+COLOURS = ("#dd8452", "#4c72b0", "#55a868", "#8172b3", "#937860", "#da8bc3")
 
 
 def plot_experiments(runs: list[Run], path: Path) -> None:
@@ -28,18 +28,19 @@ def plot_experiments(runs: list[Run], path: Path) -> None:
     """
     done = by_preset(runs)
     names = list(done)
-    figure, axes = plt.subplots(
-        1, len(TITLES), figsize=(11, 1.6 + 0.26 * len(names)), sharey=True, layout="constrained"
-    )
-    for axis, (task, title) in zip(axes, TITLES.items(), strict=True):
-        for protocol, colour in COLOURS.items():
+    models = models_of(runs)
+    size = (max(7, 5.5 * len(models)), 1.6 + 0.26 * len(names))
+    figure, grid = plt.subplots(1, len(models), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    axes = grid[0]
+    for axis, (task, protocols) in zip(axes, models.items(), strict=True):
+        for protocol, colour in zip(protocols, cycle(COLOURS), strict=False):
             model = f"{task}-{protocol}"
             dots = [(score, row) for row, name in enumerate(names) for _, score in scores_by_seed(done[name], model)]
             x, y = np.array(dots).reshape(-1, 2).T
             axis.scatter(x, y, s=22, alpha=0.7, color=colour, label=f"protocol {protocol}")
             if baseline := scores_by_seed(done.get(BASELINE, []), model):
                 axis.axvline(fmean(score for _, score in baseline), color=colour, linestyle=":", linewidth=1)
-        axis.set(xlim=(0, 1), xlabel="test macro-F1, one dot a seed", title=title)
+        axis.set(xlim=(0, 1), xlabel="test macro-F1, one dot a seed", title=task)
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)

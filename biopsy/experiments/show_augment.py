@@ -7,35 +7,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import ParamsError, SourceError, nearest
 from biopsy.core.files import read_csv
-from biopsy.core.params import Params, parse_params, read_params
-from biopsy.core.sections import Resize, Task
+from biopsy.core.layout import resized_path
+from biopsy.core.params import Params, read_params
+from biopsy.core.sections import Resize
 from biopsy.experiments.compose import compose
-from biopsy.experiments.dvc_lock import read_stages
 from biopsy.images.decode import read_rgb
-from biopsy.images.resize import draw_structure, resize_rgb
+from biopsy.images.preparation.record import FILE, read_preparation
+from biopsy.images.resize import make_views
 from biopsy.sources.sample.draw import draw_sample
-from biopsy.tables.labels.breakhis import parse
+from biopsy.tables.labels.grammars import find
+from biopsy.tables.labels.scheme import UNLABELLED
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.contact_sheet import TILES, write_sheet
 from biopsy.training.inputs.loader import ImageStore
 
 
 class Source(NamedTuple):
-    """Images to choose from: the files, the class of each, what the sheet calls them, and whether they hold edges."""
+    """Images to choose from: the files, the class of each, what the sheet calls them, and whether they are ready."""
 
     files: list[Path]
     classes: list[str]
     origin: str
-    edges: bool = False
+    ready: bool = False
 
 
 def show_augment(
     experiment: str | None,
     overrides: Sequence[str],
     *,
-    task: Task = "multiclass",
+    task: str | None = None,
     images: Path | None = None,
     out: Path | None = None,
     root: Path = Path(),
@@ -49,7 +51,7 @@ def show_augment(
     overrides
         Further `group=preset` or `key=value`, as `dvc exp run -S` takes them.
     task
-        Whose minority is doubled, where it is.
+        Whose minority is doubled, where it is; by default the last of `tasks`.
     images
         A folder of PNGs. By default `data/resized`, or the images that it was made of where the experiment wants
         others (grey ones, say); where there are none, a few images of the sample are drawn.
@@ -74,6 +76,10 @@ def show_augment(
     """
     params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
+    task = task or params.tasks[-1]
+    if task not in params.labels.tasks:
+        known = params.labels.tasks
+        raise ParamsError(f"--task must be one of {', '.join(known)}. Got '{task}'.{nearest(task, known)}")
     with tempfile.TemporaryDirectory() as drawn:
         source, notes = _choose(params, task, images, root, Path(drawn))
         store, names = _read(source, params)
@@ -87,70 +93,68 @@ def show_augment(
     return path, notes
 
 
-def _choose(params: Params, task: Task, folder: Path | None, root: Path, drawn: Path) -> tuple[Source, list[str]]:
+def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: Path) -> tuple[Source, list[str]]:
     """Find images that can be brought to what the experiment sees, and say why where these are not the resized ones."""
     tree, notes = root / "data/resized", list[str]()
     if folder and folder.resolve() != tree.resolve():
         if files := sorted(folder.rglob("*.png")):
-            return Source(files, [_class_of(file, task) for file in files], str(folder)), notes
+            return Source(files, _classes(files, task, params), str(folder)), notes
         raise SourceError(f"{folder} holds no PNG. Give a folder of images, or leave --images out.")
-    if files := sorted(tree.rglob("*.png")):
-        made = _made_with(root)
-        if _suits(made, params.resize):
-            classes = [_class_of(file, task) for file in files]
-            return Source(files, classes, str(tree), made.structure == "laplacian"), notes
-        how = f"{made.structure}, {made.aspect}, {made.size} px"
+    images, classes = _labelled(root, task)
+    if (tree / FILE).is_file() and (found := _there({i: tree / resized_path(i) for i in classes})):
+        made = read_preparation(tree).resize
+        if made == params.resize or _suits(made, params.resize):
+            ready = made == params.resize
+            return Source(list(found.values()), [classes[i] for i in found], str(tree), ready), notes
+        how = f"{made.structure}, {made.mode}, {made.size} px"
         notes.append(f"{tree} is of no use: it was made with other parameters ({how})")
-    if source := _originals(root, task):
-        return source, notes
+    if found := _there(images):
+        return Source(list(found.values()), [classes[i] for i in found], str(root / "data/raw/images")), notes
     draw_sample(drawn, 48, seed=params.seed)
     files = sorted(drawn.rglob("*.png"))
-    return Source(files, [_class_of(file, task) for file in files], "a drawn sample"), notes
+    return Source(files, _classes(files, task, params), "a drawn sample"), notes
 
 
-def _made_with(root: Path) -> Resize:
-    """Return the parameters of `data/resized`, from dvc.lock; where it has none, those in force, else the default."""
-    try:
-        stages = read_stages((root / "dvc.lock").read_text("utf-8"))
-        return parse_params({"resize": stages["resize"]["params"]["params.yaml"]["resize"]}, "dvc.lock").resize
-    except (FileNotFoundError, KeyError):
-        return read_params(root / "params.yaml").resize if (root / "params.yaml").is_file() else Resize()
+def _there(files: dict[str, Path]) -> dict[str, Path]:
+    return {image_id: path for image_id, path in files.items() if path.is_file()}
 
 
 def _suits(made: Resize, wanted: Resize) -> bool:
     """Say whether an image made in one way can become one made in another.
 
-    Colours give grey and edges, grey gives edges; edges are those of the pixels at their size, and give nothing.
+    Colours give grey and edges, grey gives grey; edges are those of the pixels at their size, and give nothing, nor do
+    tiles.
     """
-    if made.structure == "laplacian":
-        return made == wanted
-    return made.aspect == wanted.aspect and (made.structure == "rgb" or wanted.structure != "rgb")
+    if made.structure == "laplacian" or "tiles" in (made.mode, wanted.mode):
+        return False
+    return made.mode == wanted.mode and (made.structure == "rgb" or wanted.structure != "rgb")
 
 
-def _originals(root: Path, task: Task) -> Source | None:
-    """Find the images that were ingested, with their labels."""
-    table, images = root / "data/interim/labels.csv", root / "data/raw/images"
+def _labelled(root: Path, task: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the ingested file and the class of each image that has a label, by image_id."""
+    table = root / "data/interim/labels.csv"
     if not table.is_file():
-        return None
+        return {}, {}
     labels = read_csv(table)
-    labels = labels[[(images / path).is_file() for path in labels["path"]]]
-    names = labels["class" if task == "binary" else "subtype"].replace("", "unspecified")
-    return Source([images / path for path in labels["path"]], list(names), str(images)) if len(labels) else None
+    names = labels[task].replace("", UNLABELLED) if task in labels else [UNLABELLED] * len(labels)
+    paths = [root / "data/raw/images" / path for path in labels["path"]]
+    return dict(zip(labels["image_id"], paths, strict=True)), dict(zip(labels["image_id"], names, strict=True))
 
 
 def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
     """Read sixteen images, spread over all there are, as the stage `resize` makes them; with their classes."""
     resize, count = params.resize, len(source.files)
+    squares = []
     chosen = np.linspace(0, count - 1, min(TILES, count)).astype(int)
-    pixels = [read_rgb(source.files[i], params.ingest.max_pixels) for i in chosen]
-    squares = [resize_rgb(image, resize.size, resize.aspect) for image in pixels]
-    if not source.edges:
-        squares = [draw_structure(square, resize.structure) for square in squares]
+    for i in chosen:
+        image = read_rgb(source.files[i], params.ingest.max_pixels)
+        size = resize.size
+        views = image.reshape(-1, size, size, 3) if source.ready else make_views(image, resize, source.files[i])
+        squares.append(views[len(views) // 2])  # of tiles, one from the middle
     return ImageStore(np.stack(squares), True), [source.classes[i] for i in chosen]
 
 
-def _class_of(file: Path, task: Task) -> str:
-    """Read the class off a BreakHis file name, else off the folders of the resized tree."""
-    if name := parse(file.name):
-        return name.label if task == "binary" else name.subtype
-    return file.parts[-3 if task == "binary" else -2]
+def _classes(files: list[Path], task: str, params: Params) -> list[str]:
+    """Read the classes of files without labels off their names, as the grammar says."""
+    parse = find(params.labels.grammar).parse if params.labels.grammar else lambda path: None
+    return [(parse(file.name) or {}).get(task) or UNLABELLED for file in files]

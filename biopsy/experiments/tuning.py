@@ -57,7 +57,7 @@ class Job:
         return None
 
 
-def tune(experiment: str, task: str, protocol: str, trials: int | None, overrides: tuple[str, ...] = ()) -> None:
+def tune(experiment: str, task: str | None, protocol: str, trials: int | None, overrides: tuple[str, ...] = ()) -> None:
     """Run a search, or go on with one, and print what to do with the best trial.
 
     Parameters
@@ -65,7 +65,7 @@ def tune(experiment: str, task: str, protocol: str, trials: int | None, override
     experiment
         A preset of `conf/experiment/`.
     task, protocol
-        The one model that is trained in each trial.
+        The one model that is trained in each trial; by default that of the first task.
     trials
         How many there should be at the end; None takes `tune.trials`.
     overrides
@@ -80,6 +80,7 @@ def tune(experiment: str, task: str, protocol: str, trials: int | None, override
     """
     if trials is not None and trials < 1:
         raise ParamsError(f"--trials must be at least 1, or left out for tune.trials. Got {trials}.")
+    task = task or compose(experiment, overrides).tasks[0]
     params = check_search(experiment, task, protocol, overrides)
     import optuna
 

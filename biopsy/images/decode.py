@@ -15,16 +15,19 @@ import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.images.short_files import missing_data
 
 FORMATS = tuple(dict.fromkeys(IMAGE_SUFFIXES.values()))
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how one begins
 # What Pillow's decoders raise on broken bytes.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 NOT_READ = {
@@ -73,13 +76,13 @@ class Picture:
     data: bytes
 
 
-def read_rgb(path: Path, max_pixels: int) -> NDArray[np.uint8]:
+def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Read a file as RGB.
 
     Parameters
     ----------
-    path
-        An image file: PNG, JPEG, TIFF, BMP, WebP or GIF of one frame, whatever its name ends in.
+    source
+        An image file: PNG, JPEG, TIFF, BMP, WebP or GIF of one frame, whatever its name ends in; or its bytes.
     max_pixels
         The largest width x height that is decoded.
 
@@ -94,13 +97,16 @@ def read_rgb(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     ImageError
         With the file, the reason and what was found.
     """
-    return read_picture(path, max_pixels).pixels
+    return read_picture(source, max_pixels).pixels
 
 
-def read_picture(path: Path, max_pixels: int) -> Picture:
+def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
     """Read and fully decode a file as `read_rgb` does, and keep what was learnt on the way."""
-    data = _read_bytes(path, max_pixels)
+    path = source if isinstance(source, Path) else Path("the image")  # for errors
+    data = _read_bytes(source, max_pixels) if isinstance(source, Path) else source
     try:
+        if not isinstance(source, Path):
+            _check_pages(path, BytesIO(data))
         with _open(path, data, max_pixels) as image:
             mode, form = _stored_mode(image), str(image.format)
             if form == "PNG":
@@ -112,7 +118,10 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
             if pixels is not None:
                 return Picture(np.asarray(pixels, np.uint8), mode, form, data)
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            return Picture(_to_rgb(path, image), mode, form, data)
+            pixels = _to_rgb(path, image)
+            if lack := missing_data(data, image, pixels):
+                raise ImageError(path, "broken", f"is truncated or damaged (it {lack})")
+            return Picture(pixels, mode, form, data)
     except ImageError:
         raise
     except BROKEN as error:
@@ -136,6 +145,8 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
             raise ImageError(path, "not_a_file", "is a folder or device, not a file")
         if status.st_size == 0:
             raise ImageError(path, "empty", "is empty (0 bytes)")
+        with path.open("rb") as stream:
+            _check_pages(path, stream)
         if status.st_size > 8 * max_pixels + 2**20:
             raise ImageError(
                 path, "too_many_pixels", f"has {status.st_size:,} bytes, too many for {max_pixels:,} pixels"
@@ -145,6 +156,30 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
         if error.errno not in NOT_READ:
             raise
         raise ImageError(path, *NOT_READ[error.errno]) from None
+
+
+def _check_pages(path: Path, stream: BinaryIO) -> None:
+    """Reject a TIFF of several pages from its directories, before its size: a whole slide has too many pixels, too."""
+    start = stream.read(4)
+    stream.seek(0)
+    if start not in TIFF:
+        return
+    try:
+        image = TiffImagePlugin.TiffImageFile(stream)
+        widths = [image.size[0]]
+        while image.n_frames > len(widths):
+            image.seek(len(widths))
+            widths.append(image.size[0])
+    except (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return  # what is wrong is said when it is decoded
+    if len(widths) > 1:
+        pyramid = widths[-1] < widths[0]
+        what = "a pyramid, as whole slides are stored," if pyramid else "a TIFF"
+        raise ImageError(
+            path,
+            "multi_page",
+            f"is {what} of {len(widths)} pages; an image must have one. Export the regions as images",
+        )
 
 
 def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:

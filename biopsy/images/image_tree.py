@@ -1,4 +1,4 @@
-"""A tree of images, one PNG per row of the labels: made in parallel, whole or not at all, and never twice.
+"""A tree of images, one PNG per image_id: made in parallel, whole or not at all, and never twice.
 
 New files gather in a staging folder and a journal says which are whole. They are renamed into the tree when all are
 made, so a failure leaves the earlier tree as it was, and nothing is ever written into a file, which may be a hard link
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import resized_path
+from biopsy.images.preparation.record import FILE, Preparation, write_preparation
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
 
@@ -38,9 +39,9 @@ class Entry(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How one image is made: a name for all that it depends on, and what returns its PNG and a note about it."""
+    """How one image is made: a name for its source and the code, and what returns its PNG and a note about it."""
 
-    key: str
+    made_of: str
     make: Callable[[], tuple[bytes, str]]
 
 
@@ -98,36 +99,44 @@ class Tree:
     root: Path
     staging: Path
     journal: Journal
+    preparation: Preparation
     recipe: Callable[[Row], Recipe]
+
+    def key(self, recipe: Recipe) -> str:
+        """Name all that an image depends on: its source, the code, and the whole preparation."""
+        return hashlib.sha256(f"{recipe.made_of} {self.preparation.model_dump_json()}".encode()).hexdigest()
 
     def make(self, row: Row) -> str:
         """Return "kept" where the image is whole already, else make it in the staging folder: "made"."""
-        target, recipe = resized_path(row), self.recipe(row)
+        target, recipe = resized_path(row["image_id"]), self.recipe(row)
+        key = self.key(recipe)
         known = self.journal.entries.get(row["image_id"])
-        if known and known.key == recipe.key:
+        if known and known.key == key:
             for place in (self.staging / target, self.root / target):
                 if _sha256(place) == known.sha256:
                     return "kept"
         (self.staging / target).unlink(missing_ok=True)
         data, note = recipe.make()
         _write(self.staging / target, data)
-        self.journal.add(row["image_id"], Entry(recipe.key, hashlib.sha256(data).hexdigest(), note))
+        self.journal.add(row["image_id"], Entry(key, hashlib.sha256(data).hexdigest(), note))
         return "made"
 
 
 def build_tree(
-    rows: list[Row], root: Path, *, journal: Path, staging: Path, recipe: Callable[[Row], Recipe], title: str
+    rows: list[Row], root: Path, work: Path, preparation: Preparation, recipe: Callable[[Row], Recipe], title: str
 ) -> tuple[Counter[str], dict[str, str]]:
     """Bring a tree up to date with its rows.
 
     Parameters
     ----------
     rows
-        Each with `image_id`, `class`, `subtype` and what `recipe` reads.
+        Each with `image_id` and what `recipe` reads.
     root
-        The tree `<class>/<subtype>/<image_id>.png`.
-    journal, staging
-        The journal's file, and the folder of the files that are not yet in the tree; on the tree's file system.
+        The tree `<image_id>.png`; views stand one below the other. Beside them: `preparation.json`.
+    work
+        The folder of the files that are not yet in the tree, on the tree's file system; the journal is `<work>.jsonl`.
+    preparation
+        How its images are made: when any of it changes, all of them are.
     recipe
         From a row to how its image is made; called in several threads.
     title
@@ -140,7 +149,7 @@ def build_tree(
     notes : dict
         What was noted of each image, by image_id, on kept images too.
     """
-    tree = Tree(root, staging, Journal.open(journal), recipe)
+    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, recipe)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc=title, delay=2) as bar:
@@ -148,13 +157,15 @@ def build_tree(
             for outcome in pool.map(tree.make, rows[start : start + CHUNK]):
                 counts[outcome] += 1
                 bar.update()
-    wanted = {resized_path(row) for row in rows}
+    wanted = {resized_path(row["image_id"]) for row in rows}
+    (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
     counts["removed"] = _remove_others(root, wanted)
+    root.mkdir(parents=True, exist_ok=True)
     for target in sorted(wanted):
-        if (staging / target).exists():
-            (root / target).parent.mkdir(parents=True, exist_ok=True)
-            (staging / target).replace(root / target)
-    shutil.rmtree(staging, ignore_errors=True)
+        if (work / target).exists():
+            (work / target).replace(root / target)
+    write_preparation(root, preparation)
+    shutil.rmtree(work, ignore_errors=True)
     image_ids = {row["image_id"] for row in rows}
     tree.journal.keep_only(image_ids)
     return counts, {image_id: tree.journal.entries[image_id].note for image_id in image_ids}

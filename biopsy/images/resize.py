@@ -1,4 +1,4 @@
-"""Resize one image to a square, reduce it to grey or edges where asked, and encode it.
+"""Bring one image to a square or to several, reduce it to grey or edges where asked, and encode it.
 
 Methods were chosen by `benchmarks/resize.py`: INTER_AREA (a mean over the covered area, so antialiased) where an axis
 shrinks, INTER_CUBIC where it grows, for which INTER_AREA would fall back to something like nearest neighbour; PNG by
@@ -9,13 +9,60 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Resize, Tiles
+
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]
 
 Image = NDArray[np.uint8]
 
 
-def resize_rgb(image: Image, size: int, aspect: str) -> Image:
+def make_views(image: Image, resize: Resize, name: object = "the image") -> Image:
+    """Make what the network sees of one image, but for its stain.
+
+    Parameters
+    ----------
+    image : uint8 array of shape (height, width, 3)
+        RGB.
+    resize
+        Size, mode, tiles and structure.
+    name
+        What an error calls the image.
+
+    Returns
+    -------
+    uint8 array of shape (views, size, size, 3)
+        One view, or with mode `tiles` one a tile, row by row.
+
+    Raises
+    ------
+    DataError
+        The image is smaller than a tile.
+    """
+    if resize.mode == "tiles":
+        squares = [resize_rgb(tile, resize.size, "stretch") for tile in cut_tiles(image, resize.tiles, name)]
+    else:
+        squares = [resize_rgb(image, resize.size, resize.mode)]
+    return np.stack([draw_structure(square, resize.structure) for square in squares])
+
+
+def cut_tiles(image: Image, tiles: Tiles, name: object = "the image") -> list[Image]:
+    """Cut squares of `tiles.px` on a grid that reaches from edge to edge; one row or column lies in the middle."""
+    height, width = image.shape[:2]
+    if tiles.px > min(height, width):
+        raise DataError(
+            f"{name} is {width}x{height} pixels, smaller than a tile of resize.tiles.px {tiles.px}. Set "
+            f"resize.tiles.px to at most {min(height, width)}, or resize.mode to stretch, pad or crop."
+        )
+    tops, lefts = (
+        [(side - tiles.px) // 2] if count == 1 else [i * (side - tiles.px) // (count - 1) for i in range(count)]
+        for side, count in ((height, tiles.rows), (width, tiles.columns))
+    )
+    return [image[top : top + tiles.px, left : left + tiles.px] for top in tops for left in lefts]
+
+
+def resize_rgb(image: Image, size: int, mode: str) -> Image:
     """Resize one image to a square.
 
     Parameters
@@ -24,7 +71,7 @@ def resize_rgb(image: Image, size: int, aspect: str) -> Image:
         RGB.
     size
         The side in pixels.
-    aspect
+    mode
         `stretch` ignores the aspect ratio; `crop` takes the centre square; `pad` keeps all of the image and fills the
         rest with the median colour of its border, which is glass where the border is glass and tissue where it is
         tissue: white bars would put an edge into most images.
@@ -34,11 +81,11 @@ def resize_rgb(image: Image, size: int, aspect: str) -> Image:
     uint8 array of shape (size, size, 3)
     """
     height, width = image.shape[:2]
-    if aspect == "crop":
+    if mode == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         image = image[top : top + side, left : left + side]
-    if aspect != "pad" or height == width:
+    if mode != "pad" or height == width:
         return _scale(image, size, size)
     scale = size / max(height, width)
     inner = _scale(image, max(round(height * scale), 1), max(round(width * scale), 1))

@@ -1,55 +1,27 @@
-"""Stain normalisation of one image at a time: Reinhard's and Macenko's, by torchstain, on tissue alone.
+"""Stain normalisation of one image at a time, on tissue alone; `biopsy.images.stains` has the methods.
 
 Glass keeps its colour: it has no stain, it would drag the statistics of an image with much of it, and moved along with
 the tissue it would turn grey or purple.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 from torchstain.numpy.utils import rgb2lab
+
+import biopsy.images.stains  # noqa: F401  (fills the registry)
+from biopsy.images.preparation.record import Stains
+from biopsy.images.stains.registry import LEAST_TISSUE, NotNormalised, Pixels, find
 
 # CIELAB. Glass is lighter than LIGHT and lies nearer than NEAR to the image's own white in a* and b*; SOFT units
 # beyond, tissue counts in full, so that no hard edge shows. BreakHis's glass is grey, cream or greenish, by slide.
 LIGHT, NEAR, SOFT = 75.0, 5.0, 5.0
 LIGHTEST = 0.02  # the share of the pixels whose median is taken for white,
 WHITEST_A, WHITEST_CHROMA = 8.0, 14.0  # unless it is more coloured than this: then no glass shows, and white is neutral
-LEAST_TISSUE = 0.01  # of the image
-LEAST_DEVIATION = 0.5  # Reinhard: in CIELAB, whose L* is 0 to 100; a flatter channel has no spread to scale
 LARGEST_GAIN = 4.0  # more contrast than this would be noise, enlarged
-TRANSPARENT = 0.15  # Macenko: optical density below which a pixel tells nothing of the stains (torchstain's beta)
-LIGHT_SOURCE = 240  # Macenko: torchstain's Io
-LEAST_ANGLE = 3.0  # Macenko: degrees between two stains
 
 Image = NDArray[np.uint8]
-Pixels = NDArray[np.uint8]  # (n, 1, 3): what torchstain takes for an image
-
-
-class NotNormalised(Exception):  # noqa: N818  (a finding and not an error)
-    """An image whose stain cannot be measured; the text is the reason, as it is counted."""
-
-
-@dataclass(frozen=True)
-class Stains:
-    """What Reinhard or Macenko measures on an image, or the mean over several.
-
-    Attributes
-    ----------
-    method
-        'reinhard' or 'macenko'.
-    directions
-        Reinhard: the mean of L* (0 to 100), a*, b*. Macenko: the optical density (red, green, blue) of a unit of
-        haematoxylin, then of eosin, each of length one; six numbers.
-    spreads
-        Reinhard: the deviations of L*, a*, b*. Macenko: the 99th percentile of the amount of each stain.
-    """
-
-    method: str
-    directions: tuple[float, ...]
-    spreads: tuple[float, ...]
 
 
 def tissue_weight(image: Image) -> NDArray[np.float32]:
@@ -83,16 +55,12 @@ def measure(image: Image, method: str) -> Stains:
     NotNormalised
         No tissue, or none whose stain can be told.
     """
-    return _measure(_tissue(image, tissue_weight(image)), method)
+    return find(method).measure(_tissue(image, tissue_weight(image)))
 
 
 def mean_of(measured: Sequence[Stains]) -> Stains:
-    """Average what was measured on several images; directions of stains keep the length one."""
-    directions = np.mean([m.directions for m in measured], axis=0)
-    if measured[0].method == "macenko":
-        directions = _unit(directions.reshape(2, 3)).ravel()
-    spreads = np.mean([m.spreads for m in measured], axis=0)
-    return Stains(measured[0].method, tuple(directions.tolist()), tuple(spreads.tolist()))
+    """Average what was measured on several images."""
+    return find(measured[0].method).average(measured)
 
 
 def normalise(image: Image, target: Stains) -> Image:
@@ -115,12 +83,12 @@ def normalise(image: Image, target: Stains) -> Image:
     NotNormalised
         No tissue, none whose stain can be told, or a contrast that would have to be enlarged more than fourfold.
     """
-    weight = tissue_weight(image)
+    method, weight = find(target.method), tissue_weight(image)
     pixels = _tissue(image, weight)
-    own = _measure(pixels, target.method)
+    own = method.measure(pixels)
     if max(to / of for to, of in zip(target.spreads, own.spreads, strict=True)) > LARGEST_GAIN:
         raise NotNormalised("stain too faint")
-    changed = _apply(pixels, target)[:, 0].astype(np.float32)
+    changed = method.apply(pixels, target)[:, 0].astype(np.float32)
     inside = weight > 0
     share, before = weight[inside][:, None], image[inside].astype(np.float32)
     result = image.copy()
@@ -128,46 +96,31 @@ def normalise(image: Image, target: Stains) -> Image:
     return result
 
 
+def restain(views: Image, target: Stains) -> tuple[Image, str]:
+    """Give all views of one image the target's stain, or leave them as they are.
+
+    Parameters
+    ----------
+    views
+        (views, size, size, 3) uint8, RGB. They are measured together: a tile of glass alone has no stain of its own.
+    target
+        As in `normalise`.
+
+    Returns
+    -------
+    views : numpy.ndarray
+        Of equal shape.
+    reason : str
+        Why they were left; empty where they were not.
+    """
+    try:
+        return normalise(views.reshape(-1, *views.shape[2:]), target).reshape(views.shape), ""
+    except NotNormalised as reason:
+        return views, str(reason)
+
+
 def _tissue(image: Image, weight: NDArray[np.float32]) -> Pixels:
     inside = weight > 0
     if inside.mean() < LEAST_TISSUE:
         raise NotNormalised("no tissue")
     return image[inside][:, None]
-
-
-def _measure(pixels: Pixels, method: str) -> Stains:
-    if method == "reinhard":
-        reinhard = NumpyReinhardNormalizer()
-        reinhard.fit(pixels)
-        if min(reinhard.target_stds) < LEAST_DEVIATION:
-            raise NotNormalised("no spread of colour")
-        return Stains(method, _numbers(reinhard.target_means), _numbers(reinhard.target_stds))
-    density = -np.log((pixels.astype(float) + 1) / LIGHT_SOURCE)
-    if (density.min(axis=-1) >= TRANSPARENT).mean() < LEAST_TISSUE:
-        raise NotNormalised("stain too faint")
-    macenko = NumpyMacenkoNormalizer()
-    macenko.fit(pixels, Io=LIGHT_SOURCE, beta=TRANSPARENT)
-    stains, most = macenko.HERef.T, macenko.maxCRef
-    angle = np.degrees(np.arccos(np.clip(np.dot(*_unit(stains)), -1, 1)))
-    if not (np.isfinite(stains).all() and angle >= LEAST_ANGLE and min(most) > 0):
-        raise NotNormalised("stains not to be told apart")
-    return Stains(method, _numbers(stains.ravel()), _numbers(most))
-
-
-def _apply(pixels: Pixels, target: Stains) -> Pixels:
-    if target.method == "reinhard":
-        reinhard = NumpyReinhardNormalizer()
-        reinhard.target_means, reinhard.target_stds = target.directions, target.spreads
-        return reinhard.normalize(pixels)
-    macenko = NumpyMacenkoNormalizer()
-    macenko.HERef = np.array(target.directions).reshape(2, 3).T
-    macenko.maxCRef = np.array(target.spreads)
-    return macenko.normalize(pixels, Io=LIGHT_SOURCE, beta=TRANSPARENT, stains=False)[0]
-
-
-def _unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def _numbers(values: Sequence[float] | NDArray[np.floating]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

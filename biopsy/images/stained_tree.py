@@ -1,12 +1,10 @@
 """The tree of one protocol's images with a normalised stain, fitted on its training images and on no other."""
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,89 +21,92 @@ from biopsy.core.layout import resized_path
 from biopsy.core.sections import Stain
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
 from biopsy.images.image_tree import Recipe, Row, build_tree
-from biopsy.images.resize import Image, encode_png, resize_rgb
-from biopsy.images.stain import NotNormalised, Stains, mean_of, measure, normalise
+from biopsy.images.preparation.record import Preparation, Stains
+from biopsy.images.resize import Image, encode_png, make_views
+from biopsy.images.stain import mean_of, measure, restain
+from biopsy.images.stains.registry import NotNormalised, find
 
 CODE = (
     "biopsy.images.resize",
     "biopsy.images.stain",
+    "biopsy.images.stains",
     "biopsy.images.stained_tree",
 )  # what makes the pixels, and their PNG
 
 
 def stain_all(
-    table: pd.DataFrame, resized: Path, stained: Path, resume: Path, params: Stain, max_pixels: int, protocol: str
-) -> tuple[dict[str, Any], dict[str, Any], Counter[str]]:
+    table: pd.DataFrame, resized: Path, stained: Path, resume: Path, params: Stain, preparation: Preparation
+) -> tuple[dict[str, Any], Counter[str]]:
     """Fit the target stain and bring the stained tree up to date with it.
 
     Parameters
     ----------
     table : DataFrame of n rows
-        `image_id`, `class`, `subtype`, `pixels_sha256`, and `part`: 'train', 'val' or 'test'.
+        `image_id`, `pixels_sha256`, and `part`: 'train', 'val' or 'test'.
     resized, stained
-        The trees `<class>/<subtype>/<image_id>.png` to read and to write.
+        The trees `<image_id>.png` to read and to write; the second is called by its protocol.
     resume
         Holds the journal and the files that are not yet in the tree.
-    params, max_pixels
-        Method and reference, and the largest reference to decode.
-    protocol
-        Names the journal, the progress bars and the errors.
+    params
+        Method and reference.
+    preparation
+        Of the resized tree.
 
     Returns
     -------
-    fitted, told : dict
-        What a model's card keeps: `method`, `directions`, `spreads` (see `biopsy.images.stain.Stains`), `fitted_on`,
-        `reference`. And what the metrics tell: how many images there are, and how many kept their own stain, by part
-        and reason; equal for equal images, however often the run was stopped.
+    told : dict
+        What the metrics tell: `method`, `directions`, `spreads` (see `Stains`), what they were fitted on, how many
+        images there are, and how many kept their own stain, by part and reason; equal for equal images, however often
+        the run was stopped.
     counts : Counter
         `made` and `kept` in this run.
 
     Raises
     ------
     ParamsError
-        The reference is missing, is no image, shows no tissue, or belongs to the validation or test part.
+        No such method, or a reference that is missing, is no image, shows no tissue, or belongs to the validation or
+        test part.
     DataError
         A resized image that cannot be read, or no training image whose stain can be measured.
     """
-    rows: list[Row] = table[["image_id", "class", "subtype", "part"]].to_dict("records")  # type: ignore[assignment]
+    find(params.method)
+    rows: list[Row] = table[["image_id", "part"]].to_dict("records")  # type: ignore[assignment]
+    protocol = stained.name
     cv2.setNumThreads(1)  # the images are the parallel unit, for OpenCV and for BLAS
     with threadpool_limits(1):
         if params.reference is None:
-            training = [resized / resized_path(row) for row in rows if row["part"] == "train"]
+            training = [resized / resized_path(row["image_id"]) for row in rows if row["part"] == "train"]
             target, about = _fit(training, params.method, f"{protocol}: measure")
         else:
-            target, about = _fit_reference(Path(params.reference).expanduser(), table, params, max_pixels, resized)
-        fitted = asdict(target) | about
+            target, about = _fit_reference(Path(params.reference).expanduser(), table, params.method, preparation)
         counts, notes = build_tree(
             rows,
             stained,
-            journal=resume / f"stain-{protocol}.jsonl",
-            staging=resume / f"stained-{protocol}",
-            recipe=_recipe(resized, target),
-            title=f"{protocol}: {params.method}",
+            resume / f"stained-{protocol}",
+            preparation.model_copy(update={"stain": target}),
+            _recipe(resized, target, preparation.size),
+            f"{protocol}: {params.method}",
         )
     left = Counter((row["part"], notes[row["image_id"]]) for row in rows if notes.get(row["image_id"]))
     by_part: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
     for (part, reason), count in sorted(left.items()):
         by_part[part][reason] = count
     told = {"images": len(rows), "normalised": len(rows) - left.total(), "kept_their_stain": by_part}
-    return fitted, fitted | told, counts
+    return target.model_dump(mode="json") | about | told, counts
 
 
-def _recipe(resized: Path, target: Stains) -> Callable[[Row], Recipe]:
-    method = json.dumps([code_digest(*CODE), f"torchstain {version('torchstain')}", asdict(target)])
+def _recipe(resized: Path, target: Stains, size: int) -> Callable[[Row], Recipe]:
+    code = f"{code_digest(*CODE)} torchstain {version('torchstain')}"
 
     def recipe(row: Row) -> Recipe:
-        path = resized / resized_path(row)
+        path = resized / resized_path(row["image_id"])
         data = _bytes(path)
 
         def make() -> tuple[bytes, str]:
-            try:
-                return encode_png(normalise(_decode(data, path), target)), ""
-            except NotNormalised as reason:
-                return data, str(reason)
+            views, reason = restain(_decode(data, path).reshape(-1, size, size, 3), target)
+            return (data, reason) if reason else (encode_png(np.concatenate(views)), "")
 
-        return Recipe(hashlib.sha256(method.encode() + data).hexdigest(), make)
+        return Recipe(f"{hashlib.sha256(data).hexdigest()} {code}", make)
 
     return recipe
 
@@ -130,11 +131,11 @@ def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains, dict[s
 
 
 def _fit_reference(
-    path: Path, table: pd.DataFrame, params: Stain, max_pixels: int, resized: Path
+    path: Path, table: pd.DataFrame, method: str, preparation: Preparation
 ) -> tuple[Stains, dict[str, Any]]:
-    """Measure one image, at the size of the others, since shrinking takes contrast away."""
+    """Measure one image, made like the others, since shrinking takes contrast away."""
     try:
-        image = read_rgb(path, max_pixels)
+        image = read_rgb(path, preparation.max_pixels)
     except ImageError as error:
         raise ParamsError(
             f"stain.reference: {path} {error.detail}. Name an image file, or null for the mean of the training images."
@@ -147,9 +148,9 @@ def _fit_reference(
             f"stain.reference: {path} is {row['image_id']} of the {row['part']} part, from which nothing may be "
             "learnt. Name a training image, or null for the mean of all of them."
         )
-    first = resized / resized_path(table.iloc[0].to_dict())
     try:
-        measured = measure(resize_rgb(image, len(_decode(_bytes(first), first)), "stretch"), params.method)
+        views = make_views(image, preparation.resize, f"stain.reference: {path}")
+        measured = measure(np.concatenate(views), method)
     except NotNormalised as reason:
         raise ParamsError(
             f"stain.reference: {path} cannot be matched ({reason}). Name an image with stained tissue, or null for the "

@@ -51,7 +51,7 @@ def check_model(model: Model, size: int) -> Backbone:
     return backbone
 
 
-def build_model(model: Model, size: int, classes: int, *, extra: int = 0) -> Any:
+def build_model(model: Model, size: int, classes: int, *, extra: int = 0, tiles: int = 1) -> Any:
     """Build the network for images of one size.
 
     Parameters
@@ -65,11 +65,14 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0) -> Any
     extra
         How many numbers an image has beside its pixels (`biopsy.tables.slides.extra_inputs.Encoder.width`); 0: none.
 
+    tiles
+        How many tiles of an image the network takes together; the head sees the mean of their features. 1: one square.
+
     Returns
     -------
     keras.Model
-        Input (n, size, size, 3), values 0 to 255, or with `extra` a dict of these `pixels` and of `extra`, (n, extra)
-        float32; output (n, 1) or (n, classes), float32.
+        Input (n, size, size, 3), or (n, tiles, size, size, 3), values 0 to 255, or with `extra` a dict of these
+        `pixels` and of `extra`, (n, extra) float32; output (n, 1) or (n, classes), float32.
 
     Raises
     ------
@@ -77,9 +80,14 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0) -> Any
         As `check_model`; besides, weights that cannot be downloaded or do not fit.
     """
     backbone = check_model(model, size)
-    pixels = keras.Input((size, size, 3), name="pixels")
-    features = _with_weights(backbone, pixels, model.weights)
-    _freeze(keras.Model(pixels, features), model)
+    square = (size, size, 3)
+    pixels = keras.Input(square if tiles == 1 else (tiles, *square), name="pixels")
+    squares = pixels if tiles == 1 else keras.ops.reshape(pixels, (-1, *square))
+    features = _with_weights(backbone, squares, model.weights)
+    _freeze(keras.Model(squares, features), model)
+    if tiles > 1:  # one map below the other: the head's pool takes their mean, and its batch norm sees all of them
+        height, width, channels = features.shape[1:]
+        features = keras.ops.reshape(features, (-1, tiles * height, width, channels))
     name = f"{backbone.name}_{classes}"
     if not extra:
         return keras.Model(pixels, _head(features, model.head, classes), name=name)

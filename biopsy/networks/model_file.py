@@ -5,12 +5,14 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.images.preparation.record import Preparation
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.slides.extra_inputs import Encoder
 
 NOTICE = "Research use only; not for diagnosis."
@@ -23,18 +25,17 @@ class Card(BaseModel):
 
     Attributes
     ----------
-    classes
-        Names in the order of the outputs; binary: the one output is the probability of the second.
-    size
-        Input side in pixels; values 0 to 255, RGB. `preprocessing` happens inside the model.
-    stain
-        What was done to the images' stain before the model saw them, numbers included (`biopsy.images.stain.Stains`).
+    labels
+        The label scheme; the classes of `task` are in the order of the outputs. Of two classes, the one output is the
+        probability of the second.
+    preparation
+        What turns a file into the model's input, the fitted stain included. `preprocessing` happens inside the model.
     extra_inputs
         How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
-        Operating point on the probability of malignancy (binary).
+        Operating point on the probability of the second of two classes.
     data
-        SHA-256 of the labels, of the split and of the training and validation pixels.
+        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of the test part.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
@@ -45,8 +46,8 @@ class Card(BaseModel):
 
     task: str
     protocol: str
-    classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
-    size: int = Field(ge=8, le=8192)
+    labels: LabelScheme
+    preparation: Preparation
     preprocessing: str
     threshold: float = Field(gt=0, lt=1, allow_inf_nan=False)
     synthetic: bool
@@ -54,17 +55,20 @@ class Card(BaseModel):
     data: dict[str, Sha256]
     params: dict[str, Any]
     keras: str
-    stain: dict[str, Any] = {"method": "none"}
     extra_inputs: Encoder | None = None
     model_sha256: Sha256 | Literal[""] = ""
     intended_use: str = NOTICE
 
-    @field_validator("classes")
-    @classmethod
-    def _no_class_twice(cls, value: list[str]) -> list[str]:
-        if len(set(value)) < len(value):
-            raise ValueError("a class stands twice in 'classes'")
-        return value
+    @model_validator(mode="after")
+    def _task_is_of_the_scheme(self) -> Self:
+        if self.task not in self.labels.tasks or len(self.classes) < 2:
+            raise ValueError(f"its label scheme has no classes for task '{self.task}'")
+        return self
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, in the order of the outputs."""
+        return self.labels[self.task].names
 
 
 def save_model(model: Any, folder: Path, card: Card) -> None:
@@ -135,6 +139,12 @@ def read_card(folder: Path) -> Card:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except ValidationError as error:
         fault = error.errors()[0]
+        lacking = [str(found["loc"][0]) for found in error.errors() if found["type"] == "missing"]
+        if lacking:
+            raise SourceError(
+                f"{path} was written by an earlier version: it lacks {', '.join(lacking)}. Make the model again with "
+                "`dvc repro`."
+            ) from None
         reason = f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip()
         raise SourceError(f"{path} does not describe a model: {reason}. Run `dvc pull {folder}`.") from None
     except (ValueError, RecursionError, IsADirectoryError) as error:  # no JSON, or no text

@@ -15,21 +15,21 @@ from biopsy.core.rawcsv import count_rows
 from biopsy.core.sections import Ingest
 from biopsy.images.decode import NOT_READ
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
-from biopsy.tables.labels.breakhis import CLASSES, SUBTYPES
 from biopsy.tables.measure import Facts, Failure, measure_all
+from biopsy.tables.metadata import Metadata
 from biopsy.tables.names import fill, image_ids, read_names
 
-COLUMNS = ["row", "image_id", "path", "class", "subtype", "magnification", "slide", "case"]
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
 
 
 class Audit:
     """A table of images on its way through the checks, and what was counted and dropped on the way."""
 
-    def __init__(self, table: pd.DataFrame, folder: Path, settings: Ingest, csv: Path) -> None:
+    def __init__(self, metadata: Metadata, folder: Path, settings: Ingest, csv: Path) -> None:
         """Start from a checked table (`metadata.read_metadata`) and the folder that its paths are relative to."""
         self.folder, self.settings, self.csv = folder, settings, csv
-        self.images = table.assign(image_id=image_ids(table["path"]))[COLUMNS]
+        self.scheme, table = metadata.scheme, metadata.table
+        self.images = table.assign(image_id=image_ids(table["path"]))[["row", "image_id", *table.columns[1:]]]
         self.dropped: list[dict[str, Any]] = []
         self.counts: dict[str, Any] = {}
 
@@ -39,8 +39,10 @@ class Audit:
         Raises
         ------
         DataError
-            Where a policy of `ingest` is `error`, or where no image is left.
+            Where a policy of `ingest` is `error`, where no file name follows the scheme's grammar, or where no image is
+        left.
         """
+        self._grammar()
         self.counts["not_in_csv"] = _not_in_csv(self.folder, set(self.images["path"]))
         self._missing()
         self._read()
@@ -56,19 +58,33 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """Count the images that are left, gaps filled from the file names as `impute` will fill them."""
-        filled = fill(self.images, read_names(self.images["path"]))
+        filled = self.filled()
         sizes = self.images["width"].astype(str) + "x" + self.images["height"].astype(str)
         brightness = self.images["brightness"]
         return {
             "images": len(filled),
             "slides": int(filled.loc[filled["slide"] != "", "slide"].nunique()),
             "cases": int(filled.loc[filled["case"] != "", "case"].nunique()),
-            "by_class": _tally(filled["class"], list(CLASSES)),
-            "by_subtype": _tally(filled["subtype"], list(SUBTYPES)),
-            "by_magnification": _tally(filled["magnification"], sorted(set(filled["magnification"]) - {""}, key=int)),
+            "labels": {name: _tally(filled[name], task.names) for name, task in self.scheme.tasks.items()},
+            "by_magnification": _tally(filled["magnification"], sorted(set(filled["magnification"]) - {""}, key=float)),
             "by_size": dict(Counter(sizes).most_common(LISTED)),
             "brightness": {"mean": round(brightness.mean(), 2), "min": brightness.min(), "max": brightness.max()},
         }
+
+    def filled(self) -> pd.DataFrame:
+        """Return the images that are left, gaps filled from the file names."""
+        return fill(self.images, read_names(self.images["path"], self.scheme), self.scheme)
+
+    def _grammar(self) -> None:
+        """Reject a grammar that no file name follows: it is that of another data set."""
+        followed = (read_names(self.images["path"], self.scheme) != "").any(axis=1)
+        self.counts["names"] = {"grammar": self.scheme.grammar, "without_facts": int((~followed).sum())}
+        if self.scheme.grammar and not followed.any():
+            raise DataError(
+                f"{self.csv}: no file name follows the grammar '{self.scheme.grammar}' (the first is "
+                f"{self.images['path'].iloc[0]}). Set labels.grammar to null, or take the label scheme of this data "
+                "set, such as -S labels=from_csv."
+            )
 
     def _drop(self, reasons: dict[int, str]) -> None:
         """Leave out rows by index, each with its reason."""
@@ -142,10 +158,10 @@ class Audit:
         self.counts["format_mismatch"] = {"count": len(wrong), "listed": listed[:LISTED]}
 
     def _duplicates(self) -> None:
-        filled = fill(self.images, read_names(self.images["path"]))
-        reasons, counts = resolve(filled, self.settings)
+        filled = self.filled()
+        reasons, counts = resolve(filled, self.settings, self.scheme)
         self.counts |= counts
-        self.counts["slides_under_two_labels"] = slides_under_two_labels(filled)
+        self.counts["slides_under_two_labels"] = slides_under_two_labels(filled, self.scheme)
         gone = self.images[self.images["image_id"].isin(list(reasons))]
         self._drop({index: reasons[image_id] for index, image_id in zip(gone.index, gone["image_id"], strict=True)})
 

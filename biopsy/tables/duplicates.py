@@ -4,12 +4,13 @@ from typing import Any
 
 import pandas as pd
 
-from biopsy.core.errors import DataError, some
+from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.sections import Ingest
+from biopsy.tables.labels.scheme import LabelScheme, finest
 
 
-def resolve(images: pd.DataFrame, settings: Ingest) -> tuple[dict[str, str], dict[str, Any]]:
+def resolve(images: pd.DataFrame, settings: Ingest, scheme: LabelScheme) -> tuple[dict[str, str], dict[str, Any]]:
     """Decide what becomes of images whose decoded pixels are equal.
 
     Of equal images under one label the first by `image_id` stays. `ingest.conflicts: keep_<label>` keeps the images of
@@ -18,10 +19,12 @@ def resolve(images: pd.DataFrame, settings: Ingest) -> tuple[dict[str, str], dic
     Parameters
     ----------
     images
-        One row per readable image, with `image_id`, `pixels_sha256`, `class`, `subtype` and `slide`; gaps filled from
-        the file names.
+        One row per readable image, with `image_id`, `pixels_sha256`, a label for each task and `slide`; gaps filled
+        from the file names.
     settings
         `duplicates` and `conflicts`.
+    scheme
+        The tasks.
 
     Returns
     -------
@@ -31,17 +34,19 @@ def resolve(images: pd.DataFrame, settings: Ingest) -> tuple[dict[str, str], dic
     Raises
     ------
     DataError
-        With `conflicts: error`, naming images and labels of both sides.
+        With `conflicts: error`, naming images and labels of both sides; a `keep_<label>` that is no class.
     """
+    _check_policy(settings.conflicts, scheme)
+    images = images.assign(finest=finest(images, scheme))
     repeated = images[images["pixels_sha256"].duplicated(keep=False)].sort_values("image_id")
-    clash = repeated[_disagree(repeated)]
+    clash = repeated[_disagree(repeated, scheme)]
     if len(clash) and settings.conflicts == "error":
         raise DataError(
             f"{len(clash):,} images have equal pixels under two labels "
             f"({some((' = '.join(sides) for sides in _listed(clash)), 3)}). "
-            "Set ingest.conflicts to drop_both, or to keep_<label> such as keep_DC."
+            f"Set ingest.conflicts to drop_both, or to keep_<label> such as keep_{clash['finest'].iloc[0]}."
         )
-    keepers = _keepers(clash, settings.conflicts)
+    keepers = _keepers(clash, settings.conflicts, scheme)
     lost = clash.loc[~clash.index.isin(keepers.index), "image_id"]
     same = pd.concat([repeated.drop(index=clash.index), keepers]).sort_values("image_id")
     same = same[same["pixels_sha256"].duplicated(keep=False)]
@@ -53,33 +58,41 @@ def resolve(images: pd.DataFrame, settings: Ingest) -> tuple[dict[str, str], dic
     return dict.fromkeys(lost, "conflict") | dict.fromkeys(extra, "duplicate"), counts
 
 
-def slides_under_two_labels(images: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Count the images of every slide that stands under more than one label: `{"13412": {"DC": 123, "LC": 123}}`."""
-    table = _labels_by_slide(images[(images["slide"] != "") & (images["subtype"] != "")])
+def slides_under_two_labels(images: pd.DataFrame, scheme: LabelScheme) -> dict[str, dict[str, int]]:
+    """Count the images of every slide that stands under more than one label: `{"13412": {"DC": 123, "LC": 123}}`.
+
+    Only labels of the last task of the scheme count: the finest there is.
+    """
+    known = images[(images["slide"] != "") & (images[scheme.columns[-1]] != "")]
+    table = _labels_by_slide(known.assign(finest=finest(known, scheme)))
     return {slide: labels for slide, labels in table.items() if len(labels) > 1}
 
 
-def _disagree(images: pd.DataFrame) -> pd.Series:
+def _check_policy(policy: str, scheme: LabelScheme) -> None:
+    label = policy.removeprefix("keep_")
+    known = [name for task in scheme.tasks.values() for name in task.names]
+    if label != policy and label not in known:
+        raise DataError(
+            f"ingest.conflicts is '{policy}', and '{label}' is no class of the label scheme '{scheme.name}'; it has "
+            f"{', '.join(known)}.{nearest(label, known)}"
+        )
+
+
+def _disagree(images: pd.DataFrame, scheme: LabelScheme) -> pd.Series:
     """Tell of each image whether its pixels stand under two known labels; an unknown label disagrees with nothing."""
-    known = images[["class", "subtype"]].where(lambda labels: labels != "")
+    known = images[scheme.columns].where(lambda labels: labels != "")
     kinds = known.groupby(images["pixels_sha256"]).nunique().max(axis=1)
     return images["pixels_sha256"].map(kinds).gt(1)
 
 
-def _keepers(clash: pd.DataFrame, policy: str) -> pd.DataFrame:
-    label = policy.removeprefix("keep_")
-    keepers = clash[(clash["class"] == label) | (clash["subtype"] == label)]
-    return keepers[~_disagree(keepers)]
-
-
-def _labels(images: pd.DataFrame) -> pd.Series:
-    """Return the finest label known of each image."""
-    return images["subtype"].where(images["subtype"] != "", images["class"]).replace("", "unlabelled")
+def _keepers(clash: pd.DataFrame, policy: str, scheme: LabelScheme) -> pd.DataFrame:
+    keepers = clash[(clash[scheme.columns] == policy.removeprefix("keep_")).any(axis=1)]
+    return keepers[~_disagree(keepers, scheme)]
 
 
 def _labels_by_slide(images: pd.DataFrame) -> dict[str, dict[str, int]]:
     table: dict[str, dict[str, int]] = {}
-    slides, labels = images["slide"].replace("", "unknown"), _labels(images)
+    slides, labels = images["slide"].replace("", "unknown"), images["finest"]
     for slide, label in sorted(zip(slides, labels, strict=True)):
         counts = table.setdefault(slide, {})
         counts[label] = counts.get(label, 0) + 1
@@ -88,7 +101,7 @@ def _labels_by_slide(images: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _listed(images: pd.DataFrame) -> list[list[str]]:
     """List the first groups of equal images, each image with its label."""
-    sides = images["image_id"] + " (" + _labels(images) + ")"
+    sides = images["image_id"] + " (" + images["finest"] + ")"
     groups = sides.groupby(images["pixels_sha256"]).agg(list)
     return sorted(groups)[:LISTED]
 

@@ -1,7 +1,7 @@
-"""Fill the table's gaps from the file names, hold both against each other, and encode the labels once."""
+"""Fill the table's gaps from the file names, hold both against each other, and settle the label scheme."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -9,15 +9,19 @@ from biopsy.core.errors import DataError, some
 from biopsy.core.files import LISTED
 from biopsy.core.params import Params
 from biopsy.core.rawcsv import count_rows
-from biopsy.tables.labels.breakhis import CLASSES, SUBTYPES, class_of
-from biopsy.tables.names import FACTS, fill, read_names
-
-LABELS = {"binary": list(CLASSES), "multiclass": list(SUBTYPES)}
-COLUMNS = ["image_id", "path", *FACTS, "binary", "multiclass", "width", "height", "pixels_sha256"]
-COMPARED = ["class", "subtype", "magnification", "slide"]
+from biopsy.tables.labels.scheme import LabelScheme
+from biopsy.tables.names import facts_of, fill, read_names
 
 
-def impute(images: pd.DataFrame, params: Params, csv: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+class Imputed(NamedTuple):
+    """The table of labelled images, the label scheme with all its classes, and the counts for metrics/impute.json."""
+
+    labels: pd.DataFrame
+    scheme: LabelScheme
+    counts: dict[str, Any]
+
+
+def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
     """Make the table of labelled images.
 
     Parameters
@@ -25,78 +29,90 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> tuple[pd.DataFram
     images
         What `ingest` wrote: `row`, `image_id`, `path`, the CSV's facts (empty where it has none), sizes and hashes.
     params
-        `impute.contradiction` and `tasks`.
+        `labels`, `impute` and `tasks`.
     csv
         The user's CSV, as errors name it.
 
     Returns
     -------
-    DataFrame, dict
-        COLUMNS, one row per image: `binary` 0 benign, 1 malignant; `multiclass` 0-7 in the order of `LABELS`, -1 where
-        unknown. And the counts for `metrics/impute.json`.
+    Imputed
+        The table has `image_id`, `path`, a text column for each task of the scheme (a class, or empty where it is not
+        known), `magnification`, `mpp`, `slide`, `case`, `width`, `height`, `pixels_sha256`; one row per image.
 
     Raises
     ------
     DataError
-        A fact that contradicts its file name or its neighbour, an image without class, slide or (for the task
-        `multiclass`) tumour type, a slide in two cases, a column of cases with gaps.
+        A fact that contradicts its file name or its neighbour, an image without a label of a task in `tasks`, a slide
+        in two cases, a column of cases with gaps.
     """
-    stated = images = _as_text(images)
-    names = read_names(images["path"])
-    contradictions = _contradictions(images, names)
+    scheme = _settle(LabelScheme.of(params.labels), images, csv)
+    facts, compared = facts_of(scheme), [*scheme.columns, "magnification", "slide"]
+    images = images.assign(**{task: images[task].map(scheme[task].read) for task in scheme.columns})
+    stated, names = images, read_names(images["path"], scheme)
+    contradictions = _contradictions(images, names, compared)
     if contradictions and params.impute.contradiction == "error":
         raise DataError(
             f"{csv}: {len(contradictions):,} facts contradict their file names ({some(contradictions, 3)}). "
-            "Mend them, or set impute.contradiction to trust_csv or trust_name."
+            "Correct them, or set impute.contradiction to trust_csv or trust_name."
         )
     if params.impute.contradiction == "trust_name":
-        images[COMPARED] = names[COMPARED].where(names[COMPARED] != "", images[COMPARED])
-    else:  # where the CSV is trusted on one of class and type, the name's word on the other is worth nothing
-        names.loc[_differ(images, names, "class") | _differ(images, names, "subtype"), ["class", "subtype"]] = ""
-    labels = fill(images, names)
+        images[compared] = names[compared].where(names[compared] != "", images[compared])
+    else:  # where the CSV is trusted on one task, the name's word on the others is worth nothing
+        differ = [_differ(images, names, task) for task in scheme.columns]
+        names.loc[pd.concat(differ, axis=1).any(axis=1), scheme.columns] = ""
+    labels = fill(images, names, scheme)
     images = images.assign(case=_from_their_slides(images["case"], labels["slide"]))
     labels["case"] = images["case"].where(images["case"] != "", labels["case"])
-    filled = _filled(stated, labels)
+    filled = _filled(stated, labels, facts)
     labels = _slides_and_cases(labels, images, names)
-    _check(labels, params, csv, without_case=images["case"] == "")
-    labels["binary"] = labels["class"].map(LABELS["binary"].index)
-    labels["multiclass"] = labels["subtype"].map(lambda code: LABELS["multiclass"].index(code) if code else -1)
+    lacking = (labels[params.tasks] == "").any(axis=1)
+    if params.impute.unlabelled == "drop":
+        labels, images = labels[~lacking], images[~lacking]
+    _check(labels, params, scheme, csv, without_case=images["case"] == "")
     policy = params.impute.contradiction
     counts = {
         "images": len(labels),
-        "slides": labels["slide"].nunique(),
-        "cases": labels["case"].nunique(),
-        "by_class": {name: int((labels["class"] == name).sum()) for name in CLASSES},
-        "by_subtype": {code: int((labels["subtype"] == code).sum()) for code in SUBTYPES},
+        "slides": labels.loc[labels["slide"] != "", "slide"].nunique(),
+        "cases": labels.loc[labels["case"] != "", "case"].nunique(),
+        "labels": {
+            name: {label: int((labels[name] == label).sum()) for label in task.names}
+            for name, task in scheme.tasks.items()
+        },
+        "unlabelled": {
+            "policy": params.impute.unlabelled,
+            "dropped": int(lacking.sum()) if params.impute.unlabelled == "drop" else 0,
+            "left": {name: int((labels[name] == "").sum()) for name in scheme.columns},
+        },
         "filled": filled,
-        "read_off_names": [column for column in FACTS if column not in filled],
+        "read_off_names": [column for column in facts if column not in filled],
         "contradictions": {"policy": policy, "count": len(contradictions), "listed": contradictions[:LISTED]},
-        "names_not_breakhis": int((names["slide"] == "").sum()),
-        "without_subtype": int((labels["multiclass"] < 0).sum()),
+        "names_without_facts": int((names == "").all(axis=1).sum()),
         "without_magnification": int((labels["magnification"] == "").sum()),
     }
-    return labels.sort_values("image_id", ignore_index=True)[COLUMNS], counts
+    columns = ["image_id", "path", *scheme.columns, "magnification", "mpp", "slide", "case"]
+    labels = labels.sort_values("image_id", ignore_index=True)
+    return Imputed(labels[[*columns, "width", "height", "pixels_sha256"]], scheme, counts)
 
 
-def _filled(images: pd.DataFrame, labels: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _settle(scheme: LabelScheme, images: pd.DataFrame, csv: Path) -> LabelScheme:
+    """Fill in the classes that are to be taken from the CSV: those of the images that are left."""
+    for name, task in scheme.tasks.items():
+        if not task.classes:
+            scheme = scheme.with_classes(name, images[name], f"{csv}: column '{task.column}'")
+    return scheme
+
+
+def _filled(images: pd.DataFrame, labels: pd.DataFrame, facts: list[str]) -> dict[str, dict[str, Any]]:
     """Count and list, for every column that the CSV has, the rows whose gap was filled."""
-    stated = [column for column in FACTS if (images[column] != "").any()]
+    stated = [column for column in facts if (images[column] != "").any()]
     gaps = {column: images.loc[(images[column] == "") & (labels[column] != ""), "row"] for column in stated}
     return {column: {"count": len(rows), "rows": sorted(map(int, rows))[:LISTED]} for column, rows in gaps.items()}
 
 
-def _as_text(images: pd.DataFrame) -> pd.DataFrame:
-    """Write every fact as text, empty where unknown: a magnification with gaps was read back as a float."""
-    images = images.copy()
-    values = pd.to_numeric(images["magnification"]).astype("Int64")
-    images["magnification"] = values.astype("string").fillna("").astype(object)
-    return images
-
-
-def _contradictions(images: pd.DataFrame, names: pd.DataFrame) -> list[str]:
+def _contradictions(images: pd.DataFrame, names: pd.DataFrame, compared: list[str]) -> list[str]:
     """List facts that the CSV and the file name both state, differently: row, column, both values, in row order."""
     found: list[tuple[int, str]] = []
-    for column in COMPARED:
+    for column in compared:
         said, named = images[column], names[column]
         differ = _differ(images, names, column)
         found += [
@@ -129,39 +145,25 @@ def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.Data
     return labels
 
 
-def _check(labels: pd.DataFrame, params: Params, csv: Path, without_case: pd.Series) -> None:
-    """Refuse what later stages could not use, in a sentence with rows and the way out."""
-    name = "and file names that do not follow BreakHis"
-    of_type = labels["subtype"].map(lambda code: class_of(code) if code else "")
+def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path, without_case: pd.Series) -> None:
+    """Reject what later stages could not use, in a sentence with rows and the way out."""
     cases = labels.groupby("slide")["case"].nunique()
-    rules = [
+    split_slides = labels["slide"].isin(cases.index[(cases > 1) & (cases.index != "")])
+    rules = [_unlabelled(labels, task, scheme) for task in params.tasks]
+    rules += [
         (
-            labels["class"] == "",
-            f"without a class, {name}",
-            "Fill in the column that ingest.columns.label names",
-            ["path"],
-        ),
+            labels[name].map(lambda label, parents=task.parents: parents.get(label, "")).ne(labels[task.parent])
+            & (labels[name] != ""),
+            f"whose {task.parent} label is not that of the {name} label",
+            "Correct the CSV",
+            [task.parent, name],
+        )
+        for name, task in scheme.tasks.items()
+        if task.parent
+    ]
+    rules += [
         (
-            (labels["slide"] == "") & (labels["case"] == ""),
-            f"without slide or case, {name}",
-            "Name the CSV's column in ingest.columns.slide or ingest.columns.case and fill it in: without it images of "
-            "one patient would stand on both sides of a split",
-            ["path"],
-        ),
-        (
-            (of_type != "") & (of_type != labels["class"]),
-            "whose class is not that of the tumour type",
-            "Mend the CSV",
-            ["class", "subtype"],
-        ),
-        (
-            (labels["subtype"] == "") & ("multiclass" in params.tasks),
-            f"without a tumour type, {name}",
-            "Fill in the column that ingest.columns.subtype names, or set tasks to [binary]",
-            ["path"],
-        ),
-        (
-            labels["slide"].isin(cases.index[cases > 1]),
+            split_slides,
             "with a slide that stands in several cases",
             "Number slides across cases, or set ingest.columns.slide to null",
             ["slide", "case"],
@@ -180,3 +182,14 @@ def _check(labels: pd.DataFrame, params: Params, csv: Path, without_case: pd.Ser
             values = rows[show].agg(" ".join, axis=1)
             listed = [f"row {row}: {value}" for row, value in zip(rows["row"], values, strict=True)]
             raise DataError(f"{csv}: {count_rows(len(rows))} {what} ({some(listed, 3)}). {way_out}.")
+
+
+def _unlabelled(labels: pd.DataFrame, task: str, scheme: LabelScheme) -> tuple[pd.Series, str, str, list[str]]:
+    """Make the rule that every image has a label of the task."""
+    and_names = f", and file names that do not follow {scheme.grammar}" if scheme.grammar else ""
+    column = scheme[task].column
+    fill_in = f"Fill in the column '{column}'" if column else f"Name the CSV's column in labels.tasks.{task}.column"
+    others = [name for name in scheme.columns if name != task and (labels[name] != "").all()]
+    or_else = f", or set tasks to [{', '.join(others)}]" if others else ""
+    drop = ", or set impute.unlabelled to drop to leave such rows out"
+    return labels[task] == "", f"without a label of task '{task}'{and_names}", f"{fill_in}{or_else}{drop}", ["path"]

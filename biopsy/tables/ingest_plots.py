@@ -8,37 +8,45 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from biopsy.tables.labels.breakhis import SUBTYPES, TYPES
+from biopsy.tables.labels.scheme import UNLABELLED, LabelScheme, finest
 
-COLOURS = {"benign": "#4c72b0", "malignant": "#c44e52", "unlabelled": "0.6"}
-
-
-def save_plots(images: pd.DataFrame, note: str, folder: Path) -> None:
-    """Write classes.png, sizes.png and brightness.png; see the functions below for `images` and `note`."""
-    for name, plot in {"classes": plot_classes, "sizes": plot_sizes, "brightness": plot_brightness}.items():
-        plot(images, note).savefig(folder / f"{name}.png", dpi=120, metadata={"Software": None})
+BAR = "#4c72b0"
 
 
-def plot_classes(images: pd.DataFrame, note: str) -> Figure:
-    """Draw the number of images of each type (class where unknown) at each magnification.
+def save_plots(images: pd.DataFrame, scheme: LabelScheme, note: str, folder: Path) -> None:
+    """Write classes.png, sizes.png and brightness.png; see the functions below for the parameters."""
+    figures = {
+        "classes": plot_classes(images, scheme, note),
+        "sizes": plot_sizes(images, note),
+        "brightness": plot_brightness(images, scheme, note),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=120, metadata={"Software": None})
+
+
+def plot_classes(images: pd.DataFrame, scheme: LabelScheme, note: str) -> Figure:
+    """Draw the number of images of each class, the finest known, at each magnification.
 
     Parameters
     ----------
     images
-        One row per image with `class`, `subtype`, `magnification`, gaps filled from the file names.
+        One row per image with a label for each task and `magnification`, gaps filled from the file names.
+    scheme
+        The tasks.
     note
         What the images are, for the title.
     """
-    kinds = images["subtype"].map(lambda code: f"{TYPES[code][1]} ({code})" if code else "")
-    kinds = kinds.where(kinds != "", images["class"].replace("", "unlabelled"))
-    order = [f"{TYPES[code][1]} ({code})" for code in SUBTYPES]
-    powers = images["magnification"].map(lambda power: f"{power}X" if power else "unknown")
+    words = {name: text for task in scheme.tasks.values() for name, text in task.words.items()}
+    shown = {name: name if name == text else f"{text} ({name})" for name, text in words.items()}
+    kinds = pd.Series([shown.get(name, UNLABELLED) for name in finest(images, scheme)])
+    order = [shown[name] for task in reversed(scheme.tasks.values()) for name in task.names]
+    powers = images["magnification"].reset_index(drop=True).map(lambda power: f"{power}X" if power else "unknown")
     counts = pd.crosstab(kinds, powers)
     rows = [kind for kind in order if kind in counts.index] + [kind for kind in counts.index if kind not in order]
-    columns = sorted(counts.columns, key=lambda power: (not power[:-1].isdigit(), power.rjust(8)))
+    columns = sorted(counts.columns, key=lambda power: float(power[:-1]) if power != "unknown" else float("inf"))
     counts = counts.loc[rows, columns]
     counts["all"] = counts.sum(axis=1)
-    figure, axes = _figure(f"Images by tumour type and magnification\n{note}", (6.5, 0.45 * len(rows) + 1.8))
+    figure, axes = _figure(f"Images by class and magnification\n{note}", (6.5, 0.45 * len(rows) + 1.8))
     shades = counts.assign(all=0)  # the sums are read, not compared
     sns.heatmap(shades, annot=counts, fmt="d", cmap="Blues", cbar=False, linewidths=1, ax=axes)
     axes.set(xlabel="", ylabel="")
@@ -54,7 +62,7 @@ def plot_sizes(images: pd.DataFrame, note: str, most: int = 12) -> Figure:
     if len(counts) > most:
         shown = pd.concat([shown, pd.Series({f"{len(counts) - most} other sizes": counts.iloc[most:].sum()})])
     figure, axes = _figure(f"Image sizes, width x height in pixels\n{note}", (6.5, 0.32 * len(shown) + 1.4))
-    bars = axes.barh(shown.index, shown, color=COLOURS["benign"], height=0.7)
+    bars = axes.barh(shown.index, shown, color=BAR, height=0.7)
     axes.bar_label(bars, padding=3, fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -63,13 +71,15 @@ def plot_sizes(images: pd.DataFrame, note: str, most: int = 12) -> Figure:
     return figure
 
 
-def plot_brightness(images: pd.DataFrame, note: str) -> Figure:
-    """Draw how the mean brightness (0-255) is distributed in each class; shape of `images` as above."""
-    classes = images["class"].replace("", "unlabelled")
-    present = [name for name in COLOURS if (classes == name).any()]
+def plot_brightness(images: pd.DataFrame, scheme: LabelScheme, note: str) -> Figure:
+    """Draw how the mean brightness (0-255) is distributed in each class of the first task; `images` as above."""
+    task = scheme[scheme.columns[0]]
+    classes = images[scheme.columns[0]].replace("", UNLABELLED)
+    colours = task.colours | {UNLABELLED: "0.6"}
+    present = [name for name in colours if (classes == name).any()]
     figure, axes = _figure(f"Mean brightness of an image, by class\n{note}", (6.5, 3.6))
     sns.histplot(
-        x=images["brightness"].to_numpy(), hue=classes.to_numpy(), hue_order=present, palette=COLOURS,
+        x=images["brightness"].to_numpy(), hue=classes.to_numpy(), hue_order=present, palette=colours,
         binwidth=5, binrange=(0, 255), element="step", alpha=0.35, ax=axes,
     )  # fmt: skip
     low, high = images["brightness"].min(), images["brightness"].max()

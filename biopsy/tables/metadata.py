@@ -1,5 +1,7 @@
 """The user's CSV as one table of known columns: names matched, labels read, every row checked."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,22 +14,10 @@ from biopsy.core.files import LISTED
 from biopsy.core.rawcsv import Records, count_rows, read_records
 from biopsy.core.sections import Ingest
 from biopsy.core.text import plain
-from biopsy.tables.labels.breakhis import (
-    CLASSES,
-    SUBTYPES,
-    TYPES,
-    read_class,
-    read_magnification,
-    read_subtype,
-)
+from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 
-COLUMNS = ["row", "path", "class", "subtype", "magnification", "slide", "case"]
-# our column: the key of ingest.columns that names the CSV's
-KEYS = {"path": "path", "class": "label", "subtype": "subtype", "magnification": "magnification"}
-KEYS |= {"slide": "slide", "case": "case"}
+FIXED = ("magnification", "mpp", "slide", "case")  # called so in the table and in ingest.columns
 EMPTY = {"", "na", "n/a", "nan", "null", "none", "?"}
-READERS = {"class": read_class, "subtype": read_subtype, "magnification": read_magnification}
-KNOWN = {"class": list(CLASSES), "subtype": [name for _, name in TYPES.values()] + list(SUBTYPES)}
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:
@@ -51,37 +41,43 @@ SCHEMA = pa.DataFrameSchema(
                 _rule(r"\\", "with a backslash in the path. Write '/'"),
             ],
         ),
-        "class": pa.Column(
-            str, pa.Check.isin(["", *CLASSES], error="with an unknown class. Known are benign and malignant")
-        ),
-        "subtype": pa.Column(
-            str,
-            pa.Check.isin(
-                ["", *SUBTYPES],
-                error=f"with an unknown tumour type. Known are {', '.join(KNOWN['subtype'])}. "
-                "Where the CSV's are others, set ingest.columns.subtype to null and tasks to [binary]",
-            ),
-        ),
         "magnification": pa.Column(
             str,
-            pa.Check.str_matches(r"^\d*$", error="with an unknown magnification. Write it as 40X or 40"),
+            pa.Check(
+                lambda value: read_magnification(value) == value,
+                element_wise=True,
+                error="with an unknown magnification. Write it as 40X or 40",
+            ),
+        ),
+        "mpp": pa.Column(
+            str,
+            pa.Check(
+                lambda value: _read_mpp(value) == value,
+                element_wise=True,
+                error="without a size in micrometres per pixel from 0.01 to 100. Write a number such as 0.25",
+            ),
         ),
         "slide": pa.Column(str),
         "case": pa.Column(str),
     },
-    strict=True,
 )
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The table (columns COLUMNS, all text but `row`; unknown is an empty string) and what was counted on the way."""
+    """The table (all text but `row`; unknown is an empty string), its label scheme, and what was counted on the way."""
 
     table: pd.DataFrame
+    scheme: LabelScheme
     counts: dict[str, Any]
 
 
-def read_metadata(path: Path, settings: Ingest) -> Metadata:
+def columns_of(scheme: LabelScheme) -> list[str]:
+    """Name the columns of the table: row, path, a label for each task, magnification, mpp, slide, case."""
+    return ["row", "path", *scheme.columns, *FIXED]
+
+
+def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata:
     """Read, match and check a CSV of images.
 
     Parameters
@@ -90,22 +86,29 @@ def read_metadata(path: Path, settings: Ingest) -> Metadata:
         The CSV; see `rawcsv.read_records` for what is understood.
     settings
         Column names, and what becomes of a path that stands in two rows.
+    scheme
+        The tasks with their columns and classes; classes that are to be taken from the CSV are filled in.
 
     Returns
     -------
     Metadata
-        One row per distinct path, in the file's order. `row` is the line of the file, the header's being 1. Classes,
-        types and magnifications are in this package's words; `path` is normalised (`./a//b.png` is `a/b.png`).
+        One row per distinct path, in the file's order. `row` is the line of the file, the header's being 1. Labels are
+        the scheme's classes, magnifications numbers; `path` is normalised (`./a//b.png` is `a/b.png`).
 
     Raises
     ------
     DataError
         Names the file, the rows, the values and the way out.
     """
-    names = settings.columns.model_dump()
-    records = read_records(path, [name for name in names.values() if name])
-    table = _canonical(path, records, names)
-    _check(path, table)
+    keys = _csv_columns(settings, scheme)
+    records = read_records(path, [name for name, _ in keys.values() if name])
+    raw = _pick(path, records, keys)
+    for task, told in scheme.tasks.items():
+        if not told.classes and told.column:
+            values = [scheme.map.get(text, text) for text in raw[task]]
+            scheme = scheme.with_classes(task, values, f"{path}: column '{told.column}'")
+    table = _canonical(raw, scheme)
+    _check(path, table, scheme)
     table["path"] = [PurePosixPath(value).as_posix() for value in table["path"]]
     counts = {
         "encoding": records.encoding,
@@ -115,41 +118,78 @@ def read_metadata(path: Path, settings: Ingest) -> Metadata:
         "blank_lines": records.blank,
     }
     table, repeated = _merge_duplicates(path, table, settings.duplicate_rows)
-    return Metadata(table, {**counts, "duplicate_rows": {"count": len(repeated), "rows": repeated[:LISTED]}})
+    counts["duplicate_rows"] = {"count": len(repeated), "rows": repeated[:LISTED]}
+    return Metadata(table, scheme, counts)
+
+
+def _csv_columns(settings: Ingest, scheme: LabelScheme) -> dict[str, tuple[str | None, str]]:
+    """Map each of our columns to the CSV's, and to the parameter that names it."""
+    columns = settings.columns
+    named: dict[str, tuple[str | None, str]] = {"path": (columns.path, "ingest.columns.path")}
+    named |= {name: (task.column, f"labels.tasks.{name}.column") for name, task in scheme.tasks.items()}
+    return named | {name: (getattr(columns, name), f"ingest.columns.{name}") for name in FIXED}
 
 
 def find_column(header: list[str], name: str, key: str, path: Path) -> int:
-    """Return the position of a column, compared without case, spaces and underscores where no name fits exactly."""
+    """Return the position of a column, compared without case, spaces and underscores where no name fits exactly.
+
+    `key` is the parameter that names the column, for the error.
+    """
     found = [i for i, column in enumerate(header) if column == name]
     found = found or [i for i, column in enumerate(header) if plain(column) == plain(name)]
     if len(found) == 1:
         return found[0]
     problem = f"{len(found)} columns" if found else "no column"
-    or_null = "" if key == "path" else ", or to null where there is none"
+    or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
     raise DataError(
         f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header)} "
-        f"Set ingest.columns.{key} to the column's name{or_null}."
+        f"Set {key} to the column's name{or_null}."
     )
 
 
-def _canonical(path: Path, records: Records, names: dict[str, str | None]) -> pd.DataFrame:
-    """Pick our columns and read their values; what cannot be read stays as it is, for the schema to find."""
+def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]]) -> pd.DataFrame:
+    """Pick our columns as text; what stands for a missing value is empty."""
     columns: dict[str, list[Any]] = {"row": [line for line, _ in records.rows]}
-    for column, key in KEYS.items():
-        name = names[key]
+    for column, (name, key) in keys.items():
         index = None if name is None else find_column(records.header, name, key, path)
         values = [cells[index] if index is not None and index < len(cells) else "" for _, cells in records.rows]
         if column != "path":
             values = ["" if value.casefold() in EMPTY else value for value in values]
-        if column in READERS:
-            read = {value: READERS[column](value) for value in set(values)}
-            values = [value if read[value] is None else str(read[value]) for value in values]
         columns[column] = values
-    return pd.DataFrame(columns, columns=COLUMNS)
+    return pd.DataFrame(columns)
 
 
-def _check(path: Path, table: pd.DataFrame) -> None:
+def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
+    """Read labels and numbers; what cannot be read stays as it is, for the check to find."""
+    readers: dict[str, Callable[[str], str | None]] = {"magnification": read_magnification, "mpp": _read_mpp}
+    readers |= {task: lambda text, task=task: scheme.read(task, text) for task in scheme.columns}  # type: ignore[misc]
+    table = raw.copy()
+    for column, read in readers.items():
+        known = {value: read(value) for value in set(raw[column])}
+        table[column] = [value if known[value] is None else str(known[value]) for value in raw[column]]
+    return table
+
+
+def read_magnification(text: str) -> str | None:
+    """Return `40` for `40X`, `40x`, `40` or `40.0`, an empty string for an empty one, else None."""
+    found = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*[xX]?", text)
+    if not text:
+        return ""
+    return f"{float(found[1]):g}" if found and float(found[1]) > 0 else None
+
+
+def _read_mpp(text: str) -> str | None:
+    """Return a number from 0.01 to 100 in one spelling, an empty string for an empty one, else None."""
+    found = re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,9})?", text)
+    if not text:
+        return ""
+    return f"{float(text):g}" if found and 0.01 <= float(text) <= 100 else None
+
+
+def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
     """Hold the table against the schema and put the first broken rule into a sentence."""
+    for name, task in scheme.tasks.items():
+        _check_labels(path, table, name, task)
     try:
         SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
@@ -159,9 +199,24 @@ def _check(path: Path, table: pd.DataFrame) -> None:
         alike = cases[(cases["column"] == column) & (cases["check"] == rule)].sort_values("index")
         lines = table["row"].loc[alike["index"]]
         rows = [f"row {line}: {value!r}" for line, value in zip(lines, alike["failure_case"], strict=True)]
-        hint = nearest(str(first["failure_case"]), KNOWN.get(column, []))
         what, _, way_out = rule.partition(". ")
-        raise DataError(f"{path}: {count_rows(len(rows))} {what} ({some(rows)}).{hint} {way_out}.") from None
+        raise DataError(f"{path}: {count_rows(len(rows))} {what} ({some(rows)}). {way_out}.") from None
+
+
+def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) -> None:
+    """Raise `DataError` for labels that are no class of the task."""
+    wrong = table[~table[name].isin(["", *task.names])] if task.classes else table[:0]
+    if wrong.empty:
+        return
+    rows = [f"row {line}: {value!r}" for line, value in zip(wrong["row"], wrong[name], strict=True)]
+    spellings = [spelling for entry in task.classes for spelling in (entry.name, entry.words, *entry.synonyms)]
+    label = str(wrong[name].iloc[0])
+    raise DataError(
+        f"{path}: {count_rows(len(rows))} with a label that is no class of task '{name}' ({some(rows)}). Its classes "
+        f"are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes.<class>."
+        f"synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
+        "(-S labels=from_csv)."
+    )
 
 
 def _merge_duplicates(path: Path, table: pd.DataFrame, policy: str) -> tuple[pd.DataFrame, list[int]]:
@@ -176,7 +231,7 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, policy: str) -> tuple[pd.
             f"{path}: {count_rows(len(rows))} with the path of an earlier row ({some(listed)}). "
             "Delete them, or set ingest.duplicate_rows to drop."
         )
-    labels = COLUMNS[2:]
+    labels = list(table.columns[2:])
     blanks = table.where(table != "")
     for column in labels:
         kinds = blanks.groupby("path")[column].nunique()
@@ -187,5 +242,5 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, policy: str) -> tuple[pd.
                 f"{path}: {clash['path'].iloc[0]} stands in several rows with more than one {column} ({some(said)}). "
                 "Delete the wrong row."
             )
-    merged = blanks.groupby("path", sort=False).first().fillna("").reset_index()[COLUMNS]
+    merged = blanks.groupby("path", sort=False).first().fillna("").reset_index()[list(table.columns)]
     return merged, rows

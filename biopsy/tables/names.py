@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
-from biopsy.tables.labels.breakhis import class_of, parse
+from biopsy.tables.labels.grammars import find
+from biopsy.tables.labels.scheme import LabelScheme
 
-FACTS = ["class", "subtype", "magnification", "slide", "case"]
 LONGEST = 255  # bytes of a file name, on every file system in use
 
 
@@ -39,22 +39,31 @@ def image_ids(paths: pd.Series) -> list[str]:
     return ids
 
 
-def read_names(paths: pd.Series) -> pd.DataFrame:
-    """Return what the file names say, with the index of `paths`: text, empty where a name is not BreakHis's."""
-    names = [parse(path) for path in paths]
-    facts = [(n.label, n.subtype, str(n.magnification), n.slide, n.case) if n else ("",) * 5 for n in names]
-    return pd.DataFrame(facts, index=paths.index, columns=FACTS, dtype=str)
+def facts_of(scheme: LabelScheme) -> list[str]:
+    """Name the columns that hold facts about an image: a label for each task, magnification, slide, case."""
+    return [*scheme.columns, "magnification", "slide", "case"]
 
 
-def fill(table: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """Fill the gaps of a table's columns from the file names, and the class from the tumour type.
+def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:
+    """Return what the file names say, with the index of `paths`: text, empty where a name does not tell."""
+    columns = facts_of(scheme)
+    parse = find(scheme.grammar).parse if scheme.grammar else lambda path: None
+    facts = [parse(path) or {} for path in paths]
+    rows = [[found.get(column, "") for column in columns] for found in facts]
+    return pd.DataFrame(rows, index=paths.index, columns=columns, dtype=str)
+
+
+def fill(table: pd.DataFrame, names: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
+    """Fill the gaps of a table's columns from the file names, and a task's label from that of its child.
 
     A slide that differs from a file name's in its letters' case alone is written as there: else it would be two.
     """
-    columns = FACTS
+    columns = facts_of(scheme)
     filled = table.assign(**table[columns].where(table[columns] != "", names[columns]))
     spelling = {slide.casefold(): slide for slide in names["slide"]}
     filled["slide"] = filled["slide"].map(lambda slide: spelling.get(slide.casefold(), slide))
-    of_type = filled["subtype"].map(lambda subtype: class_of(subtype) if subtype else "")
-    filled["class"] = filled["class"].where(filled["class"] != "", of_type)
+    for name, task in scheme.tasks.items():
+        if task.parent:
+            of_child = filled[name].map(lambda label, parents=task.parents: parents.get(label, ""))
+            filled[task.parent] = filled[task.parent].where(filled[task.parent] != "", of_child)
     return filled

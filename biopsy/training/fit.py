@@ -115,7 +115,7 @@ def fit(
         `train.accumulate` is more than all batches, or the training diverged.
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
-    batch, epochs = min(train.batch, len(items)), getattr(train.epochs, task)
+    batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
     steps = batches_of(len(items), batch)
     check_accumulate(steps, epochs, train.accumulate)
     images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)

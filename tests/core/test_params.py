@@ -18,6 +18,7 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"ingest.columns.label": "x"}, ["'ingest.columns.label' is now labels.tasks.<task>.column"]),
         ({"train.bacth": 3}, ["'train.bacth'", "Did you mean 'batch'?"]),
         ({"trian": {}}, ["'trian'", "Did you mean 'train'?"]),
         ({"train.batch": "many"}, ["'train.batch'", "integer", "'many'"]),
@@ -28,7 +29,7 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
         ({"protocols": ["case-6of5"]}, ["case-6of5", "i <= k"]),
         ({"protocols": ["case", "case"]}, ["'protocols'", "once"]),
         ({"protocols": []}, ["'protocols'", "at least 1"]),
-        ({"tasks": ["binari"]}, ["'tasks.0'", "'binary' or 'multiclass'"]),
+        ({"tasks": ["binari"]}, ["tasks lists 'binari'", "Did you mean 'binary'?"]),
         ({"split.train": 0.9}, ["split.train + split.val + split.test must be 1", "1.2"]),
         ({"data.source": "local"}, ["data.local.csv", "data.local.images"]),
         ({"protocols": ["fold1"]}, ["fold1", "split.fold_table"]),

@@ -8,13 +8,21 @@ import pytest
 from sklearn import metrics
 
 from biopsy.core.errors import DataError
+from biopsy.evaluation import outcome as module
 from biopsy.evaluation.figures import by_case, evaluate_outcome, macro, summary
-from biopsy.evaluation.outcome import Outcome, Undefined, class_figures, figures, make_outcome, settle
+from biopsy.evaluation.outcome import Outcome, Undefined, class_figures, figures, settle
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 TWO = ["benign", "malignant"]
 EIGHT = ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]
+
+
+POSITIVE = ["malignant", "DC", "LC", "MC", "PC"]
+
+
+def make_outcome(truth: np.ndarray, p: np.ndarray, classes: list[str], threshold: float = 0.5) -> Outcome:
+    return module.make_outcome(truth, p, classes, threshold, [name for name in classes if name in POSITIVE])
 
 
 def one_hot(classes: np.ndarray, width: int) -> np.ndarray:
@@ -131,7 +139,7 @@ def test_one_class_alone_gives_nulls_with_reasons() -> None:
         assert found[name] is None
         assert found["reasons"][name] == "only 'malignant' is tested"
     assert found["specificity"] is None
-    assert found["reasons"]["specificity"] == "nothing benign is tested"
+    assert found["reasons"]["specificity"] == "nothing negative is tested"
 
 
 def test_one_prediction_for_all_has_no_mcc_and_a_kappa_of_zero() -> None:
@@ -287,3 +295,11 @@ def test_settle_rounds_and_explains() -> None:
     found = settle({"a": np.float64(0.12345678), "b": Undefined("because"), "c": {"d": [-1e-9]}, "n": 3})
     assert found == {"a": 0.123457, "b": None, "c": {"d": [0.0]}, "n": 3, "reasons": {"b": "because"}}
     assert str(found["c"]["d"][0]) == "0.0"
+
+
+def test_sensitivity_and_specificity_exist_where_the_task_names_positive_classes_and_there_alone() -> None:
+    truth, p = np.array([0, 1, 2, 2]), one_hot(np.array([0, 1, 1, 2]), 3)
+    plain = figures(module.make_outcome(truth, p, ["x", "y", "z"]))
+    assert not {"sensitivity", "specificity"} & set(plain)
+    named = figures(module.make_outcome(truth, p, ["x", "y", "z"], positive=["z"]))
+    assert (named["sensitivity"], named["specificity"]) == (0.5, 1.0)

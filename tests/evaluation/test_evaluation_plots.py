@@ -11,14 +11,15 @@ from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import NOTICE, About, plot_confusion, plot_curves, plot_magnifications, save
 from biopsy.evaluation.predictions import curve_table, magnification_table
+from schemes import BREAKHIS, scheme
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-EIGHT = ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]
-ABOUT = About("multiclass", "case", 120, 12, synthetic=True)
+ABOUT = About(BREAKHIS["multiclass"], "multiclass", "case", 120, 12, synthetic=True)
+BINARY = About(BREAKHIS["binary"], "binary", "case", 4, 2, synthetic=True)
 
 
-def outcome_without_adenosis(classes: list[str] = EIGHT, n: int = 120) -> Outcome:
+def outcome_without_adenosis(classes: list[str] = BREAKHIS["multiclass"].names, n: int = 120) -> Outcome:
     random = np.random.default_rng(3)
     truth = random.integers(1, len(classes), n)
     p = random.random((n, len(classes))) + 2 * np.eye(len(classes))[truth] * random.random((n, 1))
@@ -50,10 +51,10 @@ def test_every_picture_names_task_protocol_counts_source_and_use() -> None:
 
 
 def test_a_picture_of_real_images_does_not_call_them_synthetic() -> None:
-    about = About("binary", "image", 1, None, synthetic=False)
+    about = About(BREAKHIS["binary"], "binary", "image", 1, None, synthetic=False)
     assert about.title("ROC") == "ROC: binary, protocol image\ntest part: 1 image, cases not known"
     assert "12 cases" in ABOUT.title("ROC")
-    assert "1 case," in About("binary", "case", 5, 1, synthetic=True).title("ROC")
+    assert "1 case," in About(BREAKHIS["binary"], "binary", "case", 5, 1, synthetic=True).title("ROC")
 
 
 def test_equal_inputs_give_equal_bytes_of_a_true_picture(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_type_that_is_not_tested_is_named_and_has_no_curve() -> None:
 
 def test_the_matrix_shows_counts_and_shares() -> None:
     outcome = make_outcome(np.array([0, 0, 0, 1]), np.array([[1, 0], [1, 0], [0, 1], [0, 1]]), ["benign", "malignant"])
-    counts, shares = plot_confusion(outcome, ABOUT).axes
+    counts, shares = plot_confusion(outcome, BINARY).axes
     assert [text.get_text() for text in counts.texts] == ["2", "1", "0", "1"]
     assert [text.get_text() for text in shares.texts] == ["0.67", "0.33", "0.00", "1.00"]
 
@@ -88,6 +89,19 @@ def test_magnifications_carry_their_number_of_images() -> None:
 
 def test_one_class_alone_is_drawn_without_a_curve(tmp_path: Path) -> None:
     outcome = make_outcome(np.array([1, 1]), np.array([[0.5, 0.5], [0.9, 0.1]]), ["benign", "malignant"])
-    for name, figure in all_figures(outcome).items():
+    for name, figure in all_figures(outcome, BINARY).items():
         save(figure, tmp_path / f"{name}.png")
         assert "malignant  not defined" in texts(figure) or name in ("confusion", "magnification")
+
+
+@pytest.mark.parametrize("number", [2, 9, 30])
+def test_pictures_of_two_to_thirty_classes_show_every_class_in_a_colour_of_its_own(number: int, tmp_path: Path) -> None:
+    task = scheme(organ={"column": None, "classes": [f"class {i:02d}" for i in range(number)]})["organ"]
+    assert len(set(task.colours.values())) == number
+    random = np.random.default_rng(0)
+    truth, p = np.arange(300) % number, random.random((300, number))
+    about = About(task, "organ", "case", 300, 300, synthetic=False)
+    for name, figure in all_figures(make_outcome(truth, p, task.names), about).items():
+        save(figure, tmp_path / f"{name}.png")
+        shown = texts(figure)
+        assert name == "magnification" or all(label in shown for label in task.names[1:])

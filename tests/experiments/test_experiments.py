@@ -147,7 +147,7 @@ def test_heads_get_what_was_measured_and_those_of_presets_not_run_stay(tmp_path:
     write_heads(tmp_path, [run("baseline", 0, 0.9), run("adopt", 0, 0.8), run("adopt", 1, 0.6)])
     assert (tmp_path / "grayscale.yaml").read_text() == "# A.\n# Measured: see docs/experiments.md\na: 1\n"
     assert (tmp_path / "adopt.yaml").read_text() == (
-        "# A.\n# Measured: macro-F1 image binary 0.70, image eight types 0.70, case binary 0.35, case eight types 0.35 "
+        "# A.\n# Measured: macro-F1 binary-image 0.70, binary-case 0.35, multiclass-image 0.70, multiclass-case 0.35 "
         "(2 seeds; docs/experiments.md)\na: 1\n"
     )
 

@@ -143,9 +143,25 @@ def test_a_file_too_large_to_be_such_an_image_is_not_read(tmp_path: Path) -> Non
 
 def test_animations_are_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(draw(seed)) for seed in range(3)]
-    for name in ("a.png", "a.gif", "a.tif", "a.webp"):
+    for name in ("a.png", "a.gif", "a.webp"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
         assert reason(tmp_path / name) == "animated"
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+def test_a_tiff_of_several_pages_is_called_what_it_is_whatever_its_size(tmp_path: Path, big: bool) -> None:
+    page, path = Image.fromarray(draw(0)), tmp_path / "a.tif"
+    levels = [page.resize((48 >> level, 36 >> level)) for level in (1, 2)]
+    page.save(path, save_all=True, append_images=levels, big_tiff=big)
+    for limit in (LIMIT, 100):  # as whole slides are, larger than what is decoded
+        with pytest.raises(ImageError, match=r"a\.tif is a pyramid, as whole slides are stored, of 3 pages") as caught:
+            read_rgb(path, limit)
+        assert caught.value.reason == "multi_page"
+    page.save(path, save_all=True, append_images=[page], big_tiff=big)
+    with pytest.raises(ImageError, match=r"a\.tif is a TIFF of 2 pages; an image must have one"):
+        read_rgb(path, LIMIT)
+    with pytest.raises(ImageError, match="the image is a TIFF of 2 pages"):
+        read_rgb(path.read_bytes(), LIMIT)
 
 
 def test_32_bit_samples_have_no_known_range(tmp_path: Path) -> None:

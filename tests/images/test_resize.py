@@ -1,4 +1,4 @@
-"""One image made square: antialiased, honest about its aspect, lossless."""
+"""One image made square, or cut into tiles: antialiased, honest about its aspect, lossless."""
 
 from io import BytesIO
 from pathlib import Path
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biopsy.core.layout import resized_path
+from biopsy.core.errors import DataError
+from biopsy.core.sections import Tiles
 from biopsy.images.decode import read_rgb
-from biopsy.images.resize import draw_structure, encode_png, resize_rgb
+from biopsy.images.resize import cut_tiles, draw_structure, encode_png, resize_rgb
 
 
 def tissue(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -66,14 +67,14 @@ def test_enlarging_is_smooth(height: int, width: int) -> None:
 
 def test_an_image_of_the_right_size_is_left_as_it_is() -> None:
     image = tissue(96, 96)
-    for aspect in ("stretch", "pad", "crop"):
-        np.testing.assert_array_equal(resize_rgb(image, 96, aspect), image)
+    for mode in ("stretch", "pad", "crop"):
+        np.testing.assert_array_equal(resize_rgb(image, 96, mode), image)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(460, 700, 256), (700, 460, 224), (33, 100, 64), (1, 700, 64)])
-@pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
-def test_every_aspect_gives_a_square_rgb_image(height: int, width: int, size: int, aspect: str) -> None:
-    made = resize_rgb(tissue(height, width), size, aspect)
+@pytest.mark.parametrize("mode", ["stretch", "pad", "crop"])
+def test_every_mode_gives_a_square_rgb_image(height: int, width: int, size: int, mode: str) -> None:
+    made = resize_rgb(tissue(height, width), size, mode)
     assert made.shape == (size, size, 3)
     assert made.dtype == np.uint8
 
@@ -125,10 +126,28 @@ def test_the_png_is_lossless_and_in_rgb_order() -> None:
         np.testing.assert_array_equal(np.asarray(read), image)
 
 
-def test_the_place_in_the_tree_follows_the_labels() -> None:
-    row = {"image_id": "a b-ü", "class": "benign", "subtype": "PT"}
-    assert resized_path(row) == Path("benign/PT/a b-ü.png")
-    assert resized_path({**row, "subtype": ""}) == Path("benign/unspecified/a b-ü.png")
+@pytest.mark.parametrize(("height", "width"), [(46, 70), (23, 23), (100, 31)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (1, 4), (3, 1)])
+def test_tiles_reach_from_edge_to_edge_and_their_number_does_not_depend_on_the_image(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = np.arange(height)[:, None], np.arange(width)
+    tiles = cut_tiles(image, Tiles(px=23, rows=rows, columns=columns))
+    assert [tile.shape for tile in tiles] == [(23, 23, 3)] * (rows * columns)
+    corners = np.array([tile[0, 0, :2] for tile in tiles]).reshape(rows, columns, 2)
+    assert (corners == corners[:, :1] * [1, 0] + corners[:1] * [0, 1]).all(), "a grid, row by row"
+    for starts, side in ((corners[:, 0, 0], height), (corners[0, :, 1], width)):
+        if len(starts) == 1:
+            assert starts[0] == (side - 23) // 2
+        else:
+            assert (starts[0], starts[-1]) == (0, side - 23)
+            assert np.ptp(np.diff(starts.astype(int))) <= 1
+
+
+def test_a_tile_larger_than_the_image_names_the_image_and_the_parameter() -> None:
+    with pytest.raises(DataError, match=r"x\.png is 700x460 pixels.*resize\.tiles\.px 461.*at most 460"):
+        cut_tiles(np.zeros((460, 700, 3), np.uint8), Tiles(px=461), Path("x.png"))
 
 
 def test_real_images_keep_what_pillow_s_bicubic_keeps_and_weigh_no_more(real_data: Path) -> None:

@@ -7,10 +7,11 @@ import pytest
 from torchstain.numpy.utils import rgb2lab
 
 from biopsy.images.decode import read_rgb
+from biopsy.images.preparation.record import Stains
 from biopsy.images.resize import resize_rgb
-from biopsy.images.stain import NotNormalised, Stains, mean_of, measure, normalise, tissue_weight
+from biopsy.images.stain import mean_of, measure, normalise, tissue_weight
+from biopsy.images.stains.registry import METHODS, NotNormalised
 
-METHODS = ("reinhard", "macenko")
 HAEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.17, 0.88, 0.42])
 GLASS = (236, 240, 234)
 
@@ -107,7 +108,7 @@ def test_a_contrast_that_would_have_to_be_enlarged_more_than_fourfold_is_not() -
     image = tissue()
     own = measure(image, "reinhard")
     for gain in (3.9, 4.1):
-        target = Stains("reinhard", own.directions, (*own.spreads[:2], gain * own.spreads[2]))
+        target = Stains(method="reinhard", directions=own.directions, spreads=(*own.spreads[:2], gain * own.spreads[2]))
         if gain < 4:
             normalise(image, target)
         else:

@@ -108,7 +108,10 @@ def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
 def test_missing_or_foreign_model_files_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="dvc pull"):
         load_model(tmp_path)
-    for content in (b'{"a": 1}', b"", b"[]", CARD.model_dump_json().encode("utf-16"), b'{"task": "\xff"}'):
+    (tmp_path / "model.json").write_bytes(b'{"task": "binary", "classes": ["benign", "malignant"], "size": 224}')
+    with pytest.raises(SourceError, match=r"model\.json was written by an earlier version: it lacks .*dvc repro"):
+        load_model(tmp_path)
+    for content in (b"", b"[]", CARD.model_dump_json().encode("utf-16"), b'{"task": "\xff"}'):
         (tmp_path / "model.json").write_bytes(content)
         with pytest.raises(SourceError, match=r"model\.json does not describe a model: .*dvc pull"):
             load_model(tmp_path)
@@ -117,24 +120,36 @@ def test_missing_or_foreign_model_files_say_how_to_get_them(tmp_path: Path) -> N
         load_model(tmp_path)
 
 
+def turned() -> dict[str, Any]:
+    """The labels of CARD with the classes in the opposite order."""
+    labels = CARD.labels.model_dump(mode="json")
+    labels["tasks"]["multiclass"]["classes"].reverse()
+    return labels
+
+
+def twice() -> dict[str, Any]:
+    """The labels of CARD with one class twice."""
+    labels = CARD.labels.model_dump(mode="json")
+    labels["tasks"]["multiclass"]["classes"][1] = labels["tasks"]["multiclass"]["classes"][0]
+    return labels
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": ["a", "a"]}, "twice in 'classes'"),
-        ({"classes": ["a"]}, "classes List should have at least 2 items"),
-        ({"classes": []}, "classes List should have at least 2 items"),
+        ({"task": "organ"}, "its label scheme has no classes for task 'organ'"),
+        ({"labels": twice()}, "a class stands twice"),
         ({"threshold": 7}, "threshold Input should be less than 1"),
         ({"threshold": 0.0}, "threshold Input should be greater than 0"),
         ({"threshold": float("nan")}, "threshold"),
         ({"threshold": "0.5"}, "threshold Input should be a valid number"),
-        ({"size": 10**9}, "size Input should be less than"),
-        ({"size": -1}, "size Input should be greater than"),
+        ({"preparation": {"max_pixels": 1, "resize": {"size": 10**9}}}, "preparation.resize.size"),
         ({"model_sha256": "abc"}, "model_sha256"),
         ({"data": {"labels": "abc"}}, "data.labels String should match"),
     ],
 )
 def test_a_card_with_values_that_no_model_has_is_rejected(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    (tmp_path / "model.json").write_text(json.dumps(CARD.model_dump() | change))
+    (tmp_path / "model.json").write_text(json.dumps(CARD.model_dump(mode="json") | change))
     with pytest.raises(SourceError) as error:
         read_card(tmp_path)
     assert "model.json does not describe a model: " in str(error.value)
@@ -143,7 +158,7 @@ def test_a_card_with_values_that_no_model_has_is_rejected(tmp_path: Path, change
 
 @pytest.mark.parametrize(
     "change",
-    [{"classes": list("hgfedcba")}, {"threshold": 0.4}, {"size": 64}, {"task": "other"}, {"synthetic": False}, {}],
+    [{"labels": turned()}, {"threshold": 0.4}, {"synthetic": False}, {}],
 )
 def test_an_edited_card_is_rejected_and_one_written_by_us_is_read(tmp_path: Path, change: dict[str, Any]) -> None:
     write_card(tmp_path, CARD)
@@ -174,3 +189,11 @@ def test_a_frozen_backbone_needs_less_memory_than_one_that_trains(tmp_path: Path
     frozen = build_model(Model(backbone="mobilenetv2", weights=str(file), trainable="none"), 128, 8)
     whole = build_model(Model(backbone="mobilenetv2"), 128, 8)
     assert step_bytes(frozen, 16) < step_bytes(whole, 16) / 5
+
+
+def test_a_card_of_an_earlier_version_is_one_sentence(tmp_path: Path) -> None:
+    """It held `size` and `stain`, and not how a file becomes pixels."""
+    earlier = CARD.model_dump(mode="json", exclude={"preparation"}) | {"size": 32, "stain": {"method": "none"}}
+    (tmp_path / "model.json").write_text(json.dumps(earlier))
+    with pytest.raises(SourceError, match=r"model\.json was written by an earlier version.*dvc repro"):
+        read_card(tmp_path)

@@ -22,9 +22,10 @@ STALE: dict[str, set[str]] = {
     "seed": {"split"} | TRAIN | EVALUATE,
     "tasks": {"impute", "split"},
     "protocols": {"split"},
+    "labels": {"ingest", "impute"},
     "data": {"fetch"},
     "ingest": {"ingest"},
-    "ingest.max_pixels": {"ingest", "resize", "stain@*"},
+    "ingest.max_pixels": {"ingest", "resize"},
     "impute": {"impute"},
     "split": {"split"},
     "resize": {"resize"} | TRAIN,
@@ -32,8 +33,6 @@ STALE: dict[str, set[str]] = {
     "model": TRAIN,
     "augment": TRAIN,
     "train": TRAIN,
-    "train.epochs.binary": {"train@binary-*"},
-    "train.epochs.multiclass": {"train@multiclass-*"},
     "train.cache_mb": set(),
     "tune": set(),
     "evaluate": EVALUATE,
@@ -52,7 +51,7 @@ NEVER = [  # a change in a section of the first kind reaches no stage of the sec
 
 
 def leaves(content: dict[str, Any], above: str = "") -> Iterator[str]:
-    """Every key of params.yaml, `train.epochs.binary` and its like; an empty mapping is a key too."""
+    """Every key of params.yaml, `train.epochs` and its like; an empty mapping is a key too."""
     for name, value in content.items():
         key = f"{above}{name}"
         if isinstance(value, dict) and value and key != "augment.every":

@@ -1,11 +1,11 @@
 """`stages/evaluate.py` as a user runs it, on a model that knows the drawn classes by their brightness."""
 
-import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +13,11 @@ import pytest
 from biopsy.core.errors import DataError
 from biopsy.core.files import sha256
 from biopsy.core.params import read_params
+from biopsy.core.sections import Resize
+from biopsy.images.preparation.record import Stains, read_preparation, write_preparation
+from biopsy.tables.split.parts import hash_images
 from conftest import ROOT, assert_kind
+from schemes import BREAKHIS
 from tiny import ORDER, make_project, read
 
 SIZE = 32
@@ -24,7 +28,6 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
     from biopsy.networks.backend import keras
     from biopsy.networks.model_file import Card, save_model
 
-    classes = ["benign", "malignant"] if task == "binary" else list(ORDER)
     inputs = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
     units, activation = (1, "sigmoid") if task == "binary" else (8, "softmax")
@@ -36,11 +39,14 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
     model.layers[-1].set_weights([np.tile(kernel / 3, (3, 1)) * weight / 50, bias * weight / 50])
     folder = root / "models" / f"{task}-case"
     folder.mkdir(parents=True)
+    split = pd.read_csv(root / "data/splits/case.csv")
+    test = [root / f"data/resized/{i}.png" for i in sorted(split.loc[split["part"] == "test", "image_id"])]
     files = {"labels": root / "data/interim/labels.csv", "split": root / "data/splits/case.csv"}
     about = {
-        "task": task, "protocol": "case", "classes": classes, "size": SIZE, "preprocessing": "none", "threshold": 0.5,
-        "synthetic": True, "backbone_weights_sha256": None, "params": {}, "keras": keras.__version__,
-        "data": {what: sha256(file) for what, file in files.items()},
+        "task": task, "protocol": "case", "labels": BREAKHIS, "preprocessing": "none", "threshold": 0.5,
+        "preparation": read_preparation(root / "data/stained/case"), "synthetic": True,
+        "backbone_weights_sha256": None, "params": {}, "keras": keras.__version__,
+        "data": {what: sha256(file) for what, file in files.items()} | {"test_pixels": hash_images(test, SIZE)},
     }  # fmt: skip
     save_model(model, folder, Card(**{**about, **card}))
 
@@ -123,16 +129,43 @@ def test_a_model_of_another_task_is_refused_and_earlier_figures_stay(project: Pa
     assert outputs(project) == before
 
 
-def test_a_model_is_not_tested_on_images_of_another_stain(project: Path) -> None:
-    stain = {"method": "reinhard", "directions": [70.0, 20.0, -11.0], "spreads": [9.0, 7.0, 5.0]}
-    write_model(project, "binary", stain=stain)
-    with pytest.raises(DataError, match=r"models/binary-case was trained on images of another stain.*dvc repro"):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"resize": Resize(size=SIZE, mode="crop")}, "resize.mode: crop, not stretch"),
+        ({"resize": Resize(size=SIZE, structure="grayscale")}, "resize.structure: grayscale, not rgb"),
+        (
+            {"stain": Stains(method="reinhard", directions=(70.0, 20.0, -11.0), spreads=(9.0, 7.0, 5.0))},
+            "stain: reinhard, not none",
+        ),
+    ],
+)
+def test_a_model_is_not_tested_on_images_of_another_preparation(
+    project: Path, change: dict[str, Any], words: str
+) -> None:
+    preparation = read_preparation(project / "data/resized").model_copy(update=change)
+    write_model(project, "binary", preparation=preparation)
+    with pytest.raises(DataError, match=rf"models/binary-case was trained on images of other kind.*{words}.*dvc repro"):
         evaluate(project, "binary")
-    (project / "data/stained/case/stain.json").write_text(json.dumps(stain))
-    (project / "data/stained/case/benign").symlink_to(project / "data/resized/benign")
-    (project / "data/stained/case/malignant").symlink_to(project / "data/resized/malignant")
+    assert not (project / "metrics/binary-case/test.json").exists()
+    write_preparation(project / "data/stained/case", preparation)
+    if preparation.stain:
+        for path in (project / "data/resized").glob("*.png"):
+            (project / "data/stained/case" / path.name).symlink_to(path)
     evaluate(project, "binary")
     assert read(project / "metrics/binary-case/test.json")["macro_f1"] == 1
+
+
+def test_a_model_is_not_tested_on_other_pixels_than_those_it_was_made_for(project: Path) -> None:
+    write_model(project, "binary")
+    image = project / "data/resized/A-005.png"  # of the test part
+    content = image.read_bytes()
+    cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
+    with pytest.raises(DataError, match=r"models/binary-case was made for other test images than those in.*dvc repro"):
+        evaluate(project, "binary")
+    assert not (project / "metrics/binary-case/test.json").exists()
+    image.write_bytes(content)
+    evaluate(project, "binary")
 
 
 @pytest.mark.parametrize("what", ["split", "labels"])

@@ -14,12 +14,16 @@ from PIL import Image
 from raw import HEADER, bomb, breakhis_name, draw, eight_images, obey_permissions, outputs, png, rows_of, write_raw
 
 from biopsy.core.files import read_csv
+from biopsy.tables.labels.breakhis import TYPES
+from biopsy.tables.labels.scheme import read_scheme
 from conftest import assert_kind
+from schemes import BREAKHIS
 
 LOCAL = {
     "ingest.columns.path": "file",
-    "ingest.columns.label": "label",
-    "ingest.columns.subtype": "type",
+    "labels.grammar": None,
+    "labels.tasks.binary.column": "label",
+    "labels.tasks.multiclass.column": "type",
     "ingest.columns.magnification": None,
     "ingest.columns.slide": "slide",
 }
@@ -46,12 +50,12 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
     assert result.returncode == 0, result.stderr
     assert result.stdout == "ingest: 8 of 9 images kept, of 8 slides; dropped: none; 1 short rows.\n"
     table = read_csv(tmp_path / "data/interim/images.csv")
-    facts = "row image_id path class subtype magnification slide case"
+    facts = "row image_id path binary multiclass magnification mpp slide case"
     assert list(table.columns) == f"{facts} width height mode bytes sha256 pixels_sha256 brightness".split()
     assert list(table["image_id"]) == sorted(Path(name).stem for name in NAMES)
     counts = metrics(tmp_path)
     assert (counts["images"], counts["slides"], counts["cases"]) == (8, 8, 8)
-    assert counts["by_class"] == {"benign": 4, "malignant": 4}
+    assert counts["labels"]["binary"] == {"benign": 4, "malignant": 4}
     assert counts["by_magnification"] == {"40": 8}
     assert counts["csv"]["duplicate_rows"] == {"count": 1, "rows": [11]}
     assert (counts["csv"]["blank_lines"], counts["synthetic"]) == (1, True)
@@ -60,13 +64,12 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
 
     result = run_stage("impute")
     assert result.returncode == 0, result.stderr
-    assert "gaps filled: 1 class, 1 subtype, 1 magnification; contradictions: 0." in result.stdout
+    assert "gaps filled: 1 binary, 1 multiclass, 1 magnification; contradictions: 0." in result.stdout
     labels = read_csv(tmp_path / "data/interim/labels.csv")
-    assert list(labels["multiclass"]) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert list(labels["multiclass"]) == list(TYPES)
     assert list(labels["slide"])[:2] == ["9000AB", "9101AB"]
-    order = json.loads((tmp_path / "models/labels.json").read_text())
-    assert order == {"binary": ["benign", "malignant"], "multiclass": ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]}
-    assert metrics(tmp_path, "impute")["filled"]["class"] == {"count": 1, "rows": [2]}
+    assert read_scheme(tmp_path / "models/labels.json") == BREAKHIS
+    assert metrics(tmp_path, "impute")["filled"]["binary"] == {"count": 1, "rows": [2]}
 
     # A mistake in the CSV and a folder that may not be written to leave the outputs as they are; the next good run
     # succeeds, and the same input gives the same bytes.
@@ -212,17 +215,17 @@ def test_duplicate_pixels_under_one_and_two_labels_are_reported(
 def test_utf16_semicolons_quoted_line_breaks_one_class_and_one_slide_pass_and_are_counted(
     tmp_path: Path, set_params: Callable, run_stage: Callable
 ) -> None:
-    set_params({**LOCAL, "tasks": ["binary"], "ingest.columns.subtype": None})
+    set_params({**LOCAL, "tasks": ["binary"], "labels.tasks.multiclass.column": None})
     csv = 'FILE;Label;slide;notes\r\na.png;M;S1;"two\r\nlines"\r\nb.png;M;S1;'
     write_raw(tmp_path, {"a.png": png(draw(1)), "b.png": png(draw(2))}, csv.encode("utf-16"))
     assert run_stage("ingest").returncode == 0
     counts = metrics(tmp_path)
     assert (counts["csv"]["encoding"], counts["csv"]["separator"]) == ("UTF-16", "semicolon")
-    assert counts["by_class"] == {"benign": 0, "malignant": 2}
+    assert counts["labels"]["binary"] == {"benign": 0, "malignant": 2}
     assert counts["slides"] == 1
     assert list(read_csv(tmp_path / "data/interim/images.csv")["row"]) == [2, 4]
     assert run_stage("impute").returncode == 0
-    assert list(read_csv(tmp_path / "data/interim/labels.csv")["multiclass"]) == [-1, -1]
+    assert list(read_csv(tmp_path / "data/interim/labels.csv")["multiclass"]) == ["", ""]
 
 
 def test_labels_that_contradict_or_are_lacking_stop_impute(
@@ -236,11 +239,12 @@ def test_labels_that_contradict_or_are_lacking_stop_impute(
     assert run_stage("ingest").returncode == 0
     before = outputs(tmp_path)
     assert_kind(
-        run_stage("impute"), "data/raw/metadata.csv", "row 6: class 'benign', file name 'malignant'", "trust_csv"
+        run_stage("impute"), "data/raw/metadata.csv", "row 6: binary 'benign', file name 'malignant'", "trust_csv"
     )
-    set_params({"impute.contradiction": "trust_name"})
-    assert_kind(run_stage("impute"), "row 10: holiday.png", "ingest.columns.slide or ingest.columns.case")
     assert outputs(tmp_path) == before
+    set_params({"impute.contradiction": "trust_name", "protocols": ["case"]})
+    assert run_stage("impute").returncode == 0
+    assert_kind(run_stage("split"), "1 of 9 images have no case (holiday.png)", "ingest.columns.case")
 
 
 def test_the_full_csv_over_the_real_subset_is_one_counted_error_and_runs_with_drop(
@@ -258,5 +262,5 @@ def test_the_full_csv_over_the_real_subset_is_one_counted_error_and_runs_with_dr
     assert counts["missing_files"]["count"] == 7488
     assert counts["by_size"] == {"700x460": 377, "500x328": 25, "700x456": 19}
     result = run_stage("impute")
-    assert "gaps filled: 1 class, 1 subtype, 1 magnification; contradictions: 0." in result.stdout
-    assert metrics(tmp_path, "impute")["by_subtype"] == counts["by_subtype"]
+    assert "gaps filled: 1 binary, 1 multiclass, 1 magnification; contradictions: 0." in result.stdout
+    assert metrics(tmp_path, "impute")["labels"] == counts["labels"]

@@ -19,9 +19,10 @@ from PIL import Image
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv
 from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.preparation.record import read_preparation
 from conftest import ROOT, assert_kind
 
-JOURNAL = "data/.resume/resize.jsonl"
+JOURNAL = "data/.resume/resized.jsonl"
 
 
 def draw(path: Path, seed: int, width: int = 80, height: int = 60) -> None:
@@ -56,7 +57,7 @@ class Project:
 
     def tree(self) -> dict[str, bytes]:
         base = self.root / "data/resized"
-        return {p.relative_to(base).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
+        return {p.relative_to(base).as_posix(): p.read_bytes() for p in base.rglob("*.png") if p.is_file()}
 
     def images(self) -> list[np.ndarray]:
         return [cv2.imread(str(p)) for p in (self.root / "data/resized").rglob("*.png")]
@@ -68,13 +69,9 @@ def project(tmp_path: Path, set_params, capsys, monkeypatch: pytest.MonkeyPatch)
     return Project(tmp_path, set_params, capsys)
 
 
-def test_every_image_becomes_a_square_rgb_png_in_the_folder_of_its_labels(project: Project) -> None:
+def test_every_image_becomes_a_square_rgb_png_that_is_called_by_its_id(project: Project) -> None:
     assert project.run() == "resize: 12 images at 32x32 (stretch): 12 made, 0 kept, 0 stale removed.\n"
-    wanted = [
-        f"{kind}/{subtype}/{name}.png"
-        for kind, subtype, name in project.table[["class", "subtype", "image_id"]].to_numpy()
-    ]
-    assert sorted(project.tree()) == sorted(wanted)
+    assert sorted(project.tree()) == sorted(f"{name}.png" for name in project.table["image_id"])
     for path in (project.root / "data/resized").rglob("*.png"):
         with Image.open(path) as image:
             assert (image.format, image.mode, image.size) == ("PNG", "RGB", (32, 32))
@@ -85,7 +82,7 @@ def test_a_second_run_makes_nothing_and_other_parameters_make_all_anew(project: 
     project.run()
     first = project.tree()
     assert "0 made, 12 kept, 0 stale" in project.run()
-    assert "12 made, 0 kept" in project.run(resize__aspect="pad")
+    assert "12 made, 0 kept" in project.run(resize__mode="pad")
     assert project.tree() != first
     grey = project.run(resize__structure="grayscale")
     assert "(stretch, grayscale): 12 made, 0 kept" in grey
@@ -95,10 +92,42 @@ def test_a_second_run_makes_nothing_and_other_parameters_make_all_anew(project: 
     assert len((project.root / JOURNAL).read_text().splitlines()) == 12
 
 
+def test_a_tree_says_how_it_was_made_and_any_change_of_it_makes_all_anew(project: Project) -> None:
+    """Whatever a Preparation holds is part of each image's key, so no field can leave stale images."""
+    project.run()
+    written = read_preparation(project.root / "data/resized")
+    assert (written.size, written.max_pixels, written.stain) == (32, 50_000_000, None)
+    for key in ("resize__tiles", "ingest__max_pixels"):  # neither changes a pixel here
+        changed = {"px": 40, "rows": 1, "columns": 1} if key == "resize__tiles" else 10**6
+        assert "12 made, 0 kept" in project.run(**{key: changed})
+        assert read_preparation(project.root / "data/resized") != written
+
+
+def test_tiles_stand_one_below_the_other_in_one_file(project: Project) -> None:
+    tiles = {"px": 40, "rows": 2, "columns": 3}
+    printed = project.run(resize__mode="tiles", resize__tiles=tiles)
+    assert printed == "resize: 12 images at 32x32 (6 tiles each): 12 made, 0 kept, 0 stale removed.\n"
+    assert {image.shape for image in project.images()} == {(6 * 32, 32, 3)}
+
+
+def test_a_tile_larger_than_an_image_is_one_sentence_and_the_earlier_tree_stays(project: Project, run_stage) -> None:
+    project.run()
+    before = project.tree()
+    project.set_params({"resize.size": 32, "resize.mode": "tiles", "resize.tiles.px": 61})
+    words = ("80x60 pixels", "resize.tiles.px 61", "at most 60")
+    assert_kind(run_stage("resize"), str(Path("deep folder/ü ")), *words)
+    assert project.tree() == before
+
+
+def test_the_earlier_name_of_the_mode_is_one_sentence_that_says_what_to_write(project: Project, run_stage) -> None:
+    project.set_params({"resize": {"size": 32, "aspect": "pad"}})
+    assert_kind(run_stage("resize"), "params.yaml: resize.aspect is now called resize.mode. Write resize.mode: pad.")
+
+
 def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code) -> None:
     project.run()
-    for name, made in (("image_tree", 0), ("images", 0), ("resize", 12), ("resized_tree", 12)):
-        edit_code(f"biopsy/{name}.py")
+    for name, made in (("image_tree", 0), ("decode", 0), ("resize", 12), ("resized_tree", 12)):
+        edit_code(f"biopsy/images/{name}.py")
         assert f"{made} made" in project.run(), name
 
 
@@ -140,7 +169,7 @@ def test_a_source_that_cannot_be_read_is_an_error_and_the_earlier_tree_stays(pro
 def test_a_resized_file_that_is_not_as_it_was_written_is_made_anew(project: Project, damage: str) -> None:
     project.run()
     before = project.tree()
-    victim = next((project.root / "data/resized/benign/A").iterdir())
+    victim = next((project.root / "data/resized").glob("*.png"))
     content = victim.read_bytes()
     victim.unlink()
     if damage == "folder":
@@ -169,14 +198,21 @@ def test_without_its_journal_the_stage_makes_all_anew_rather_than_trust_the_tree
 
 def test_files_and_folders_that_belong_to_no_row_are_removed(project: Project) -> None:
     project.run()
-    (project.root / "data/resized/malignant/XX").mkdir()
+    (project.root / "data/resized/malignant/XX").mkdir(parents=True)  # as an earlier version laid its tree out
     (project.root / "data/resized/malignant/XX/old.png").touch()
     (project.root / "data/resized/stray.txt").touch()
-    project.table = project.table.iloc[1:].assign(subtype=project.table["subtype"].replace("A", "F"))
+    project.table = project.table.iloc[1:]
     project.ingest()
-    assert "4 made, 7 kept, 7 stale removed" in project.run()  # the five of A and the two strays
-    assert {Path(name).parent.as_posix() for name in project.tree()} == {"benign/F", "malignant/DC"}
-    assert {p.name for p in (project.root / "data/resized/benign").iterdir()} == {"F"}
+    assert "0 made, 11 kept, 3 stale removed" in project.run()
+    names = {p.name for p in (project.root / "data/resized").iterdir()}
+    assert names == {f"{name}.png" for name in project.table["image_id"]} | {"preparation.json"}
+
+
+def test_a_corrected_label_makes_no_image_anew(project: Project) -> None:
+    project.run()
+    project.table = project.table.assign(**{"class": "malignant", "subtype": "LC"})
+    project.ingest()
+    assert "0 made, 12 kept, 0 stale removed" in project.run()
 
 
 def test_an_existing_file_is_replaced_and_never_written_into(project: Project) -> None:
@@ -189,7 +225,7 @@ def test_an_existing_file_is_replaced_and_never_written_into(project: Project) -
         os.link(path, cache / str(number))
         path.chmod(0o444)
     before = [(cache / str(number)).read_bytes() for number in range(len(files))]
-    project.run(resize__aspect="crop")
+    project.run(resize__mode="crop")
     assert [(cache / str(number)).read_bytes() for number in range(len(files))] == before
     assert all(path.read_bytes() != content for path, content in zip(files, before, strict=True))
 

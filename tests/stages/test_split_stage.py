@@ -13,7 +13,9 @@ from label_tables import breakhis, invented
 
 from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import write_csv
+from biopsy.tables.labels.scheme import write_scheme
 from conftest import ROOT, assert_kind
+from schemes import BREAKHIS
 
 TABLE = invented({"A": [9, 12, 7], "F": [20, 15, 9, 6], "DC": [30, 8, 8, 14, 22], "LC": [6, 6, 6, 5]})
 
@@ -25,6 +27,7 @@ def prepare(tmp_path: Path, set_params: Callable[..., Path]) -> Callable[..., No
     def write(table: pd.DataFrame = TABLE, **overrides: object) -> None:
         set_params({key.replace("__", "."): value for key, value in overrides.items()})
         write_csv(tmp_path / "data/interim/labels.csv", table)
+        write_scheme(tmp_path / "models/labels.json", BREAKHIS)
 
     return write
 
@@ -102,12 +105,12 @@ def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Pat
 @pytest.mark.parametrize(
     ("table", "overrides", "words"),
     [
-        (TABLE[TABLE["class"] == "benign"], {}, ["all 78 images are 'benign'", "binary", "`tasks`"]),
+        (TABLE[TABLE["binary"] == "benign"], {}, ["all 78 images are 'benign'", "binary", "`tasks`"]),
         (TABLE[TABLE["slide"] == "A0"], {"tasks": ["binary"]}, ["all 9 images are 'benign'"]),
         (TABLE.assign(slide="1", case="1"), {}, ["protocol 'case' needs at least 3 cases", "has 1", "`protocols`"]),
         (TABLE.iloc[[0, -1]], {}, ["2 image(s) cannot fill three parts", "data.source"]),
         (invented({"A": [2], "DC": [2]}), {"protocols": ["image"]}, ["leaves no image for val", "`protocols`"]),
-        (TABLE.assign(multiclass=-1, subtype=""), {}, ["no label for task 'multiclass'", "ingest.columns.subtype"]),
+        (TABLE.assign(multiclass=""), {}, ["no label for task 'multiclass'", "labels.tasks.multiclass.column"]),
         (TABLE.iloc[:0], {}, ["no image is left to split"]),
         (TABLE, {"protocols": ["fold1"], "split__fold_table": "absent.csv"}, ["absent.csv", "split.fold_table"]),
         (TABLE, {"protocols": ["case-1of19"]}, ["at least 19 cases", "has 16", "case-1of19"]),
@@ -143,7 +146,7 @@ from biopsy.core.sections import Split
 from biopsy.tables.split.summary import check_split
 from biopsy.tables.split.splits import make_split
 labels = read_csv(Path("labels.csv"))
-run(lambda: check_split(labels, make_split(labels, "image", Split(), 0), "slide"))
+run(lambda: check_split(labels, make_split(labels, ["binary"], "image", Split(), 0), "slide"))
 """
     result = subprocess.run(
         [sys.executable, "-O", "-c", code],

@@ -13,9 +13,10 @@ from test_stain import tissue
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.files import write_csv
-from biopsy.core.layout import images_of
 from biopsy.core.params import read_params
+from biopsy.core.sections import Resize
 from biopsy.images.decode import hash_pixels
+from biopsy.images.preparation.record import Preparation, images_of, read_preparation, write_preparation
 from conftest import ROOT, assert_kind
 from tiny import read
 
@@ -31,10 +32,11 @@ class Project:
         for i in range(len(self.table)):
             self.write(i, tissue(i, strength=0.6 + 0.05 * i, hue=0.01 * i))
         write_csv(root / "data/splits/case.csv", self.table[["image_id", "part"]])
+        write_preparation(root / "data/resized", Preparation(max_pixels=10**6, resize=Resize(size=64)))
 
     def path(self, tree: str, i: int) -> Path:
         row = self.table.iloc[i]
-        return self.root / "data" / tree / row["class"] / row["subtype"] / f"{row['image_id']}.png"
+        return self.root / "data" / tree / f"{row['image_id']}.png"
 
     def write(self, i: int, image: np.ndarray) -> None:
         """Put an image into the resized tree, and its hash into the labels."""
@@ -65,8 +67,9 @@ def project(tmp_path: Path, set_params: Callable[..., Path], capsys: pytest.Capt
 
 def test_by_default_the_resized_images_are_used_and_nothing_is_written_but_a_note(project: Project) -> None:
     assert project.run("none") == {"method": "none"}
-    assert list(project.tree()) == ["stain.json"]
-    assert images_of(project.root, "case") == (project.root / "data/resized", {"method": "none"})
+    assert list(project.tree()) == ["preparation.json"]
+    tree, preparation = images_of(project.root, "case")
+    assert (tree, preparation) == (project.root / "data/resized", read_preparation(tree))
 
 
 @pytest.mark.parametrize("method", ["reinhard", "macenko"])
@@ -77,11 +80,13 @@ def test_the_stained_tree_lies_like_the_resized_one_and_a_second_run_makes_nothi
     assert (counts["images"], counts["normalised"], counts["fitted_on"]) == (12, 12, 7)
     assert project.made == "12 made, 0 kept"
     first = project.tree()
-    assert {*first} == {*(f"benign/{'A' if i % 2 else 'F'}/i{i:02}.png" for i in range(12)), "stain.json"}
-    folder, stain = images_of(project.root, "case")
+    assert {*first} == {*(f"i{i:02}.png" for i in range(12)), "preparation.json"}
+    folder, preparation = images_of(project.root, "case")
     assert folder == project.root / "data/stained/case"
-    assert stain == read(folder / "stain.json")
-    assert (stain["method"], len(stain["spreads"])) == (method, 3 if method == "reinhard" else 2)
+    assert preparation.stain is not None
+    assert (preparation.stain.method, len(preparation.stain.spreads)) == (method, 3 if method == "reinhard" else 2)
+    resized = read_preparation(project.root / "data/resized")
+    assert preparation == resized.model_copy(update={"stain": preparation.stain})
     assert project.run(method) == counts  # metrics that depended on a stop would not be comparable
     assert project.made == "0 made, 12 kept"
     assert project.tree() == first
@@ -89,8 +94,8 @@ def test_the_stained_tree_lies_like_the_resized_one_and_a_second_run_makes_nothi
 
 def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code: Any) -> None:
     project.run("reinhard")
-    for name, made in (("image_tree", 0), ("stain", 12), ("stained_tree", 12), ("resize", 12)):
-        edit_code(f"biopsy/{name}.py")
+    for name, made in (("image_tree", 0), ("stain", 12), ("stains/reinhard", 12), ("stained_tree", 12), ("resize", 12)):
+        edit_code(f"biopsy/images/{name}.py")
         project.run("reinhard")
         assert project.made == f"{made} made, {12 - made} kept", name
 
@@ -102,13 +107,13 @@ def test_a_changed_test_image_leaves_what_was_fitted_and_a_changed_training_imag
         project.write(i, tissue(99, strength=1.4, hue=0.1))
     project.run("reinhard")
     after = project.tree()
-    assert after["stain.json"] == before["stain.json"]
+    assert after["preparation.json"] == before["preparation.json"]
     assert project.made == "2 made, 10 kept"
     assert sum(after[name] != before[name] for name in before) == 2
     project.write(0, tissue(99, strength=1.4, hue=0.1))
     project.run("reinhard")
     assert project.made == "12 made, 0 kept"
-    assert project.tree()["stain.json"] != before["stain.json"]
+    assert project.tree()["preparation.json"] != before["preparation.json"]
 
 
 def test_images_that_keep_their_own_stain_are_counted_by_part_and_reason_each_time(project: Project) -> None:
@@ -125,13 +130,20 @@ def test_images_that_keep_their_own_stain_are_counted_by_part_and_reason_each_ti
 def test_going_back_to_none_takes_the_images_away(project: Project) -> None:
     project.run("reinhard")
     project.run("none")
-    assert list(project.tree()) == ["stain.json"]
+    assert list(project.tree()) == ["preparation.json"]
+
+
+def test_an_unknown_method_is_one_sentence_with_the_nearest_name(project: Project) -> None:
+    with pytest.raises(
+        ParamsError, match=r"stain\.method must be one of macenko, none, reinhard.*'renhard'.*'reinhard'"
+    ):
+        project.run("renhard")
 
 
 def test_a_tree_that_was_not_finished_is_not_taken_for_whole(project: Project) -> None:
     project.run("reinhard")
-    (project.root / "data/stained/case/stain.json").unlink()
-    with pytest.raises(DataError, match=r"stain\.json is missing\. Run `dvc repro`"):
+    (project.root / "data/stained/case/preparation.json").unlink()
+    with pytest.raises(DataError, match=r"preparation\.json is missing\. Run `dvc repro`"):
         images_of(project.root, "case")
 
 

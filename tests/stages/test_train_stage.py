@@ -21,8 +21,7 @@ from tiny import make_project, read
 
 SHORT = {
     "resize.size": 32,
-    "train.epochs.binary": 9,
-    "train.epochs.multiclass": 24,
+    "train.epochs": 24,
     "train.learning_rate": 0.2,
     "train.accumulate": 2,
     "train.early_stopping_patience": 2,
@@ -40,8 +39,7 @@ AVERAGED = SHORT | {
     "train.schedule.warmup_epochs": 1,
     "train.accumulate": 3,
     "train.precision": "mixed_bfloat16",
-    "train.epochs.binary": 6,
-    "train.epochs.multiclass": 6,
+    "train.epochs": 6,
     "train.early_stopping_patience": None,
 }
 ARGUMENTS = ("--task", "multiclass", "--protocol", "case")
@@ -189,7 +187,7 @@ def test_a_changed_parameter_starts_anew(
     project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
     run_and_kill(project, 2, 0.0).wait()
-    set_params(SHORT | {"train.epochs.multiclass": 2, "train.batch": 8})
+    set_params(SHORT | {"train.epochs": 2, "train.batch": 8})
     again = run_stage("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
     assert "goes on" not in again.stdout
@@ -206,6 +204,13 @@ def test_images_above_the_memory_limit_are_mapped_and_train_alike(
     assert curves
     assert {name: outputs(project)[name] for name in curves} == {name: unbroken[name] for name in curves}
     assert not (project / "models/.resume" / NAME).exists()
+
+
+def test_images_made_with_other_parameters_are_one_sentence(
+    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    set_params(SHORT | {"resize.mode": "crop"})
+    assert_kind(run_stage("train", *ARGUMENTS), "data/resized", "resize.mode: stretch, not crop", "dvc repro")
 
 
 @pytest.mark.parametrize(

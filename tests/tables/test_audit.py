@@ -14,13 +14,17 @@ from biopsy.images.decode import Picture, hash_pixels
 from biopsy.tables import measure
 from biopsy.tables.audit import Audit
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
+from biopsy.tables.metadata import Metadata
+from schemes import BREAKHIS
 
-COLUMNS = ["image_id", "class", "subtype", "slide", "pixels_sha256"]
+NAMELESS = BREAKHIS.model_copy(update={"grammar": None})
+COLUMNS = ["image_id", "binary", "multiclass", "slide", "pixels_sha256"]
 
 
-def table_of(paths: list[str]) -> pd.DataFrame:
+def table_of(paths: list[str]) -> Metadata:
     table = pd.DataFrame({"row": range(2, len(paths) + 2), "path": paths})
-    return table.assign(**dict.fromkeys(("class", "subtype", "magnification", "slide", "case"), ""))
+    facts = dict.fromkeys(("binary", "multiclass", "magnification", "mpp", "slide", "case"), "")
+    return Metadata(table.assign(**facts), NAMELESS, {})
 
 
 def audited(folder: Path, images: dict[str, bytes], **settings: Any) -> Audit:
@@ -121,7 +125,7 @@ def test_no_usable_image_is_an_error_with_the_reasons(tmp_path: Path) -> None:
 
 def test_equal_pixels_under_two_labels_are_dropped_on_both_sides_and_counted_by_slide() -> None:
     images = equal(("a", "malignant", "DC", "13412"), ("b", "malignant", "LC", "13412"))
-    dropped, counts = resolve(images, Ingest())
+    dropped, counts = resolve(images, Ingest(), BREAKHIS)
     assert dropped == {"a": "conflict", "b": "conflict"}
     assert counts["conflicts"]["by_slide"] == {"13412": {"DC": 1, "LC": 1}}
     assert counts["conflicts"]["listed"] == [["a (DC)", "b (LC)"]]
@@ -133,27 +137,27 @@ def test_a_conflict_is_an_error_that_lists_both_sides_where_params_say_so() -> N
     with pytest.raises(
         DataError, match=r"2 images have equal pixels under two labels \(a \(DC\) = b \(benign\)\)"
     ) as caught:
-        resolve(images, Ingest(conflicts="error"))
+        resolve(images, Ingest(conflicts="error"), BREAKHIS)
     assert "ingest.conflicts" in str(caught.value)
 
 
 def test_a_conflict_keeps_the_side_that_params_name_and_that_side_once() -> None:
     images = equal(("a", "malignant", "LC", "1"), ("b", "malignant", "DC", "1"), ("c", "malignant", "DC", "1"))
-    assert resolve(images, Ingest(conflicts="keep_DC"))[0] == {"a": "conflict", "c": "duplicate"}
-    assert resolve(images, Ingest(conflicts="keep_LC"))[0] == {"b": "conflict", "c": "conflict"}
+    assert resolve(images, Ingest(conflicts="keep_DC"), BREAKHIS)[0] == {"a": "conflict", "c": "duplicate"}
+    assert resolve(images, Ingest(conflicts="keep_LC"), BREAKHIS)[0] == {"b": "conflict", "c": "conflict"}
 
 
 def test_a_conflict_that_the_named_label_does_not_settle_is_dropped_on_both_sides() -> None:
     images = equal(("a", "malignant", "LC", "1"), ("b", "malignant", "DC", "1"))
     for policy in ("keep_A", "keep_malignant"):
-        assert resolve(images, Ingest(conflicts=policy))[0] == {"a": "conflict", "b": "conflict"}
+        assert resolve(images, Ingest(conflicts=policy), BREAKHIS)[0] == {"a": "conflict", "b": "conflict"}
     images = equal(("a", "benign", "F", "1"), ("b", "malignant", "DC", "1"))
-    assert resolve(images, Ingest(conflicts="keep_benign"))[0] == {"b": "conflict"}
+    assert resolve(images, Ingest(conflicts="keep_benign"), BREAKHIS)[0] == {"b": "conflict"}
 
 
 def test_an_unknown_label_contradicts_nothing() -> None:
     images = equal(("a", "malignant", "DC", "1"), ("b", "malignant", "", "1"), ("c", "", "", "2"))
-    dropped, counts = resolve(images, Ingest())
+    dropped, counts = resolve(images, Ingest(), BREAKHIS)
     assert dropped == {"b": "duplicate", "c": "duplicate"}
     assert counts["duplicates"]["across_slides"] == 1
 
@@ -163,5 +167,5 @@ def test_a_slide_under_two_labels_is_counted_though_its_pixels_differ() -> None:
         [("a", "malignant", "DC", "1", "x"), ("b", "malignant", "LC", "1", "y"), ("c", "benign", "A", "2", "z")],
         columns=COLUMNS,
     )
-    assert slides_under_two_labels(images) == {"1": {"DC": 1, "LC": 1}}
-    assert resolve(images, Ingest())[0] == {}
+    assert slides_under_two_labels(images, BREAKHIS) == {"1": {"DC": 1, "LC": 1}}
+    assert resolve(images, Ingest(), BREAKHIS)[0] == {}

@@ -5,15 +5,14 @@ import pytest
 
 from biopsy.tables.labels.breakhis import (
     MAGNIFICATIONS,
-    SUBTYPES,
     TYPES,
     Name,
     case_of,
+    facts,
     parse,
-    read_class,
-    read_magnification,
-    read_subtype,
 )
+from biopsy.tables.names import facts_of
+from schemes import BREAKHIS
 
 
 def test_a_file_name_tells_class_type_slide_case_magnification() -> None:
@@ -57,20 +56,18 @@ def test_the_grammar_holds_for_all_7909_names(real_data: Path) -> None:
     assert sum(name.label == "benign" for name in found) == 2480
 
 
+def test_the_scheme_of_breakhis_has_the_classes_of_the_file_names() -> None:
+    assert BREAKHIS.columns == ["binary", "multiclass"]
+    assert BREAKHIS["multiclass"].parents == {code: label for code, (label, _) in TYPES.items()}
+    assert BREAKHIS["multiclass"].words == {code: words for code, (_, words) in TYPES.items()}
+    assert set(facts("SOB_M_DC-14-10926-100-003.png") or {}) == {*facts_of(BREAKHIS)}
+
+
 def test_labels_are_read_in_every_spelling() -> None:
-    assert [read_class(text) for text in ("Benign", "MALIGNANT", "b", "")] == ["benign", "malignant", "benign", ""]
-    for code in SUBTYPES:
-        name = TYPES[code][1]
+    assert [BREAKHIS.read("binary", text) for text in ("Benign", "MALIGNANT", "b", "")] == [
+        "benign", "malignant", "benign", "",
+    ]  # fmt: skip
+    for code, (_, name) in TYPES.items():
         for text in (code, code.lower(), name, name.title(), name.replace(" ", "_").upper()):
-            assert read_subtype(text) == code
-    assert [read_magnification(text) for text in ("40X", "100 x", "200", "400.0", "")] == [
-        "40",
-        "100",
-        "200",
-        "400",
-        "",
-    ]
-
-
-def test_unknown_labels_are_told_from_empty_ones() -> None:
-    assert [read_class("benin"), read_subtype("sarcoma"), read_magnification("high")] == [None, None, None]
+            assert BREAKHIS.read("multiclass", text) == code
+    assert [BREAKHIS.read("binary", "benin"), BREAKHIS.read("multiclass", "sarcoma")] == [None, None]

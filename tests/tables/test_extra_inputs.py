@@ -209,7 +209,7 @@ def test_a_category_that_training_never_showed_stays_without_effect_on_the_answe
 NAME = "binary-case"
 SHORT = {
     "resize.size": 32,
-    "train.epochs.binary": 2,
+    "train.epochs": 2,
     "model.extra_inputs": ["magnification", "slides"],
     "evaluate.bootstrap": 5,
 }

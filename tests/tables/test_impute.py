@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from biopsy.core.errors import DataError
-from biopsy.core.params import Params, parse_params
-from biopsy.tables.impute import COLUMNS, impute
+from biopsy.tables.impute import impute
+from schemes import params
 
 DC, A = "SOB_M_DC-14-10926-100-003.png", "SOB_B_A-14-22549AB-40-001.png"
-FACTS = ["path", "class", "subtype", "magnification", "slide", "case"]
+FACTS = ["path", "binary", "multiclass", "magnification", "slide", "case"]
 
 
 def table(*rows: tuple[str, ...]) -> pd.DataFrame:
@@ -19,21 +19,16 @@ def table(*rows: tuple[str, ...]) -> pd.DataFrame:
     return images.assign(
         row=range(2, len(rows) + 2),
         image_id=[Path(path).stem for path in images["path"]],
-        magnification=pd.to_numeric(
-            images["magnification"]
-        ),  # as files.read_csv gives it: a float where there are gaps
+        mpp="",
         width=700,
         height=460,
         pixels_sha256="0",
     )
 
 
-def params(**changes: Any) -> Params:
-    return parse_params(changes)
-
-
 def imputed(*rows: tuple[str, ...], **changes: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
-    return impute(table(*rows), params(**changes), Path("metadata.csv"))
+    labels, _, counts = impute(table(*rows), params(**changes), Path("metadata.csv"))
+    return labels, counts
 
 
 def refusal(*rows: tuple[str, ...], **changes: Any) -> str:
@@ -45,25 +40,23 @@ def refusal(*rows: tuple[str, ...], **changes: Any) -> str:
 
 def test_gaps_are_filled_from_the_file_name_and_listed() -> None:
     labels, counts = imputed((DC, "malignant", "DC", "100"), (A,))
-    assert list(labels.columns) == COLUMNS
+    assert list(labels.columns) == [
+        "image_id", "path", "binary", "multiclass", "magnification", "mpp", "slide", "case", "width", "height",
+        "pixels_sha256",
+    ]  # fmt: skip
     assert labels[FACTS].to_numpy().tolist() == [
         [A, "benign", "A", "40", "22549AB", "22549"],
         [DC, "malignant", "DC", "100", "10926", "10926"],
     ]
-    assert counts["filled"]["class"] == {"count": 1, "rows": [3]}
+    assert counts["filled"]["binary"] == {"count": 1, "rows": [3]}
     assert counts["filled"]["magnification"] == {"count": 1, "rows": [3]}
     assert counts["read_off_names"] == ["slide", "case"]
-
-
-def test_labels_are_encoded_in_the_stored_order() -> None:
-    labels, _ = imputed((DC,), (A,), ("x.png", "malignant", "PC", "", "S1"))
-    assert labels.set_index("image_id")[["binary", "multiclass"]].to_numpy().tolist() == [[0, 0], [1, 4], [1, 7]]
 
 
 def test_a_contradiction_is_an_error_with_row_and_both_values() -> None:
     message = refusal((A,), (DC, "benign", "A", "40"))
     assert "3 facts contradict their file names" in message
-    assert "row 3: class 'benign', file name 'malignant'" in message
+    assert "row 3: binary 'benign', file name 'malignant'" in message
     assert "row 3: magnification '40', file name '100'" in message
     assert "set impute.contradiction to trust_csv or trust_name" in message
 
@@ -71,50 +64,62 @@ def test_a_contradiction_is_an_error_with_row_and_both_values() -> None:
 def test_a_contradiction_is_settled_as_params_say_and_counted() -> None:
     rows = [(A,), (DC, "benign", "F", "", "10926")]
     labels, counts = imputed(*rows, impute={"contradiction": "trust_csv"})
-    assert labels.iloc[1][["class", "subtype", "binary", "multiclass"]].tolist() == ["benign", "F", 0, 1]
+    assert labels.iloc[1][["binary", "multiclass"]].tolist() == ["benign", "F"]
     assert counts["contradictions"]["count"] == 2
     labels, _ = imputed(*rows, impute={"contradiction": "trust_name"})
-    assert labels.iloc[1][["class", "subtype", "binary", "multiclass"]].tolist() == ["malignant", "DC", 1, 4]
+    assert labels.iloc[1][["binary", "multiclass"]].tolist() == ["malignant", "DC"]
 
 
 def test_where_the_csv_is_trusted_on_the_class_the_name_does_not_tell_the_type() -> None:
     changes = {"impute": {"contradiction": "trust_csv"}}
     labels, counts = imputed((DC, "benign"), tasks=["binary"], **changes)
-    assert labels.iloc[0][["class", "subtype", "multiclass"]].tolist() == ["benign", "", -1]
-    assert counts["without_subtype"] == 1
-    assert "1 row without a tumour type" in refusal((DC, "benign"), **changes)
+    assert labels.iloc[0][["binary", "multiclass"]].tolist() == ["benign", ""]
+    assert counts["unlabelled"]["left"] == {"binary": 0, "multiclass": 1}
+    assert "1 row without a label of task 'multiclass'" in refusal((DC, "benign"), **changes)
     labels, _ = imputed((DC, "", "F"), **changes)
-    assert labels.iloc[0][["class", "subtype"]].tolist() == ["benign", "F"]
+    assert labels.iloc[0][["binary", "multiclass"]].tolist() == ["benign", "F"]
 
 
 def test_a_class_that_is_not_that_of_the_type_is_an_error() -> None:
     message = refusal(("x.png", "benign", "DC", "", "S1"))
-    assert "1 row whose class is not that of the tumour type (row 2: benign DC)" in message
+    assert "1 row whose binary label is not that of the multiclass label (row 2: benign DC)" in message
 
 
 def test_the_class_follows_from_the_type() -> None:
     labels, _ = imputed(("x.png", "", "MC", "", "S1"))
-    assert labels.iloc[0][["class", "binary"]].tolist() == ["malignant", 1]
+    assert labels.iloc[0]["binary"] == "malignant"
 
 
 def test_an_image_without_a_class_names_the_column_to_fill() -> None:
     message = refusal(("x.png", "", "", "", "S1"), tasks=["binary"])
-    assert "1 row without a class, and file names that do not follow BreakHis (row 2: x.png)" in message
-    assert "ingest.columns.label" in message
+    assert (
+        "1 row without a label of task 'binary', and file names that do not follow breakhis (row 2: x.png)" in message
+    )
+    assert "Fill in the column 'Benign or Malignant', or set impute.unlabelled to drop" in message
 
 
-def test_an_image_without_slide_and_case_names_the_columns_to_fill() -> None:
-    message = refusal((DC,), ("x.png", "benign", "A"))
-    assert "1 row without slide or case, and file names that do not follow BreakHis (row 3: x.png)" in message
-    assert "ingest.columns.slide or ingest.columns.case" in message
+def test_an_image_without_slide_and_case_is_left_to_the_protocols_that_need_one() -> None:
+    labels, counts = imputed((DC,), ("x.png", "benign", "A"))
+    assert labels.set_index("path").loc["x.png", ["slide", "case"]].tolist() == ["", ""]
+    assert (counts["slides"], counts["cases"]) == (1, 1)
+
+
+def test_rows_without_a_label_are_dropped_where_params_say_so_and_counted() -> None:
+    rows = [(DC,), ("x.png", "", "", "", "S1"), ("y.png", "benign", "", "", "S2")]
+    labels, counts = imputed(*rows, tasks=["binary"], impute={"unlabelled": "drop"})
+    assert labels["path"].tolist() == [DC, "y.png"]
+    assert counts["unlabelled"]["dropped"] == 1
+    labels, counts = imputed(*rows, impute={"unlabelled": "drop"})
+    assert labels["path"].tolist() == [DC]
+    assert counts["unlabelled"]["dropped"] == 2
 
 
 def test_an_image_without_a_type_matters_to_the_task_multiclass_alone() -> None:
     rows = [(DC,), ("x.png", "benign", "", "", "S1")]
     assert "set tasks to [binary]" in refusal(*rows)
     labels, counts = imputed(*rows, tasks=["binary"])
-    assert labels["multiclass"].tolist() == [4, -1]
-    assert counts["without_subtype"] == 1
+    assert labels["multiclass"].tolist() == ["DC", ""]
+    assert counts["unlabelled"]["left"] == {"binary": 0, "multiclass": 1}
 
 
 def test_slide_and_case_stand_in_for_each_other_where_names_do_not_tell() -> None:

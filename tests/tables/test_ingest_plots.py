@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from biopsy.tables.ingest_plots import plot_brightness, plot_classes, plot_sizes, save_plots
+from schemes import BREAKHIS
 
 NOTE = "5 images of 3 slides. Drawn."
 
@@ -14,8 +15,8 @@ NOTE = "5 images of 3 slides. Drawn."
 def images() -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "class": ["benign", "benign", "malignant", "malignant", ""],
-            "subtype": ["A", "A", "DC", "", ""],
+            "binary": ["benign", "benign", "malignant", "malignant", ""],
+            "multiclass": ["A", "A", "DC", "", ""],
             "magnification": ["40", "100", "40", "", "400"],
             "width": [700, 700, 700, 500, 64],
             "height": [460, 460, 456, 328, 64],
@@ -25,7 +26,7 @@ def images() -> pd.DataFrame:
 
 
 def test_the_heat_map_counts_types_in_their_order_and_what_is_unknown(images: pd.DataFrame) -> None:
-    axes = plot_classes(images, NOTE).axes[0]
+    axes = plot_classes(images, BREAKHIS, NOTE).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "adenosis (A)", "ductal carcinoma (DC)", "malignant", "unlabelled",
     ]  # fmt: skip
@@ -41,7 +42,7 @@ def test_rare_sizes_are_summed_and_none_is_left_out(images: pd.DataFrame) -> Non
 
 
 def test_brightness_shows_every_class_that_is_there(images: pd.DataFrame) -> None:
-    legend = plot_brightness(images, NOTE).axes[0].get_legend()
+    legend = plot_brightness(images, BREAKHIS, NOTE).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["benign", "malignant", "unlabelled"]
 
@@ -49,7 +50,7 @@ def test_brightness_shows_every_class_that_is_there(images: pd.DataFrame) -> Non
 def test_plots_of_equal_tables_are_equal_bytes(images: pd.DataFrame, tmp_path: Path) -> None:
     written = []
     for _ in range(2):
-        save_plots(images, NOTE, tmp_path)
+        save_plots(images, BREAKHIS, NOTE, tmp_path)
         written.append([(tmp_path / f"{name}.png").read_bytes() for name in ("classes", "sizes", "brightness")])
     assert written[0] == written[1]
     assert Image.open(tmp_path / "classes.png").width > 500

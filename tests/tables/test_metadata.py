@@ -6,20 +6,22 @@ import pytest
 
 from biopsy.core.errors import DataError
 from biopsy.core.sections import Columns, Ingest
-from biopsy.tables.metadata import Metadata, read_metadata
+from biopsy.tables.labels.scheme import LabelScheme
+from biopsy.tables.metadata import Metadata, read_magnification, read_metadata
 from biopsy.tables.names import fill, image_ids, read_names
+from schemes import BREAKHIS, params, scheme
 
 HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification\n"
 ROW = "a.png,Benign,Adenosis,40X\n"
-FACTS = ["path", "class", "subtype", "magnification", "slide", "case"]
+FACTS = ["path", "binary", "multiclass", "magnification", "slide", "case"]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Any:
-    def read_text(content: str | bytes, **settings: Any) -> Metadata:
+    def read_text(content: str | bytes, labels: LabelScheme = BREAKHIS, **settings: Any) -> Metadata:
         path = tmp_path / "metadata.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return read_metadata(path, Ingest(**settings))
+        return read_metadata(path, Ingest(**settings), labels)
 
     return read_text
 
@@ -36,14 +38,14 @@ def facts(metadata: Metadata) -> list[list[str]]:
 
 
 def test_the_course_csv_is_read_with_its_four_short_rows(real_data: Path) -> None:
-    metadata = read_metadata(real_data / "image_data.csv", Ingest())
+    metadata = read_metadata(real_data / "image_data.csv", Ingest(), BREAKHIS)
     assert len(metadata.table) == metadata.counts["rows"] == 7909
     assert metadata.counts["short_rows"] == {"count": 4, "rows": [2873, 3095, 3230, 4538]}
-    assert (metadata.table["class"] == "").sum() == 3
-    assert (metadata.table["subtype"] == "").sum() == 4
-    filled = fill(metadata.table, read_names(metadata.table["path"]))
-    assert not (filled == "").any().any()
-    assert filled["class"].value_counts().to_dict() == {"malignant": 5429, "benign": 2480}
+    assert (metadata.table["binary"] == "").sum() == 3
+    assert (metadata.table["multiclass"] == "").sum() == 4
+    filled = fill(metadata.table, read_names(metadata.table["path"], BREAKHIS), BREAKHIS)
+    assert not (filled.drop(columns="mpp") == "").any().any()
+    assert filled["binary"].value_counts().to_dict() == {"malignant": 5429, "benign": 2480}
 
 
 @pytest.mark.parametrize(
@@ -91,9 +93,9 @@ def test_header_variants_are_matched_without_case_spaces_and_underscores(read: A
 
 
 def test_an_exact_header_wins_over_a_variant(read: Any) -> None:
-    columns = Columns(path="Path", label=None, subtype=None, magnification=None)
-    assert facts(read("path,Path\na,b\n", columns=columns))[0][0] == "b"
-    assert "2 columns 'Path'" in refusal(read, "PATH,path\na,b\n", columns=columns)
+    columns, unread = Columns(path="Path", magnification=None), scheme(x={"column": None, "classes": ["a", "b"]})
+    assert read("path,Path\na,b\n", unread, columns=columns).table["path"].tolist() == ["b"]
+    assert "2 columns 'Path'" in refusal(read, "PATH,path\na,b\n", labels=unread, columns=columns)
 
 
 def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any) -> None:
@@ -102,13 +104,20 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
     assert "Did you mean 'path_to_img'?" in message
     assert "Set ingest.columns.path" in message
     message = refusal(read, "path_to_image,Benign or Malignant\na,b\n")
-    assert "ingest.columns.subtype to the column's name, or to null where there is none" in message
+    assert "labels.tasks.multiclass.column to the column's name, or to null where there is none" in message
 
 
 def test_columns_of_other_names_come_from_params(read: Any) -> None:
-    columns = Columns(path="file", label="diagnosis", subtype=None, magnification=None, slide="block", case="patient")
-    metadata = read("file,diagnosis,block,patient\nx/1.jpg,M,S1,P7\n", columns=columns)
-    assert facts(metadata) == [["x/1.jpg", "malignant", "", "", "S1", "P7"]]
+    columns = Columns(path="file", magnification=None, mpp="um", slide="block", case="patient")
+    labels = LabelScheme.of(
+        params(labels={"tasks": {"finding": {"column": "diagnosis", "classes": ["b", "m"]}}}, tasks=["finding"]).labels
+    )
+    table = read(
+        "file,diagnosis,um,block,patient\nx/1.jpg,M,.50,S1,P7\n".replace(",.50", ",0.50"), labels, columns=columns
+    ).table
+    assert table.iloc[0].to_dict() == {
+        "row": 2, "path": "x/1.jpg", "finding": "m", "magnification": "", "mpp": "0.5", "slide": "S1", "case": "P7"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", " \n,,,\n", b"\xef\xbb\xbf"])
@@ -122,10 +131,10 @@ def test_a_header_alone_says_so(read: Any) -> None:
 
 def test_a_missing_csv_and_a_folder_of_its_name_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"metadata.csv is missing.*data.source"):
-        read_metadata(tmp_path / "metadata.csv", Ingest())
+        read_metadata(tmp_path / "metadata.csv", Ingest(), BREAKHIS)
     (tmp_path / "metadata.csv").mkdir()
     with pytest.raises(DataError, match="is a folder"):
-        read_metadata(tmp_path / "metadata.csv", Ingest())
+        read_metadata(tmp_path / "metadata.csv", Ingest(), BREAKHIS)
 
 
 def test_short_rows_are_filled_and_blank_lines_skipped_and_both_counted(read: Any) -> None:
@@ -168,10 +177,15 @@ def test_words_for_nothing_are_empty(read: Any) -> None:
 
 def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) -> None:
     message = refusal(read, HEADER + ROW + "b.png,Benin,Adenosis,40X\nc.png,what,DC,40X\n")
-    assert "2 rows with an unknown class (row 3: 'Benin', row 4: 'what'). Did you mean 'benign'?" in message
+    assert (
+        "2 rows with a label that is no class of task 'binary' (row 3: 'Benin', row 4: 'what'). Its classes are "
+        "benign, malignant. Did you mean 'benign'?" in message
+    )
+    assert "Add the word to labels.tasks.binary.classes.<class>.synonyms" in message
+    assert "-S 'labels.map={Benin: benign}'" in message
     message = refusal(read, HEADER + "b.png,Malignant,Ductal Carcinom,40X\n")
-    assert "1 row with an unknown tumour type (row 2: 'Ductal Carcinom'). Did you mean 'ductal carcinoma'?" in message
-    assert "set ingest.columns.subtype to null and tasks to [binary]" in message
+    assert "no class of task 'multiclass' (row 2: 'Ductal Carcinom')" in message
+    assert "Did you mean 'ductal carcinoma'?" in message
     assert "(row 2: 'forty'). Write it as 40X or 40" in refusal(read, HEADER + "b.png,M,DC,forty\n")
 
 
@@ -207,7 +221,7 @@ def test_a_repeated_path_counts_once_and_its_gaps_are_filled_from_the_repetition
 
 def test_a_repeated_path_with_another_label_is_an_error_with_both_rows(read: Any) -> None:
     message = refusal(read, HEADER + ROW + "a.png,Malignant,,40X\n")
-    assert "a.png stands in several rows with more than one class (row 2: 'benign', row 3: 'malignant')" in message
+    assert "a.png stands in several rows with more than one binary (row 2: 'benign', row 3: 'malignant')" in message
 
 
 def test_a_repeated_path_is_an_error_where_params_say_so(read: Any) -> None:
@@ -232,3 +246,18 @@ def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:
             image_ids(pd.Series([*paths]))
         short = pd.Series([path.replace("y" * 129, "y" * 126) for path in paths])
         assert max(len(name.encode()) for name in image_ids(short)) == 251
+
+
+def test_a_magnification_is_any_number_in_one_spelling() -> None:
+    written = ("40X", "100 x", "200", "400.0", "2.5x", "")
+    assert [read_magnification(text) for text in written] == ["40", "100", "200", "400", "2.5", ""]
+    assert [read_magnification(text) for text in ("high", "0", "-40", "1e3", "\u0664\u0660", "40XX")] == [None] * 6
+
+
+@pytest.mark.parametrize("value", ["0", "500", "nine", "1e-1", "\u0661", "0.25um"])
+def test_micrometres_per_pixel_are_a_sensible_number(read: Any, value: str) -> None:
+    labels, columns = scheme(x={"column": None, "classes": ["a", "b"]}), Columns(path="p", magnification=None, mpp="m")
+    assert read("p,m\na.png,0.250\n", labels, columns=columns).table["mpp"].tolist() == ["0.25"]
+    assert "1 row without a size in micrometres per pixel" in refusal(
+        read, f"p,m\na.png,{value}\n", labels=labels, columns=columns
+    )

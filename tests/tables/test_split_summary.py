@@ -10,19 +10,20 @@ from biopsy.core.errors import DataError
 from biopsy.core.sections import Split
 from biopsy.tables.split.splits import make_split, read_fold_table
 from biopsy.tables.split.summary import LeakError, check_split, summarise
+from schemes import BREAKHIS, TASKS
 
 SHARES = Split()
 
 
 def test_the_check_refuses_what_leaks_or_loses_images() -> None:
-    good = make_split(MANY, "case", SHARES, 0)
+    good = make_split(MANY, TASKS, "case", SHARES, 0)
     check_split(MANY, good, "case")
-    check_split(MANY, make_split(MANY, "image", SHARES, 0), "image")
+    check_split(MANY, make_split(MANY, TASKS, "image", SHARES, 0), "image")
     for bad, words in (
         (good.iloc[1:], "every image into exactly one part"),
         (pd.concat([good, good.iloc[:1]]), "every image into exactly one part"),
         (good.assign(part=good["part"].replace("val", "dev")), "every image into exactly one part"),
-        (make_split(MANY, "image", SHARES, 0), r"case\(s\) on two sides"),
+        (make_split(MANY, TASKS, "image", SHARES, 0), r"case\(s\) on two sides"),
     ):
         with pytest.raises(LeakError, match=words):
             check_split(MANY, bad, "case")
@@ -34,7 +35,7 @@ def test_the_check_refuses_what_leaks_or_loses_images() -> None:
 
 def test_the_check_refuses_equal_pixels_on_two_sides() -> None:
     table = MANY.copy()
-    split = make_split(table, "case", SHARES, 0)
+    split = make_split(table, TASKS, "case", SHARES, 0)
     one, other = (split.index[split["part"] == part][0] for part in ("train", "test"))
     ids = table["image_id"].isin(split.loc[[one, other], "image_id"])
     table.loc[ids, "pixels_sha256"] = "same"
@@ -44,17 +45,17 @@ def test_the_check_refuses_equal_pixels_on_two_sides() -> None:
 
 def test_the_summary_counts_the_leak_and_names_what_is_not_estimable() -> None:
     table = invented({"A": [10, 10], "TA": [12], "DC": [20, 10, 30, 5, 9]})
-    case = summarise(table, make_split(table, "case", SHARES, 0), "case")
+    case = summarise(table, make_split(table, TASKS, "case", SHARES, 0), "case", BREAKHIS)
     assert case["says"].startswith("0 of ")
     assert case["not_estimable"] == {
         "A": "adenosis has 2 cases; 3 parts need 3",
         "TA": "tubular adenoma has 1 case; 3 parts need 3",
         "benign": "benign has 3 cases, none in val",
     }
-    assert case["subtypes"]["A"]["estimable"] is False
-    assert case["subtypes"]["A"]["val"] == {"images": 0, "slides": 0, "cases": 0}
-    assert case["subtypes"]["DC"]["estimable"] is True
-    image = summarise(table, make_split(table, "image", SHARES, 0), "image")
+    assert case["classes"]["multiclass"]["A"]["estimable"] is False
+    assert case["classes"]["multiclass"]["A"]["val"] == {"images": 0, "slides": 0, "cases": 0}
+    assert case["classes"]["multiclass"]["DC"]["estimable"] is True
+    image = summarise(table, make_split(table, TASKS, "image", SHARES, 0), "image", BREAKHIS)
     tested = image["parts"]["test"]["images"]
     assert image["says"] == f"{tested} of {tested} test images come from slides seen in training"
     assert image["shared"]["slides"]["train_test"] > 0
@@ -63,11 +64,14 @@ def test_the_summary_counts_the_leak_and_names_what_is_not_estimable() -> None:
 
 def test_the_summary_says_so_where_slides_and_cases_are_unknown() -> None:
     table = MANY.assign(slide="", case="")
-    summary = summarise(table, make_split(table, "image", SHARES, 0), "image")
+    summary = summarise(table, make_split(table, TASKS, "image", SHARES, 0), "image", BREAKHIS)
     assert "cannot be told" in summary["says"]
     assert summary["test_images_seen"]["slides"] is None
     by_case = MANY.assign(slide="")
-    assert "come from cases seen" in summarise(by_case, make_split(by_case, "image", SHARES, 0), "image")["says"]
+    assert (
+        "come from cases seen"
+        in summarise(by_case, make_split(by_case, TASKS, "image", SHARES, 0), "image", BREAKHIS)["says"]
+    )
 
 
 # Real data
@@ -76,7 +80,7 @@ def test_the_summary_says_so_where_slides_and_cases_are_unknown() -> None:
 @pytest.mark.parametrize("csv", ["image_data_subset.csv", "image_data.csv"])
 def test_image_level_leaks_slides_on_real_data_and_case_level_does_not(real_data: Path, csv: str) -> None:
     table = breakhis(real_data / csv)
-    image, case = (summarise(table, make_split(table, p, SHARES, 0), p) for p in ("image", "case"))
+    image, case = (summarise(table, make_split(table, TASKS, p, SHARES, 0), p, BREAKHIS) for p in ("image", "case"))
     assert image["test_images_seen"]["slides"] > 0.99 * image["parts"]["test"]["images"]
     assert case["test_images_seen"] == {"slides": 0, "cases": 0, "pixels": 0}
     assert "A" in case["not_estimable"]
@@ -95,5 +99,5 @@ def test_the_official_fold_shares_cases_and_the_summary_says_so(real_data: Path)
     }
     assert (len(shared["case"]), shared["slide"]) == (8, {"13412"})
     assert ((table["part"] == "test") & table["case"].isin(shared["case"])).sum() == 1145
-    summary = summarise(table.drop(columns="part"), table[["image_id", "part"]], "fold1")
+    summary = summarise(table.drop(columns="part"), table[["image_id", "part"]], "fold1", BREAKHIS)
     assert summary["says"] == "1145 of 2904 test images come from cases seen in training"

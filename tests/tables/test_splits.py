@@ -13,13 +13,14 @@ from biopsy.core.sections import Split
 from biopsy.tables.split.search import assign_groups, penalty
 from biopsy.tables.split.splits import make_split, read_fold_table
 from biopsy.tables.split.summary import check_split, check_tasks, summarise
+from schemes import BREAKHIS, TASKS
 
 SHARES = Split()
 PROTOCOLS = ("image", "slide", "case", "image-2of5", "slide-1of3", "case-3of4")
 
 
 def joined(table: pd.DataFrame, protocol: str, seed: int = 0, shares: Split = SHARES) -> pd.DataFrame:
-    return table.merge(make_split(table, protocol, shares, seed), on="image_id", validate="one_to_one")
+    return table.merge(make_split(table, TASKS, protocol, shares, seed), on="image_id", validate="one_to_one")
 
 
 def shares_of(parts: pd.Series) -> dict[str, float]:
@@ -29,7 +30,7 @@ def shares_of(parts: pd.Series) -> dict[str, float]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seed", [0, 1, 42])
 def test_every_image_is_in_exactly_one_part_and_no_part_is_empty(protocol: str, seed: int) -> None:
-    split = make_split(MANY, protocol, SHARES, seed)
+    split = make_split(MANY, TASKS, protocol, SHARES, seed)
     assert list(split.columns) == ["image_id", "part"]
     assert list(split["image_id"]) == sorted(MANY["image_id"])
     assert set(split["part"]) == {"train", "val", "test"}
@@ -44,7 +45,7 @@ def test_groups_are_disjoint(protocol: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_image_shares_of_every_class_are_within_one_image(seed: int) -> None:
-    for _, rows in joined(MANY, "image", seed).groupby("subtype"):
+    for _, rows in joined(MANY, "image", seed).groupby("multiclass"):
         counts = rows["part"].value_counts()
         assert counts["test"] == pytest.approx(0.15 * len(rows), abs=1.01)
         assert counts["val"] == pytest.approx(0.15 * len(rows), abs=1.01)
@@ -54,7 +55,7 @@ def test_image_shares_of_every_class_are_within_one_image(seed: int) -> None:
 def test_group_shares_are_within_tolerance(protocol: str) -> None:
     table = joined(MANY, protocol)
     assert shares_of(table["part"]) == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.03)
-    for _, rows in table.groupby("subtype"):
+    for _, rows in table.groupby("multiclass"):
         assert shares_of(rows["part"]) == pytest.approx(
             {"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.21
         )  # LC: a case is a quarter
@@ -69,70 +70,74 @@ def test_the_wanted_shares_are_obeyed() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(protocol: str) -> None:
-    first = make_split(MANY, protocol, SHARES, 3)
-    pd.testing.assert_frame_equal(first, make_split(MANY, protocol, SHARES, 3))
-    assert any(not first.equals(make_split(MANY, protocol, SHARES, seed)) for seed in (4, 5, 6))
+    first = make_split(MANY, TASKS, protocol, SHARES, 3)
+    pd.testing.assert_frame_equal(first, make_split(MANY, TASKS, protocol, SHARES, 3))
+    assert any(not first.equals(make_split(MANY, TASKS, protocol, SHARES, seed)) for seed in (4, 5, 6))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_order_of_the_rows_does_not_matter(protocol: str) -> None:
     shuffled = MANY.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(make_split(MANY, protocol, SHARES, 0), make_split(shuffled, protocol, SHARES, 0))
+    pd.testing.assert_frame_equal(
+        make_split(MANY, TASKS, protocol, SHARES, 0), make_split(shuffled, TASKS, protocol, SHARES, 0)
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_names_of_classes_and_groups_do_not_matter(protocol: str) -> None:
     others = {"A": "PC", "F": "DC", "DC": "TA", "LC": "F"}
     renamed = MANY.assign(
-        subtype=MANY["subtype"].map(others),
+        multiclass=MANY["multiclass"].map(others),
         slide="z" + MANY["slide"].str[::-1],
         case=MANY["case"].str[::-1] + "x",
-        **{"class": MANY["class"].map({"benign": "malignant", "malignant": "benign"})},
+        **{"binary": MANY["binary"].map({"benign": "malignant", "malignant": "benign"})},
     )
-    pd.testing.assert_frame_equal(make_split(MANY, protocol, SHARES, 0), make_split(renamed, protocol, SHARES, 0))
+    pd.testing.assert_frame_equal(
+        make_split(MANY, TASKS, protocol, SHARES, 0), make_split(renamed, TASKS, protocol, SHARES, 0)
+    )
 
 
 @pytest.mark.parametrize("base", ["image", "slide", "case"])
 def test_the_k_test_folds_cover_every_image_once_and_val_is_the_next_fold(base: str) -> None:
-    folds = [make_split(MANY, f"{base}-{i}of4", SHARES, 0).set_index("image_id")["part"] for i in (1, 2, 3, 4)]
+    folds = [make_split(MANY, TASKS, f"{base}-{i}of4", SHARES, 0).set_index("image_id")["part"] for i in (1, 2, 3, 4)]
     tested = pd.concat([fold[fold == "test"] for fold in folds])
     assert sorted(tested.index) == sorted(MANY["image_id"])
     for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
         assert set(fold[fold == "val"].index) == set(following[following == "test"].index)
 
 
-def test_stratified_by_class_where_the_subtype_is_unknown() -> None:
-    unknown = MANY.assign(subtype="", multiclass=-1)
+def test_stratified_by_the_coarser_task_where_the_finer_label_is_unknown() -> None:
+    unknown = MANY.assign(multiclass="")
     for protocol in ("image", "case"):
-        for _, rows in joined(unknown, protocol).groupby("class"):
+        for _, rows in joined(unknown, protocol).groupby("binary"):
             assert shares_of(rows["part"]) == pytest.approx({"train": 0.7, "val": 0.15, "test": 0.15}, abs=0.05)
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, {"train"}), (2, {"train", "test"}), (3, {"train", "val", "test"})])
 def test_a_class_of_few_images_is_spread_as_far_as_it_goes(size: int, parts: set[str]) -> None:
     table = joined(invented({"A": [size], "DC": [60]}), "image")
-    assert set(table.loc[table["subtype"] == "A", "part"]) == parts
+    assert set(table.loc[table["multiclass"] == "A", "part"]) == parts
 
 
 @pytest.mark.parametrize("size", range(3, 16))
 def test_no_part_lacks_a_small_class_at_image_level(size: int) -> None:
     for shares in (SHARES, Split(train=0.1, val=0.45, test=0.45), Split(train=0.9, val=0.05, test=0.05)):
         table = joined(invented({"A": [size], "F": [size + 1], "DC": [700]}), "image", shares=shares)
-        assert table.groupby("subtype")["part"].nunique().min() == 3
+        assert table.groupby("multiclass")["part"].nunique().min() == 3
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_groups_go_to_train_and_test_and_one_to_train(seed: int) -> None:
     table = joined(invented({"A": [10, 40], "TA": [12], "DC": [20, 10, 30, 5, 9]}), "case", seed)
-    assert set(table.loc[table["subtype"] == "A", "part"]) == {"train", "test"}
-    assert set(table.loc[table["subtype"] == "TA", "part"]) == {"train"}
-    assert set(table.loc[table["subtype"] == "DC", "part"]) == {"train", "val", "test"}
+    assert set(table.loc[table["multiclass"] == "A", "part"]) == {"train", "test"}
+    assert set(table.loc[table["multiclass"] == "TA", "part"]) == {"train"}
+    assert set(table.loc[table["multiclass"] == "DC", "part"]) == {"train", "val", "test"}
 
 
 def test_no_part_stays_empty_where_every_class_has_two_groups() -> None:
     table = joined(invented({"A": [5, 5], "DC": [5, 5]}), "case")
     assert set(table["part"]) == {"train", "val", "test"}
-    assert set(table.loc[table["part"] == "train", "subtype"]) == {"A", "DC"}
+    assert set(table.loc[table["part"] == "train", "multiclass"]) == {"A", "DC"}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -170,7 +175,7 @@ def test_equal_pixels_stay_on_one_side_of_a_group_protocol_and_are_counted_at_im
         seen = sum(pixels in trained for pixels in image.loc[image["part"] == "test", "pixels_sha256"])
         split = image[["image_id", "part"]]
         check_split(table, split, "image")
-        assert summarise(table, split, "image")["test_images_seen"]["pixels"] == seen
+        assert summarise(table, split, "image", BREAKHIS)["test_images_seen"]["pixels"] == seen
         total += seen
     assert total > 0
 
@@ -199,24 +204,24 @@ def test_what_a_protocol_cannot_do_is_an_error_with_the_way_out(
     table: pd.DataFrame, protocol: str, words: list[str]
 ) -> None:
     with pytest.raises(DataError) as caught:
-        make_split(table, protocol, SHARES, 0)
+        make_split(table, TASKS, protocol, SHARES, 0)
     for word in words:
         assert word in str(caught.value)
 
 
 def test_one_class_and_unknown_labels_are_refused_for_the_task_that_needs_two() -> None:
-    benign = MANY[MANY["class"] == "benign"]
-    check_tasks(benign, ["multiclass"])
+    benign = MANY[MANY["binary"] == "benign"]
+    check_tasks(benign, ["multiclass"], BREAKHIS)
     with pytest.raises(DataError, match=r"all 112 images are 'benign': task 'binary' needs two classes.*`tasks`"):
-        check_tasks(benign, ["binary"])
-    unknown = MANY.assign(multiclass=np.where(MANY["subtype"] == "A", -1, MANY["multiclass"]))
-    check_tasks(unknown, ["binary"])
+        check_tasks(benign, ["binary"], BREAKHIS)
+    unknown = MANY.assign(multiclass=MANY["multiclass"].replace("A", ""))
+    check_tasks(unknown, ["binary"], BREAKHIS)
     with pytest.raises(
-        DataError, match=r"50 of 231 images have no label for task 'multiclass'.*ingest\.columns\.subtype"
+        DataError, match=r"50 of 231 images have no label for task 'multiclass'.*labels\.tasks\.multiclass\.column"
     ):
-        check_tasks(unknown, ["binary", "multiclass"])
+        check_tasks(unknown, ["binary", "multiclass"], BREAKHIS)
     with pytest.raises(DataError, match="empty"):
-        check_tasks(MANY.iloc[:0], ["binary"])
+        check_tasks(MANY.iloc[:0], ["binary"], BREAKHIS)
 
 
 # The official fold 1
@@ -235,7 +240,7 @@ def fold_table(tmp_path: Path) -> Path:
 
 
 def test_fold1_takes_test_from_the_table_and_draws_val_from_its_train_by_case(fold_table: Path) -> None:
-    split = make_split(MANY, "fold1", SHARES, 0, read_fold_table(fold_table))
+    split = make_split(MANY, TASKS, "fold1", SHARES, 0, read_fold_table(fold_table))
     table = MANY.merge(split, on="image_id")
     assert set(table.loc[table["part"] == "test", "slide"]) == {"A0", "F1", "DC0", "LC3"}
     assert shares_of(table["part"])["val"] == pytest.approx(0.15, abs=0.03)
@@ -245,7 +250,7 @@ def test_fold1_takes_test_from_the_table_and_draws_val_from_its_train_by_case(fo
 def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: Path) -> None:
     official = read_fold_table(fold_table)
     with pytest.raises(DataError, match=r"2 of 231 images do not stand in split.fold_table \(.*, .*\)"):
-        make_split(MANY, "fold1", SHARES, 0, official.iloc[2:])
+        make_split(MANY, TASKS, "fold1", SHARES, 0, official.iloc[2:])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +278,7 @@ def test_a_bad_fold_table_is_an_error(tmp_path: Path, content: str | None, words
 
 def test_fold1_reproduces_the_official_test_part(real_data: Path) -> None:
     table = breakhis(real_data / "image_data.csv")
-    split = make_split(table, "fold1", SHARES, 0, read_fold_table(real_data / "dsfoldTable.csv"))
+    split = make_split(table, TASKS, "fold1", SHARES, 0, read_fold_table(real_data / "dsfoldTable.csv"))
     assert split["part"].value_counts().to_dict() == {
         "train": pytest.approx(3819, abs=20),
         "test": 2904,

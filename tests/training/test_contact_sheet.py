@@ -1,6 +1,5 @@
 """The contact sheet shows what a training sees, and `biopsy show-augment` draws it before anything is trained."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from biopsy.cli import command
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import write_csv
 from biopsy.core.params import Params, parse_params
+from biopsy.core.sections import Resize
+from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.images.resize import draw_structure
 from biopsy.training.contact_sheet import describe, draw_tiles, write_sheet
 from biopsy.training.inputs.feed import PixelFeed
@@ -83,9 +84,13 @@ def test_a_sheet_names_what_is_on_and_equal_parameters_give_equal_bytes(store: I
 def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     set_params({"resize.size": 64})
-    for number, subtype in enumerate(["A", "DC"] * 3):
-        path = tmp_path / f"data/resized/x/{subtype}/{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame({"image_id": [str(number) for number in range(6)], "subtype": ["A", "DC"] * 3})
+    table["path"], table["class"] = table["image_id"] + ".png", "x"
+    write_csv(tmp_path / "data/interim/labels.csv", table)
+    (tmp_path / "data/resized").mkdir()
+    made_with(tmp_path)
+    for number in range(6):
+        path = tmp_path / f"data/resized/{number}.png"
         cv2.imwrite(str(path), np.full((64, 64, 3), 30 * number + 50, np.uint8))
     return tmp_path
 
@@ -121,9 +126,10 @@ def sheet_of(
     return seen[0].array, seen[5], seen[4]
 
 
-def write_lock(project: Path, **resize: Any) -> None:
-    made = {"size": 64, "aspect": "stretch", "structure": "rgb"} | resize
-    (project / "dvc.lock").write_text(json.dumps({"stages": {"resize": {"params": {"params.yaml": {"resize": made}}}}}))
+def made_with(project: Path, **resize: Any) -> None:
+    """Say in the tree how its images were made."""
+    resize = {"size": 64} | resize
+    write_preparation(project / "data/resized", Preparation(max_pixels=10**6, resize=Resize.model_validate(resize)))
 
 
 def write_tree(project: Path, image: np.ndarray) -> None:
@@ -144,7 +150,7 @@ def test_a_sheet_shows_the_structure_that_the_stage_resize_draws(
     np.testing.assert_array_equal(images[0], wanted)
     for made in ("rgb", structure):
         write_tree(project, draw_structure(COLOURED, made))
-        write_lock(project, structure=made)
+        made_with(project, structure=made)
         images, title, _ = sheet_of(project, monkeypatch, *option)
         np.testing.assert_array_equal(images[0], wanted)
         assert title == f"current, {project}/data/resized"
@@ -154,7 +160,7 @@ def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_ar
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tree(project, draw_structure(COLOURED, "grayscale"))
-    write_lock(project, structure="grayscale")
+    made_with(project, structure="grayscale")
     edges = ("-S", "resize.structure=laplacian")
     np.testing.assert_array_equal(sheet_of(project, monkeypatch, *edges)[0][0], draw_structure(COLOURED, "laplacian"))
     images, title, _ = sheet_of(project, monkeypatch, "-S", "seed=1")
@@ -163,12 +169,17 @@ def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_ar
     assert capsys.readouterr().out.endswith(f"; {title.partition('; ')[2]}\n")
     assert np.ptp(images.astype(int), axis=3).max() > 50
     # The edges of a larger image are others.
-    write_lock(project, structure="laplacian", size=128)
+    made_with(project, structure="laplacian", size=128)
     assert "(laplacian, stretch, 128 px)" in sheet_of(project, monkeypatch, *edges)[1]
     # What was ingested comes before the sample.
     (project / "data/raw/images").mkdir(parents=True)
     cv2.imwrite(str(project / "data/raw/images/x.png"), COLOURED[..., ::-1])
-    rows = {"path": ["x.png", "gone.png"], "class": ["benign", "malignant"], "subtype": ["", "DC"]}
+    rows = {
+        "image_id": ["0", "gone"],
+        "path": ["x.png", "gone.png"],
+        "class": ["benign", "malignant"],
+        "subtype": ["", "DC"],
+    }
     write_csv(project / "data/interim/labels.csv", pd.DataFrame(rows))
     for task, label in (("binary", "benign"), ("multiclass", "unspecified")):
         images, title, classes = sheet_of(project, monkeypatch, "-S", "seed=1", task=task)
@@ -201,3 +212,16 @@ def test_what_cannot_be_shown_is_one_sentence(project: Path, arguments: list[str
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_of_tiles_a_sheet_shows_one_from_the_middle_of_each_image(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = {"px": 64, "rows": 1, "columns": 3}
+    made_with(project, mode="tiles", tiles=tiles)
+    stack = np.concatenate([np.full((64, 64, 3), value, np.uint8) for value in (10, 20, 30)])
+    write_tree(project, stack)
+    options = ("resize.mode=tiles", *(f"resize.tiles.{key}={value}" for key, value in tiles.items()))
+    images, title, _ = sheet_of(project, monkeypatch, *(word for option in options for word in ("-S", option)))
+    assert title == f"current, {project}/data/resized"
+    assert (images == 20).all()

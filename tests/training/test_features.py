@@ -224,7 +224,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 FROZEN = {
     "resize.size": 32,
     "model.trainable": "none",
-    "train.epochs.binary": 3,
+    "train.epochs": 3,
     "train.learning_rate": 0.01,
     "augment.every": {},
 }

@@ -36,7 +36,7 @@ def run(folder: Path, **train: Any) -> tuple[Any, Any, ImageStore]:
         {
             "resize": {"size": 32},
             "model": {"head": {"units": 0, "dropout": 0.0, "feature_norm": False}},
-            "train": {"epochs": {"binary": 3, "multiclass": 3}, "batch": 6, "learning_rate": 0.003, **train},
+            "train": {"epochs": 3, "batch": 6, "learning_rate": 0.003, **train},
         }
     )
     images = np.random.default_rng(0).normal(90 + 70 * TARGETS[:, None, None, None], 60, (30, 32, 32, 3))
@@ -223,7 +223,7 @@ def test_a_training_with_everything_on_follows_its_cosine_stops_early_and_tells_
     everything = {
         "optimizer": "adopt", "weight_decay": 0.01, "clip_norm": 1.0, "ema": 0.9, "accumulate": 2,
         "loss": {"name": "focal", "label_smoothing": 0.1}, "schedule": {"name": "cosine", "warmup_epochs": 1},
-        "epochs": {"binary": 12, "multiclass": 12}, "early_stopping_patience": 1, "class_weights": "none",
+        "epochs": 12, "early_stopping_patience": 1, "class_weights": "none",
     }  # fmt: skip
     _, state, _ = run(tmp_path, **{**everything, "learning_rate": 3.0})
     rates = [epoch["learning_rate"] for epoch in state.history]

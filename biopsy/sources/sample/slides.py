@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from biopsy.tables.labels.breakhis import case_of, class_of
+from biopsy.tables.labels.breakhis import TYPES, case_of
 
 MISSING = 0.15  # of the cells
 
@@ -36,7 +36,7 @@ def draw_slides(slides: Sequence[tuple[str, str]], seed: int) -> pd.DataFrame:
 def _row(subtype: str, slide: str, seed: int) -> dict[str, str]:
     patient = np.random.default_rng([seed, 3, int(case_of(slide))])
     own = np.random.default_rng([seed, 4, *slide.encode()])
-    malignant = class_of(subtype) == "malignant"
+    malignant = TYPES[subtype][0] == "malignant"
     row = {
         "age": f"{patient.normal(58 if malignant else 42, 11):.0f}",
         "diameter_mm": f"{own.lognormal(3.1 if malignant else 2.7, 0.45):.1f}",

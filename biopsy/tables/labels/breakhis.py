@@ -1,4 +1,4 @@
-"""BreakHis: its classes, and the grammar of its file names (Spanhol et al., IEEE TBME 63(7), 2016).
+"""BreakHis: the grammar of its file names (Spanhol et al., IEEE TBME 63(7), 2016).
 
 SOB_{B|M}_{A|F|PT|TA|DC|LC|MC|PC}-{year}-{slide}-{magnification}-{seq}.png      SOB_M_DC-14-10926-100-003.png
 """
@@ -7,10 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from biopsy.core.text import plain
+from biopsy.tables.labels.grammars import Grammar, register
 
-CLASSES = ("benign", "malignant")
-# code: (class, name in words); the order is the order of the eight labels everywhere.
+# code: (class, name in words), as in conf/labels/breakhis.yaml
 TYPES = {
     "A": ("benign", "adenosis"),
     "F": ("benign", "fibroadenoma"),
@@ -21,10 +20,9 @@ TYPES = {
     "MC": ("malignant", "mucinous carcinoma"),
     "PC": ("malignant", "papillary carcinoma"),
 }
-SUBTYPES = tuple(TYPES)
 MAGNIFICATIONS = (40, 100, 200, 400)
 
-NAME = re.compile(rf"SOB_([BM])_({'|'.join(SUBTYPES)})-(\d\d)-(\d+[A-Z]*)-(40|100|200|400)-(\d+)")
+NAME = re.compile(rf"SOB_([BM])_({'|'.join(TYPES)})-([0-9]{{2}})-([0-9]+[A-Z]*)-(40|100|200|400)-([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,10 @@ def parse(path: str) -> Name | None:
     if found is None:
         return None
     initial, subtype, year, slide, magnification, seq = found.groups()
-    label = class_of(subtype)
+    label = TYPES[subtype][0]
     if initial.lower() != label[0]:
         return None
     return Name(label, subtype, int(year), slide, case_of(slide), int(magnification), int(seq))
-
-
-def class_of(subtype: str) -> str:
-    """Return `benign` or `malignant` for one of the eight codes."""
-    return TYPES[subtype][0]
 
 
 def case_of(slide: str) -> str:
@@ -81,23 +74,15 @@ def case_of(slide: str) -> str:
     return slide.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
-CLASS_ALIASES = {plain(alias): name for name in CLASSES for alias in (name, name[0])}
-TYPE_ALIASES = {plain(alias): code for code, (_, name) in TYPES.items() for alias in (code, name)}
-TYPE_ALIASES |= {"phyllodestumour": "PT", "phyllodes": "PT", "ductal": "DC", "lobular": "LC", "mucinous": "MC"}
-TYPE_ALIASES |= {"papillary": "PC"}
+def facts(path: str) -> dict[str, str] | None:
+    """Return what a file name says, as `Grammar.parse` wants it."""
+    name = parse(path)
+    if name is None:
+        return None
+    return {
+        "binary": name.label, "multiclass": name.subtype, "magnification": str(name.magnification),
+        "slide": name.slide, "case": name.case,
+    }  # fmt: skip
 
 
-def read_class(text: str) -> str | None:
-    """Return `benign` or `malignant` for `Benign`, `B`, ..., an empty string for an empty one, else None."""
-    return CLASS_ALIASES.get(plain(text)) if text else ""
-
-
-def read_subtype(text: str) -> str | None:
-    """Return the code for `Ductal Carcinoma`, `ductal_carcinoma`, `DC`, an empty string for an empty one, else None."""
-    return TYPE_ALIASES.get(plain(text)) if text else ""
-
-
-def read_magnification(text: str) -> str | None:
-    """Return `40` for `40X`, `40x`, `40` or `40.0`, an empty string for an empty one, else None."""
-    found = re.fullmatch(r"([1-9]\d{0,3})(\.0+)?\s*[xX]?", text)
-    return found[1] if found else (None if text else "")
+register(Grammar("breakhis", facts, "BreakHis's file names: class, tumour type, slide, magnification."))

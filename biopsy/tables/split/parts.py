@@ -1,6 +1,8 @@
 """What training and evaluation both read: the table of one protocol's parts, and the pixels of its images."""
 
+import hashlib
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from biopsy.core.files import read_csv
 from biopsy.core.layout import resized_path
 
 ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
+CHUNK = 64  # images in memory at once, where they are only hashed
 
 
-def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFrame:
+def read_parts(labels: Path, split: Path, resized: Path, task: str, classes: Sequence[str]) -> pd.DataFrame:
     """Join the labels with one protocol's split.
 
     Parameters
@@ -26,12 +29,15 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFr
     resized
         The tree of resized images.
     task
-        'binary' or 'multiclass': the column that becomes `target`.
+        The column of labels.
+    classes
+        Its classes, in the order of the model's outputs.
 
     Returns
     -------
     pandas.DataFrame
-        One row per image, sorted by image_id: the columns of both tables, `target` (int) and `file` (Path).
+        One row per image, sorted by image_id: the columns of both tables, `target` (int, index into `classes`) and
+        `file` (Path).
 
     Raises
     ------
@@ -40,55 +46,68 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str) -> pd.DataFr
     """
     table = read_csv(split).merge(read_csv(labels), on="image_id", how="left", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
-    unlabelled = table[table["class"].isna() | (table[task].fillna(-1) < 0)]
+    place = {name: i for i, name in enumerate(classes)}
+    if task not in table:
+        raise DataError(f"{labels} has no column '{task}'. Run `dvc repro`.")
+    unlabelled = table[~table[task].isin(classes)]
     if len(unlabelled):
         first = unlabelled["image_id"].iloc[0]
         raise DataError(
             f"{split}: {len(unlabelled)} images, the first is {first}, have no {task} label in {labels}. "
             "Run `dvc repro`."
         )
-    table["target"] = table[task].astype(int)
-    table["file"] = pd.Series([resized / resized_path(row) for row in table.to_dict("records")], dtype=object)
+    table["target"] = table[task].map(place).astype(int)
+    table["file"] = pd.Series([resized / resized_path(image_id) for image_id in table["image_id"]], dtype=object)
     return table
 
 
-def read_images(files: list[Path], size: int, out: np.ndarray | None = None) -> np.ndarray:
+def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | None = None) -> np.ndarray:
     """Decode images of the resized tree, in parallel.
 
     Parameters
     ----------
     files
-        PNG files of `size` x `size` pixels.
+        n PNG files, in each of which `views` squares of `size` x `size` pixels stand one below the other.
     size
         Side in pixels.
+    views
+        The tiles of an image, or 1.
     out
-        Array of shape (n, size, size, 3), uint8, to fill, for example a memory map; None makes one.
+        Array of the shape below, uint8, to fill, for example a memory map; None makes one.
 
     Returns
     -------
     numpy.ndarray
-        (n, size, size, 3), uint8, RGB.
+        (n * views, size, size, 3), uint8, RGB: the views of the first image, then those of the second, and so on.
 
     Raises
     ------
     DataError
         A file is missing, broken or of another size.
     """
-    images = _aligned((len(files), size, size, 3)) if out is None else out
+    images = _aligned((len(files) * views, size, size, 3)) if out is None else out
+    by_file = images.reshape(len(files), views * size, size, 3)
 
     def read(i: int) -> None:
         image = cv2.imread(str(files[i]), cv2.IMREAD_COLOR_RGB)
-        if image is None or image.shape != (size, size, 3):
-            found = (
-                "cannot be read" if image is None else f"is {image.shape[1]}x{image.shape[0]} pixels, not {size}x{size}"
-            )
+        if image is None or image.shape != by_file.shape[1:]:
+            wanted = f"{size}x{views * size}"
+            found = "cannot be read" if image is None else f"is {image.shape[1]}x{image.shape[0]} pixels, not {wanted}"
             raise DataError(f"{files[i]} {found}. Run `dvc repro resize` to make it again.")
-        images[i] = image
+        by_file[i] = image
 
     with ThreadPoolExecutor() as pool:
         for _ in tqdm(pool.map(read, range(len(files))), "read", len(files), delay=2, unit="image"):
             pass
     return images
+
+
+def hash_images(files: list[Path], size: int, views: int = 1) -> str:
+    """Return the SHA-256 of all pixels of images of the resized tree, without holding them in memory together."""
+    digest = hashlib.sha256()
+    for start in range(0, len(files), CHUNK):
+        digest.update(read_images(files[start : start + CHUNK], size, views).data)
+    return digest.hexdigest()
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

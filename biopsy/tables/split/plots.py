@@ -1,4 +1,4 @@
-"""Draw a split: how many images, and of how many slides, each subtype has in each part."""
+"""Draw a split: how many images, and of how many slides, each class has in each part."""
 
 from pathlib import Path
 
@@ -10,18 +10,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from biopsy.tables.labels.breakhis import SUBTYPES
+from biopsy.tables.labels.scheme import UNLABELLED, LabelScheme, finest
 from biopsy.tables.split.splits import PARTS
 
 COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 
 
-def plot_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, says: str, path: Path) -> None:
-    """Draw one stacked bar per subtype (class where unknown), the number of slides of each part above it.
+def plot_split(
+    labels: pd.DataFrame, split: pd.DataFrame, scheme: LabelScheme, protocol: str, says: str, path: Path
+) -> None:
+    """Draw one stacked bar per class (the finest known), the number of slides of each part above it.
 
     Parameters
     ----------
     labels, split : DataFrame of n rows
+    scheme
+        That of the labels.
     protocol
         For the title.
     says
@@ -31,13 +35,14 @@ def plot_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, says: s
     """
     table = labels.merge(split, on="image_id")
     table["slide"] = table["slide"].where(table["slide"] != "")  # the unknown is not counted
-    table["stratum"] = table["subtype"].where(table["subtype"] != "", table["class"])
+    table["stratum"] = finest(table, scheme)
+    order = [name for task in reversed(scheme.tasks.values()) for name in task.names]
     present = set(table["stratum"])
-    strata = [s for s in SUBTYPES if s in present] + sorted(present - set(SUBTYPES))
+    strata = [name for name in dict.fromkeys([*order, UNLABELLED]) if name in present]
     images = pd.crosstab(table["stratum"], table["part"]).reindex(index=strata, columns=PARTS, fill_value=0)
     known = table.dropna(subset="slide").drop_duplicates(["stratum", "part", "slide"])
     slides = pd.crosstab(known["stratum"], known["part"]).reindex(index=strata, columns=PARTS, fill_value=0)
-    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(9, 0.75 * len(strata)), 4.5), layout="constrained")
     bottom = np.zeros(len(strata))
     for part in PARTS:
         axes.bar(strata, images[part], bottom=bottom, color=COLOURS[part], label=f"{part} ({images[part].sum()})")
@@ -46,6 +51,8 @@ def plot_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, says: s
         missing = [part for part in PARTS if not images.loc[stratum, part]]
         note = " | ".join(str(n) for n in slides.loc[stratum]) + (f"\nno {', '.join(missing)}" if missing else "")
         axes.text(x, bottom[x] + 0.01 * bottom.max(), note, ha="center", va="bottom", fontsize=8)
+    if max(map(len, strata)) > 6:
+        axes.tick_params("x", rotation=30)
     axes.set_ylim(top=1.1 * bottom.max())
     axes.set_ylabel("images")
     axes.set_title(f"protocol {protocol}: {says}", fontsize=10)

@@ -7,6 +7,7 @@ protocol to the list leaves the others' splits alone.
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -28,14 +29,21 @@ Codes = NDArray[np.int64]
 
 
 def make_split(
-    labels: pd.DataFrame, protocol: str, shares: Split, seed: int, fold_table: pd.DataFrame | None = None
+    labels: pd.DataFrame,
+    tasks: Sequence[str],
+    protocol: str,
+    shares: Split,
+    seed: int,
+    fold_table: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Give every image its part.
 
     Parameters
     ----------
     labels : DataFrame of n rows
-        With `image_id`, `path`, `class`, `subtype`, `slide`, `case`, `pixels_sha256`.
+        With `image_id`, `path`, `slide`, `case`, `pixels_sha256`, and a column of text for each of `tasks`.
+    tasks
+        The columns of labels to stratify by.
     protocol
         `image`, `slide`, `case`, `fold1`, or one fold of k such as `case-1of5`.
     shares
@@ -57,7 +65,7 @@ def make_split(
 
     Notes
     -----
-    - Stratified by subtype, or by class where the subtype is unknown.
+    - Stratified by all labels of an image together.
     - `slide` and `case` keep each group, and all images of equal pixels, on one side.
     - Invariant to the order of the rows and to the names of classes and groups.
     """
@@ -66,20 +74,20 @@ def make_split(
         raise DataError(f"{len(table)} image(s) cannot fill three parts. Point data.source at more images.")
     base, _, fold = protocol.partition("-")
     if base == "fold1":
-        parts = _official(table, shares, fold_table, _seed(seed, base))
+        parts = _official(table, tasks, shares, fold_table, _seed(seed, base))
     elif fold:
         index, folds = map(int, fold.split("of"))
-        parts = _k_fold(table, base, index, folds, _seed(seed, f"{base}-of{folds}"))
+        parts = _k_fold(table, strata(table, tasks), base, index, folds, _seed(seed, f"{base}-of{folds}"))
     elif base == "image":
-        parts = _by_image(strata(table), shares, _seed(seed, base))
+        parts = _by_image(strata(table, tasks), shares, _seed(seed, base))
     else:
-        parts = _by_group(table, base, shares, _seed(seed, base))
+        parts = _by_group(table, tasks, base, shares, _seed(seed, base))
     return pd.DataFrame({"image_id": table["image_id"], "part": parts})
 
 
-def strata(table: pd.DataFrame) -> Codes:
-    """Number the subtypes (classes where the subtype is empty) in order of appearance; an array of shape (n,)."""
-    return pd.factorize(table["subtype"].where(table["subtype"] != "", table["class"]))[0]
+def strata(table: pd.DataFrame, tasks: Sequence[str]) -> Codes:
+    """Number the combinations of labels in order of appearance; an array of shape (n,)."""
+    return np.asarray(table.groupby(list(tasks), sort=False).ngroup(), np.int64)
 
 
 def group_codes(table: pd.DataFrame, unit: str) -> Codes:
@@ -170,17 +178,16 @@ def _by_image(labels: Codes, shares: Split, seed: int) -> Parts:
     return parts
 
 
-def _by_group(table: pd.DataFrame, unit: str, shares: Split, seed: int) -> Parts:
+def _by_group(table: pd.DataFrame, tasks: Sequence[str], unit: str, shares: Split, seed: int) -> Parts:
     groups = group_codes(table, unit)
     _need_groups(groups, unit, unit, len(PARTS))
     order = np.array(("train", "test", "val"))  # what a class too small for all three loses first stands last
     wanted = np.array([getattr(shares, part) for part in order])
-    return order[assign_groups(_counts(groups, table), wanted, seed)][groups]
+    return order[assign_groups(_counts(groups, table, tasks), wanted, seed)][groups]
 
 
-def _k_fold(table: pd.DataFrame, unit: str, index: int, folds: int, seed: int) -> Parts:
+def _k_fold(table: pd.DataFrame, labels: Codes, unit: str, index: int, folds: int, seed: int) -> Parts:
     """Fold `index` (from 1) is test, the next one, cyclically, val."""
-    labels = strata(table)
     groups = np.arange(len(table)) if unit == "image" else group_codes(table, unit)
     name = f"{unit}-{index}of{folds}"
     _need_groups(groups, unit, name, folds)
@@ -196,7 +203,9 @@ def _k_fold(table: pd.DataFrame, unit: str, index: int, folds: int, seed: int) -
     return parts
 
 
-def _official(table: pd.DataFrame, shares: Split, fold_table: pd.DataFrame | None, seed: int) -> Parts:
+def _official(
+    table: pd.DataFrame, tasks: Sequence[str], shares: Split, fold_table: pd.DataFrame | None, seed: int
+) -> Parts:
     """Take test from the table; draw val, `shares.val` of all images, from its train by case."""
     if fold_table is None:
         raise DataError("protocol 'fold1' needs split.fold_table, the path of the official fold's table.")
@@ -214,18 +223,20 @@ def _official(table: pd.DataFrame, shares: Split, fold_table: pd.DataFrame | Non
     groups = group_codes(rows, "case") if len(rows) else np.zeros(0, np.int64)
     _need_groups(groups, "case", "fold1", 2)
     val = min(shares.val * len(table) / len(train), 0.5)
-    drawn = assign_groups(_counts(groups, rows), np.array([1 - val, val]), seed)[groups]
+    drawn = assign_groups(_counts(groups, rows, tasks), np.array([1 - val, val]), seed)[groups]
     parts[train] = np.array(("train", "val"))[drawn]
     return parts
 
 
-def _counts(groups: Codes, table: pd.DataFrame) -> NDArray[np.float64]:
-    """Count images of each subtype and, for the binary task's sake, class; an array of shape (groups, columns)."""
-    by_subtype, by_class = strata(table), pd.factorize(table["class"])[0]
-    columns = np.column_stack([by_subtype, by_class + by_subtype.max() + 1])
-    counts = np.zeros((groups.max() + 1, columns.max() + 1))
-    np.add.at(counts, (groups[:, None], columns), 1)
-    return counts
+def _counts(groups: Codes, table: pd.DataFrame, tasks: Sequence[str]) -> NDArray[np.float64]:
+    """Count images of each combination of labels and of each coarser label; an array of shape (groups, columns)."""
+    joint = strata(table, tasks)
+    single = [pd.factorize(table[task])[0] for task in tasks]
+    kinds = [joint, *(codes for codes in single if codes.max() < joint.max())]  # a task as fine as `joint` adds nothing
+    tables = [np.zeros((groups.max() + 1, codes.max() + 1)) for codes in kinds]
+    for counts, codes in zip(tables, kinds, strict=True):
+        np.add.at(counts, (groups, codes), 1)
+    return np.hstack(tables)
 
 
 def _need_groups(groups: Codes, unit: str, protocol: str, needed: int) -> None:

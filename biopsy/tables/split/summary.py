@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
-from biopsy.tables.labels.breakhis import TYPES
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.split.splits import PARTS
 
 UNITS = {"slides": "slide", "cases": "case"}
@@ -20,35 +20,38 @@ class LeakError(DataError):
     """A group on two sides, or an image in two parts: our defect, never the user's."""
 
 
-def check_tasks(labels: pd.DataFrame, tasks: Sequence[str]) -> None:
+def check_tasks(labels: pd.DataFrame, tasks: Sequence[str], scheme: LabelScheme) -> None:
     """Refuse tasks that these labels cannot teach.
 
     Parameters
     ----------
     labels : DataFrame of n rows
-        With `image_id` and one column per task, -1 where unknown.
+        With `image_id` and a text column per task, empty where unknown.
     tasks
         `params.tasks`.
+    scheme
+        That of the labels.
 
     Raises
     ------
     DataError
-        An image without a label of the task, or all images of one class.
+        A task that the scheme lacks, an image without a label of the task, or all images of one class.
     """
     if labels.empty:
         raise DataError(
             "the table of labels is empty: no image is left to split. See metrics/ingest.json for what went."
         )
     for task in tasks:
-        column = {"binary": "label", "multiclass": "subtype"}[task]
-        unknown = labels.loc[labels[task] < 0, "image_id"]
+        if task not in scheme.columns:
+            raise DataError(f"the labels were made for {some(scheme.columns)}, without '{task}'. Run `dvc repro`.")
+        unknown = labels.loc[labels[task] == "", "image_id"]
         if len(unknown):
             raise DataError(
                 f"{len(unknown)} of {len(labels)} images have no label for task '{task}' ({some(unknown, 3)}). Name "
-                f"the CSV's column in ingest.columns.{column}, or take '{task}' out of `tasks`."
+                f"the CSV's column in labels.tasks.{task}.column, or take '{task}' out of `tasks`."
             )
         if labels[task].nunique() < 2:
-            only = labels["class" if task == "binary" else "subtype"].iloc[0]
+            only = labels[task].iloc[0]
             raise DataError(
                 f"all {len(labels)} images are '{only}': task '{task}' needs two classes. Add images of another class "
                 f"to the CSV, or take '{task}' out of `tasks`."
@@ -96,7 +99,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
             )
 
 
-def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> dict[str, Any]:
+def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: LabelScheme) -> dict[str, Any]:
     """Count what each part holds and what the parts share.
 
     Parameters
@@ -104,20 +107,25 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> dict[
     labels, split : DataFrame of n rows
     protocol
         The protocol's name.
+    scheme
+        That of the labels.
 
     Returns
     -------
     dict
         `says` (the leak in a sentence), `parts`, `shared` (slides, cases and pixels on two sides), `test_images_seen`
-        (test images whose slide, case or pixels stand in train), `classes` and `subtypes` (see `_class_entry`), and
+        (test images whose slide, case or pixels stand in train), `classes` of each task (see `_class_entry`), and
         `not_estimable` (class: reason). What the labels do not tell (slides, cases) is null.
     """
     table = labels.merge(split, on="image_id")
     units = {name: unit for name, unit in {**UNITS, "pixels": "pixels_sha256"}.items() if (table[unit] != "").any()}
     seen = {name: len(_seen(table, unit)) if (unit := units.get(name)) else None for name in (*UNITS, "pixels")}
     entries = {
-        kind: {name: _class_entry(rows, str(name), protocol) for name, rows in table[table[key] != ""].groupby(key)}
-        for kind, key in (("classes", "class"), ("subtypes", "subtype"))
+        name: {
+            label: _class_entry(rows, task.words[str(label)], protocol)
+            for label, rows in table[table[name] != ""].groupby(name)
+        }
+        for name, task in scheme.tasks.items()
     }
     return {
         "says": leak_sentence(table, seen),
@@ -126,9 +134,9 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> dict[
             name: {f"{a}_{b}": len(_shared(table, unit, a, b)) for a, b in PAIRS} for name, unit in units.items()
         },
         "test_images_seen": seen,
-        **entries,
+        "classes": entries,
         "not_estimable": {
-            name: entry["reason"] for kind in entries.values() for name, entry in kind.items() if not entry["estimable"]
+            name: entry["reason"] for task in entries.values() for name, entry in task.items() if not entry["estimable"]
         },
     }
 
@@ -170,7 +178,7 @@ def _sizes(rows: pd.DataFrame) -> dict[str, int]:
     return {"images": len(rows)} | {name: len(set(rows[unit]) - {""}) for name, unit in UNITS.items()}
 
 
-def _class_entry(rows: pd.DataFrame, label: str, protocol: str) -> dict[str, Any]:
+def _class_entry(rows: pd.DataFrame, name: str, protocol: str) -> dict[str, Any]:
     """Count one class by part; `estimable` when every part holds some of it, else with the reason."""
     sizes = {part: _sizes(rows[rows["part"] == part]) for part in PARTS}
     missing = [part for part in PARTS if not sizes[part]["images"]]
@@ -178,7 +186,6 @@ def _class_entry(rows: pd.DataFrame, label: str, protocol: str) -> dict[str, Any
     if missing:
         unit = protocol.partition("-")[0].replace("fold1", "case")
         found = len(rows) if unit == "image" else int(np.unique(rows[unit]).size)
-        name = TYPES[label][1] if label in TYPES else label
         count = f"{name} has {found} {unit}{'s' if found != 1 else ''}"
         too_few = found < len(PARTS) and protocol != "fold1"
         entry["reason"] = f"{count}; 3 parts need 3" if too_few else f"{count}, none in {some(missing)}"

@@ -18,21 +18,25 @@ from biopsy.training.inputs.mapped import create_array
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Decoded images, in memory or, above the limit, in a memory-mapped file."""
+    """Decoded images, in memory or, above the limit, in a memory-mapped file; of tiles, (n, views, size, size, 3)."""
 
     array: np.ndarray
     in_memory: bool
 
+    def together(self, views: int) -> "ImageStore":
+        """Return the same pixels, with `views` tiles after another as one image."""
+        return ImageStore(self.array.reshape(-1, views, *self.array.shape[1:]), self.in_memory)
+
     @classmethod
-    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path) -> "ImageStore":
-        """Decode `files`; where they take more than `limit_mb` MB, into the file `spill` instead of memory."""
-        shape = (len(files), size, size, 3)
+    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path, views: int = 1) -> "ImageStore":
+        """Decode `files` as `read_images` does; above `limit_mb` MB into the file `spill` instead of memory."""
+        shape = (len(files) * views, size, size, 3)
         in_memory = np.prod(shape, dtype=np.int64) <= limit_mb * 1_000_000
         if in_memory:
-            return cls(read_images(files, size), True)
+            return cls(read_images(files, size, views), True)
         spill.parent.mkdir(parents=True, exist_ok=True)
         array = create_array(spill, np.uint8, shape)
-        read_images(files, size, array)
+        read_images(files, size, views, array)
         array.flush()
         return cls(np.load(spill, mmap_mode="r"), False)
 
@@ -51,6 +55,14 @@ class ImageStore:
             return tf.ensure_shape(image, self.array.shape[1:])
 
         return fetch
+
+
+def augment_views(image: Any, draw: Any, strengths: Any) -> Any:
+    """Augment one square, or each of the tiles (views, size, size, 3) of an image by itself."""
+    if len(image.shape) == 3:
+        return augment_image(image, draw, strengths)
+    seeds = [tf.random.fold_in(draw, view) for view in range(image.shape[0])]
+    return tf.stack([augment_image(image[view], seed, strengths) for view, seed in enumerate(seeds)])
 
 
 @dataclass(frozen=True)
@@ -173,9 +185,9 @@ def training_set(
         image = get(index[item])
         draw = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0]), tf.cast(epoch, tf.int32)), item)
         if not items.copy.any():
-            return augment_image(image, draw, of_all), target[item]
+            return augment_views(image, draw, of_all), target[item]
         changed = tf.cond(
-            copy[item], lambda: augment_image(image, draw, of_copies), lambda: augment_image(image, draw, of_all)
+            copy[item], lambda: augment_views(image, draw, of_copies), lambda: augment_views(image, draw, of_all)
         )
         return changed, target[item]
 

@@ -1,0 +1,125 @@
+"""The record of how a file becomes the array that a network sees; `biopsy.images.prepare` carries it out."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import write_json
+from biopsy.core.sections import Resize
+
+FILE = "preparation.json"  # in data/resized and in data/stained/<protocol>, written last: without it, no tree is whole
+
+
+class Stains(BaseModel):
+    """The stain that images are brought to: what a method measured on one image, or the mean over several.
+
+    Attributes
+    ----------
+    method
+        A name in `biopsy.images.stains`.
+    directions
+        Reinhard: the mean of L* (0 to 100), a*, b*. Macenko: the optical density (red, green, blue) of a unit of
+        haematoxylin, then of eosin, each of length one; six numbers.
+    spreads
+        Reinhard: the deviations of L*, a*, b*. Macenko: the 99th percentile of the amount of each stain.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    directions: tuple[float, ...]
+    spreads: tuple[float, ...]
+
+
+class Preparation(BaseModel):
+    """All that decides which array a file becomes: (views, size, size, 3) uint8, RGB.
+
+    Whatever is added here becomes part of the name under which a tree's images are kept, and of every model card.
+
+    Attributes
+    ----------
+    max_pixels
+        The largest width x height that is decoded.
+    resize
+        Size, mode, tiles and structure.
+    stain
+        The stain that tissue is brought to; None keeps each image's own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_pixels: int
+    resize: Resize = Resize()
+    stain: Stains | None = None
+
+    @property
+    def size(self) -> int:
+        """The side in pixels of what the network sees."""
+        return self.resize.size
+
+    @property
+    def views(self) -> int:
+        """How many squares an image becomes: its tiles, or 1."""
+        tiles = self.resize.tiles
+        return tiles.rows * tiles.columns if self.resize.mode == "tiles" else 1
+
+    def differences(self, other: "Preparation") -> str:
+        """List what differs, such as 'resize.mode: crop, not stretch'; of a stain its name alone is told."""
+        found = []
+        for name, mine in self.resize.model_dump().items():
+            theirs = getattr(other.resize, name)
+            if mine != (theirs.model_dump() if isinstance(theirs, BaseModel) else theirs):
+                found.append(f"resize.{name}: {mine}, not {theirs}")
+        if self.max_pixels != other.max_pixels:
+            found.append(f"ingest.max_pixels: {self.max_pixels}, not {other.max_pixels}")
+        if self.stain != other.stain:
+            names = [stain.method if stain else "none" for stain in (self.stain, other.stain)]
+            found.append(f"stain: {names[0]}, not {names[1]}" if names[0] != names[1] else "stain: fitted otherwise")
+        return "; ".join(found)
+
+
+def read_preparation(folder: Path) -> Preparation:
+    """Read how the images of a tree were made. Raises `DataError` where the tree is not whole or the file not ours."""
+    path = folder / FILE
+    try:
+        return Preparation.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Run `dvc repro`.") from None
+    except ValidationError as error:
+        raise DataError(
+            f"{path} does not say how images were made ({error.errors()[0]['msg']}). Delete {folder}, and run "
+            "`dvc repro`."
+        ) from None
+
+
+def write_preparation(folder: Path, preparation: Preparation) -> None:
+    """Say beside a tree's images how they were made."""
+    write_json(folder / FILE, preparation.model_dump(mode="json"))
+
+
+def images_of(root: Path, protocol: str) -> tuple[Path, Preparation]:
+    """Find the images of one protocol.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    protocol
+        Such as 'case'.
+
+    Returns
+    -------
+    tree : Path
+        The stained tree, or the resized one where no stain is normalised.
+    preparation : Preparation
+        How its images were made of the original files.
+
+    Raises
+    ------
+    DataError
+        The stage `stain` has not run, or was stopped.
+    """
+    folder = root / "data/stained" / protocol
+    preparation = read_preparation(folder)
+    return (folder if preparation.stain else root / "data/resized"), preparation

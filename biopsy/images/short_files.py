@@ -1,0 +1,97 @@
+"""Whole files whose header promises more rows than their data holds; decoders fill what is missing with black or grey.
+
+Pillow raises where a file ends too early, but not where a stream inside it ends as it should, only sooner.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG's pixel, by its colour type
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+END, MARKER = b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # MARKER: what ends the data of a JPEG's scan
+FRAMES = (0xC0, 0xC1, 0xC2)  # JPEG markers that carry a height
+# What a whole JPEG never reads: entropy-coded data in the place of any restart interval.
+JUNK = b"".join(bytes([0x5A, 0xA5, 0x3C] * 8) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
+
+
+def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uint8]) -> str:
+    """Say what a file lacks, or nothing.
+
+    Parameters
+    ----------
+    data
+        The file.
+    image
+        As Pillow opened it.
+    pixels : uint8 array of shape (height, width, 3)
+        As it was decoded.
+
+    Returns
+    -------
+    str
+        Such as 'holds 210,100 bytes of pixels of 966,460'; empty where the file is whole.
+    """
+    if image.format == "PNG":
+        wanted, found = _png_bytes(data)
+        return "" if found >= wanted else f"holds {found:,} bytes of pixels of {wanted:,}"
+    uniform = bool((pixels[-1] == pixels[-1, 0]).all())  # what is filled in has one colour; so have many whole images
+    if image.format in ("JPEG", "MPO") and (uniform or image.info.get("progressive")):
+        return "" if _reads_no_further(data, pixels) else "ends before its last row"
+    if image.format == "TIFF" and image.info.get("compression") == "jpeg" and uniform:
+        rows = sum(_jpeg_height(strip) for strip in _strips(data, image))
+        return "" if rows >= image.height else f"holds {rows:,} rows of {image.height:,}"
+    return ""
+
+
+def _png_bytes(data: bytes) -> tuple[int, int]:
+    """Return how many bytes of filtered rows a PNG's header asks for, and how many it holds (at most one more)."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bits = depth * SAMPLES[colour]
+    grid = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    passes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in grid]
+    wanted = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in passes if columns > 0 and rows > 0)
+    unpack, found, at = zlib.decompressobj(), 0, 8
+    while at + 8 <= len(data) and found <= wanted:
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == b"IDAT":
+            found += len(unpack.decompress(data[at + 8 : at + 8 + length], wanted + 1 - found))
+        at += 12 + length
+    return wanted, found
+
+
+def _reads_no_further(data: bytes, pixels: NDArray[np.uint8]) -> bool:
+    """Say whether a JPEG is decoded to the same pixels when more data follows that of each of its scans."""
+    longer, at = bytearray(), 2
+    while at + 4 <= len(data) and data[at : at + 2] != END:
+        after = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        scan = data[at + 1] == 0xDA
+        if scan:
+            found = MARKER.search(data, after)
+            after = found.start() if found else len(data)
+        longer += data[at:after] + (JUNK if scan else b"")
+        at = after
+    with Image.open(BytesIO(data[:2] + longer + END), formats=["JPEG"]) as image:
+        return np.array_equal(np.asarray(image.convert("RGB")), pixels)
+
+
+def _strips(data: bytes, image: ImageFile.ImageFile) -> list[bytes]:
+    """Return the strips of a TIFF; none of a tiled one, whose tiles carry no height of their own."""
+    tags: Callable[[int], tuple[int, ...]] = lambda number: image.tag_v2.get(number, ())  # type: ignore[attr-defined]  # noqa: E731
+    return [data[at : at + size] for at, size in zip(tags(273), tags(279), strict=False)]
+
+
+def _jpeg_height(strip: bytes) -> int:
+    """Read the height that a JPEG stream says it has."""
+    at = 2
+    while at + 7 <= len(strip) and strip[at] == 0xFF:
+        if strip[at + 1] in FRAMES:
+            return int.from_bytes(strip[at + 5 : at + 7], "big")
+        at += 2 + int.from_bytes(strip[at + 2 : at + 4], "big")
+    return 0

@@ -1,0 +1,32 @@
+"""What a model answers about whole images, be they one square or several tiles."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def answer_images(model: Any, asked: Any) -> NDArray[np.float32]:
+    """Return one answer an image; a model that takes single tiles is asked about each, and its answers are averaged.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it: its `pixels` are (n, size, size, 3), or (n, views, size, size, 3).
+    asked
+        (n, views, size, size, 3) float32, 0 to 255, as `prepare` gives them; or a dict of these `pixels` and of
+        `extra`, (n, k) float32.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 1) or (n, classes) float32, probabilities.
+    """
+    pixels, extra = (asked["pixels"], asked["extra"]) if isinstance(asked, dict) else (asked, None)
+    n, views = pixels.shape[:2]
+    if any(len(tensor.shape) == 5 for tensor in model.inputs):
+        return np.asarray(model.predict_on_batch(asked), np.float32)
+    tiles = pixels.reshape(n * views, *pixels.shape[2:])
+    about = tiles if extra is None else {"pixels": tiles, "extra": np.repeat(extra, views, axis=0)}
+    given = np.asarray(model.predict_on_batch(about), np.float32)
+    return given.reshape(n, views, -1).mean(axis=1)
