@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.code_digest import loaded_digest
-from biopsy.core.errors import DataError, run
+from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, read_json, sha256, write_json
+from biopsy.core.outside import Outside, watch
+from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf
@@ -40,6 +43,8 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
+    folder = root / "models" / name
+    check_owned(folder, edits=False)
     seed_everything(params.seed)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
@@ -74,8 +79,8 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
         title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live, extra=extra,
     )  # fmt: skip
     plot_curves(state.history, f"{name}, {n_train} training images", live / "curves.png")
-    folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
+    note_made(folder, ["model.keras", "model.json"])
     save_model(model, folder, card)
     with atomic_dir(root / "plots" / name / "train") as plots:
         for item in live.iterdir():
@@ -115,7 +120,7 @@ def describe(
         preprocessing=find(params.model.backbone).preprocessing,
         extra_inputs=encoder,
         threshold=0.5,
-        synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
+        synthetic=read_json(root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
         data={
             "labels": sha256(root / LABELS),
@@ -139,8 +144,11 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
-    train(read_params(), chosen.task, chosen.protocol)
+    params = read_params()
+    weights = params.model.weights
+    with watch("train", [] if weights in ("none", "imagenet") else [Outside("model.weights", Path(weights))]):
+        train(params, chosen.task, chosen.protocol)
 
 
 if __name__ == "__main__":
-    run(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")
+    run_stage(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")
