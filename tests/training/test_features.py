@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def test_each_epoch_sees_the_features_of_the_images_that_it_would_have_seen() ->
     again = [f.numpy() for f, _ in stored.train(range(3, 5))]
     first = np.concatenate([f.numpy() for f, _ in stored.train(range(0, 1))])
     assert sorted(map(bytes, np.concatenate(again[:2]))) == sorted(map(bytes, first))
+
+
+def test_a_rest_of_one_joins_the_batch_before_it_as_with_images() -> None:
+    images = replace(feed(STILL), batch=3)
+    _, stored = head_on_features(frozen(), images, 1, "test")
+    for batches in (images, stored):
+        assert [len(targets) for _, targets in batches.train(range(2))] == [3, 4] * 2
 
 
 def test_a_second_run_asks_the_backbone_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
