@@ -32,6 +32,7 @@ from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.plots import plot_curves
+from biopsy.training.progress import still_improving
 
 LABELS = Path("data/interim/labels.csv")
 
@@ -84,10 +85,12 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     with atomic_dir(root / "plots" / name / "train") as plots:
         for item in live.iterdir():
             shutil.move(item, plots / item.name)  # no second copy: the disk may be full
-    best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
+    losses = [figures["val_loss"] for figures in state.history]
+    best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(task))
     write_json(
         root / "metrics" / name / "train.json",
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in state.history[best].items()},
     )
@@ -95,7 +98,9 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
         cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
         write_json(root / "metrics" / name / "cost.json", cost)
     shutil.rmtree(resume, ignore_errors=True)
-    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
+    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}")
+    if unfinished:
+        print(f"train {name}: still improving when its epochs ran out. Raise train.epochs to train it further.")
 
 
 def describe(
