@@ -120,7 +120,8 @@ def test_another_way_from_pixels_to_features_makes_them_anew(
 ) -> None:
     """What an augmentation of the same name and strength does, or the layer of a backbone."""
     unedited, ways = features.CODE, set()
-    for name in ("models/preprocessing", "loader", "feed", "features", "augment/basic"):
+    inputs = ("training/inputs/loader", "training/inputs/feed", "training/inputs/features")
+    for name in ("networks/backbones/preprocessing", *inputs, "training/augment/basic"):
         edit_code(f"biopsy/{name}.py")
         ways.add(code_digest(*features.MODULES))
     assert len(ways - {unedited}) == 5
