@@ -13,11 +13,11 @@ from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.rawcsv import Records, count_rows, read_records
 from biopsy.core.sections import Ingest
-from biopsy.core.text import plain
+from biopsy.core.text import first_spellings, is_missing, plain
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 
 FIXED = ("magnification", "mpp", "slide", "case")  # called so in the table and in ingest.columns
-EMPTY = {"", "na", "n/a", "nan", "null", "none", "?"}
+IDS = ("slide", "case")
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:
@@ -93,7 +93,8 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
     -------
     Metadata
         One row per distinct path, in the file's order. `row` is the line of the file, the header's being 1. Labels are
-        the scheme's classes, magnifications numbers; `path` is normalised (`./a//b.png` is `a/b.png`).
+        the scheme's classes, magnifications numbers; `path` is normalised (`./a//b.png` is `a/b.png`). Slides and cases
+        whose spellings differ only in what `text.id_key` ignores are one, spelled as in its first row.
 
     Raises
     ------
@@ -102,7 +103,9 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
     """
     keys = _csv_columns(settings, scheme)
     records = read_records(path, [name for name, _ in keys.values() if name])
-    raw = _pick(path, records, keys)
+    raw = _pick(path, records, keys, scheme)
+    spelled = {column: raw[column].tolist() for column in IDS}
+    raw = raw.assign(**{column: first_spellings(values) for column, values in spelled.items()})
     for task, told in scheme.tasks.items():
         if not told.classes and told.column:
             values = [scheme.map.get(text, text) for text in raw[task]]
@@ -116,6 +119,7 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
         "rows": len(table),
         "short_rows": {"count": len(records.short), "rows": records.short[:LISTED]},
         "blank_lines": records.blank,
+        "respelled": {column: _respelled(spelled[column], raw[column].tolist()) for column in IDS},
     }
     table, repeated = _merge_duplicates(path, table, settings.duplicate_rows)
     counts["duplicate_rows"] = {"count": len(repeated), "rows": repeated[:LISTED]}
@@ -147,16 +151,30 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
     )
 
 
-def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]]) -> pd.DataFrame:
+def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]], scheme: LabelScheme) -> pd.DataFrame:
     """Pick our columns as text; what stands for a missing value is empty."""
     columns: dict[str, list[Any]] = {"row": [line for line, _ in records.rows]}
     for column, (name, key) in keys.items():
         index = None if name is None else find_column(records.header, name, key, path)
         values = [cells[index] if index is not None and index < len(cells) else "" for _, cells in records.rows]
         if column != "path":
-            values = ["" if value.casefold() in EMPTY else value for value in values]
+            labels = _labels_in(values, column, scheme) if column in scheme.columns else set()
+            values = ["" if is_missing(value) and value not in labels else value for value in values]
         columns[column] = values
     return pd.DataFrame(columns)
+
+
+def _labels_in(values: list[str], task: str, scheme: LabelScheme) -> set[str]:
+    """Name the marks of a missing value that are labels here: a class such as `none` or `-`, or a key of labels.map."""
+    if scheme[task].classes:
+        return {value for value in set(values) if value in scheme.map or scheme.read(task, value)}
+    return set(scheme.map) | ({"-"} if "+" in values else set())
+
+
+def _respelled(written: list[str], kept: list[str]) -> dict[str, Any]:
+    """Count the ids that were written in another way before, in a spelling that does not count."""
+    pairs = {f"{one} is {other}": None for one, other in zip(written, kept, strict=True) if one != other}
+    return {"count": len(pairs), "listed": list(pairs)[:LISTED]}
 
 
 def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:

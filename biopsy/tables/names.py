@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.text import first_spellings
 from biopsy.tables.labels.grammars import find
 from biopsy.tables.labels.scheme import LabelScheme
 
@@ -56,12 +57,12 @@ def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:
 def fill(table: pd.DataFrame, names: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
     """Fill the gaps of a table's columns from the file names, and a task's label from that of its child.
 
-    A slide that differs from a file name's in its letters' case alone is written as there: else it would be two.
+    Slides and cases that `text.id_key` holds for one are spelled in one way, that of a file name if one has it.
     """
     columns = facts_of(scheme)
     filled = table.assign(**table[columns].where(table[columns] != "", names[columns]))
-    spelling = {slide.casefold(): slide for slide in names["slide"]}
-    filled["slide"] = filled["slide"].map(lambda slide: spelling.get(slide.casefold(), slide))
+    for column in ("slide", "case"):
+        filled[column] = first_spellings([*names[column], *filled[column]])[len(names) :]
     for name, task in scheme.tasks.items():
         if task.parent:
             of_child = filled[name].map(lambda label, parents=task.parents: parents.get(label, ""))

@@ -190,7 +190,7 @@ def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
     assert counts["format_mismatch"] == {"count": 1, "listed": ["row 13: whole/jpeg.png is JPEG"]}
     assert "two words, ünï 图" in list(read_csv(tmp_path / "data/interim/images.csv")["image_id"])
     assert run_stage("impute").returncode == 0
-    assert metrics(tmp_path, "impute")["names_not_breakhis"] == 7
+    assert metrics(tmp_path, "impute")["names_without_facts"] == 7
 
 
 def test_duplicate_pixels_under_one_and_two_labels_are_reported(
@@ -226,6 +226,26 @@ def test_utf16_semicolons_quoted_line_breaks_one_class_and_one_slide_pass_and_ar
     assert list(read_csv(tmp_path / "data/interim/images.csv")["row"]) == [2, 4]
     assert run_stage("impute").returncode == 0
     assert list(read_csv(tmp_path / "data/interim/labels.csv")["multiclass"]) == ["", ""]
+
+
+def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    plain = {"ingest.columns.slide": None, "ingest.columns.case": "patient", "tasks": ["binary"], "protocols": ["case"]}
+    set_params({**LOCAL, **plain, "labels.tasks.multiclass.column": None})
+    cases = ["P01", "p01 ", "Mü", "Mu\u0308", "007", "7", "p 01", "MÜ"]
+    rows = [f"{i}.png,{'benign' if i % 2 else 'malignant'},{case}" for i, case in enumerate(cases)]
+    write_raw(tmp_path, {f"{i}.png": png(draw(i)) for i in range(8)}, "\n".join(["file,label,patient", *rows]))
+    assert run_stage("ingest").returncode == 0
+    assert metrics(tmp_path)["csv"]["respelled"]["case"]["count"] == 4
+    result = run_stage("impute")
+    assert "impute: 8 images of 4 slides and 4 cases" in result.stdout
+    assert "warning: cases that stay apart and may be one (leading zeros, '.0' at the end): 007 / 7." in result.stdout
+    result = run_stage("split")
+    assert result.returncode == 0, result.stderr
+    table = read_csv(tmp_path / "data/interim/labels.csv").merge(read_csv(tmp_path / "data/splits/case.csv"))
+    assert table.groupby("case")["part"].nunique().max() == 1
+    assert sorted(table["case"]) == ["007", "7", *["Mü"] * 3, *["P01"] * 3]
 
 
 def test_labels_that_contradict_or_are_lacking_stop_impute(

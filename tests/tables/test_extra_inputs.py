@@ -120,6 +120,17 @@ def test_equal_rows_count_once_and_any_spelling_of_the_column_is_found(slides: P
     assert read_slides(slides).to_dict("index") == {"007": {"age": "5"}}
 
 
+def test_slides_in_another_spelling_than_in_the_images_table_are_found(slides: Path) -> None:
+    encoder, found = encode_extra(ROWS, ["slides"], slides)
+    slides.write_text(TABLE.replace("\ns1", "\nS1").replace("\ns2", "\n S 2"))
+    again = encode_extra(ROWS, ["slides"], slides)
+    assert again[0] == encoder
+    np.testing.assert_array_equal(again[1], found)
+    slides.write_text(TABLE + "S1,1,left\n")
+    with pytest.raises(DataError, match=r"different rows for one slide \(S1\)"):
+        read_slides(slides)
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

@@ -172,7 +172,30 @@ def test_a_stray_quote_before_a_long_file_is_a_sentence(read: Any, before: str) 
 
 
 def test_words_for_nothing_are_empty(read: Any) -> None:
-    assert facts(read(HEADER + "a.png,NA,nan,NULL\n")) == [["a.png", "", "", "", "", ""]]
+    assert facts(read(HEADER + "a.png,'--,Not Reported,NULL\n")) == [["a.png", "", "", "", "", ""]]
+
+
+@pytest.mark.parametrize("column", ["slide", "case"])
+def test_ids_in_several_spellings_are_one_spelled_as_first_and_counted(read: Any, column: str) -> None:
+    given = Columns(path="p", magnification=None, **{column: "id"})
+    labels = scheme(x={"column": None, "classes": ["a", "b"]})
+    metadata = read("p,id\na.png,P 01\nb.png,p01\nc.png,P02\nd.png, P01\n", labels, columns=given)
+    assert list(metadata.table[column]) == ["P 01", "P 01", "P02", "P 01"]
+    assert metadata.counts["respelled"][column] == {"count": 2, "listed": ["p01 is P 01", "P01 is P 01"]}
+
+
+def test_a_path_in_two_rows_with_two_spellings_of_its_case_is_no_contradiction(read: Any) -> None:
+    given = Columns(path="p", magnification=None, case="id")
+    labels = scheme(x={"column": None, "classes": ["a", "b"]})
+    assert list(read("p,id\na.png,P01\na.png,p01\n", labels, columns=given).table["case"]) == ["P01"]
+
+
+def test_a_mark_of_a_missing_value_that_is_a_label_stays_a_label(read: Any) -> None:
+    columns = Columns(path="p", magnification=None)
+    for classes, cells in ((["none", "tumour"], ["none", "tumour"]), ("from_csv", ["+", "-"])):
+        labels = scheme(x={"column": "l", "classes": classes})
+        rows = "".join(f"{i}.png,{cell}\n" for i, cell in enumerate([*cells, "n/a"]))
+        assert list(read(f"p,l\n{rows}", labels, columns=columns).table["x"]) == [*cells, ""]
 
 
 def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) -> None:

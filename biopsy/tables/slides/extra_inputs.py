@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from biopsy.core.errors import DataError, nearest, some
+from biopsy.core.text import id_key
 from biopsy.tables.slides.slide_table import read_slides
 
 MAGNIFICATION, PREFIX = "magnification", "slides."
@@ -145,13 +146,14 @@ def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> p
         facts[MAGNIFICATION] = [f"{number:g}" for number in numbers]
     if "slides" in inputs:
         table = read_slides(slides_csv)
-        unknown = sorted(set(facts["slide"]) - set(table.index))
+        keys = facts["slide"].map(id_key)
+        unknown = sorted(set(facts["slide"][~keys.isin(table.index)]))
         if unknown:
             raise DataError(
                 f"data.slides has no row for {len(unknown)} of {facts['slide'].nunique()} slides ({some(unknown)})."
                 f"{nearest(unknown[0], table.index)} Add them, with empty cells where nothing is known."
             )
-        joined = table.loc[facts["slide"]].reset_index(drop=True).add_prefix(PREFIX)
+        joined = table.loc[keys].reset_index(drop=True).add_prefix(PREFIX)
         facts = pd.concat([facts, joined], axis=1)
     return facts
 
