@@ -29,7 +29,9 @@ class Audit:
         """Start from a checked table (`metadata.read_metadata`) and the folder that its paths are relative to."""
         self.folder, self.settings, self.csv = folder, settings, csv
         self.scheme, table = metadata.scheme, metadata.table
-        self.images = table.assign(image_id=image_ids(table["path"]))[["row", "image_id", *table.columns[1:]]]
+        self.images = table.assign(image_id=image_ids(table["path"], self.scheme))[
+            ["row", "image_id", *table.columns[1:]]
+        ]
         self.dropped: list[dict[str, Any]] = []
         self.counts: dict[str, Any] = {}
 

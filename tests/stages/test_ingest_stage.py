@@ -188,7 +188,7 @@ def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
     assert {"row": 7, "path": "faults/bomb.png", "reason": "too_many_pixels"} in counts["dropped"]["listed"]
     assert counts["not_rgb"]["by_mode"] == {"CMYK": 1, "L": 1, "P": 1, "RGB;16": 1, "RGBA": 1}
     assert counts["format_mismatch"] == {"count": 1, "listed": ["row 13: whole/jpeg.png is JPEG"]}
-    assert "two words, ünï 图" in list(read_csv(tmp_path / "data/interim/images.csv")["image_id"])
+    assert "whole__two words, ünï 图" in list(read_csv(tmp_path / "data/interim/images.csv")["image_id"])
     assert run_stage("impute").returncode == 0
     assert metrics(tmp_path, "impute")["names_without_facts"] == 7
 

@@ -253,22 +253,48 @@ def test_a_repeated_path_is_an_error_where_params_say_so(read: Any) -> None:
     assert "ingest.duplicate_rows" in message
 
 
-def test_image_ids_are_stems_and_paths_where_stems_coincide() -> None:
-    assert image_ids(pd.Series(["x/a.png", "x/b.png", "y/b.png"])) == ["a", "x__b", "y__b"]
-    assert image_ids(pd.Series(["x/a.png", "y/A.png"])) == ["x__a", "y__A"]
-    assert image_ids(pd.Series(["a.png", "a.jpg"])) == ["a-png", "a-jpg"]
-    with pytest.raises(DataError, match="same image id"):
-        image_ids(pd.Series(["a/b.png", "c/b.png", "d/a__b.png", "a__b.png"]))
+FREE = scheme(x={"column": None, "classes": ["a", "b"]})
+NAMED = "SOB_M_DC-14-10926-100-003"
+
+
+def test_image_ids_are_stems_that_follow_the_grammar_and_else_paths() -> None:
+    paths = pd.Series([f"BreaKHis_v1/x/{NAMED}.png", "x/b.tif", "x/y/b.v2.png", "b.png", "B.png"])
+    assert image_ids(paths, BREAKHIS) == [NAMED, "x__b", "x__y__b.v2", "b", "B"]
+    assert image_ids(paths, FREE)[0] == f"BreaKHis_v1__x__{NAMED}"
+
+
+@pytest.mark.parametrize("labels", [BREAKHIS, FREE])
+def test_a_file_that_is_added_renames_no_other(labels: LabelScheme) -> None:
+    paths = ["a.png", "x/b.png", f"x/{NAMED}.png"]
+    added = ["y/a.png", "A.png", "b.png", "x/b/b.png", "x/B.tif", "y/SOB_M_DC-14-10926-100-004.png"]
+    assert image_ids(pd.Series([*added, *paths]), labels)[-3:] == image_ids(pd.Series(paths), labels)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a.png", "a.jpg"),
+        ("x/a.png", "x__a.png"),
+        (f"x/{NAMED}.png", f"y/{NAMED}.png"),
+        (f"{NAMED}.png", f"{NAMED}.tif"),
+    ],
+)
+def test_two_files_with_one_image_id_are_both_named(one: str, other: str) -> None:
+    with pytest.raises(DataError) as caught:
+        image_ids(pd.Series(["z.png", one, other]), BREAKHIS)
+    assert f"{one} and {other} get the same image id" in str(caught.value)
 
 
 def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:
     """Bytes, not letters: `é` has two."""
     for letter, fits in (("x", 120), ("é", 60)):
-        paths = [f"{letter * fits}/{'y' * 129}/a.png", f"z/{'y' * 129}/a.png"]  # 254 bytes, and 135
-        with pytest.raises(DataError, match=r"1 images would get an id.*more than 251 bytes.*a\.png.*Rename"):
-            image_ids(pd.Series([*paths]))
-        short = pd.Series([path.replace("y" * 129, "y" * 126) for path in paths])
-        assert max(len(name.encode()) for name in image_ids(short)) == 251
+        paths = pd.Series([f"{letter * fits}/{'y' * 129}/a.png", f"{letter * fits}/{'y' * 128}/z/a.png"])
+        ids = image_ids(paths, FREE)
+        assert [len(name) for name in ids] == [14, 14]
+        assert ids[0] != ids[1]
+        assert len(image_ids(pd.Series([f"{letter * fits}/{'y' * 126}/a.png"]), FREE)[0].encode()) == 251
+    with pytest.raises(DataError, match=r"1 images have names of more than 238 bytes.*Rename"):
+        image_ids(pd.Series(["y" * 251 + ".png", f"{'x' * 12}/{'y' * 240}.png"]), FREE)
 
 
 def test_a_magnification_is_any_number_in_one_spelling() -> None:
