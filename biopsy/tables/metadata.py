@@ -1,8 +1,9 @@
 """The user's CSV as one table of known columns: names matched, labels read, every row checked."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,9 +16,11 @@ from biopsy.core.rawcsv import Records, count_rows, read_records
 from biopsy.core.sections import Ingest
 from biopsy.core.text import first_spellings, is_missing, plain
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
+from biopsy.tables.matching import Matches, match_files
 
 FIXED = ("magnification", "mpp", "slide", "case")  # called so in the table and in ingest.columns
 IDS = ("slide", "case")
+TOTALS = r"^((grand |sub)?totals?|sum|summe|gesamt|count|average|mean)\b(?!\.\w)"
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:
@@ -65,11 +68,16 @@ SCHEMA = pa.DataFrameSchema(
 
 @dataclass(frozen=True)
 class Metadata:
-    """The table (all text but `row`; unknown is an empty string), its label scheme, and what was counted on the way."""
+    """The table (all text but `row`; unknown is an empty string), its label scheme, and what was counted on the way.
+
+    `matched` counts the paths that are spelled as the file is not, `hints` says of others what is there instead.
+    """
 
     table: pd.DataFrame
     scheme: LabelScheme
     counts: dict[str, Any]
+    matched: dict[str, Any] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
 
 
 def columns_of(scheme: LabelScheme) -> list[str]:
@@ -77,7 +85,7 @@ def columns_of(scheme: LabelScheme) -> list[str]:
     return ["row", "path", *scheme.columns, *FIXED]
 
 
-def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata:
+def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequence[str] = ()) -> Metadata:
     """Read, match and check a CSV of images.
 
     Parameters
@@ -88,6 +96,9 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
         Column names, and what becomes of a path that stands in two rows.
     scheme
         The tasks with their columns and classes; classes that are to be taken from the CSV are filled in.
+    files
+        The image files that there are, relative to their folder: a path that none has exactly is written as that of the
+        one that it means (see `match_files`).
 
     Returns
     -------
@@ -104,6 +115,10 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
     keys = _csv_columns(settings, scheme)
     records = read_records(path, [name for name, _ in keys.values() if name])
     raw = _pick(path, records, keys, scheme)
+    _reject_totals(path, raw, files)
+    matches = match_files(raw["path"], files)
+    matched = _matched(raw, matches)
+    raw["path"] = [matches.files.get(name, name) for name in raw["path"]]
     spelled = {column: raw[column].tolist() for column in IDS}
     raw = raw.assign(**{column: first_spellings(values) for column, values in spelled.items()})
     for task, told in scheme.tasks.items():
@@ -119,11 +134,12 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
         "rows": len(table),
         "short_rows": {"count": len(records.short), "rows": records.short[:LISTED]},
         "blank_lines": records.blank,
+        "comment_lines": records.comments,
         "respelled": {column: _respelled(spelled[column], raw[column].tolist()) for column in IDS},
     }
     table, repeated = _merge_duplicates(path, table, settings.duplicate_rows)
     counts["duplicate_rows"] = {"count": len(repeated), "rows": repeated[:LISTED]}
-    return Metadata(table, scheme, counts)
+    return Metadata(table, scheme, counts, matched, matches.hints)
 
 
 def _csv_columns(settings: Ingest, scheme: LabelScheme) -> dict[str, tuple[str | None, str]]:
@@ -169,6 +185,21 @@ def _labels_in(values: list[str], task: str, scheme: LabelScheme) -> set[str]:
     if scheme[task].classes:
         return {value for value in set(values) if value in scheme.map or scheme.read(task, value)}
     return set(scheme.map) | ({"-"} if "+" in values else set())
+
+
+def _reject_totals(path: Path, raw: pd.DataFrame, files: Sequence[str]) -> None:
+    """Raise `DataError` where the last row is one of totals, which spreadsheets add."""
+    row, name = int(raw["row"].iloc[-1]), str(raw["path"].iloc[-1])
+    if re.match(TOTALS, name, re.IGNORECASE) and not match_files([name], files).files and name not in files:
+        raise DataError(f"{path} row {row}: {name!r} looks like a row of totals, not an image. Delete the row.")
+
+
+def _matched(raw: pd.DataFrame, matches: Matches) -> dict[str, Any]:
+    """Count the rows whose path names a file in another spelling."""
+    rows = [(row, name) for row, name in zip(raw["row"], raw["path"], strict=True) if name in matches.files]
+    by_reason = Counter(matches.reasons[name] for _, name in rows)
+    listed = [f"row {row}: {name} is {matches.files[name]}" for row, name in rows[:LISTED]]
+    return {"count": len(rows), "by_reason": dict(sorted(by_reason.items())), "listed": listed}
 
 
 def _respelled(written: list[str], kept: list[str]) -> dict[str, Any]:

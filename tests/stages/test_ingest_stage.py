@@ -120,6 +120,28 @@ def test_a_bad_csv_is_one_sentence_and_nothing_is_written(
     assert outputs(tmp_path) == {}
 
 
+def test_paths_in_another_spelling_find_their_file_and_are_counted(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    set_params()
+    rows = rows_of(eight_images())
+    rows[0], rows[1] = rows[0].replace(".png", ".PNG"), rows[1].replace(".png", "")
+    write_raw(tmp_path, eight_images(), "\n".join([HEADER, *rows]))
+    result = run_stage("ingest")
+    assert result.returncode == 0, result.stderr
+    assert "ingest: 8 of 8 images kept" in result.stdout
+    matched = metrics(tmp_path)["matched_loosely"]
+    assert (matched["count"], matched["by_reason"]) == (2, {"ending left out": 1, "letter case": 1})
+    assert matched["listed"][1] == f"row 3: {Path(NAMES[1]).stem} is {NAMES[1]}"
+    assert metrics(tmp_path)["not_in_csv"]["count"] == 0
+    assert list(read_csv(tmp_path / "data/interim/images.csv")["path"]) == sorted(NAMES)
+
+    twin = {f"x/{NAMES[0]}": png(draw(40)), f"y/{NAMES[0]}": png(draw(41))}
+    (tmp_path / "data/raw/images" / NAMES[0]).unlink()
+    write_raw(tmp_path, twin, "\n".join([HEADER, *rows]))
+    assert_kind(run_stage("ingest"), "1 of 8 files", f"row 2: {Path(NAMES[0]).stem}.PNG (2 files fit: x/{NAMES[0]}")
+
+
 def test_a_missing_csv_says_how_to_make_it(set_params: Callable, run_stage: Callable) -> None:
     set_params()
     assert_kind(run_stage("ingest"), "data/raw/metadata.csv is missing", "data.source")

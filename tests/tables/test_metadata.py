@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,35 @@ def test_long_rows_are_an_error_unless_the_surplus_is_empty(read: Any) -> None:
 def test_quoted_line_breaks_keep_rows_and_their_numbers(read: Any) -> None:
     metadata = read(HEADER.strip() + ',notes\na.png,Benign,Adenosis,40X,"two\nlines"\nb.png,M,DC,40X,\n')
     assert list(metadata.table["row"]) == [2, 4]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_the_line_in_which_excel_names_the_separator_is_understood(read: Any, mark: str, end: str) -> None:
+    metadata = read(f"sep={mark}\n{HEADER}{ROW}".replace(",", mark).replace("\n", end).replace("sep=\t", "sep=\t"))
+    assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
+    assert list(metadata.table["row"]) == [3]
+    assert "row 1: '|' is no separator" in refusal(read, "sep=|\n" + HEADER + ROW)
+
+
+def test_lines_of_comment_are_skipped_and_counted_and_names_that_begin_alike_are_not(read: Any) -> None:
+    text = f"# exported 2020, by hand\n#\n{HEADER}#1.png,Benign,Adenosis,40X\n#b.png,,,\n#end,,,\n# c.png, and so on, and, so, on\n"
+    metadata = read(text)
+    assert [row[0] for row in facts(metadata)] == ["#1.png", "#b.png"]
+    assert (list(metadata.table["row"]), metadata.counts["comment_lines"]) == ([4, 5], 4)
+    assert len(read("# " + HEADER + ROW).table) == 1
+
+
+@pytest.mark.parametrize("last", ["Total,1,1,", "TOTALS", "Grand total: 8", "Sum,,,", "Gesamt;", "mean"])
+def test_a_row_of_totals_at_the_end_is_named(read: Any, last: str) -> None:
+    assert "looks like a row of totals, not an image. Delete the row." in refusal(read, f"{HEADER}{ROW}{last}\n")
+    assert len(read(HEADER + "total.png,B,A,40X\nsum_1.png,B,A,40X\n").table) == 2
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metadata.csv")
+    with pytest.raises(DataError, match=r"metadata\.csv is a pipe or a device, not a file\. Save the table"):
+        read_metadata(tmp_path / "metadata.csv", Ingest(), BREAKHIS)
 
 
 def test_a_quote_left_open_names_its_row(read: Any) -> None:
