@@ -99,8 +99,8 @@ def fit_probe(
         raise DataError("the training part holds one class only. Choose another split.seed, protocol or more images.")
     if not np.isfinite(features).all():
         raise DataError("the backbone's features are not finite numbers. Check model.weights, or set train.precision.")
-    grid, notes = sorted(set(settings.C)), []
-    chosen, scores = grid[0], {}
+    grid, notes = sorted(set(settings.C)), list[str]()
+    chosen, scores = grid[0], dict[float, float]()
     if len(grid) > 1 and (few := too_few(targets, cases, settings.folds)):
         chosen = min(grid, key=lambda c: abs(np.log(c / FALLBACK)))
         notes.append(f"C is {chosen:g}, not chosen: {few}")

@@ -31,7 +31,7 @@ MODULES = (
     "biopsy.training.inputs.feed",
     "biopsy.training.inputs.features",
 )
-CODE = codehash_arrays(*MODULES)  # here, and not hours later, when somebody may have edited them
+CODE = code_digest(*MODULES)  # here, and not hours later, when somebody may have edited them
 
 
 @dataclass(frozen=True)
