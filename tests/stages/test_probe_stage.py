@@ -76,7 +76,7 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     images = 32 * (3 if tiles == "each" else 1)
     assert len(features) == images  # 8 of the 40 that are no test images validate
     files = sorted((tmp_path / "data/resized").glob("*.png"))
-    squares = read_images(files, 32, resize.views).astype(np.float32)
+    squares = read_images(files, 32, 3 if tiles != "none" else 1).astype(np.float32)
     pixels = squares.reshape(-1, 3, 32, 32, 3) if tiles == "mean" else squares
     extractor, _ = split_model(model)
     expected = probe.probabilities(extractor.predict_on_batch(pixels))

@@ -83,7 +83,7 @@ def _compute(extractor: Any, images: np.ndarray, rows: list[int], title: str) ->
 
 def _write(folder: Path, names: list[str], found: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()}.npz"
+    path = folder / f"{hashlib.sha256(''.join(sorted(names)).encode()).hexdigest()}.npz"
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, names=np.array(names), features=found)
 
