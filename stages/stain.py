@@ -24,6 +24,8 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     from biopsy.images.stained_tree import stain_all
 
     table = read_csv(root / "data/splits" / f"{protocol}.csv")
+    if "part" not in table:  # a cross-validation tests every image, so no one of them may be the reference
+        table = table[["image_id"]].assign(part="test")
     table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     told, counts = stain_all(table, root / "data/resized", stained, root / "data/.resume", params.stain, preparation)

@@ -10,6 +10,7 @@ from yaml import YAMLError
 
 from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.labels import FROM_CSV, Labels
+from biopsy.core.protocol import FORMS, parse_protocol
 from biopsy.core.sections import (
     Augment,
     Data,
@@ -17,7 +18,7 @@ from biopsy.core.sections import (
     Impute,
     Ingest,
     Model,
-    Protocol,
+    ProtocolName,
     Resize,
     Section,
     Split,
@@ -39,7 +40,7 @@ class Params(Section):
     experiment: str | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     tasks: list[Task] = Field(["label"], min_length=1)
-    protocols: list[Protocol] = Field(["image", "case"], min_length=1)
+    protocols: list[ProtocolName] = Field(["image", "case"], min_length=1)
     labels: Labels = Labels()
     data: Data = Data()
     ingest: Ingest = Ingest()
@@ -105,13 +106,17 @@ class Params(Section):
             raise ValueError(
                 "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
             )
-        for protocol in self.protocols:
-            if "of" in protocol:
-                fold, folds = map(int, protocol.split("-")[1].split("of"))
-                if fold > folds or folds < 3:
-                    raise ValueError(
-                        f"protocols lists '{protocol}': a fold is written <protocol>-<i>of<k> with i <= k and k >= 3"
-                    )
+        for name in self.protocols:
+            try:
+                protocol = parse_protocol(name)
+            except ValueError as error:
+                raise ValueError(f"protocols lists {error}") from None
+            if protocol.folds and self.stain.method != "none" and not self.stain.reference:
+                raise ValueError(
+                    f"protocols lists '{name}', whose folds have no training images in common that stain.method "
+                    f"'{self.stain.method}' could be fitted on. Set stain.reference to an image file that is not "
+                    "among your images, or stain.method to none"
+                )
         return self
 
     @model_validator(mode="after")
@@ -238,7 +243,7 @@ def _sentence(error: dict[str, Any], origin: str) -> str:
     if error["type"] == "string_pattern_mismatch":
         message = f"must match {error['ctx']['pattern']}"
         if names[0] == "protocols":
-            message = "must be image, slide, case, fold1, or one fold of k such as case-1of5"
+            message = f"must be {FORMS}"
     else:
         message = message.replace("input should be", "must be").replace("value error, ", "")
     choices = error.get("ctx", {}).get("expected", "")
