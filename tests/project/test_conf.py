@@ -7,6 +7,7 @@ from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
 from biopsy.core.params import parse_params
+from biopsy.sources.kinds.registry import read_settings
 from conftest import ROOT
 
 PRESETS = sorted(p for p in (ROOT / "conf").rglob("*.yaml") if p.name != "config.yaml")
@@ -28,7 +29,7 @@ def test_every_preset_composes_to_valid_parameters(preset: Path, tmp_path: Path)
     group, name = preset.parent.name, preset.stem
     override = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
     composed = compose(tmp_path, override, *(LOCAL if name == "local" else []))
-    parse_params(OmegaConf.to_container(OmegaConf.load(composed)))
+    read_settings(parse_params(OmegaConf.to_container(OmegaConf.load(composed))).data)
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "conf/experiment").glob("*.yaml")), ids=lambda p: p.stem)

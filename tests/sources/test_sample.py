@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.sections import Data, Sample
+from biopsy.core.sections import Data
 from biopsy.sources.fetch import fill
+from biopsy.sources.kinds.sample import Sample
 from biopsy.sources.sample.draw import draw_sample, slides_of
 from biopsy.sources.sample.slides import draw_slides
 from biopsy.tables.labels.breakhis import MAGNIFICATIONS, SUBTYPES, TYPES, Name, parse

@@ -101,7 +101,7 @@ def test_every_fold_is_checked_for_leaks() -> None:
     bad.loc[moved, "repeat_3"] = bad.loc[moved, "repeat_3"] % 4 + 1
     with pytest.raises(LeakError, match=r"'case-cv4x3' put .* on two sides"):
         check_split(MANY, bad, "case-cv4x3")
-    with pytest.raises(DataError, match="name fewer folds"):
+    with pytest.raises(DataError, match="must number the folds"):
         check_split(MANY, folds_of(MANY, "case-cv4").replace({"repeat_1": {2: 3}}), "case-cv4")
 
 

@@ -1,9 +1,12 @@
 """Folds of whole groups, none empty and each class balanced over them; and the parts that a tested fold makes."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from biopsy.core.errors import DataError
 from biopsy.core.protocol import Fold
 
 NEAR = 0.15  # groups whose sizes differ by less than some of it either way may change places
@@ -60,24 +63,34 @@ def column_of(repeat: int) -> str:
     return f"repeat_{repeat}"
 
 
-def parts_of(folds: pd.DataFrame, fold: Fold, k: int | None = None) -> pd.DataFrame:
+def parts_of(folds: pd.DataFrame, fold: Fold, path: Path | None = None) -> pd.DataFrame:
     """Turn folds into the parts of the training that tests one of them.
 
     Parameters
     ----------
     folds
-        `image_id`, and for each repeat its column of folds (int, from 1).
+        `image_id`, and for each repeat its column of folds (int or as text, from 1).
     fold
         The one that is tested; the next one, cyclically, validates.
-    k
-        How many folds there are; None: as many as the column holds.
+    path
+        The file that `folds` was read from, for the error.
 
     Returns
     -------
     DataFrame
         `image_id`, `part`.
+
+    Raises
+    ------
+    DataError
+        The column does not number the folds, or has none of this number.
     """
-    column = folds[column_of(fold.repeat)].astype(int)
-    following = fold.index % (k or int(column.max())) + 1
+    column = pd.to_numeric(folds[column_of(fold.repeat)], errors="coerce")
+    if not set(column) == set(range(1, max(int(column.max()) if len(column.dropna()) else 0, fold.index) + 1)):
+        raise DataError(
+            f"{path or 'the table of folds'}: column {column_of(fold.repeat)} must number the folds from 1. Run "
+            "`dvc repro --force split`."
+        )
+    following = fold.index % int(column.max()) + 1
     parts = np.select([column == fold.index, column == following], ["test", "val"], "train")
     return folds[["image_id"]].assign(part=parts)

@@ -15,7 +15,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv
 from biopsy.core.layout import resized_path
 from biopsy.core.protocol import Fold
-from biopsy.tables.split.folds import parts_of
+from biopsy.tables.split.folds import column_of, parts_of
 
 ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
 CHUNK = 64  # images in memory at once, where they are only hashed
@@ -50,10 +50,10 @@ def read_parts(
     DataError
         An image of the split has no label, or no label of this task.
     """
-    parts = read_csv(split)
+    parts = read_csv(split, ["image_id", column_of(fold.repeat) if fold else "part"])
     if fold:
-        parts = parts_of(parts, fold)
-    table = parts.merge(read_csv(labels), on="image_id", how="left", validate="one_to_one")
+        parts = parts_of(parts, fold, split)
+    table = parts.merge(read_csv(labels, ["image_id"]), on="image_id", how="left", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     place = {name: i for i, name in enumerate(classes)}
     if task not in table:

@@ -78,7 +78,7 @@ def make_split(
     if found.k:
         repeats = range(1, found.repeats + 1)
         folds = ids.assign(**{column_of(r): _folds(table, tasks, found, r, seed) for r in repeats})
-        return folds if found.folds else parts_of(folds, Fold(1, found.index), found.k)
+        return folds if found.folds else parts_of(folds, Fold(1, found.index))
     if found.unit == "fold1":
         parts = _official(table, tasks, shares, fold_table, _seed(seed, protocol))
     elif found.unit == "image":
