@@ -94,8 +94,8 @@ def test_a_perfect_prediction_scores_one_everywhere(classes: list[str]) -> None:
         assert set(row.values()) == {1.0}, row
     low, high = found["intervals"]["macro_f1"] or [None, 1.0]
     assert high == 1.0
-    assert low is None or low < 1  # eight cases, all right, do not show that every case will be
-    assert found["cases_right"]["right"] == found["cases_right"]["of"] == 8
+    assert low is None or low < 1  # few cases, all right, do not show that every case will be
+    assert found["cases_right"]["right"] == found["cases_right"]["of"] > 1
     for row in found["per_class"].values():
         assert {row[key] for key in ("precision", "recall", "f1", "roc_auc", "pr_auc")} == {1.0}
     assert found["per_magnification"]["40"]["macro_f1"] == 1.0
@@ -155,7 +155,7 @@ def test_one_prediction_for_all_has_no_mcc_and_a_kappa_of_zero() -> None:
     ("groups", "reason"),
     [
         (["1", "1", "1"], "too few cases: 1 case is tested, an interval needs 8"),
-        (["1", "2", "3"], "too few cases: 3 cases are tested, an interval needs 8"),
+        (["1", "2", "2"], "too few cases: 2 cases are tested, an interval needs 8"),
         (["1", "2", ""], "1 of 3 test images have no case"),
         (["", "", ""], "3 of 3 test images have no case"),
     ],
