@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from biopsy.core.protocol import PATTERN
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 # A task is part of the names of folders and columns: models/<task>-<protocol>, `<task>` in the table of labels.
 Task = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-PROTOCOL_PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*)?$|^fold1$"
-Protocol = Annotated[str, Field(pattern=PROTOCOL_PATTERN)]
+ProtocolName = Annotated[str, Field(pattern=PATTERN)]
 
 
 class Section(BaseModel):
@@ -356,7 +357,6 @@ class Tune(Section):
 
 
 class Evaluate(Section):
-    """`evaluate`: how the figures are rounded, and how many bootstrap draws make an interval."""
+    """`evaluate`: how the figures are rounded."""
 
     digits: int = Field(3, ge=1, le=6)
-    bootstrap: int = Field(1000, ge=0, le=100_000)
