@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.tables.audit import Audit, dropped_in_words, image_files
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.metadata import read_metadata
@@ -29,7 +29,7 @@ def ingest(
         save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
     )
 
-    source = read_json(source_json)
+    source = read_json(source_json, {"description": str, "synthetic": bool})
     summary = audit.summary()
     groups = count_groups(summary["slides"], summary["cases"])
     note = f"{summary['images']:,} images of {groups}. {source['description']}"
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

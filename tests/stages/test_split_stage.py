@@ -48,7 +48,7 @@ def split(prepare: Callable[..., None], tmp_path: Path, monkeypatch: pytest.Monk
 
 def outputs(root: Path) -> dict[str, bytes]:
     places = ("data/splits", "plots", "metrics")
-    return {str(p.relative_to(root)): p.read_bytes() for place in places for p in (root / place).rglob("*.*")}
+    return {str(p.relative_to(root)): p.read_bytes() for place in places for p in (root / place).rglob("[!.]*.*")}
 
 
 def test_the_default_writes_a_table_and_a_picture_per_protocol_and_shows_the_leak(
@@ -92,6 +92,12 @@ def test_a_protocol_added_leaves_the_others_alone_and_one_taken_out_is_removed(t
     assert "data/splits/case-1of3.csv" in more
     split()
     assert outputs(tmp_path) == first
+
+
+def test_protocol_image_needs_neither_slide_nor_case(tmp_path: Path, split) -> None:
+    printed = split(TABLE.assign(slide="", case=""), protocols=["image"])
+    assert "whether this split leaks cannot be told" in printed
+    assert (tmp_path / "data/splits/image.csv").is_file()
 
 
 def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Path, split) -> None:
