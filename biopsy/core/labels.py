@@ -21,6 +21,7 @@ RESERVED = {
     "slide",
     "case",
     "part",
+    "given",
     "target",
     "file",
     "width",

@@ -104,9 +104,9 @@ class Params(Section):
     @model_validator(mode="after")
     def _folds_exist(self) -> Self:
         if "fold1" in self.protocols and not self.split.fold_table:
-            raise ValueError(
-                "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
-            )
+            raise ValueError("protocols lists 'fold1', which needs split.fold_table, the path of a fold table")
+        if "given" in self.protocols and not self.split.column:
+            raise ValueError("protocols lists 'given', which needs split.column, the CSV's column of parts")
         for protocol in self.protocols:
             if "of" in protocol:
                 fold, folds = map(int, protocol.split("-")[1].split("of"))
@@ -266,7 +266,7 @@ def _sentence(error: dict[str, Any], origin: str, above: str, section: type[Base
     if error["type"] == "string_pattern_mismatch":
         message = f"must match {error['ctx']['pattern']}"
         if key.startswith("protocols"):
-            message = "must be image, slide, case, fold1, or one fold of k such as case-1of5"
+            message = "must be image, slide, case, fold1, given, or one fold of k such as case-1of5"
     else:
         message = message.replace("input should be", "must be").replace("value error, ", "")
     choices = error.get("ctx", {}).get("expected", "")

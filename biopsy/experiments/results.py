@@ -12,7 +12,7 @@ from biopsy.core.params import read_params
 from biopsy.networks.model_file import NOTICE
 
 WIDTH = 100
-KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases"}
+KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases", "given": "the CSV's"}
 HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
 NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")

@@ -271,6 +271,43 @@ def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
     assert sorted(table["case"]) == ["007", "7", *["Mü"] * 3, *["P01"] * 3]
 
 
+def test_labels_and_parts_that_need_a_map_reach_the_split_and_what_leaks_is_said(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    of_csv = {
+        "tasks": ["label"],
+        "protocols": ["given"],
+        "labels": {
+            "tasks": {"label": {"column": "y", "classes": ["benign", "malignant"]}},
+            "map": {0: "benign", 1: "malignant"},
+        },
+        "ingest.columns": {"path": "file", "magnification": None, "case": "patient"},
+        "split.column": "fold",
+        "split.map": {0: "train", 2: "test"},
+    }
+    set_params(of_csv)
+    rows = [f"{i}.png,{i % 2},P{i % 3},{2 * (i > 5)}" for i in range(9)]
+    write_raw(tmp_path, {f"{i}.png": png(draw(i)) for i in range(9)}, "\n".join(["file,y,patient,fold", *rows]))
+    for stage in ("ingest", "impute", "split"):
+        result = run_stage(stage)
+        assert result.returncode == 0, result.stderr
+    assert metrics(tmp_path)["labels"] == {"label": {"benign": 5, "malignant": 4}}
+    assert metrics(tmp_path, "impute")["unlabelled"]["left"] == {"label": 0}
+    labels = read_csv(tmp_path / "data/interim/labels.csv")
+    assert list(labels["label"]) == ["benign", "malignant"] * 4 + ["benign"]
+    parts = read_csv(tmp_path / "data/splits/given.csv").set_index("image_id")["part"]
+    assert set(parts[["6", "7", "8"]]) == {"test"}
+    assert set(parts[[str(i) for i in range(6)]]) == {"train", "val"}
+    seen = metrics(tmp_path, "split")["given"]["test_images_seen"]["cases"]
+    assert seen > 0
+    assert f"given: {seen} of 3 test images come from" in result.stdout
+
+    set_params({**of_csv, "labels": {**of_csv["labels"], "map": {0: "benign"}}})
+    assert_kind(
+        run_stage("ingest"), "4 rows with a label that is no class of task 'label' (row 3: '1'", "labels.map={1:"
+    )
+
+
 def test_labels_that_contradict_or_are_lacking_stop_impute(
     tmp_path: Path, set_params: Callable, run_stage: Callable
 ) -> None:

@@ -47,7 +47,8 @@ def make_split(
     tasks
         The columns of labels to stratify by.
     protocol
-        `image`, `slide`, `case`, `fold1`, or one fold of k such as `case-1of5`.
+        `image`, `slide`, `case`, `fold1`, `given` (what the column `given` of `labels` says), or one fold of k such as
+        `case-1of5`.
     shares
         The parts' sizes; a k-fold split has 1/k for test, 1/k for val and the rest for train.
     seed
@@ -77,6 +78,8 @@ def make_split(
     base, _, fold = protocol.partition("-")
     if base == "fold1":
         parts = _official(table, tasks, shares, fold_table, _seed(seed, base))
+    elif base == "given":
+        parts = _given(table, tasks, shares, _seed(seed, base))
     elif fold:
         index, folds = map(int, fold.split("of"))
         parts = _k_fold(table, strata(table, tasks), base, index, folds, _seed(seed, f"{base}-of{folds}"))
@@ -126,7 +129,7 @@ def group_codes(table: pd.DataFrame, unit: str) -> Codes:
 
 
 def read_fold_table(path: Path) -> pd.DataFrame:
-    """Read the official fold table (`filename,maginfication,number,split`) and keep fold 1.
+    """Read a fold table, of the columns of the official one (`filename,maginfication,number,split`); keep fold 1.
 
     Raises
     ------
@@ -223,12 +226,33 @@ def _official(
             f"Take 'fold1' out of `protocols`, or use the table of this data set."
         )
     parts = names.map(official).to_numpy(dtype="<U5")
+    return _with_val(parts, table, tasks, shares, seed, "case", "fold1")
+
+
+def _given(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
+    """Take the parts from the column `given`; where it has no val, draw it from train by the largest unit known."""
+    lacking = table.loc[table["given"] == "", "path"]
+    if len(lacking):
+        raise DataError(
+            f"{len(lacking)} of {len(table)} images have no part in the column '{shares.column}' ({some(lacking, 3)}). "
+            "Fill it in, or take 'given' out of `protocols`."
+        )
+    parts = table["given"].to_numpy(dtype="<U5")
+    unit = next((unit for unit in ("case", "slide") if (table[unit] != "").all()), "image")
+    return parts if "val" in parts else _with_val(parts, table, tasks, shares, seed, unit, "given")
+
+
+def _with_val(
+    parts: Parts, table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int, unit: str, protocol: str
+) -> Parts:
+    """Draw val, `shares.val` of all images, from the groups of train."""
     train = np.flatnonzero(parts == "train")
     rows = table.iloc[train]
-    groups = group_codes(rows, "case") if len(rows) else np.zeros(0, np.int64)
-    _need_groups(groups, "case", "fold1", 2)
+    groups = np.arange(len(rows)) if unit == "image" or rows.empty else group_codes(rows, unit)
+    _need_groups(groups, unit, protocol, 2)
     val = min(shares.val * len(table) / len(train), 0.5)
     drawn = assign_groups(_counts(groups, rows, tasks), np.array([1 - val, val]), seed)[groups]
+    parts = parts.copy()
     parts[train] = np.array(("train", "val"))[drawn]
     return parts
 

@@ -81,6 +81,8 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
         raise LeakError(
             f"protocol '{protocol}' did not put every image into exactly one part. Please report this defect."
         )
+    if protocol == "given" and not {"train", "test"} <= set(split["part"]):
+        raise DataError("the column that split.column names puts no image into train, or none into test.")
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
         hint = (
