@@ -26,6 +26,8 @@ from biopsy.tables.split.search import assign_groups
 PARTS = ("train", "val", "test")
 FOLD_COLUMNS = ("filename", "maginfication", "number", "split")  # the source's own spelling
 
+OFFICIAL = "87222a715d22dd445b702c89eee93a3f4a855161ef0a9a96ee63aca1f4397523"  # of fold 1 of BreakHis; `is_official`
+
 Parts = NDArray[np.str_]
 Codes = NDArray[np.int64]
 
@@ -161,6 +163,12 @@ def read_fold_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def is_official(fold_table: pd.DataFrame) -> bool:
+    """Tell whether a table is fold 1 as published for BreakHis, not one of the user's own."""
+    lines = sorted(fold_table["filename"] + " " + fold_table["split"])
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL
+
+
 def _seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4], "big")
 
@@ -216,7 +224,7 @@ def _official(
 ) -> Parts:
     """Take test from the table; draw val, `shares.val` of all images, from its train by case."""
     if fold_table is None:
-        raise DataError("protocol 'fold1' needs split.fold_table, the path of the official fold's table.")
+        raise DataError("protocol 'fold1' needs split.fold_table, the path of a fold table.")
     official = fold_table.set_index(fold_table["filename"].map(fold))["split"]
     names = table["path"].map(lambda path: fold(PurePosixPath(path).name))
     absent = table.loc[~names.isin(official.index), "path"]

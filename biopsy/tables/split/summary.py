@@ -85,9 +85,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
         raise DataError("the column that split.column names puts no image into train, or none into test.")
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
-        hint = (
-            "These images are no test images of the official fold. " if protocol == "fold1" and "test" in empty else ""
-        )
+        hint = "These images are no test images of the fold table. " if protocol == "fold1" and "test" in empty else ""
         raise DataError(
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, change "
             f"split.{empty[0]}, or take '{protocol}' out of `protocols`."
