@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from statistics import median
@@ -94,11 +93,11 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in state.history[best].items()},
     )
-    if "DVC_EXP_NAME" in os.environ:  # not for `dvc repro`: no two runs cost the same, and git would see a change
-        cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
-        write_json(root / "metrics" / name / "cost.json", cost)
     shutil.rmtree(resume, ignore_errors=True)
-    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}")
+    took = f"{median(state.seconds):.2f} s an epoch, " if state.seconds else ""  # in no file: no two runs cost the same
+    print(
+        f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}; {took}{peak_mb()} MB"
+    )
     if unfinished:
         print(f"train {name}: still improving when its epochs ran out. Raise train.epochs to train it further.")
 

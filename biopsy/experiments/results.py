@@ -24,6 +24,10 @@ SHARES_CASES = (
     "Protocol fold1, the official fold, keeps cases not apart, so its figures may flatter. Quote it only beside papers "
     "on that fold; for patients whom the model has never seen, quote protocol case."
 )
+OWN_TABLE = (
+    "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures compare "
+    "with no paper's on that fold."
+)
 SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
 
 
@@ -55,9 +59,8 @@ def describe_results(root: Path) -> str:
     if any(result["protocol"].startswith("image") for result in results):
         notes.append(FLATTERS)
     if any(result["protocol"] == "fold1" for result in results):
-        notes.append(SHARES_CASES)
-    if any(result["synthetic"] for result in results):
-        notes.append(SYNTHETIC)
+        notes.append(OWN_TABLE if _splits(root).get("fold1", {}).get("fold_table") == "own" else SHARES_CASES)
+    notes += _synthetic_notes(results)
     table = _table([HEADER, *(_row(result) for result in results)])
     return "\n".join([*table, "", *(textwrap.fill(note, WIDTH) for note in [*notes, NOTICE])])
 
@@ -121,12 +124,25 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return notes
 
 
+def _splits(root: Path) -> dict[str, Any]:
+    """Read what the split stage counted, where it is made."""
+    path = root / "metrics/split.json"
+    return read_json(path, {}) if path.is_file() else {}
+
+
 def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
     """Repeat what the split stage says of each protocol's leak."""
-    path = root / "metrics/split.json"
-    says = read_json(path, {}) if path.is_file() else {}
+    says = _splits(root)
     protocols = dict.fromkeys(result["protocol"] for result in results)
     return [f"Protocol {name}: {says[name]['says']}." for name in protocols if "says" in says.get(name, {})]
+
+
+def _synthetic_notes(results: list[dict[str, Any]]) -> list[str]:
+    """Say of which rows the images are synthetic, where not all are."""
+    rows = [f"{result['task']}, {result['protocol']}" for result in results if result["synthetic"]]
+    if not rows or len(rows) == len(results):
+        return [SYNTHETIC] * bool(rows)
+    return [f"Of the synthetic sample, and nothing about tissue: {'; '.join(rows)}. The other rows are of your images."]
 
 
 def _stale_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
