@@ -21,6 +21,7 @@ RESERVED = {
     "slide",
     "case",
     "part",
+    "fold",
     "given",
     "target",
     "file",

@@ -1,6 +1,5 @@
 """What the tests of all trained models found, as a table for the terminal."""
 
-import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_json
 from biopsy.core.params import read_params
+from biopsy.core.protocol import Protocol, parse_protocol
 from biopsy.networks.model_file import NOTICE
 
 WIDTH = 100
@@ -56,7 +56,7 @@ def describe_results(root: Path) -> str:
     results = sorted((_result(folder) for folder in folders), key=_order)
     notes = [note for result in results for note in _notes(result)]
     notes += _split_notes(root, results) + _stale_notes(root, results)
-    if any(result["protocol"].startswith("image") for result in results):
+    if any(_protocol(result["protocol"]).unit == "image" for result in results):
         notes.append(FLATTERS)
     if any(result["protocol"] == "fold1" for result in results):
         notes.append(OWN_TABLE if _splits(root).get("fold1", {}).get("fold_table") == "own" else SHARES_CASES)
@@ -77,20 +77,38 @@ def _result(folder: Path) -> dict[str, Any]:
 
 
 def _order(result: dict[str, Any]) -> tuple[Any, ...]:
-    """Sort by task, then by protocol as in `KINDS`, then by the fold's number."""
-    kind, *folds = re.split(r"-|of", result["protocol"])
-    return result["task"], list(KINDS).index(kind) if kind in KINDS else len(KINDS), kind, [int(fold) for fold in folds]
+    """Sort by task, then by protocol as in `KINDS`, then by the fold's number, all folds of one last."""
+    found = _protocol(result["protocol"])
+    place = list(KINDS).index(found.unit) if found.unit in KINDS else len(KINDS)
+    return result["task"], place, found.unit, found.k, found.index or found.k + 1, found.repeats
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    test, kind = result["test"], result["protocol"].split("-")[0]
+    test, kind = result["test"], KINDS.get(_protocol(result["protocol"]).unit)
     macro_f1, low, high, balanced, auc, case_f1 = (
         "-" if test[name] is None else f"{test[name]:.3f}" for name in FIGURES
     )
     interval = "-" if low == "-" else f"{low}-{high}"
     cases = "-" if result["cases"] is None else str(result["cases"])
-    protocol = f"{result['protocol']} ({KINDS[kind]})" if kind in KINDS else result["protocol"]
-    return [result["task"], protocol, macro_f1, interval, balanced, auc, case_f1, str(result["images"]), cases]
+    return [
+        result["task"],
+        result["protocol"] + (f" ({kind})" if kind else ""),
+        macro_f1,
+        interval,
+        balanced,
+        auc,
+        case_f1,
+        str(result["images"]),
+        cases,
+    ]
+
+
+def _protocol(name: str) -> Protocol:
+    """Take a protocol's name apart; one that this version does not know is a kind of its own."""
+    try:
+        return parse_protocol(name)
+    except ValueError:
+        return Protocol(name, name)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -30,7 +30,7 @@ def write_result(
     truth = random.integers(lowest, len(classes), n)
     p = random.random((n, len(classes))) + np.eye(len(classes))[truth]
     groups = random.integers(0, cases, n).astype(str) if cases else np.array([""] * n)
-    details = evaluate_outcome(make_outcome(truth, p, classes), groups, np.array(["40"] * n), bootstrap=50)
+    details = evaluate_outcome(make_outcome(truth, p, classes), groups, np.array(["40"] * n))
     about = {"task": task, "protocol": protocol, "synthetic": False, "classes_not_in_training": [], **more}
     write_json(root / "metrics" / f"{task}-{protocol}" / "details.json", {**about, **details})
     write_json(root / "metrics" / f"{task}-{protocol}" / "test.json", summary(details, 3))

@@ -19,7 +19,7 @@ TRAIN, EVALUATE = {"train@*"}, {"evaluate@*"}
 # A section's line holds for each of its keys that has no line of its own.
 STALE: dict[str, set[str]] = {
     "experiment": set(),
-    "seed": {"split"} | TRAIN | EVALUATE,
+    "seed": {"split"} | TRAIN,
     "tasks": {"impute", "split"},
     "protocols": {"split"},
     "labels": {"ingest", "impute"},

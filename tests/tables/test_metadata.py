@@ -170,8 +170,8 @@ def test_the_line_in_which_excel_names_the_separator_is_understood(read: Any, ma
 
 
 def test_lines_of_comment_are_skipped_and_counted_and_names_that_begin_alike_are_not(read: Any) -> None:
-    top = "# exported 2020, by hand\n#\n" + HEADER
-    text = f"{top}#1.png,Benign,Adenosis,40X\n#b.png,,,\n#end,,,\n# c.png, and so on, and, so, on\n"
+    lines = "#1.png,Benign,Adenosis,40X\n#b.png,,,\n#end,,,\n# c.png, and so on, and, so, on\n"
+    text = f"# exported 2020, by hand\n#\n{HEADER}{lines}"
     metadata = read(text)
     assert [row[0] for row in facts(metadata)] == ["#1.png", "#b.png"]
     assert (list(metadata.table["row"]), metadata.counts["comment_lines"]) == ([4, 5], 4)

@@ -194,7 +194,7 @@ def test_slides_of_one_case_stay_together_under_case_but_not_under_slide() -> No
         (invented({"DC": [50]}), "case", ["at least 3 cases", "has 1", "protocols"]),
         (invented({"DC": [9, 9]}), "slide", ["at least 3 slides", "has 2"]),
         (invented({"DC": [9, 9, 9]}), "case-1of5", ["at least 5 cases", "has 3"]),
-        (invented({"A": [2, 2], "DC": [2, 2], "F": [2, 2]}), "case-1of5", ["a class of 5 images"]),
+        (invented({"DC": [9, 9, 9]}), "case-cv5x3", ["'case-cv5x3'", "at least 5 cases", "has 3"]),
         (invented({"A": [1, 1, 1]}), "image-1of5", ["at least 5 images", "has 3"]),
         (invented({"A": [9, 9], "DC": [9, 9]}).assign(case=""), "case", ["36 of 36", "no case", "ingest.columns.case"]),
         (MANY, "fold1", ["split.fold_table"]),
