@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -66,10 +65,9 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
                 shutil.move(item, each.within(plots) / item.name)  # no second copy: the disk may be full
     figures = mean_figures([one.figures for one in trained])
     write_json(job.metrics / "train.json", figures)
-    if "DVC_EXP_NAME" in os.environ:  # not for `dvc repro`: no two runs cost the same, and git would see a change
-        seconds = [second for one in trained for second in one.seconds]
-        cost = {"seconds_per_epoch": round(median(seconds), 3) if seconds else None, "peak_mb": peak_mb()}
-        write_json(job.metrics / "cost.json", cost)
+    seconds = [second for one in trained for second in one.seconds]
+    took = f"{median(seconds):.2f} s an epoch, " if seconds else ""  # printed, in no file: no two runs cost the same
+    print(f"train {job.name}: {took}{peak_mb()} MB at most")
     shutil.rmtree(job.resume, ignore_errors=True)
     if "folds" in figures:
         print(f"train {job.name}: {figures['folds']} folds, mean val_loss {figures['val_loss']:.3f}")

@@ -22,6 +22,7 @@ RESERVED = {
     "case",
     "part",
     "fold",
+    "given",
     "target",
     "file",
     "width",

@@ -106,9 +106,9 @@ class Params(Section):
     @model_validator(mode="after")
     def _folds_exist(self) -> Self:
         if "fold1" in self.protocols and not self.split.fold_table:
-            raise ValueError(
-                "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
-            )
+            raise ValueError("protocols lists 'fold1', which needs split.fold_table, the path of a fold table")
+        if "given" in self.protocols and not self.split.column:
+            raise ValueError("protocols lists 'given', which needs split.column, the CSV's column of parts")
         for name in self.protocols:
             try:
                 protocol = parse_protocol(name)

@@ -62,12 +62,20 @@ class Impute(Section):
 
 
 class Split(Section):
-    """`split`: the parts' sizes, and the table of the official fold 1."""
+    """`split`: the parts' sizes, a fold table for `fold1`, and the CSV's own column of parts for `given`."""
 
     train: Fraction = 0.70
     val: Fraction = 0.15
     test: Fraction = 0.15
     fold_table: str | None = None
+    column: str | None = None
+    map: dict[str, Literal["train", "val", "test"]] = Field(default_factory=dict)
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _keys_are_text(cls, value: Any) -> Any:
+        """Read `map: {0: train}`: YAML takes 0 for a number, a CSV has text."""
+        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _parts_sum_to_one(self) -> Self:

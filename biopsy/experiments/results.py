@@ -12,7 +12,7 @@ from biopsy.core.protocol import Protocol, parse_protocol
 from biopsy.networks.model_file import NOTICE
 
 WIDTH = 100
-KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases"}
+KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases", "given": "the CSV's"}
 HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
 NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
@@ -23,6 +23,10 @@ FLATTERS = (
 SHARES_CASES = (
     "Protocol fold1, the official fold, keeps cases not apart, so its figures may flatter. Quote it only beside papers "
     "on that fold; for patients whom the model has never seen, quote protocol case."
+)
+OWN_TABLE = (
+    "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures compare "
+    "with no paper's on that fold."
 )
 SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
 
@@ -55,9 +59,8 @@ def describe_results(root: Path) -> str:
     if any(_protocol(result["protocol"]).unit == "image" for result in results):
         notes.append(FLATTERS)
     if any(result["protocol"] == "fold1" for result in results):
-        notes.append(SHARES_CASES)
-    if any(result["synthetic"] for result in results):
-        notes.append(SYNTHETIC)
+        notes.append(OWN_TABLE if _splits(root).get("fold1", {}).get("fold_table") == "own" else SHARES_CASES)
+    notes += _synthetic_notes(results)
     table = _table([HEADER, *(_row(result) for result in results)])
     return "\n".join([*table, "", *(textwrap.fill(note, WIDTH) for note in [*notes, NOTICE])])
 
@@ -139,12 +142,25 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return notes
 
 
+def _splits(root: Path) -> dict[str, Any]:
+    """Read what the split stage counted, where it is made."""
+    path = root / "metrics/split.json"
+    return read_json(path, {}) if path.is_file() else {}
+
+
 def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
     """Repeat what the split stage says of each protocol's leak."""
-    path = root / "metrics/split.json"
-    says = read_json(path, {}) if path.is_file() else {}
+    says = _splits(root)
     protocols = dict.fromkeys(result["protocol"] for result in results)
     return [f"Protocol {name}: {says[name]['says']}." for name in protocols if "says" in says.get(name, {})]
+
+
+def _synthetic_notes(results: list[dict[str, Any]]) -> list[str]:
+    """Say of which rows the images are synthetic, where not all are."""
+    rows = [f"{result['task']}, {result['protocol']}" for result in results if result["synthetic"]]
+    if not rows or len(rows) == len(results):
+        return [SYNTHETIC] * bool(rows)
+    return [f"Of the synthetic sample, and nothing about tissue: {'; '.join(rows)}. The other rows are of your images."]
 
 
 def _stale_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:

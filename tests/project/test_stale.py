@@ -25,6 +25,7 @@ STALE: dict[str, set[str]] = {
     "labels": {"ingest", "impute"},
     "data": {"fetch"},
     "ingest": {"ingest"},
+    "ingest.columns.path": {"ingest", "split"},
     "ingest.max_pixels": {"ingest", "resize"},
     "impute": {"impute"},
     "split": {"split"},

@@ -27,6 +27,8 @@ from biopsy.tables.split.search import assign_groups
 PARTS = ("train", "val", "test")
 FOLD_COLUMNS = ("filename", "maginfication", "number", "split")  # the source's own spelling
 
+OFFICIAL = "87222a715d22dd445b702c89eee93a3f4a855161ef0a9a96ee63aca1f4397523"  # of fold 1 of BreakHis; `is_official`
+
 Parts = NDArray[np.str_]
 Codes = NDArray[np.int64]
 
@@ -83,6 +85,8 @@ def make_split(
         return folds if found.folds else parts_of(folds, Fold(1, found.index))
     if found.unit == "fold1":
         parts = _official(table, tasks, shares, fold_table, _seed(seed, protocol))
+    elif found.unit == "given":
+        parts = _given(table, tasks, shares, _seed(seed, protocol))
     elif found.unit == "image":
         parts = _by_image(strata(table, tasks), shares, _seed(seed, protocol))
     else:
@@ -129,7 +133,7 @@ def group_codes(table: pd.DataFrame, unit: str) -> Codes:
 
 
 def read_fold_table(path: Path) -> pd.DataFrame:
-    """Read the official fold table (`filename,maginfication,number,split`) and keep fold 1.
+    """Read a fold table, of the columns of the official one (`filename,maginfication,number,split`); keep fold 1.
 
     Raises
     ------
@@ -159,6 +163,12 @@ def read_fold_table(path: Path) -> pd.DataFrame:
             f"it once, as train or test ({len(strange)} such rows)."
         )
     return table
+
+
+def is_official(fold_table: pd.DataFrame) -> bool:
+    """Tell whether a table is fold 1 as published for BreakHis, not one of the user's own."""
+    lines = sorted(fold_table["filename"] + " " + fold_table["split"])
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL
 
 
 def _seed(seed: int, name: str) -> int:
@@ -208,7 +218,7 @@ def _official(
 ) -> Parts:
     """Take test from the table; draw val, `shares.val` of all images, from its train by case."""
     if fold_table is None:
-        raise DataError("protocol 'fold1' needs split.fold_table, the path of the official fold's table.")
+        raise DataError("protocol 'fold1' needs split.fold_table, the path of a fold table.")
     official = fold_table.set_index(fold_table["filename"].map(fold))["split"]
     names = table["path"].map(lambda path: fold(PurePosixPath(path).name))
     absent = table.loc[~names.isin(official.index), "path"]
@@ -218,12 +228,33 @@ def _official(
             f"Take 'fold1' out of `protocols`, or use the table of this data set."
         )
     parts = names.map(official).to_numpy(dtype="<U5")
+    return _with_val(parts, table, tasks, shares, seed, "case", "fold1")
+
+
+def _given(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
+    """Take the parts from the column `given`; where it has no val, draw it from train by the largest unit known."""
+    lacking = table.loc[table["given"] == "", "path"]
+    if len(lacking):
+        raise DataError(
+            f"{len(lacking)} of {len(table)} images have no part in the column '{shares.column}' ({some(lacking, 3)}). "
+            "Fill it in, or take 'given' out of `protocols`."
+        )
+    parts = table["given"].to_numpy(dtype="<U5")
+    unit = next((unit for unit in ("case", "slide") if (table[unit] != "").all()), "image")
+    return parts if "val" in parts else _with_val(parts, table, tasks, shares, seed, unit, "given")
+
+
+def _with_val(
+    parts: Parts, table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int, unit: str, protocol: str
+) -> Parts:
+    """Draw val, `shares.val` of all images, from the groups of train."""
     train = np.flatnonzero(parts == "train")
     rows = table.iloc[train]
-    groups = group_codes(rows, "case") if len(rows) else np.zeros(0, np.int64)
-    _need_groups(groups, "case", "fold1", 2)
+    groups = np.arange(len(rows)) if unit == "image" or rows.empty else group_codes(rows, unit)
+    _need_groups(groups, unit, protocol, 2)
     val = min(shares.val * len(table) / len(train), 0.5)
     drawn = assign_groups(_counts(groups, rows, tasks), np.array([1 - val, val]), seed)[groups]
+    parts = parts.copy()
     parts[train] = np.array(("train", "val"))[drawn]
     return parts
 

@@ -87,11 +87,11 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
         raise LeakError(
             f"protocol '{protocol}' did not put every image into exactly one part. Please report this defect."
         )
+    if protocol == "given" and not {"train", "test"} <= set(split["part"]):
+        raise DataError("the column that split.column names puts no image into train, or none into test.")
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
-        hint = (
-            "These images are no test images of the official fold. " if protocol == "fold1" and "test" in empty else ""
-        )
+        hint = "These images are no test images of the fold table. " if protocol == "fold1" and "test" in empty else ""
         way_out = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
         raise DataError(
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
@@ -248,7 +248,7 @@ def _class_entry(rows: pd.DataFrame, name: str, protocol: str) -> dict[str, Any]
     missing = [part for part in PARTS if not sizes[part]["images"]]
     entry: dict[str, Any] = {"estimable": not missing}
     if missing:
-        unit = parse_protocol(protocol).unit.replace("fold1", "case")
+        unit = parse_protocol(protocol).unit.replace("fold1", "case").replace("given", "image")
         found = len(rows) if unit == "image" else int(np.unique(rows[unit]).size)
         count = f"{name} has {found} {unit}{'s' if found != 1 else ''}"
         too_few = found < len(PARTS) and protocol != "fold1"
