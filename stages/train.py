@@ -34,6 +34,7 @@ from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.plots import plot_curves
+from biopsy.training.progress import still_improving
 
 FILES = ("model.keras", "model.json")
 
@@ -114,19 +115,25 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
-    best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
-    kept = state.history[best]
-    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
+    losses = [figures["val_loss"] for figures in state.history]
+    best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(job.task))
+    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}")
+    if unfinished:
+        print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
     return Trained(
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
-        | {key: round(value, 6) for key, value in kept.items()},
+        | {key: round(value, 6) for key, value in state.history[best].items()},
         state.seconds,
     )
 
 
 def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Average the figures of several trainings and say how many those are; those of one stay as they are."""
+    """Average the figures of several trainings and say how many those are; those of one stay as they are.
+
+    Of what is true or false the mean is the share of folds of which it is true.
+    """
     if len(folds) == 1:
         return folds[0]
     means = {key: fmean(fold[key] for fold in folds) for key in folds[0]}

@@ -207,7 +207,7 @@ class Train(Section):
     loss: Loss = Loss()
     schedule: Schedule = Schedule()
     early_stopping_patience: int | None = Field(7, ge=0)
-    class_weights: Literal["balanced", "none"] = "balanced"
+    class_weights: Literal["balanced", "original", "none"] = "balanced"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     cache_mb: int = Field(4096, ge=0)
 

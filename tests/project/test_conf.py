@@ -42,3 +42,21 @@ def test_every_preset_opens_with_what_it_is_and_its_command(preset: Path) -> Non
     head = [line for line in preset.read_text().splitlines() if line.startswith("#")]
     assert any(f"{preset.parent.name}={preset.stem}" in line or "dvc repro" in line for line in head)
     assert len(head) >= 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size", "rate"),
+    [
+        ([], 96, 0.005),
+        (["data=breakhis"], 256, 0.001),
+        (["data=local", *LOCAL], 256, 0.001),
+        (["data=breakhis", "train=reference"], 256, 0.0001),
+        (["data=breakhis", "+experiment=reference"], 256, 0.0001),
+    ],
+    ids=str,
+)
+def test_real_images_are_not_trained_like_the_small_sample(
+    overrides: list[str], size: int, rate: float, tmp_path: Path
+) -> None:
+    params = OmegaConf.load(compose(tmp_path, *overrides))
+    assert (params.resize.size, params.train.learning_rate) == (size, rate)

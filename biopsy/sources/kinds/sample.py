@@ -16,9 +16,9 @@ from biopsy.sources.user_files import make_facts
 class Sample(Section):
     """The synthetic images that `fetch` draws."""
 
-    images: int = Field(240, ge=48, le=100_000)
-    width: int = Field(350, ge=64, le=2048)
-    height: int = Field(230, ge=64, le=2048)
+    images: int = Field(360, ge=48, le=100_000)
+    width: int = Field(220, ge=64, le=2048)
+    height: int = Field(144, ge=64, le=2048)
     seed: int = Field(0, ge=0, lt=2**31)
 
 
