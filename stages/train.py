@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -27,13 +29,14 @@ from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import Card, save_model
 from biopsy.tables.labels.scheme import LabelScheme, read_scheme
 from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
-from biopsy.tables.split.parts import hash_images, read_parts
+from biopsy.tables.split.parts import cases_of, hash_images, read_parts
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.plots import plot_curves
+from biopsy.training.probing import fit_head
 from biopsy.training.progress import still_improving
 
 FILES = ("model.keras", "model.json")
@@ -105,7 +108,10 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     write_sheet(store, shown, params, job.task, card.classes, title, live / "augment.png")
     store = store if together == 1 else store.together(together)
     extra = None if extra is None else np.repeat(extra, each, axis=0)
-    state = fit(
+    learn: Callable[..., Any] = fit
+    if params.model.head.kind == "probe":
+        learn = partial(fit_head, cases=np.repeat(cases_of(table[:n_train]), each))
+    state = learn(
         model, params, job.task, store, np.repeat(targets, each), n_train * each,
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
         extra=extra,
@@ -117,23 +123,21 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     spill.unlink(missing_ok=True)
     losses = [figures["val_loss"] for figures in state.history]
     best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(job.task))
-    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}")
+    kept = state.history[best]
+    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
     if unfinished:
         print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
     return Trained(
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
         | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
-        | {key: round(value, 6) for key, value in state.history[best].items()},
+        | {key: round(value, 6) for key, value in kept.items()},
         state.seconds,
     )
 
 
 def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Average the figures of several trainings and say how many those are; those of one stay as they are.
-
-    Of what is true or false the mean is the share of folds of which it is true.
-    """
+    """Average the figures of several trainings and say how many those are; those of one stay as they are."""
     if len(folds) == 1:
         return folds[0]
     means = {key: fmean(fold[key] for fold in folds) for key in folds[0]}

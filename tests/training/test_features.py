@@ -19,8 +19,7 @@ from biopsy.core.sections import Head, Model
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model
 from biopsy.training.inputs import features
-from biopsy.training.inputs.feature_cache import cache_folder
-from biopsy.training.inputs.features import head_on_features, split_model
+from biopsy.training.inputs.features import cache_folder, head_on_features, split_model
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.memory import step_bytes
@@ -108,28 +107,6 @@ def test_what_the_features_depend_on_makes_them_anew_and_nothing_else(
     before = set(cache.iterdir())
     head_on_features(frozen(), feed(augment, **change), 2, "test")
     assert len(set(cache.iterdir()) - before) == new
-
-
-def test_folds_of_the_same_images_compute_each_image_once_and_find_the_same_bytes(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also where an image was first computed in another batch, beside others."""
-    images = feed(STILL, images=2)
-
-    def fold(order: list[int]) -> Any:
-        store = ImageStore(images.store.array[order], True)
-        targets = TARGETS[order]
-        items = training_items(targets[:5], images.params.augment, "binary")
-        return head_on_features(frozen(), replace(images, store=store, items=items, val_targets=targets[5:]), 1, "test")
-
-    orders = [[0, 1, 2, 3, 4, 5, 6], [6, 9, 8, 0, 2, 1, 7], [3, 8, 1, 9, 7, 0, 4]]
-    found = [np.concatenate([stored.features, stored.val_features]) for _, stored in map(fold, orders)]
-    assert capsys.readouterr().out.count("features of") == 4  # training and validation, then what is new in the second
-    monkeypatch.setenv("BIOPSY_CACHE", str(cache / "empty"))
-    for order, features_of_fold in zip(orders, found, strict=True):
-        _, alone = fold(order)
-        np.testing.assert_array_equal(np.concatenate([alone.features, alone.val_features]), features_of_fold)
-        monkeypatch.setenv("BIOPSY_CACHE", str(cache / f"empty{order[0]}"))
 
 
 def test_other_weights_make_them_anew(cache: Path) -> None:

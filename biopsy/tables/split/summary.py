@@ -10,6 +10,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.protocol import parse_protocol
+from biopsy.core.text import id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.split.folds import parts_of
 from biopsy.tables.split.splits import PARTS
@@ -96,7 +97,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
             f"{way_out}, or take '{protocol}' out of `protocols`."
         )
-    table = labels.merge(split, on="image_id")
+    table = _joined(labels, split)
     for unit in _promised(protocol):
         shared = {value for pair in PAIRS for value in _shared(table, unit, *pair)}
         if shared:
@@ -128,7 +129,7 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
     """
     if "part" not in split:
         return _summarise_folds(labels, split, protocol, scheme)
-    table = labels.merge(split, on="image_id")
+    table = _joined(labels, split)
     units = {name: unit for name, unit in {**UNITS, "pixels": "pixels_sha256"}.items() if (table[unit] != "").any()}
     seen = {name: len(_seen(table, unit)) if (unit := units.get(name)) else None for name in (*UNITS, "pixels")}
     entries = {
@@ -219,6 +220,12 @@ def _promised(protocol: str) -> list[str]:
     """What must not stand on two sides."""
     unit = parse_protocol(protocol).unit
     return {"slide": ["slide", "pixels_sha256"], "case": ["case", "slide", "pixels_sha256"]}.get(unit, [])
+
+
+def _joined(labels: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Put the part beside every image; ids become their keys, so that no spelling hides that a case is on two sides."""
+    table = labels.merge(split, on="image_id")
+    return table.assign(**{unit: table[unit].map(id_key) for unit in UNITS.values()})
 
 
 def _shared(table: pd.DataFrame, unit: str, one: str, other: str) -> set[str]:

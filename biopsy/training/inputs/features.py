@@ -1,17 +1,27 @@
-"""Features of a frozen backbone in the place of images, so that its head trains in seconds."""
+"""Features of a frozen backbone, computed once and kept, so that its head trains in seconds.
+
+They lie in `$BIOPSY_CACHE/features` (default `~/.cache/biopsy/features`), named by a hash of all that they depend on:
+pixels, augmentation, backbone, weights, size, code, libraries. Nothing else reads them; delete them when you like.
+"""
 
 import hashlib
+import json
+import os
+import platform
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
 from biopsy.networks.backend import keras, tf
-from biopsy.training.inputs.feature_cache import image_features, stored_features
 from biopsy.training.inputs.feed import PixelFeed, join_extra
 from biopsy.training.inputs.loader import batched, encode_targets, epoch_order
-from biopsy.training.memory import check_batch
+from biopsy.training.inputs.mapped import create_array
+from biopsy.training.memory import available_bytes, check_batch, out_of_memory
 
 # The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
 MODULES = (
@@ -20,7 +30,6 @@ MODULES = (
     "biopsy.training.inputs.loader",
     "biopsy.training.inputs.feed",
     "biopsy.training.inputs.features",
-    "biopsy.training.inputs.feature_cache",
 )
 CODE = code_digest(*MODULES)  # here, and not hours later, when somebody may have edited them
 
@@ -108,26 +117,22 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     extractor, head = split_model(model)
     check_batch(head, feed.batch)  # before the hours that the backbone may take
     extra, feed = feed.extra, replace(feed, extra=None)  # the backbone sees the pixels alone
-    common = {"extractor": extractor.to_json(), "weights": _digest(extractor.get_weights())}
-    common |= {"code": CODE, "keras": keras.__version__, "tf": tf.__version__}
+    common = {"pixels": hash_arrays([feed.store.array]), "extractor": extractor.to_json()}
+    common["weights"] = hash_arrays(extractor.get_weights())
     augment = feed.params.augment.model_dump(include={"every", "copies"})
-    pixels, n, n_val = feed.store.array, len(feed.items), len(feed.val_targets)
     drawn = {
-        "pixels": _digest([pixels]),
-        "items": _digest([feed.items.index, feed.items.copy]),
+        "items": hash_arrays([feed.items.index, feed.items.copy]),
         "augment": {"every": augment["every"], "copies": augment["copies"].get(feed.task)},
         "seed": feed.params.seed if augment["every"] or feed.items.copy.any() else None,
         "views": views,
     }
-    told = [f"{title}, {part}" for part in ("training", "validation")]
     if drawn["seed"] is None:
-        views = 1  # all views would be the same
-        features = image_features(extractor, pixels[:n], feed.batch, common, told[0])
-    else:
-        train = feed.train(range(views), shuffled=False)
-        features = stored_features(extractor, train, feed.batch, n * views, {**common, **drawn}, told[0])
-    plain = pixels[len(pixels) - n_val :]
-    val = image_features(extractor, plain, feed.batch, common, told[1])
+        drawn["views"] = views = 1  # all views would be the same
+    n, n_val = len(feed.items), len(feed.val_targets)
+    train = feed.train(range(views), shuffled=False)
+    of_val = {**common, "last": n_val}
+    features = stored_features(extractor, train, feed.batch, n * views, {**common, **drawn}, f"{title}, training")
+    val = stored_features(extractor, feed.validation(), feed.batch, n_val, of_val, f"{title}, validation")
     targets, val_targets = (encode_targets(t, feed.classes) for t in (feed.items.target, feed.val_targets))
     stored = FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
     if extra is not None:
@@ -159,8 +164,94 @@ def split_model(model: Any) -> tuple[Any, Any]:
     return keras.Model(pixels, cut, name="extractor"), keras.Model(features, model.output, name="head")
 
 
-def _digest(arrays: list[np.ndarray]) -> str:
-    """Hash the values and shapes of arrays."""
+def cache_folder() -> Path:
+    """Return where features are kept: `$BIOPSY_CACHE/features`, else below the user's cache folder."""
+    base = os.environ.get("BIOPSY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "biopsy")
+    return Path(base).expanduser() / "features"
+
+
+def stored_features(
+    extractor: Any, batches: Any, batch: int, rows: int, recipe: dict[str, Any], title: str
+) -> np.ndarray:
+    """Return the features of `rows` images: from the cache, or computed and put there.
+
+    Parameters
+    ----------
+    extractor
+        From pixels to features.
+    batches
+        Of (images, targets), in a fixed order; only read where the features are not in the cache.
+    batch, rows
+        The number of images in each of `batches`, and in all.
+    recipe
+        All that the features depend on, as JSON can hold it.
+    title
+        What the progress bar calls the work.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, ...) float32, memory-mapped and read-only.
+
+    Raises
+    ------
+    MachineError
+        They have to be computed, and the batch does not fit into memory.
+    """
+    made_by = {"code": CODE, "keras": keras.__version__, "tf": tf.__version__}
+    name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
+    path = cache_folder() / f"{name}.npy"
+    shape = (rows, *extractor.output_shape[1:])
+    if path.is_file() and (found := _open(path, shape)) is not None:
+        print(f"{title}: {rows} stored features from {path}")
+        return found
+    check_batch(extractor, batch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_orphans(path.parent)
+    temporary = path.with_name(f"{name}.{_host()}.{os.getpid()}.tmp")  # two trainings may make the same file
+    try:
+        array = create_array(temporary, np.float32, shape)
+        done = 0
+        with tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2) as bar:
+            for images, _ in batches:
+                answer = np.asarray(extractor.predict_on_batch(images), np.float32)
+                array[done : done + len(answer)] = answer
+                done += len(answer)
+                bar.update(len(answer))
+        array.flush()
+        temporary.replace(path)
+    except tf.errors.ResourceExhaustedError:
+        raise out_of_memory(extractor, batch, available_bytes()) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"{title}: features of {rows} images kept in {path}")
+    return np.load(path, mmap_mode="r")
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete what killed processes of this machine were making; one of another machine cannot be asked for."""
+    for path in folder.glob(f"*.{_host()}.*.tmp"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """Name this machine, without a dot; the cache may lie on a disk that several share."""
+    return platform.node().partition(".")[0] or "local"
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Map a stored array; None where it is broken or of another shape, so that it is made again."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == np.float32 else None
+
+
+def hash_arrays(arrays: list[np.ndarray]) -> str:
+    """Hash the values, shapes and types of arrays."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.shape} {array.dtype}".encode())
