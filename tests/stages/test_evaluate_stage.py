@@ -12,12 +12,14 @@ import pytest
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import sha256
+from biopsy.core.labels import Labels
 from biopsy.core.params import read_params
 from biopsy.core.sections import Resize
 from biopsy.images.preparation.record import Stains, read_preparation, write_preparation
+from biopsy.tables.labels.scheme import LabelScheme, write_scheme
 from biopsy.tables.split.parts import hash_images
 from conftest import ROOT, assert_kind
-from schemes import BREAKHIS
+from schemes import BREAKHIS, LABELS
 from tiny import ORDER, make_project, read
 
 SIZE = 32
@@ -97,6 +99,18 @@ def test_the_predictions_name_each_test_image_once_with_its_case_and_all_probabi
     assert table.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("threshold", [0.02, 0.5, 0.9])
+def test_the_threshold_of_the_card_decides(project: Path, threshold: float) -> None:
+    write_model(project, "binary", threshold=threshold)
+    evaluate(project, "binary")
+    table = pd.read_csv(project / "data/predictions/binary-case.csv")
+    assert (table["predicted"] == np.where(table["p_malignant"] >= threshold, "malignant", "benign")).all()
+    called = int((table["predicted"] == "malignant").sum())
+    assert (called > 4) - (called < 4) == (threshold < 0.5) - (threshold > 0.5)
+    details = read(project / "metrics/binary-case/details.json")
+    assert (details["threshold"], details["image_level"]["accuracy"] == 1) == (threshold, threshold == 0.5)
+
+
 def test_types_that_training_or_test_lacks_are_named(project: Path) -> None:
     split = pd.read_csv(project / "data/splits/case.csv")
     split.loc[split["image_id"].str.startswith("A-"), "part"] = "train"
@@ -154,6 +168,14 @@ def test_a_model_is_not_tested_on_other_pixels_than_those_it_was_made_for(projec
     assert not (project / "metrics/binary-case/test.json").exists()
     image.write_bytes(content)
     evaluate(project, "binary")
+
+
+def test_a_model_of_another_label_scheme_is_not_tested(project: Path) -> None:
+    write_model(project, "binary")
+    other = {**LABELS, "tasks": {**LABELS["tasks"], "binary": {**LABELS["tasks"]["binary"], "positive": []}}}
+    write_scheme(project / "models/labels.json", LabelScheme.of(Labels.model_validate(other)))
+    with pytest.raises(DataError, match=r"models/binary-case was trained with another label scheme.*dvc repro"):
+        evaluate(project, "binary")
 
 
 @pytest.mark.parametrize("what", ["split", "labels"])

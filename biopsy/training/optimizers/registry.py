@@ -1,14 +1,12 @@
-"""The optimisers by name: what `train.optimizer` may say."""
+"""The optimisers by name: what `train.optimizer` may say. An entry stands beside its code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from biopsy.core.registry import Registry
 from biopsy.core.sections import Train
-from biopsy.networks.backend import keras
-from biopsy.training.adopt import Adopt
+from biopsy.training.accumulation import steps_an_epoch
 
 UNDECAYED = ["bias", "gamma", "beta"]  # decay pulls weights towards nothing; offsets and scales mean none by it
 
@@ -37,7 +35,7 @@ OPTIMIZERS = Registry[Optimizer]("optimiser", "train.optimizer")
 register, find = OPTIMIZERS.add, OPTIMIZERS.find
 
 
-def make_optimizer(train: Train, learning_rate: Any) -> Any:
+def make_optimizer(train: Train, learning_rate: Any, batches: int | None = None) -> Any:
     """Make the optimiser that the section `train` names.
 
     Weight decay is decoupled from the gradient (Loshchilov and Hutter, 2019, arXiv 1711.05101) and leaves biases and
@@ -49,12 +47,15 @@ def make_optimizer(train: Train, learning_rate: Any) -> Any:
         Its `optimizer`, `weight_decay`, `clip_norm`, `ema` and `accumulate` count here.
     learning_rate
         A float or a Keras schedule.
+    batches
+        Of an epoch, whose last step may be one of fewer than `train.accumulate`; None: each step has them all.
 
     Raises
     ------
     ParamsError
         An unknown name.
     """
+    a_step = batches / steps_an_epoch(batches, train.accumulate) if batches else train.accumulate
     optimizer = find(train.optimizer).make(
         learning_rate=learning_rate,
         weight_decay=train.weight_decay or None,
@@ -62,20 +63,8 @@ def make_optimizer(train: Train, learning_rate: Any) -> Any:
         use_ema=train.ema is not None,
         # Keras averages after every batch, also after those that only add to the gradient: the k-th root makes of k
         # such averages one of a step.
-        ema_momentum=(train.ema or 0.99) ** (1 / train.accumulate),
+        ema_momentum=(train.ema or 0.99) ** (1 / a_step),
         gradient_accumulation_steps=train.accumulate if train.accumulate > 1 else None,
     )
     optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return optimizer
-
-
-def _adamw(weight_decay: float | None, **kwargs: Any) -> Any:
-    """Make AdamW, which wants a number where the others take None."""
-    return keras.optimizers.AdamW(weight_decay=weight_decay or 0.0, **kwargs)
-
-
-register(Optimizer("adam", keras.optimizers.Adam, "Adam (Kingma and Ba, 2015, arXiv 1412.6980)."))
-register(Optimizer("adamw", _adamw, "Adam with weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101)."))
-register(Optimizer("sgd", partial(keras.optimizers.SGD, momentum=0.9), "Stochastic gradient descent, momentum 0.9."))
-register(Optimizer("lion", keras.optimizers.Lion, "Steps of one size, by sign (Chen et al., 2023, arXiv 2302.06675)."))
-register(Optimizer("adopt", Adopt, "Adam that converges with any beta_2 (Taniguchi et al., 2024, arXiv 2411.02853)."))
