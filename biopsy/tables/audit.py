@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,23 @@ from biopsy.images.decode import NOT_READ
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.measure import Facts, Failure, measure_all
 from biopsy.tables.metadata import Metadata
-from biopsy.tables.names import fill, image_ids, read_names
+from biopsy.tables.names import fill, image_ids, read_names, whole_slides
 
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
+
+
+POLICIES = {  # by the reason for which an image is dropped; any other is that of a file that cannot be used
+    "missing": "ingest.missing_files",
+    "not_rgb": "ingest.not_rgb",
+    "conflict": "ingest.conflicts",
+    "duplicate": "ingest.duplicates",
+}
+
+
+def dropped_in_words(by_reason: Mapping[str, int]) -> str:
+    """Count what was dropped, each reason with its parameter: `30 conflict (ingest.conflicts)`."""
+    named = [f"{n:,} {reason} ({POLICIES.get(reason, 'ingest.unreadable')})" for reason, n in by_reason.items()]
+    return ", ".join(named) or "none"
 
 
 class Audit:
@@ -29,9 +44,12 @@ class Audit:
         """Start from a checked table (`metadata.read_metadata`) and the folder that its paths are relative to."""
         self.folder, self.settings, self.csv = folder, settings, csv
         self.scheme, table = metadata.scheme, metadata.table
-        self.images = table.assign(image_id=image_ids(table["path"]))[["row", "image_id", *table.columns[1:]]]
+        self.images = table.assign(image_id=image_ids(table["path"], self.scheme))[
+            ["row", "image_id", *table.columns[1:]]
+        ]
+        self.hints = metadata.hints
         self.dropped: list[dict[str, Any]] = []
-        self.counts: dict[str, Any] = {}
+        self.counts: dict[str, Any] = {"matched_loosely": metadata.matched}
 
     def run(self) -> None:
         """Make all checks, cheapest first.
@@ -59,12 +77,14 @@ class Audit:
     def summary(self) -> dict[str, Any]:
         """Count the images that are left, gaps filled from the file names as `impute` will fill them."""
         filled = self.filled()
+        cases = filled["case"].where(filled["case"] != "", filled["slide"])  # as `impute` completes them
+        slides = whole_slides(filled)
         sizes = self.images["width"].astype(str) + "x" + self.images["height"].astype(str)
         brightness = self.images["brightness"]
         return {
             "images": len(filled),
-            "slides": int(filled.loc[filled["slide"] != "", "slide"].nunique()),
-            "cases": int(filled.loc[filled["case"] != "", "case"].nunique()),
+            "slides": len(set(slides) - {""}),
+            "cases": len(set(cases) - {""}),
             "labels": {name: _tally(filled[name], task.names) for name, task in self.scheme.tasks.items()},
             "by_magnification": _tally(filled["magnification"], sorted(set(filled["magnification"]) - {""}, key=float)),
             "by_size": dict(Counter(sizes).most_common(LISTED)),
@@ -98,7 +118,11 @@ class Audit:
     def _missing(self) -> None:
         missing = self.images[[_is_missing(self.folder / path) for path in self.images["path"]]]
         if len(missing) and self.settings.missing_files == "error":
-            listed = [f"row {row}: {path}" for row, path in zip(missing["row"], missing["path"], strict=True)]
+            hints = [f" ({self.hints[path]})" if path in self.hints else "" for path in missing["path"]]
+            listed = [
+                f"row {row}: {path}{hint}"
+                for row, path, hint in zip(missing["row"], missing["path"], hints, strict=True)
+            ]
             hint = f" Are the paths relative to {self.folder}?" if len(missing) == len(self.images) else ""
             raise DataError(
                 f"{len(missing):,} of {len(self.images):,} files named in {self.csv} are missing "
@@ -175,14 +199,15 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
+def image_files(folder: Path) -> list[str]:
+    """List the image files below a folder, relative to it; a byte that is no UTF-8 is a surrogate, as in `os`."""
+    paths = [Path(parent, name).relative_to(folder) for parent, _, names in os.walk(folder) for name in names]
+    return [path.as_posix() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
 def _not_in_csv(folder: Path, named: set[str]) -> dict[str, Any]:
     """Count the image files of the folder that no row names."""
-    found = []
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            path = (Path(parent) / name).relative_to(folder)
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.as_posix() not in named:
-                found.append(path.as_posix().encode("utf-8", "backslashreplace").decode())
+    found = [path.encode("utf-8", "backslashreplace").decode() for path in image_files(folder) if path not in named]
     return {"count": len(found), "listed": sorted(found)[:LISTED]}
 
 

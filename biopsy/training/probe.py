@@ -20,7 +20,7 @@ from biopsy.core.sections import Probe
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
 NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
 FLAT = 1e-6  # a feature of a smaller deviation says nothing
-LEAST = 1e-3  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them
+LEAST = 1e-2  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
