@@ -156,7 +156,7 @@ class Probe(Section):
     """
 
     weights: Literal["case", "image"] = "case"
-    C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([1.0, 10.0, 100.0, 1000.0], min_length=1)
+    C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([10.0, 100.0, 1000.0], min_length=1)
     folds: int = Field(5, ge=2, le=20)
     pca: int | None = Field(None, ge=1, le=4096)
     max_iter: int = Field(1000, ge=1, le=100_000)

@@ -20,6 +20,7 @@ from biopsy.core.sections import Probe
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
 NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
 FLAT = 1e-6  # a feature of a smaller deviation says nothing
+LEAST = 1e-2  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
@@ -210,7 +211,8 @@ def _standard(features: NDArray[np.floating], weights: Floats, settings: Probe) 
     share = weights / weights.sum()
     offset = share @ features.astype(np.float64)
     deviation = np.sqrt(share @ (features - offset) ** 2)
-    scale = np.where(deviation > FLAT, 1 / np.maximum(deviation, FLAT), 0.0)
+    least = max(FLAT, LEAST * deviation.max())
+    scale = np.where(deviation > FLAT, 1 / np.maximum(deviation, least), 0.0)
     if settings.pca is None:
         return offset, np.diag(scale / np.sqrt(len(scale)))
     most = min(features.shape)
