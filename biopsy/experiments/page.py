@@ -12,7 +12,6 @@ import yaml
 from biopsy.core.errors import DataError
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
-LONG = 150
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
 REPORT = re.compile(r"Report: (.*?)(?= (?:Source|Cost|Measured): | (?:dvc exp|biopsy) |$)")
 
@@ -23,15 +22,12 @@ class Preset:
 
     Attributes
     ----------
-    says
-        The first sentence of its head; of a long one what stands before its colon.
     report
         What its head says the report found, after `# Report:`; empty where the report did not try it.
     changes
         Its parameters, `key=value`.
     """
 
-    says: str
     report: str
     changes: list[str]
 
@@ -40,9 +36,6 @@ def read_preset(path: Path) -> Preset:
     """Read the head and the differences of one preset."""
     text = path.read_text("utf-8")
     head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
-    says = " ".join(head).split(" dvc exp run")[0].split(". ")[0].rstrip(".")
-    if len(says) > LONG:
-        says = says.split(": ")[0]
     report = found[1].strip() if (found := REPORT.search(" ".join(head))) else ""
     content = yaml.safe_load(text) or {}
     chosen = [
@@ -52,7 +45,7 @@ def read_preset(path: Path) -> Preset:
         for key, value in entry.items()
     ]
     content.pop("experiment", None)
-    return Preset(says, report, chosen + settings(content))
+    return Preset(report, chosen + settings(content))
 
 
 def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:
@@ -166,7 +159,7 @@ def _values(runs: list[Run], model: str, kind: str, key: str) -> list[float | No
 
 def _preset(name: str, presets: Mapping[str, Preset]) -> Preset:
     """Find the preset of a row."""
-    return presets.get(name.partition(WITH)[0], Preset("the default", "", []))
+    return presets.get(name.partition(WITH)[0], Preset("", []))
 
 
 def differences(runs: list[Run], baseline: list[Run], model: str) -> list[float]:
