@@ -87,7 +87,7 @@ def models_of(runs: list[Run]) -> dict[str, list[str]]:
 
 
 def _commonest(run: Run) -> Run:
-    """Say what the test part of `run` would give a model that answers the commonest of its classes every time."""
+    """Score a model that always answers the commonest class of the test set of `run`."""
     figures = {}
     for model, files in run.figures.items():
         images = [c["support"] for c in files.get("details", {}).get("per_class", {}).values() if c["support"]]
@@ -134,7 +134,7 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
     Raises
     ------
     DataError
-        There is no run.
+        There are no runs.
     """
     done = by_preset(runs)
     lines = ["# Which experiment does what?", "", *([about, ""] if about else [])]
