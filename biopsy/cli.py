@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import run
+from biopsy.core.errors import DataError, run
 
 
 def main() -> None:
@@ -17,10 +17,29 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_results, _experiments, _convert_weights, _info, _show_augment, _tune):
+    for add in (_predict, _results, _experiments, _convert_weights, _info, _show_augment, _tune):
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
+
+
+def _predict(verbs: Any) -> None:
+    """Add `biopsy predict`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.serving.predict import predict_files
+
+        failed = predict_files(chosen.inputs, chosen.model, chosen.out)
+        if failed:
+            raise DataError(f"{failed} of the images have no prediction. The column 'error' says why.")
+
+    verb = verbs.add_parser("predict", help="predict images with a trained model; research use only")
+    verb.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="image files, folders, a .csv with a column path, or -"
+    )
+    verb.add_argument("--model", type=Path, metavar="FOLDER", help="default: the only one in models/")
+    verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
+    verb.set_defaults(run=act)
 
 
 def _results(verbs: Any) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import DataError, run
+from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.evaluation.figures import evaluate_outcome, summary
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
-from biopsy.core.files import atomic_dir, write_json
+from biopsy.core.files import atomic_dir, check_count, write_json
+from biopsy.core.outside import watch
 from biopsy.core.params import Params, read_params
-from biopsy.sources.fetch import fill
+from biopsy.core.stage import run_stage
+from biopsy.sources.fetch import RAW, fill, outside_paths
 
 
 def fetch(params: Params, raw: Path, downloads: Path) -> None:
     """Replace `raw` by one with new images/, metadata.csv and source.json, once all three are whole."""
     with atomic_dir(raw) as new:
         facts = fill(params.data, new, downloads)
+        check_count(new / "images", facts["images"])
         write_json(new / "source.json", facts)
     left_out = ", ".join(f"{count} {reason}" for reason, count in facts["left_out"].items())
     print(f"fetch: {facts['description']}{left_out and f'; left out: {left_out}'}.")
@@ -19,8 +21,10 @@ def fetch(params: Params, raw: Path, downloads: Path) -> None:
 
 def main() -> None:
     """Run on the project's own paths."""
-    fetch(read_params(), raw=Path("data/raw"), downloads=Path("data/downloads"))
+    params = read_params()
+    with watch("fetch", outside_paths(params.data)):
+        fetch(params, raw=RAW, downloads=Path("data/downloads"))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

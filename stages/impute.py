@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
 from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.tables.impute import impute as impute_table
 from biopsy.tables.labels.scheme import write_scheme
 
@@ -13,7 +13,9 @@ def impute(
     params: Params, *, images_csv: Path, metadata_csv: Path, labels_csv: Path, labels_json: Path, metrics_json: Path
 ) -> None:
     """Write the labelled table, the label scheme, and the counts; `metadata_csv` is only named in errors."""
-    labels, scheme, counts = impute_table(read_csv(images_csv), params, metadata_csv)
+    labels, scheme, counts = impute_table(
+        read_csv(images_csv, ["image_id", "path", "pixels_sha256"]), params, metadata_csv
+    )
     with atomic_file(labels_csv) as table, atomic_file(labels_json) as settled, atomic_file(metrics_json) as metrics:
         write_csv(table, labels)
         write_scheme(settled, scheme)
@@ -42,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.tables.audit import Audit
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.metadata import read_metadata
@@ -28,7 +28,7 @@ def ingest(
         save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
     )
 
-    source = read_json(source_json)
+    source = read_json(source_json, {"description": str, "synthetic": bool})
     summary = audit.summary()
     note = f"{summary['images']:,} images of {summary['slides']} slides. {source['description']}"
     about = {"source": source["description"], "synthetic": source["synthetic"]}
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

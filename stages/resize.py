@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run
 from biopsy.core.files import read_csv
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resized_tree import resize_all
 
 
 def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: Path, resume_dir: Path) -> None:
     """Bring the resized tree up to date with the labels."""
-    labels = read_csv(labels_csv)
+    labels = read_csv(labels_csv, ["image_id", "path", "pixels_sha256"])
     preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
     counts = resize_all(labels, images_dir, resized_dir, resume_dir, preparation)
     size, mode, structure = params.resize.size, params.resize.mode, params.resize.structure
@@ -35,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, "the images that are done are kept. Run `dvc repro` again to go on.")
+    run_stage(main, "the images that are done are kept. Run `dvc repro` again to go on.")

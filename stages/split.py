@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from biopsy.core.errors import run, some
+from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
+from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.splits import make_split, read_fold_table
@@ -15,7 +17,7 @@ def split(
     params: Params, *, labels_csv: Path, labels_json: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path
 ) -> None:
     """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
-    labels, scheme = read_csv(labels_csv), read_scheme(labels_json)
+    labels, scheme = read_csv(labels_csv, ["image_id", "slide", "case", "pixels_sha256"]), read_scheme(labels_json)
     check_tasks(labels, params.tasks, scheme)
     fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
     splits, summary = {}, {}
@@ -40,15 +42,18 @@ def _line(protocol: str, entry: dict[str, object]) -> str:
 
 def main() -> None:
     """Run on the project's own paths."""
-    split(
-        read_params(),
-        labels_csv=Path("data/interim/labels.csv"),
-        labels_json=Path("models/labels.json"),
-        splits_dir=Path("data/splits"),
-        metrics_json=Path("metrics/split.json"),
-        plots_dir=Path("plots/split"),
-    )
+    params = read_params()
+    table = params.split.fold_table
+    with watch("split", [Outside("split.fold_table", Path(table))] if table else []):
+        split(
+            params,
+            labels_csv=Path("data/interim/labels.csv"),
+            labels_json=Path("models/labels.json"),
+            splits_dir=Path("data/splits"),
+            metrics_json=Path("metrics/split.json"),
+            plots_dir=Path("plots/split"),
+        )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

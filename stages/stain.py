@@ -4,9 +4,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-from biopsy.core.errors import run, some
+from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, read_csv, write_json
+from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import read_preparation, write_preparation
 
 
@@ -23,8 +25,8 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
         return
     from biopsy.images.stained_tree import stain_all
 
-    table = read_csv(root / "data/splits" / f"{protocol}.csv")
-    table = table.merge(read_csv(root / "data/interim/labels.csv"), on="image_id", validate="one_to_one")
+    table = read_csv(root / "data/splits" / f"{protocol}.csv", ["image_id", "part"])
+    table = table.merge(read_csv(root / "data/interim/labels.csv", ["image_id"]), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     told, counts = stain_all(table, root / "data/resized", stained, root / "data/.resume", params.stain, preparation)
     write_json(metrics, told)
@@ -42,8 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
-    stain(read_params(), chosen.protocol)
+    params = read_params()
+    reference = params.stain.reference if params.stain.method != "none" else None
+    with watch("stain", [Outside("stain.reference", Path(reference))] if reference else []):
+        stain(params, chosen.protocol)
 
 
 if __name__ == "__main__":
-    run(main, "the images that are done are kept. Run `dvc repro` again to go on.")
+    run_stage(main, "the images that are done are kept. Run `dvc repro` again to go on.")

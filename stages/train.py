@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.code_digest import loaded_digest
-from biopsy.core.errors import DataError, run
+from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, read_json, sha256, write_json
+from biopsy.core.outside import Outside, watch
+from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
+from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf
@@ -29,6 +32,7 @@ from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.plots import plot_curves
+from biopsy.training.progress import still_improving
 
 LABELS = Path("data/interim/labels.csv")
 
@@ -39,6 +43,8 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
+    folder = root / "models" / name
+    check_owned(folder, edits=False)
     seed_everything(params.seed)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
@@ -73,16 +79,18 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
         title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live, extra=extra,
     )  # fmt: skip
     plot_curves(state.history, f"{name}, {n_train} training images", live / "curves.png")
-    folder = root / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
+    note_made(folder, ["model.keras", "model.json"])
     save_model(model, folder, card)
     with atomic_dir(root / "plots" / name / "train") as plots:
         for item in live.iterdir():
             shutil.move(item, plots / item.name)  # no second copy: the disk may be full
-    best = min(range(state.epoch), key=lambda i: state.history[i]["val_loss"])
+    losses = [figures["val_loss"] for figures in state.history]
+    best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(task))
     write_json(
         root / "metrics" / name / "train.json",
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in state.history[best].items()},
     )
@@ -90,7 +98,9 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
         cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
         write_json(root / "metrics" / name / "cost.json", cost)
     shutil.rmtree(resume, ignore_errors=True)
-    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {state.history[best]['val_loss']:.3f}")
+    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}")
+    if unfinished:
+        print(f"train {name}: still improving when its epochs ran out. Raise train.epochs to train it further.")
 
 
 def describe(
@@ -110,7 +120,7 @@ def describe(
         preprocessing=find(params.model.backbone).preprocessing,
         extra_inputs=encoder,
         threshold=0.5,
-        synthetic=bool(read_json(root / "data/raw/source.json")["synthetic"]),
+        synthetic=read_json(root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
         data={
             "labels": sha256(root / LABELS),
@@ -134,8 +144,11 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
-    train(read_params(), chosen.task, chosen.protocol)
+    params = read_params()
+    weights = params.model.weights
+    with watch("train", [] if weights in ("none", "imagenet") else [Outside("model.weights", Path(weights))]):
+        train(params, chosen.task, chosen.protocol)
 
 
 if __name__ == "__main__":
-    run(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")
+    run_stage(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")

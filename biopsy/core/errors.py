@@ -5,12 +5,20 @@ parameter has to read a traceback.
 """
 
 import errno
+import fcntl
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
+
+NO_MEMORY = (
+    "there is no memory left, or a limit (ulimit -v) is reached. Close other programs, raise the limit or use a larger "
+    "machine."
+)
 
 
 class BiopsyError(Exception):
@@ -88,6 +96,7 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to g
         What Ctrl-C or a polite kill (SIGTERM) should say about going on.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    _open_standard_streams()
     try:
         main()
         sys.stdout.flush()
@@ -99,12 +108,58 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to g
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except MemoryError:
-        _leave("error: the machine has no memory left. Close other programs or use a larger machine.", 5)
+        _leave(f"error: {NO_MEMORY}", MachineError.exit_code)
+    except ImportError as error:
+        sentence = _import_sentence(error)
+        if sentence is None:
+            raise
+        _leave(f"error: {sentence}", MachineError.exit_code)
     except OSError as error:
         sentence = _machine_sentence(error)
         if sentence is None:
             raise
         _leave(f"error: {sentence}", MachineError.exit_code)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the operating system say which file it is about: that of a full disk does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _open_standard_streams() -> None:
+    """Open what cron or `>&-` closed, or DVC then opened for reading: else it fails, or a file takes its place."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+            usable = mode == "r" or access != os.O_RDONLY
+        except OSError:
+            usable = False
+        if not usable:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
+def _import_sentence(error: ImportError) -> str | None:
+    """Say what the user can do about a package that cannot be loaded, or return None."""
+    text = str(error)
+    if any(words in text for words in ("failed to map segment", "Cannot allocate memory", "memory protection")):
+        return NO_MEMORY
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] not in ("biopsy", "stages"):
+        return (
+            f"{sys.executable} has no package {error.name.split('.')[0]}. Activate the project's environment "
+            "(`. .venv/bin/activate`), or install it (`make .venv/run`)."
+        )
+    return None
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -121,14 +176,26 @@ def _leave(sentence: str, code: int) -> None:
 
 def _machine_sentence(error: OSError) -> str | None:
     """Put an operating-system error that the user can mend in words, or return None."""
-    where = error.filename or "an output file"
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return f"no space left on the disk while writing {where}. Free some space, then run `dvc repro` again."
-        case errno.EROFS:
-            return f"{where} lies on a read-only file system. Make it writable, then run `dvc repro` again."
-        case errno.EACCES | errno.EPERM:
-            return f"no permission for {where}. Change its owner or mode (chmod u+rw), then run `dvc repro` again."
-        case errno.EMFILE | errno.ENFILE:
-            return "too many open files. Raise the limit (ulimit -n 4096), then run `dvc repro` again."
-    return None
+    where = error.filename or "the output"
+    code = error.errno
+    if code is None and ("No space left" in str(error) or "requested and" in str(error)):  # h5py's, NumPy's
+        code = errno.ENOSPC
+    sentence = _SENTENCES.get(code or 0)
+    return sentence.format(where=where) if sentence else None
+
+
+_AGAIN = ", then run `dvc repro` again."
+_SENTENCES = {
+    errno.ENOSPC: "no space left on the disk while writing {where}. Free some space" + _AGAIN,
+    errno.EDQUOT: "your share of the disk (quota) is used up while writing {where}. Free some space" + _AGAIN,
+    errno.EFBIG: "{where} would be larger than a file may be here. Raise the limit (ulimit -f)" + _AGAIN,
+    errno.ENOMEM: NO_MEMORY,
+    errno.ENOTDIR: "{where}: a part of this path is a file, where a folder is wanted.",
+    errno.EISDIR: "{where} is a folder, where a file is wanted.",
+    errno.ENAMETOOLONG: "{where}: this name is too long for the disk.",
+    errno.EROFS: "{where} lies on a read-only file system. Make it writable" + _AGAIN,
+    errno.EACCES: "no permission for {where}. Change its owner or mode (chmod u+rw)" + _AGAIN,
+    errno.EPERM: "no permission for {where}. Change its owner or mode (chmod u+rw)" + _AGAIN,
+    errno.EMFILE: "too many open files. Raise the limit (ulimit -n 4096)" + _AGAIN,
+    errno.ENFILE: "too many open files. Raise the limit (ulimit -n 4096)" + _AGAIN,
+}

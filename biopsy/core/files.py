@@ -1,18 +1,30 @@
 """Write files whole or not at all, and hash them."""
 
+import csv
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
+from biopsy.core.errors import DataError, MachineError, naming
+from biopsy.core.locks import holds_lock
+from biopsy.core.owned import check_owned, names_in, note_made
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NUMBERS = ("row", "width", "height", "bytes", "brightness")  # columns of numbers in the tables that the stages write
 LISTED = 50  # items of one kind in a metrics file; the others are counted
+
+AGAIN = "Run `dvc repro` to make it again."
+T = TypeVar("T")
 
 # The endings of image files, in small letters, with the formats that Pillow calls by these names.
 IMAGE_SUFFIXES = {
@@ -34,10 +46,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
     `path` is replaced, never written into: it may be a hard link into the DVC cache.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")  # a fixed name: a killed run's is overwritten
+    _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.file.{_token()}.tmp{path.suffix}")
     try:
-        yield temporary
-        _sync(temporary)
+        with naming(path):
+            yield temporary
+            _sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -45,24 +59,39 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; put it in the place of `path` when the block ends well."""
+    """Yield an empty temporary folder beside `path`; put it in the place of `path` when the block ends well.
+
+    Raises `DataError` where `path` holds files of the user's own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = path.with_name(f".{path.name}.new.tmp"), path.with_name(f".{path.name}.old.tmp")
-    if old.exists() and not path.exists():  # a run was killed between the two renames
-        old.rename(path)
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
+    _put_back(path)
+    check_owned(path)
+    new, old = (path.with_name(f".{path.name}.{kind}.{_token()}.tmp") for kind in ("new", "old"))
     new.mkdir()
     try:
-        yield new
+        with naming(path):
+            yield new
+        check_owned(path)  # hours may have passed
+        note_made(path, names_in(new))  # before the renames, between which the machine may stop
         if path.exists():
             path.rename(old)
         new.rename(path)
+        note_made(path)
     finally:
         if old.exists() and not path.exists():
             old.rename(path)
         for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+            left.unlink() if left.is_symlink() else shutil.rmtree(left, ignore_errors=True)
+
+
+def check_count(folder: Path, expected: int) -> None:
+    """Count the files below `folder` before anybody takes it for whole. Raises `MachineError`."""
+    found = sum(path.is_file() for path in folder.rglob("*"))
+    if found != expected:
+        raise MachineError(
+            f"{found:,} of {expected:,} files are in {folder}: another process, or the disk, took the others away. "
+            "Run `dvc repro` again."
+        )
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -71,25 +100,93 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file that this pipeline wrote."""
-    return json.loads(path.read_text("utf-8"))
+def read_json(path: Path, expected: Mapping[str, type] | None = None, way_out: str = AGAIN) -> Any:
+    """Read a JSON file that this pipeline wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        Keys that it must have, with the type of each.
+    way_out
+        What the error tells the user to do.
+
+    Raises
+    ------
+    DataError
+        It is missing, torn, edited into something else, or not ours.
+    """
+    content = _parsed(path, lambda: json.loads(path.read_text("utf-8")), way_out)
+    if expected is not None:
+        if not isinstance(content, dict):
+            raise DataError(f"{path} is not a file of this pipeline: it holds no keys. {way_out}")
+        for key, kind in expected.items():
+            if not isinstance(content.get(key), kind):
+                raise DataError(f"{path} is not a file of this pipeline: '{key}' is {content.get(key)!r}. {way_out}")
+    return content
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write `table` without its index, UTF-8, lines ending in a bare newline."""
     with atomic_file(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.DataFrame":
     """Read a table that `write_csv` wrote: text but for NUMBERS, so that labels such as 0 and ids such as 007 stay so.
 
     An empty cell is an empty string.
+
+    Parameters
+    ----------
+    path
+        The file.
+    need
+        Columns that it must have.
+    way_out
+        What the error tells the user to do.
+
+    Raises
+    ------
+    DataError
+        It is missing, torn, or not ours: a column is missing or of another type, a row is short, an id stands twice.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    numbers = [column for column in NUMBERS if column in table]
-    return table.assign(**{column: pd.to_numeric(table[column]) for column in numbers})
+    import pandas as pd  # not before: the stage that only looks at outside paths would pay a second for it
+
+    def read() -> pd.DataFrame:
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            raise ValueError("it ends in the middle of a row" if data else "it is empty")
+        rows = list(csv.reader(StringIO(data.decode(), newline="")))
+        if short := next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None):
+            raise ValueError(f"row {short} has not as many cells as its header")
+        table = pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False)
+        numbers = [column for column in NUMBERS if column in table]
+        return table.assign(**{column: pd.to_numeric(table[column]) for column in numbers})
+
+    table = _parsed(path, read, way_out)
+    fault = None
+    if missing := [column for column in need if column not in table]:
+        fault = f"it has no column {missing[0]}"
+    elif "image_id" in table and table["image_id"].duplicated().any():
+        fault = f"{table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice"
+    if fault:
+        raise DataError(f"{path} is not a table of this pipeline: {fault}. {way_out}")
+    return table
+
+
+def _parsed(path: Path, read: Callable[[], T], way_out: str) -> T:
+    """Read, and put what can be wrong with a file's bytes into one sentence."""
+    try:
+        return read()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. {way_out}") from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise DataError(f"{path} is not a file, or lies in none of the folders that were made. {way_out}") from None
+    except (ValueError, RecursionError) as error:  # JSON's, pandas's and UTF-8's errors are ValueErrors
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} is damaged or not a file of this pipeline ({reason}). {way_out}") from None
 
 
 def sha256(path: Path) -> str:
@@ -103,3 +200,24 @@ def _sync(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
+
+
+def _token() -> str:
+    """Name what this process alone writes; two of them must not meet in one temporary file."""
+    return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _put_back(path: Path) -> None:
+    """Undo what a killed run left beside `path`: its half-made folder, and the earlier one if it was put aside."""
+    if not holds_lock():  # it may be somebody's who is still at work
+        return
+    for old in path.parent.glob(f".{glob.escape(path.name)}.old.*.tmp"):
+        if not path.exists():
+            old.rename(path)
+    _remove_leftovers(path.parent, f".{glob.escape(path.name)}.*.tmp")
+
+
+def _remove_leftovers(folder: Path, pattern: str) -> None:
+    if holds_lock():
+        for left in folder.glob(pattern):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)

@@ -1,12 +1,9 @@
 """The parameters in force: `params.yaml`, parsed once into typed, bounded objects."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from yaml import YAMLError
 
 from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.labels import FROM_CSV, Labels
@@ -26,6 +23,11 @@ from biopsy.core.sections import (
     Train,
     Tune,
 )
+from biopsy.core.yaml_file import check_numbers, read_yaml
+
+PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lies below `data`
+S = TypeVar("S", bound=BaseModel)
+SHOWN = 3  # errors of one file; the others are counted
 
 MOVED = {  # names of earlier versions
     "ingest.columns.label": "labels.tasks.<task>.column (conf/labels/)",
@@ -199,36 +201,62 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     ParamsError
         Names the file, the key, what is allowed and what was found.
     """
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
-        raise ParamsError(f"{path} is missing. Restore it with `git checkout {path}`.") from None
-    except IsADirectoryError:
-        raise ParamsError(f"{path} is a folder, not a file. Restore it with `git checkout {path}`.") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{path} is not valid YAML: {reason}. Mend it, or `git checkout {path}`.") from None
-    return parse_params(content, str(path))
+    content = read_yaml(path)
+    home = _project_of(Path.cwd())
+    return parse_params(_from_home(content, home) if home else content, str(path))
+
+
+def _project_of(folder: Path) -> Path | None:
+    """Return the project whose experiment runs in `folder` (`dvc exp run --temp`, a queue), or None."""
+    parts = folder.parts
+    places = [i for i in range(len(parts) - 3) if parts[i : i + 3] == (".dvc", "tmp", "exps")]
+    return Path(*parts[: places[0]]) if places else None
+
+
+def _from_home(content: Any, home: Path) -> Any:
+    """Let relative paths of the user's begin in the project, where the folder of an experiment has no such file."""
+    if not isinstance(content, dict):
+        return content
+
+    def resolve(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: resolve(inner, f"{key}.{name}" if key else str(name)) for name, inner in value.items()}
+        named = isinstance(value, str) and (key in PATHS or (key.startswith("data.") and not key.endswith(".url")))
+        if named and value and not Path(value).exists() and (home / value).exists():
+            return str(home / value)
+        return value
+
+    return resolve(content)
 
 
 def parse_params(content: Any, origin: str = "params.yaml") -> Params:
     """Check a parsed mapping; `origin` is how the error names it. Raises `ParamsError`."""
     if not isinstance(content, dict):
         raise ParamsError(f"{origin} must hold sections such as `data:` and `train:`. Got {type(content).__name__}.")
+    check_numbers(content, origin)
+    return check_section(Params, content, origin=origin)
+
+
+def check_section(section: type[S], content: Any, above: str = "", origin: str = "params.yaml") -> S:
+    """Check one section of the parameters, which lies at `above` such as 'data.sample'. Raises `ParamsError`."""
     try:
-        return Params.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(" ".join(_sentence(dict(e), origin) for e in error.errors()[:3])) from None
+        errors = error.errors()
+        told = [_sentence(dict(e), origin, above, section) for e in errors[:SHOWN]]
+        rest = len(errors) - SHOWN
+        more = [f"{rest} more error{'s' * (rest > 1)} in {origin}."] if rest > 0 else []
+        raise ParamsError(" ".join(told + more)) from None
 
 
-def _sentence(error: dict[str, Any], origin: str) -> str:
+def _sentence(error: dict[str, Any], origin: str, above: str, section: type[BaseModel]) -> str:
     """Put one pydantic error into a sentence: key, what is allowed, what was received."""
     names = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
-    key = ".".join(names)
+    key = ".".join([above, *names] if above else names)
     if key in MOVED:
         return f"{origin}: '{key}' is now {MOVED[key]}."
     if error["type"] == "extra_forbidden":
-        return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1]))}"
+        return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1], section))}"
     if error["type"] == "value_error":
         reason = str(error["ctx"]["error"]).removesuffix(".")
         end = "" if reason.endswith("?") else "."
@@ -237,7 +265,7 @@ def _sentence(error: dict[str, Any], origin: str) -> str:
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":
         message = f"must match {error['ctx']['pattern']}"
-        if names[0] == "protocols":
+        if key.startswith("protocols"):
             message = "must be image, slide, case, fold1, or one fold of k such as case-1of5"
     else:
         message = message.replace("input should be", "must be").replace("value error, ", "")
@@ -246,9 +274,9 @@ def _sentence(error: dict[str, Any], origin: str) -> str:
     return f"{origin}: '{key}' {message}. Got {received!r}.{hint}"
 
 
-def _keys_at(names: list[str]) -> list[str]:
-    """List the known keys of the section at a path of names."""
-    section: Any = Params()
+def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
+    """List the known keys of the section at a path of names below one of this kind."""
+    section: Any = kind()
     for name in names:
         if isinstance(section, BaseModel):
             section = getattr(section, name, None)

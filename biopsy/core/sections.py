@@ -17,46 +17,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Sample(Section):
-    """The synthetic images that `fetch` draws."""
+class Data(BaseModel):
+    """`fetch`: which source, and a CSV of facts about slides for models that take one.
 
-    images: int = Field(240, ge=48, le=100_000)
-    width: int = Field(350, ge=64, le=2048)
-    height: int = Field(230, ge=64, le=2048)
-    seed: int = Field(0, ge=0, lt=2**31)
+    Each source has a section of its own here, which `biopsy.sources.kinds` checks.
+    """
 
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-class Breakhis(Section):
-    """Where the official archive, or a copy of it, and an optional CSV come from."""
-
-    url: str = Field("http://www.inf.ufpr.br/vri/databases/BreaKHis_v1.tar.gz", pattern=r"^https?://")
-    path: str | None = None
-    csv: str | None = None
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    max_gb: float = Field(8.0, gt=0)
-
-
-class Local(Section):
-    """Any CSV and any folder."""
-
-    csv: str | None = None
-    images: str | None = None
-
-
-class Data(Section):
-    """`fetch`: which source, its settings, and a CSV of facts about slides for models that take one."""
-
-    source: Literal["sample", "breakhis", "local"] = "sample"
-    sample: Sample = Sample()
-    breakhis: Breakhis = Breakhis()
-    local: Local = Local()
+    source: str = "sample"
     slides: str | None = None
-
-    @model_validator(mode="after")
-    def _local_is_complete(self) -> Self:
-        if self.source == "local" and not (self.local.csv and self.local.images):
-            raise ValueError("data.source is 'local', which needs both data.local.csv and data.local.images")
-        return self
 
 
 class Columns(Section):
@@ -236,7 +206,7 @@ class Train(Section):
     loss: Loss = Loss()
     schedule: Schedule = Schedule()
     early_stopping_patience: int | None = Field(7, ge=0)
-    class_weights: Literal["balanced", "none"] = "balanced"
+    class_weights: Literal["balanced", "original", "none"] = "balanced"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     cache_mb: int = Field(4096, ge=0)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from biopsy.core.errors import DataError
+
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's is ten times as fast
     """Reads what DVC writes, which is YAML 1.2: `1e-06` is a number."""
@@ -15,8 +17,15 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE
 
 
 def read_stages(text: str | bytes) -> dict[str, Any]:
-    """Return the stages of a dvc.lock by name; none of an empty text."""
-    return (yaml.load(text, Loader) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
+    """Return the stages of a dvc.lock by name; none of an empty text. Raises `DataError` where it is damaged."""
+    try:
+        stages = (yaml.load(text, Loader) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
+        if any(not isinstance(out["path"], str) for entry in stages.values() for out in entry.get("outs", [])):
+            raise TypeError("a path that is no text")
+        return stages
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"dvc.lock is damaged ({reason}). Restore it with `git checkout dvc.lock`.") from None
 
 
 def md5_of(stages: Mapping[str, Any], stage: str, kind: str, path: str) -> str | None:

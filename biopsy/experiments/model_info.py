@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.errors import SourceError
 from biopsy.experiments.compose import flat
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
@@ -33,8 +34,10 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
     Raises
     ------
     SourceError
-        A file is missing, or `model.keras` is not the one that `model.json` describes.
+        No such folder, a file is missing, or `model.keras` is not the one that `model.json` describes.
     """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is no folder of a model. Name one such as models/binary-case.")
     card = check_bytes(folder)
     name = f"{card.task}-{card.protocol}"
     tree = dvc_hash(folder)

@@ -3,7 +3,6 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +64,10 @@ def describe_results(root: Path) -> str:
 
 def _result(folder: Path) -> dict[str, Any]:
     """Read one model's figures; `test` holds the short ones."""
-    try:
-        result = {**read_json(folder / "details.json"), "test": read_json(folder / "test.json")}
-        missing = {*NEEDED} - {*result} | {*FIGURES} - {*result["test"]}
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing. Run `dvc repro`, or `git checkout {folder}`.") from None
-    except (JSONDecodeError, TypeError) as error:
-        raise DataError(
-            f"{folder} holds a file that the pipeline did not write ({error}). Run `git checkout {folder}`."
-        ) from None
+    way_out = f"Run `dvc repro`, or `git checkout {folder}`."
+    details, short = (read_json(folder / f"{name}.json", {}, way_out) for name in ("details", "test"))
+    result = {**details, "test": short}
+    missing = {*NEEDED} - {*result} | {*FIGURES} - {*short}
     if missing:
         raise DataError(f"{folder} holds files that lack {', '.join(sorted(missing))}. Run `dvc repro`.")
     return result
@@ -130,7 +124,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
 def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
     """Repeat what the split stage says of each protocol's leak."""
     path = root / "metrics/split.json"
-    says = read_json(path) if path.is_file() else {}
+    says = read_json(path, {}) if path.is_file() else {}
     protocols = dict.fromkeys(result["protocol"] for result in results)
     return [f"Protocol {name}: {says[name]['says']}." for name in protocols if "says" in says.get(name, {})]
 

@@ -74,6 +74,8 @@ def show_augment(
     SourceError
         `images` holds no PNG.
     """
+    if out and out.suffix.lower() != ".png":
+        raise ParamsError(f"--out: {out} must end in .png, the kind of file that is written.")
     params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
     task = task or params.tasks[-1]

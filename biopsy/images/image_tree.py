@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import cv2
 from tqdm import tqdm
 
-from biopsy.core.files import atomic_file
+from biopsy.core.errors import naming
+from biopsy.core.files import atomic_file, check_count
 from biopsy.core.layout import resized_path
+from biopsy.core.owned import check_owned, note_made
 from biopsy.images.preparation.record import FILE, Preparation, write_preparation
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
@@ -148,7 +150,13 @@ def build_tree(
         `made`, `kept`, `removed` (files of the tree that belong to no row).
     notes : dict
         What was noted of each image, by image_id, on kept images too.
+
+    Raises
+    ------
+    DataError
+        The tree holds files of the user's own.
     """
+    check_owned(root, edits=False)
     tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, recipe)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
@@ -158,13 +166,16 @@ def build_tree(
                 counts[outcome] += 1
                 bar.update()
     wanted = {resized_path(row["image_id"]) for row in rows}
+    note_made(root, [FILE, *(path.as_posix() for path in wanted)])  # before the first of them is there
     (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
     counts["removed"] = _remove_others(root, wanted)
     root.mkdir(parents=True, exist_ok=True)
     for target in sorted(wanted):
         if (work / target).exists():
             (work / target).replace(root / target)
+    check_count(root, len(wanted))
     write_preparation(root, preparation)
+    note_made(root)
     shutil.rmtree(work, ignore_errors=True)
     image_ids = {row["image_id"] for row in rows}
     tree.journal.keep_only(image_ids)
@@ -188,7 +199,8 @@ def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
-        temporary.write_bytes(data)
+        with naming(path):
+            temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,19 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from biopsy.core.errors import DataError
 from biopsy.images.decode import read_rgb
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resize import Image, make_views
 from biopsy.images.stain import restain
 
 
-def prepare(source: Path | bytes, preparation: Preparation) -> Image:
-    """Turn an image file into what the network sees.
+def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
+    """Turn an image into what the network sees.
 
     Parameters
     ----------
     source
-        The file, or its bytes.
+        The file, its bytes, or its pixels: uint8 (height, width, 3), RGB.
     preparation
         Of a tree, or of a model's card.
 
@@ -28,8 +31,15 @@ def prepare(source: Path | bytes, preparation: Preparation) -> Image:
     ImageError
         The file cannot be read as an image.
     DataError
-        The image is smaller than a tile.
+        The image is smaller than a tile, or an array is no image.
     """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+            raise DataError(
+                f"an image array must be uint8 of shape (height, width, 3). Got {source.dtype} {source.shape}."
+            )
+        views = make_views(source, preparation.resize, "the image")
+        return restain(views, preparation.stain)[0] if preparation.stain else views
     name = source if isinstance(source, Path) else "the image"
     views = make_views(read_rgb(source, preparation.max_pixels), preparation.resize, name)
     return restain(views, preparation.stain)[0] if preparation.stain else views

@@ -1,5 +1,5 @@
-"""Trained models in use: empty so far.
+"""Trained models in use: `load` for Python, `biopsy predict` for the terminal.
 
-In: a model and images. Out: predictions.
+In: a model's folder and images. Out: a table of predictions.
 May import: core, images, tables, networks, evaluation.
 """

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from biopsy.core import files
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import DataError, SourceError, naming
 
 CHUNK = 1 << 20
 TRIES = 8
@@ -134,7 +134,7 @@ def _attempt(url: str, part: Path, limit: int, hint: str) -> None:
         if start:
             print(f"going on at {_size(start)} of {_size(fresh.size or 0)}", flush=True)
         files.write_json(_note_path(part), asdict(fresh))
-        with part.open("r+b" if start else "wb") as stream:
+        with naming(part), part.open("r+b" if start else "wb") as stream:
             stream.seek(start)
             end = _pour(response, stream, fresh.size, limit)
     if end > (limit if fresh.size is None else fresh.size):
@@ -219,7 +219,7 @@ def _read_note(path: Path) -> _Note | None:
     """Return what is known of `path`, or None where its note is missing or not ours."""
     try:
         return _Note(**files.read_json(_note_path(path)))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (DataError, TypeError):
         return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import SourceError, naming
 from biopsy.core.files import IMAGE_SUFFIXES
 
 FICLONE = 0x40049409  # linux/fs.h: share the blocks of a whole file
@@ -77,7 +77,7 @@ def copy_file(source: Path, target: Path) -> None:
         raise SourceError(f"no permission to read {source}. Allow it (chmod u+r), or take the file away.") from None
     except FileNotFoundError:
         raise SourceError(f"{source} vanished while it was being read. Run `dvc repro` again.") from None
-    with read, target.open("xb") as write:
+    with naming(target), read, target.open("xb") as write:
         try:
             fcntl.ioctl(write, FICLONE, read.fileno())
         except OSError:

@@ -1,6 +1,5 @@
 """Train one model: compile, fit with the report's callbacks, log every epoch, resume where a run was killed."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from biopsy.core.params import Params
 from biopsy.core.sections import Task, Train
 from biopsy.networks.backend import keras, tf
+from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights
 from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
-from biopsy.training.inputs.loader import ImageStore, training_items
+from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, training_items
+from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
-from biopsy.training.losses import make_loss
 from biopsy.training.memory import available_bytes, check_batch, out_of_memory
 from biopsy.training.optimizers import find as find_optimizer
 from biopsy.training.optimizers import make_optimizer
@@ -25,10 +25,15 @@ from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau
 
 
-def class_weights(targets: np.ndarray, train: Train) -> dict[int, float] | None:
-    """Weigh each class by n / (classes x its images), scikit-learn's 'balanced'; None where the parameters say none."""
+def class_weights(items: TrainingItems, train: Train) -> dict[int, float] | None:
+    """Weigh each class by n / (classes x its images), scikit-learn's 'balanced'; None where the parameters say none.
+
+    Counted are the images that the network sees, minority copies included, or with `original` the copies are not:
+    then a rare class is made up for twice.
+    """
     if train.class_weights == "none":
         return None
+    targets = items.target[~items.copy] if train.class_weights == "original" else items.target
     present = np.unique(targets)
     weights = compute_class_weight("balanced", classes=present, y=targets)
     return dict(zip(present.tolist(), weights.tolist(), strict=True))
@@ -54,10 +59,12 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
     epochs, steps
         The most epochs, and the batches of each.
     """
+    # The cosine goes by batches; an epoch ends with a step, as if it had batches for whole steps alone.
+    whole = steps_an_epoch(steps, train.accumulate) * train.accumulate
     model.compile(
-        optimizer=make_optimizer(train, learning_rate(train, epochs, steps)),
+        optimizer=make_optimizer(train, learning_rate(train, epochs, whole), steps),
         loss=make_loss(train.loss, targets, max(2, model.output_shape[-1])),
-        metrics=["accuracy"],
+        metrics=["accuracy", plain_loss()],
         jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
     )
 
@@ -105,15 +112,16 @@ def fit(
     MachineError
         The batch does not fit into memory; names one that would.
     ParamsError
-        The training diverged.
+        `train.accumulate` is more than all batches, or the training diverged.
     """
     train, items = params.train, training_items(targets[:n_train], params.augment, task)
     batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
+    steps = batches_of(len(items), batch)
+    check_accumulate(steps, epochs, train.accumulate)
     images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
-    steps = math.ceil(len(items) / batch)
     compile_model(model, train, items.target, epochs, steps)
     check_batch(model, batch)
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
@@ -125,9 +133,10 @@ def fit(
     if state.epoch:
         print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
     if not state.finished:
-        callbacks = [*averaged, early, *reduce, state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
-        weights = class_weights(targets[:n_train], train)
-        _fit(model, feed, range(state.epoch, epochs), steps, weights, callbacks, batch)
+        last = [LastStep(steps)] if train.accumulate > 1 else []
+        told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
+        callbacks = [PlainValidationLoss(), *last, *averaged, early, *reduce, *told]
+        _fit(model, feed, range(state.epoch, epochs), steps, class_weights(items, train), callbacks, batch)
     else:
         log = LiveLog(live_dir, state)
         log.on_train_begin()

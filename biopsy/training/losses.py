@@ -60,6 +60,29 @@ def make_loss(loss: Loss, targets: np.ndarray, classes: int) -> LossFunction:
     return find(loss.name).make(loss, np.bincount(targets, minlength=classes))
 
 
+PLAIN = "cross_entropy"
+
+
+def plain_loss() -> Any:
+    """Return the metric that validation is judged by, whatever the training minimises: the plain cross-entropy."""
+    return keras.metrics.MeanMetricWrapper(cross_entropy(Loss(), np.array([])), name=PLAIN)
+
+
+class PlainValidationLoss(keras.callbacks.Callback):
+    """Put the metric `plain_loss` in the place of `val_loss`, so that it compares between losses.
+
+    Keras computes `val_loss` with the loss of the training: with a weighted one, a single image of a rare class can
+    decide when to stop; with smoothing or a penalty its least value is not 0. Must come before the callbacks that read
+    `val_loss`.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Change the figures that the callbacks after this one get."""
+        if logs is not None:
+            logs.pop(PLAIN, None)
+            logs["val_loss"] = logs.pop(f"val_{PLAIN}")
+
+
 def effective_weights(counts: np.ndarray, beta: float) -> np.ndarray:
     """Weigh classes by the inverse of their effective number of images, (1 - beta^n) / (1 - beta).
 

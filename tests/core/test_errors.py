@@ -11,6 +11,7 @@ import pytest
 
 from biopsy.core.errors import DataError, ParamsError, nearest, reason_in, run, some
 from biopsy.core.files import atomic_dir, atomic_file, write_json
+from biopsy.core.locks import stage_lock
 from conftest import ROOT
 
 
@@ -122,15 +123,16 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
     with atomic_dir(path) as new:
         (new / "c").write_text("3")
     assert [p.name for p in path.iterdir()] == ["c"]
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert {p.name for p in tmp_path.iterdir()} == {"out", ".out.made.json"}
 
 
 def test_a_folder_that_a_killed_run_had_put_aside_comes_back(tmp_path: Path) -> None:
-    (tmp_path / ".out.old.tmp").mkdir()
-    (tmp_path / ".out.old.tmp/a").write_text("1")
+    aside = tmp_path / ".out.old.1-abc.tmp"
+    aside.mkdir()
+    (aside / "a").write_text("1")
 
     def fail() -> None:
-        with atomic_dir(tmp_path / "out"):
+        with stage_lock("x", tmp_path / "locks"), atomic_dir(tmp_path / "out"):
             raise DataError("stop")
 
     with pytest.raises(DataError):
@@ -147,3 +149,78 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def python(code: str, *, shell: str = '"$@"') -> subprocess.CompletedProcess[str]:
+    """Run code of Python in a shell line, where `"$@"` stands for it."""
+    return subprocess.run(
+        ["bash", "-c", shell, "bash", sys.executable, "-c", code],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "</dev/null 1</dev/null"])
+def test_closed_standard_streams_change_nothing_but_that_nobody_reads(tmp_path: Path, closed: str) -> None:
+    """The last is what DVC gives to a stage when its own are closed."""
+    path = tmp_path / "out"
+    code = f"""
+from pathlib import Path
+from biopsy.core.errors import run
+def main():
+    with Path({str(path)!r}).open("w") as stream:
+        print("for a person", flush=True)
+        stream.write("for the pipeline")
+run(main)
+"""
+    done = python(code, shell=f'"$@" {closed}')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_text() == "for the pipeline"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ImportError("x.so: failed to map segment from shared object"), "no memory left"),
+        (ImportError("x.so: cannot open: Cannot allocate memory"), "no memory left"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "has no package cv2. Activate"),
+        (OSError(errno.EFBIG, "x", "out.csv"), "out.csv would be larger than a file may be here"),
+        (OSError(errno.ENOMEM, "x"), "no memory left"),
+        (OSError("100 requested and 3 written"), "no space left on the disk"),
+    ],
+)
+def test_the_limits_of_a_machine_are_sentences(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, printed = leave(error, capsys)
+    assert code == 5
+    assert words in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("error", [ImportError("cannot import name 'x'"), ModuleNotFoundError("x", name="biopsy.x")])
+def test_a_broken_import_of_our_own_keeps_its_traceback(error: Exception) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(ImportError):
+        run(main)
+
+
+def test_a_full_disk_names_the_file_that_was_being_written(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_file(tmp_path / "table.csv"), Path("/dev/full").open("w") as stream:
+            stream.write("x")
+
+    with pytest.raises(OSError, match="No space") as caught:
+        fill()
+    assert caught.value.filename == str(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("option", ["-v", "-d"])
+def test_too_small_a_limit_of_memory_is_told_before_a_library_crashes(option: str) -> None:
+    done = python("from biopsy.core.stage import main; main()", shell=f'ulimit {option} 300000; "$@"')
+    assert "Traceback" not in done.stderr
+    assert (
+        f"memory is limited to 0.3 GB here, and the stages need 4 GB. Raise the limit (ulimit {option}" in done.stderr
+    )
+    assert done.returncode == 5

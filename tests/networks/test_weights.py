@@ -4,7 +4,7 @@ import functools
 import http.server
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,35 @@ def test_a_file_that_does_not_fit_names_the_layer_and_both_shapes(tmp_path: Path
             load_weights_file(network, tmp_path / name)
     with pytest.raises(SourceError, match=r"does not fit model\.backbone"):
         build_model(Model(backbone="mobilenetv2", weights=str(tmp_path / "cnn.weights.h5")), 32, 2)
+
+
+ODD_FILES: dict[str, Callable[[Any], Any]] = {
+    "layers is a dataset": lambda file: file.create_dataset("layers", data=[1.0]),
+    "a layer is a dataset": lambda file: file.create_dataset("layers/conv2d", data=[1.0]),
+    "layer_names are numbers": lambda file: file.attrs.update(layer_names=[1, 2]),
+    "layer_names is a number": lambda file: file.attrs.update(layer_names=7),
+    "layer_names name nothing": lambda file: file.attrs.update(layer_names=["nothing"]),
+    "layer_names are no text": lambda file: file.attrs.update(layer_names=np.array([b"\xff\xfe"])),
+    "model_weights is a dataset": lambda file: file.create_dataset("model_weights", data=[1.0]),
+    "weight_names are numbers": lambda file: (
+        file.attrs.update(layer_names=["a"]), file.create_group("a").attrs.update(weight_names=[3])
+    ),
+    "weight_names name a group": lambda file: (
+        file.attrs.update(layer_names=["a"]), file.create_group("a/b"), file["a"].attrs.update(weight_names=["b"])
+    ),
+    "nothing": lambda file: None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+@pytest.mark.parametrize("kind", [".weights.h5", ".h5"])
+def test_an_hdf5_file_of_another_make_is_one_sentence(odd: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"odd{kind}"
+    with h5py.File(path, "w") as file:
+        ODD_FILES[odd](file)
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(SourceError, match=rf"model\.weights: \S*odd{kind} "):
+        load_weights_file(network, path)
 
 
 def test_a_file_that_lacks_layers_does_not_leave_them_random(tmp_path: Path) -> None:

@@ -63,12 +63,12 @@ def assert_as_committed(root: Path) -> None:
 
 # What each stage writes before it puts anything in its place.
 UNFINISHED = {
-    "fetch": "data/.raw.new.tmp",
-    "ingest": "plots/.ingest.new.tmp",
+    "fetch": "data/.raw.new.*.tmp",
+    "ingest": "plots/.ingest.new.*.tmp",
     "impute": "data/interim/.*tmp*",
-    "split": "plots/.split.new.tmp",
-    "stain@case": "data/stained/.case.new.tmp",
-    "evaluate@binary-case": "plots/binary-case/.test.new.tmp",
+    "split": "plots/.split.new.*.tmp",
+    "stain@case": "data/stained/.case.new.*.tmp",
+    "evaluate@binary-case": "plots/binary-case/.test.new.*.tmp",
 }
 # Python reads this file when it starts. What is whole waits in a stage before it is put in its place: under load nobody
 # would see it otherwise, where a stage writes for milliseconds.
@@ -99,6 +99,23 @@ def test_killed_with_its_stage_wherever_it_is_dvc_repro_makes_all_as_it_was(proj
         assert process.wait() == -signal.SIGKILL, stage
         assert list(project.glob(unfinished)) != [], "killed before anything was in its place"
     assert "Traceback" not in call(project, "dvc", "repro").stderr
+    assert_as_committed(project)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_whose_dvc_was_killed_does_not_write_beside_the_next_one(
+    project: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WAITING)
+    process = start(
+        project, "dvc", "repro", "--force", "--single-item", "fetch", PYTHONPATH=f"{tmp_path}{os.pathsep}{project}"
+    )
+    wait_until(lambda: any(project.glob(UNFINISHED["fetch"])), process)
+    os.kill(process.pid, how)  # dvc alone
+    process.wait()
+    assert "Traceback" not in call(project, "dvc", "repro", "--force", "--single-item", "fetch").stderr
+    process.communicate()
+    assert list(project.glob(UNFINISHED["fetch"])) == []
     assert_as_committed(project)
 
 

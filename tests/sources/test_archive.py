@@ -1,12 +1,16 @@
 """An archive from anywhere is unpacked below its folder, or refused in a sentence; nothing else happens."""
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import zipfile
+import zlib
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -208,8 +212,155 @@ def test_checksum_at_the_very_end_is_compared(folder: Path, tmp_path: Path) -> N
 )
 def test_something_else_named_tar_gz_is_a_sentence(folder: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
-    with pytest.raises(SourceError, match=r"no \.tar\.gz .*Delete it and fetch it again"):
+    with pytest.raises(SourceError, match=r"no \.tar\.gz.*Delete it and fetch it again"):
         unpack_all(tmp_path / "a.tar.gz", folder)
+
+
+def joined(path: Path, packing: str) -> Path:
+    """Two tar files of one image each, one behind the other, packed before they are joined and after."""
+    parts = []
+    for name in ("a.png", "b.png"):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            info, content = plain(name, PIXELS)
+            tar.addfile(info, io.BytesIO(content))
+        parts.append(stream.getvalue())
+    path.write_bytes(PACK[packing.removesuffix(" each")](b"".join(parts)) if "each" not in packing else
+                     b"".join(PACK[packing.removesuffix(" each")](part) for part in parts))  # fmt: skip
+    return path
+
+
+PACK = {"none": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("packing", [*PACK, "gzip each", "bzip2 each", "xz each"])
+def test_two_archives_joined_into_one_lose_no_half(folder: Path, tmp_path: Path, packing: str) -> None:
+    kept, _ = unpack_all(joined(tmp_path / "any name", packing), folder)
+    assert kept == ["a.png", "b.png"] == tree(folder)
+    assert (folder / "b.png").read_bytes() == PIXELS
+
+
+@pytest.mark.parametrize("packing", PACK)
+def test_what_is_joined_to_an_archive_and_is_none_is_an_error(folder: Path, tmp_path: Path, packing: str) -> None:
+    packed = joined(tmp_path / "a.tar", "none")
+    packed.write_bytes(PACK[packing](packed.read_bytes() + b"no archive" * 100))
+    with pytest.raises(SourceError, match="is damaged"):
+        unpack_all(packed, folder)
+
+
+@pytest.mark.parametrize("packing", PACK)
+@pytest.mark.parametrize("cut", [1, 10, 40_000])
+def test_an_archive_cut_anywhere_is_an_error_however_it_is_packed(
+    folder: Path, tmp_path: Path, packing: str, cut: int
+) -> None:
+    """Plain tar has no checksum: a cut behind a whole member is told by the missing end mark."""
+    packed = joined(tmp_path / "a.tar", packing)
+    packed.write_bytes(packed.read_bytes()[: -cut if packing != "none" else -cut - 10_752])
+    with pytest.raises(SourceError, match="is damaged"):
+        unpack_all(packed, folder)
+
+
+@pytest.mark.parametrize("cut", [10_752, 61_440 - 512])
+def test_a_plain_tar_without_its_end_mark_or_with_a_damaged_header_is_an_error(
+    folder: Path, tmp_path: Path, cut: int
+) -> None:
+    packed = joined(tmp_path / "a.tar", "none")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-cut])
+    with pytest.raises(SourceError, match="is damaged"):
+        unpack_all(packed, folder)
+    packed.write_bytes(b"\1" + whole[1:] if cut == 10_752 else whole[:61_440] + b"\1" + whole[61_441:])
+    with pytest.raises(SourceError, match=r"is damaged|holds 'a\.png' twice"):
+        unpack_all(packed, folder)
+
+
+def zip_up(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_arrives_with_its_bytes(folder: Path, tmp_path: Path) -> None:
+    packed = zip_up(tmp_path / "a.zip", ("a/", b""), ("a/1 é.png", PIXELS), ("b.txt", b"text"))
+    kept, left_out = unpack(packed, folder, images, LIMIT)
+    assert kept == ["a/1 é.png"] == tree(folder)
+    assert (folder / "a/1 é.png").read_bytes() == PIXELS
+    assert left_out == {"not an image": 1}
+
+
+def zip_link() -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("b.png")
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([("../evil.png", b"x")], "a name that leaves the folder"),
+        ([("/evil.png", b"x")], "a name that leaves the folder"),
+        ([("a\\..\\evil.png", b"x")], "a name that leaves the folder"),
+        ([(zip_link(), b"/etc/passwd")], "holds a link, 'b.png'"),
+        ([("a.png", b"x"), ("a.png/b.png", b"x")], "holds 'a.png/b.png' twice"),
+        ([("a.png", bytes(2 * LIMIT))], r"Raise data\.breakhis\.max_gb"),
+        ([(f"{i}.png", bytes(LIMIT // 2)) for i in range(3)], r"Raise data\.breakhis\.max_gb"),
+        ([("x" * 300 + ".png", b"x")], "a name of 304 characters"),
+    ],
+)
+def test_a_zip_is_held_to_the_same_rules(
+    folder: Path, tmp_path: Path, members: list[tuple[str, bytes]], words: str
+) -> None:
+    with pytest.raises(SourceError, match=words):
+        unpack_all(zip_up(tmp_path / "a.zip", *members), folder)
+    assert tree(tmp_path / "inside") in ([], ["a.png"], ["0.png", "1.png"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "inside"}
+
+
+def test_a_damaged_crowded_locked_or_joined_zip_is_a_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = zip_up(tmp_path / "a.zip", ("a.png", PIXELS)).read_bytes()
+    flipped = bytearray(whole)
+    flipped[1000] ^= 0xFF
+    locked = bytearray(whole)
+    locked[6] |= 1
+    locked[whole.index(b"PK\1\2") + 8] |= 1
+    other = zip_up(tmp_path / "b.zip", ("b.png", PIXELS)).read_bytes()
+    for content, words in {
+        whole[:-30]: "is damaged",
+        bytes(flipped): "is damaged",
+        bytes(locked): "password required",
+        whole + other: "several .zip files joined",
+    }.items():
+        (tmp_path / "c.zip").write_bytes(content)
+        with pytest.raises(SourceError, match=words):
+            unpack_all(tmp_path / "c.zip", folder)
+        (folder / "a.png").unlink(missing_ok=True)
+    monkeypatch.setattr(module, "MEMBERS", 1)
+    with pytest.raises(SourceError, match="more than 1 members"):
+        unpack_all(zip_up(tmp_path / "d.zip", ("a.png", b"x"), ("b.png", b"x")), folder)
+
+
+@pytest.mark.parametrize("magic", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\7", b"\x28\xb5\x2f\xfd"])
+def test_another_kind_of_archive_is_told_which_kinds_are_read(folder: Path, tmp_path: Path, magic: bytes) -> None:
+    (tmp_path / "a.bin").write_bytes(magic + bytes(1000))
+    with pytest.raises(SourceError, match=r"not read; \.tar\.gz, \.tar, \.tar\.bz2, \.tar\.xz or \.zip is"):
+        unpack_all(tmp_path / "a.bin", folder)
+
+
+def test_an_xz_file_that_asks_for_gigabytes_of_memory_does_not_get_them(folder: Path, tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30, "preset": 0}]
+    packed = joined(tmp_path / "a.tar", "none").read_bytes()
+    header = lzma.compress(packed, filters=[filters[0] | {"dict_size": 1 << 20}])
+    # Compressing with such a dictionary would itself take gigabytes: its size is one byte of the block's header.
+    small, large = bytes([0x21, 1, 16]), bytes([0x21, 1, 36])
+    edited = bytearray(header.replace(small, large, 1))
+    size = (edited[12] + 1) * 4
+    edited[12 + size - 4 : 12 + size] = zlib.crc32(edited[12 : 12 + size - 4]).to_bytes(4, "little")
+    (tmp_path / "b.tar.xz").write_bytes(edited)
+    with pytest.raises(SourceError, match="Memory usage limit"):
+        unpack_all(tmp_path / "b.tar.xz", folder)
 
 
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.sections import Data, Sample
+from biopsy.core.sections import Data
 from biopsy.sources.fetch import fill
+from biopsy.sources.kinds.sample import Sample
 from biopsy.sources.sample.draw import draw_sample, slides_of
 from biopsy.sources.sample.slides import draw_slides
-from biopsy.tables.labels.breakhis import MAGNIFICATIONS, SUBTYPES, TYPES, Name, parse
+from biopsy.tables.labels.breakhis import MAGNIFICATIONS, TYPES, Name, parse
 
 SMALL: dict[str, Any] = {"images": 48, "width": 140, "height": 92}
 
@@ -134,7 +135,7 @@ def test_every_type_has_five_cases_and_every_magnification(names: dict[str, Name
     for name in names.values():
         cases[name.subtype].add(name.case)
         magnifications[name.subtype].add(name.magnification)
-    assert set(cases) == set(SUBTYPES)
+    assert set(cases) == set(TYPES)
     assert all(len(found) >= 5 for found in cases.values())
     assert all(found == set(MAGNIFICATIONS) for found in magnifications.values())
 
@@ -151,7 +152,7 @@ def test_some_cases_have_two_slides_and_no_case_has_two_types(names: dict[str, N
         slides[name.case].add(name.slide)
         types[name.case].add(name.subtype)
     shared = [case for case, found in slides.items() if len(found) == 2]
-    assert {next(iter(types[case])) for case in shared} == set(SUBTYPES)
+    assert {next(iter(types[case])) for case in shared} == set(TYPES)
     assert all(len(found) == 1 for found in types.values())
 
 

@@ -97,6 +97,18 @@ def test_the_predictions_name_each_test_image_once_with_its_case_and_all_probabi
     assert table.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("threshold", [0.02, 0.5, 0.9])
+def test_the_threshold_of_the_card_decides(project: Path, threshold: float) -> None:
+    write_model(project, "binary", threshold=threshold)
+    evaluate(project, "binary")
+    table = pd.read_csv(project / "data/predictions/binary-case.csv")
+    assert (table["predicted"] == np.where(table["p_malignant"] >= threshold, "malignant", "benign")).all()
+    called = int((table["predicted"] == "malignant").sum())
+    assert (called > 4) - (called < 4) == (threshold < 0.5) - (threshold > 0.5)
+    details = read(project / "metrics/binary-case/details.json")
+    assert (details["threshold"], details["image_level"]["accuracy"] == 1) == (threshold, threshold == 0.5)
+
+
 def test_types_that_training_or_test_lacks_are_named(project: Path) -> None:
     split = pd.read_csv(project / "data/splits/case.csv")
     split.loc[split["image_id"].str.startswith("A-"), "part"] = "train"

@@ -7,8 +7,10 @@ import pytest
 from fetched import RunStage, SetParams, assert_refused, source, tree
 from raw import obey_permissions
 
-from biopsy.core.sections import Breakhis, Data, Local
+from biopsy.core.sections import Data
 from biopsy.sources import fetch as sources
+from biopsy.sources.kinds.breakhis import Breakhis
+from biopsy.sources.kinds.local import Local
 from conftest import assert_kind
 
 
@@ -109,7 +111,7 @@ def test_half_a_local_source_is_refused_before_anything_is_written(
 ) -> None:
     set_params(LOCAL | {missing: None})
     assert_kind(run_stage("fetch"), "needs both data.local.csv and data.local.images")
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data/raw").exists()
 
 
 @pytest.mark.parametrize("name", ["Fälle/ü.tif", "Fälle/eins", "../my.csv"])

@@ -1,5 +1,7 @@
 """`stages/train.py` as a user runs it: real processes, killed and started again."""
 
+import json
+import runpy
 import signal
 import subprocess
 import sys
@@ -9,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
+from biopsy.core.params import parse_params
 from conftest import ROOT, assert_kind
 from tiny import make_project, read
 
@@ -122,7 +127,35 @@ def test_the_unbroken_run_cut_its_learning_rate_and_stopped_early(unbroken: dict
     """Otherwise the test above would not show that their counters survive a kill."""
     rates = unbroken[f"plots/{NAME}/train/plots/metrics/learning_rate.tsv"].decode().split()[3::2]
     assert len(set(rates)) > 1
-    assert len(rates) < 24
+    told = json.loads(unbroken[f"metrics/{NAME}/train.json"])
+    assert told["epochs"] == told["best_epoch"] + SHORT["train.early_stopping_patience"] == len(rates) < 24
+
+
+def test_a_training_learns_from_the_training_part_and_is_validated_on_the_validation_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_project(tmp_path).set_index("image_id")
+    params = parse_params({"resize": {"size": 32}})
+    stage = runpy.run_path(str(ROOT / "stages/train.py"))
+    given: list[Any] = []
+
+    class Seen(Exception):  # noqa: N818
+        pass
+
+    def fit(model: Any, params: Any, task: str, store: Any, targets: Any, n_train: int, **_: Any) -> None:
+        given.extend((store.array[:n_train], store.array[n_train:], targets))
+        raise Seen
+
+    monkeypatch.setitem(stage["train"].__globals__, "fit", fit)
+    with pytest.raises(Seen):
+        stage["train"](params, "multiclass", "case", tmp_path)
+    targets = []
+    for part, found in zip(("train", "val"), given[:2], strict=True):
+        rows = table[table["part"] == part]
+        files = [tmp_path / "data/resized" / r["class"] / r["subtype"] / f"{i}.png" for i, r in rows.iterrows()]
+        np.testing.assert_array_equal(found, np.stack([cv2.imread(str(file))[..., ::-1] for file in files]))
+        targets += rows["multiclass"].tolist()
+    assert given[2].tolist() == targets
 
 
 def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None:

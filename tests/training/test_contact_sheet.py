@@ -177,11 +177,11 @@ def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_ar
     rows = {
         "image_id": ["0", "gone"],
         "path": ["x.png", "gone.png"],
-        "class": ["benign", "malignant"],
-        "subtype": ["", "DC"],
+        "binary": ["benign", "malignant"],
+        "multiclass": ["", "DC"],
     }
     write_csv(project / "data/interim/labels.csv", pd.DataFrame(rows))
-    for task, label in (("binary", "benign"), ("multiclass", "unspecified")):
+    for task, label in (("binary", "benign"), ("multiclass", "unlabelled")):
         images, title, classes = sheet_of(project, monkeypatch, "-S", "seed=1", task=task)
         np.testing.assert_array_equal(images, COLOURED[None])
         assert title.startswith(f"current, {project}/data/raw/images; ")

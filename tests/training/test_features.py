@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def test_each_epoch_sees_the_features_of_the_images_that_it_would_have_seen() ->
     assert sorted(map(bytes, np.concatenate(again[:2]))) == sorted(map(bytes, first))
 
 
+def test_a_rest_of_one_joins_the_batch_before_it_as_with_images() -> None:
+    images = replace(feed(STILL), batch=3)
+    _, stored = head_on_features(frozen(), images, 1, "test")
+    for batches in (images, stored):
+        assert [len(targets) for _, targets in batches.train(range(2))] == [3, 4] * 2
+
+
 def test_a_second_run_asks_the_backbone_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, one = head_on_features(frozen(), feed(FLIPS), 2, "test")
     files = {p.name: p.stat().st_mtime_ns for p in cache.iterdir()}
@@ -112,7 +120,8 @@ def test_another_way_from_pixels_to_features_makes_them_anew(
 ) -> None:
     """What an augmentation of the same name and strength does, or the layer of a backbone."""
     unedited, ways = features.CODE, set()
-    for name in ("models/preprocessing", "loader", "feed", "features", "augment/basic"):
+    inputs = ("training/inputs/loader", "training/inputs/feed", "training/inputs/features")
+    for name in ("networks/backbones/preprocessing", *inputs, "training/augment/basic"):
         edit_code(f"biopsy/{name}.py")
         ways.add(code_digest(*features.MODULES))
     assert len(ways - {unedited}) == 5

@@ -3,15 +3,18 @@
 import errno
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from biopsy.core.errors import DataError
+from biopsy.core.params import parse_params
 from biopsy.core.sections import Augment
 from biopsy.tables.split.parts import read_images, read_parts
-from biopsy.training.inputs.loader import ImageStore, plain_set, training_items, training_set
+from biopsy.training.inputs.feed import PixelFeed
+from biopsy.training.inputs.loader import ImageStore, batches_of, plain_set, training_items, training_set
 from tiny import make_project
 
 TURNS = Augment(every={"flip": True, "rot90": True})
@@ -46,6 +49,30 @@ def test_each_epoch_holds_every_image_once_in_another_order(store: ImageStore) -
     assert not np.array_equal(first, second)
     as_sets = [Counter(image.tobytes() for image in epoch) for epoch in (first, second)]
     assert as_sets[0] == as_sets[1] == Counter(i.astype(np.float32).tobytes() for i in store.array)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "sizes"),
+    [
+        (8, 4, [4, 4]), (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (5, 4, [5]), (3, 2, [3]), (5, 2, [2, 3]),
+        (3, 8, [3]), (1, 4, [1]), (3, 1, [1, 1, 1]),
+    ],
+)  # fmt: skip
+def test_no_batch_holds_one_image_alone_and_every_image_comes_once(n: int, batch: int, sizes: list[int]) -> None:
+    images = np.zeros((n, 8, 8, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
+    store, params = ImageStore(images, True), parse_params({})
+    items = training_items(np.zeros(n, int), STILL, "binary")
+    for extra in (None, np.arange(n, dtype=np.float32)[:, None]):
+        feed = PixelFeed(store, items, np.zeros(0, int), params, "binary", 2, batch, extra)
+        feed = replace(feed, params=params.model_copy(update={"augment": STILL}))
+        epochs = [inputs for inputs, _ in feed.train(range(2))]
+        pixels = [given["pixels"] if isinstance(given, dict) else given for given in epochs]
+        assert [len(batch) for batch in pixels] == sizes * 2
+        assert len(sizes) == batches_of(n, batch)
+        for epoch in (pixels[: len(sizes)], pixels[len(sizes) :]):
+            assert sorted(np.concatenate(epoch)[:, 0, 0, 0].tolist()) == list(range(n))
+        for given in epochs if extra is not None else []:
+            np.testing.assert_array_equal(given["pixels"][:, 0, 0, 0], given["extra"][:, 0])
 
 
 def test_another_seed_gives_another_order(store: ImageStore) -> None:

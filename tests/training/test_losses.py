@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from biopsy.core.errors import ParamsError
+from biopsy.core.params import parse_params
 from biopsy.core.sections import Loss
 from biopsy.networks.backend import keras, tf
-from biopsy.training.losses import LOSSES, effective_weights, log_priors, make_loss
+from biopsy.training.fit import compile_model
+from biopsy.training.inputs.loader import encode_targets
+from biopsy.training.losses import LOSSES, PlainValidationLoss, effective_weights, log_priors, make_loss
 
 TARGETS = np.array([0, 0, 0, 1, 1, 2])  # training images: 3, 2 and 1 of each class
 
@@ -162,3 +165,27 @@ def test_the_adjusted_network_forgets_the_priors() -> None:
     assert ends["cross_entropy"] == pytest.approx(0.1, abs=0.01)
     assert ends["logit_adjusted"] == pytest.approx(0.5, abs=0.01)
     assert exp(log_priors(np.bincount(targets))[1]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_validation_is_judged_by_the_plain_cross_entropy_whatever_is_minimised(name: str, classes: int) -> None:
+    """Its callbacks, as early stopping, see it; weights, smoothing and penalties are the training's own."""
+    rng = np.random.default_rng(0)
+    targets = TARGETS[: classes + 3]
+    x = rng.normal(size=(len(targets), 4)).astype(np.float32)
+    y = encode_targets(targets, classes)
+    units, activation = (1, "sigmoid") if classes == 2 else (3, "softmax")
+    penalty = keras.regularizers.L2(0.1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, activation, kernel_regularizer=penalty)])
+    section = parse_params(
+        {"train": {"class_weights": "none", "loss": {"name": name, "label_smoothing": 0.2, "beta": 0.5}}}
+    ).train
+    compile_model(model, section, targets, epochs=1, steps=1)
+    seen: list[dict[str, float]] = []
+    after = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[PlainValidationLoss(), after])
+    p = model.predict_on_batch(x)
+    p = np.hstack([1 - p, p]) if classes == 2 else p
+    assert seen[0]["val_loss"] == pytest.approx(-np.log(p[np.arange(len(p)), targets]).mean(), rel=1e-4)
+    assert set(seen[0]) == {"loss", "accuracy", "val_loss", "val_accuracy"}

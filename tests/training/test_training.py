@@ -10,14 +10,16 @@ import pytest
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Train
+from biopsy.core.sections import Augment, Train
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
+from biopsy.training.accumulation import LastStep
 from biopsy.training.averaging import AveragedWeights
-from biopsy.training.fit import fit
-from biopsy.training.inputs.loader import ImageStore
+from biopsy.training.fit import class_weights, fit
+from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.losses import find as find_loss
 from biopsy.training.optimizers import OPTIMIZERS, make_optimizer
+from biopsy.training.progress import still_improving
 from biopsy.training.schedules import learning_rate
 
 TARGETS = np.array([0, 1] * 15)
@@ -98,6 +100,67 @@ def test_the_average_is_one_of_steps_not_of_batches(accumulate: int) -> None:
     for value in values:
         expected = value if expected is None else 0.9 * expected + 0.1 * value
     assert float(optimizer._model_variables_moving_average[0].numpy()[0]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "momentum_steps"),
+    [(1, [1, 1, 1] * 2), (2, [1, 1] * 2), (3, [1] * 2), (5, [1] * 2)],
+)
+def test_each_epoch_ends_with_a_step_of_the_gradients_that_are_left(accumulate: int, momentum_steps: list[int]) -> None:
+    """Three batches an epoch, all of gradient 1: every step is of a mean gradient of 1, and none is lost."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    train = train_section(optimizer="sgd", accumulate=accumulate)
+    model.compile(make_optimizer(train, 0.1, 3), lambda y, p: p[:, 0])
+    last = [LastStep(3)] if accumulate > 1 else []
+    model.fit(np.ones((3, 1)), np.ones((3, 1)), batch_size=1, epochs=2, callbacks=last, verbose=0)
+    expected, velocity = 1.0, 0.0
+    for gradient in momentum_steps:
+        velocity = 0.9 * velocity - 0.1 * gradient
+        expected += velocity
+    assert float(model.get_weights()[0][0, 0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_more_batches_to_a_step_than_the_training_has_are_rejected_before_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParamsError, match=r"train\.accumulate is 13, and the whole training has 12 batches .3 epochs of 4"
+    ):
+        run(tmp_path, accumulate=13)
+    assert not (tmp_path / "state.npz").exists()
+
+
+def test_class_weights_follow_what_is_trained_on_or_the_originals_or_are_none() -> None:
+    targets = np.array([0, 0, 1, 1, 1, 1])
+    doubled = training_items(targets, Augment(double_minority=True, copies={"binary": {"flip": True}}), "binary")
+    plain = training_items(targets, Augment(), "binary")
+    found = {
+        name: class_weights(doubled, train_section(class_weights=name)) for name in ("balanced", "original", "none")
+    }
+    assert found == {"balanced": {0: 1.0, 1: 1.0}, "original": {0: 1.5, 1: 0.75}, "none": None}
+    assert class_weights(plain, train_section(class_weights="balanced")) == {0: 1.5, 1: 0.75}
+
+
+def test_the_class_weights_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, *args, **kwargs: given.append(kwargs["class_weight"]))
+    run(tmp_path, class_weights="balanced")
+    run(tmp_path, class_weights="none")
+    assert given == [{0: 1.0, 1: 1.0}, None]
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs", "improving"),
+    [
+        ([2.0, 1.5, 1.2, 1.0, 0.8], 5, True),
+        ([2.0, 1.5, 1.2, 1.0, 0.8], 9, False),  # stopped early
+        ([2.0, 1.0, 0.9, 0.9, 0.899], 5, False),
+        ([2.0, 1.0, 0.9, 1.0, 1.1], 5, False),
+        ([2.0], 1, True),
+    ],
+)
+def test_a_training_whose_epochs_ran_out_while_it_improved_is_known(
+    losses: list[float], epochs: int, improving: bool
+) -> None:
+    assert still_improving(losses, epochs) == improving
 
 
 def test_what_is_validated_kept_and_left_in_the_model_is_the_average(tmp_path: Path) -> None:

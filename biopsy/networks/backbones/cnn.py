@@ -8,13 +8,13 @@ from biopsy.networks.backbones.weights_file import own_network
 from biopsy.networks.backend import keras
 
 WIDTHS = (16, 32, 48, 64, 96)
+FEWER = (16, 32, 64, 96)
 
 
-@own_network
-def cnn(pixels: Any) -> Any:
-    """Five blocks of convolution, batch norm, ReLU and max-pool: (n, s, s, 3) to (n, s/64, s/64, 96)."""
+def _blocks(pixels: Any, widths: tuple[int, ...]) -> Any:
+    """Blocks of convolution, batch norm, ReLU and max-pool; the first convolution has a stride of 2."""
     x = unit_style(pixels)
-    for block, width in enumerate(WIDTHS, start=1):
+    for block, width in enumerate(widths, start=1):
         kernel, stride = (5, 2) if block == 1 else (3, 1)
         x = keras.layers.Conv2D(
             width, kernel, strides=stride, padding="same", use_bias=False, name=f"block{block}_conv"
@@ -25,4 +25,17 @@ def cnn(pixels: Any) -> Any:
     return x
 
 
+@own_network
+def cnn(pixels: Any) -> Any:
+    """Five blocks: (n, s, s, 3) to (n, s/64, s/64, 96)."""
+    return _blocks(pixels, WIDTHS)
+
+
+@own_network
+def cnn_small(pixels: Any) -> Any:
+    """Four blocks: (n, s, s, 3) to (n, s/32, s/32, 96)."""
+    return _blocks(pixels, FEWER)
+
+
 register(Backbone("cnn", cnn, "Five plain convolution blocks, about 100,000 weights; no pretrained weights exist."))
+register(Backbone("cnn_small", cnn_small, "Four such blocks, about 80,000 weights, for small images of few classes."))

@@ -11,6 +11,8 @@ from biopsy.core.errors import SourceError
 from biopsy.networks.backend import keras
 
 Shapes = list[tuple[int, ...]]
+# What HDF5's objects raise where one kind of object stands in the place of another.
+ODD = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt", ".safetensors")
 
 
@@ -51,8 +53,9 @@ def load_weights_file(model: Any, path: Path) -> None:
         with h5py.File(path, "r") as file:
             keras3 = "layers" in file
             stored = _keras3_shapes(file["layers"]) if keras3 else _keras2_shapes(file)
-    except OSError as error:
-        raise SourceError(f"model.weights: {path} is not a weights file of Keras (HDF5): {error}.") from None
+    except (OSError, *ODD) as error:
+        reason = " ".join(str(error).split())
+        raise SourceError(f"model.weights: {path} is not a weights file of Keras (HDF5): {reason}.") from None
     if keras3 != path.name.endswith(".weights.h5"):
         kind = ".weights.h5" if keras3 else ".h5"
         raise SourceError(f"model.weights: {path} has a name that hides its kind. Rename it to {path.stem}{kind}.")
@@ -71,7 +74,11 @@ def load_weights_file(model: Any, path: Path) -> None:
             f"model.weights: {path} does not fit model.backbone: it has {len(stored)} layers with weights, the network "
             f"has {len(wanted)}. Take the file without the classifier ('notop')."
         )
-    model.load_weights(path)
+    try:
+        model.load_weights(path)
+    except ODD as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SourceError(f"model.weights: {path} does not fit model.backbone: {reason}") from None
 
 
 def _model_shapes(model: Any) -> Iterator[tuple[str, str, Shapes]]:

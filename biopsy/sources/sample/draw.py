@@ -92,7 +92,7 @@ class Image:
         return [self.path, label.capitalize(), name.title(), f"{self.magnification}X"]
 
 
-def draw_sample(folder: Path, images: int = 240, width: int = 350, height: int = 230, seed: int = 0) -> dict[str, Any]:
+def draw_sample(folder: Path, images: int = 360, width: int = 220, height: int = 144, seed: int = 0) -> dict[str, Any]:
     """Draw the sample into `folder`: metadata.csv and images/BreaKHis_v1/...
 
     The same arguments give the same bytes: each image draws from its own generator, seeded by (seed, image index).
@@ -188,7 +188,7 @@ def _paint(image: Image, width: int, height: int, seed: int) -> NDArray[np.uint8
     tumour, cells = TUMOURS[image.subtype], MALIGNANT if TYPES[image.subtype][0] == "malignant" else BENIGN
     # Cases of one type differ in size, density and darkness of their nuclei: what a case-wise split has to bridge.
     size, density, dark = case.lognormal(0, [0.1, 0.08, 0.1]).tolist()
-    unit = min(width / 350, height / 230) * (image.magnification / 100) ** 0.25  # milder than in life: all stay legible
+    unit = min(width / 220, height / 144) * (image.magnification / 100) ** 0.25  # milder than in life: all stay legible
     site = noise(rng, (height, width), 70 * unit)
     canvas = Canvas(
         np.full((height, width, 4), STROMA, np.uint8),
@@ -197,7 +197,7 @@ def _paint(image: Image, width: int, height: int, seed: int) -> NDArray[np.uint8
         replace(SPINDLE, spacing=tumour.stroma * density * rng.lognormal(0, 0.15), dark=SPINDLE.dark * dark),
         rng.uniform(0, np.pi),
         rng,
-        site >= np.quantile(site, max(0, rng.uniform(-0.4, 0.35))),
+        site >= np.quantile(site, max(0, rng.uniform(-0.4, 0.25))),
     )
     draw_stroma(canvas)
     tumour.draw(canvas)

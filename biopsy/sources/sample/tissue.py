@@ -27,7 +27,7 @@ class Cells:
     length: float = 1.25
 
 
-BENIGN, MALIGNANT = Cells(2.2, 5.0, 0.08, 165), Cells(3.1, 5.6, 0.25, 220)
+BENIGN, MALIGNANT = Cells(2.1, 5.0, 0.08, 150), Cells(3.3, 5.8, 0.25, 230)
 SPINDLE, LYMPHOCYTE = Cells(1.3, 13.0, 0.12, 160, 3.5), Cells(1.5, 6.0, 0.1, 240, 1.0)
 
 
@@ -215,7 +215,7 @@ def draw_stroma(canvas: Canvas) -> None:
     canvas.lesion = np.ones_like(lesion)
     points = canvas.lattice(canvas.stroma.spacing, 0.9)
     canvas.nuclei(points, canvas.angle + rng.normal(0, 0.3, len(points)), canvas.stroma)
-    for draw, chance in ((_lymphocytes, 0.25), (_fat, 0.3), (_normal_glands, 0.2)):
+    for draw, chance in ((_lymphocytes, 0.2), (_fat, 0.2), (_normal_glands, 0.05)):
         if rng.random() < chance:
             canvas.lesion = noise(rng, lesion.shape, 50 * canvas.unit) > rng.uniform(0.3, 1)
             draw(canvas)
@@ -245,8 +245,8 @@ def stain(canvas: Canvas, slide: np.random.Generator) -> NDArray[np.uint8]:
     eosin = stroma * (0.42 + 0.13 * fibres) + cytoplasm * (0.42 + 0.08 * grain) + 0.08 * mucin + 0.25 * nuclei
     haematoxylin = stroma * 0.08 + cytoplasm * (0.2 + 0.06 * grain) + 0.12 * mucin + nuclei * (0.9 + 0.2 * grain)
     stains = np.stack([np.maximum(haematoxylin, 0.02), np.maximum(eosin, 0.02)], axis=-1)
-    hues = np.array([HAEMATOXYLIN, EOSIN]) + slide.normal(0, 0.05, (2, 3))
-    strength = slide.lognormal(0, [[0.15], [0.2]]) * rng.lognormal(0, 0.06, (2, 1))
+    hues = np.array([HAEMATOXYLIN, EOSIN]) + slide.normal(0, 0.03, (2, 3))
+    strength = slide.lognormal(0, [[0.1], [0.12]]) * rng.lognormal(0, 0.06, (2, 1))
     light = 250 * slide.uniform(0.85, 1) * (1 - np.abs(slide.normal(0, 0.03, 3))) * rng.uniform(0.95, 1)
     picture = light.astype(np.float32) * np.exp(-stains @ (hues * strength).astype(np.float32))
     picture *= 1 + 0.03 * noise(rng, shape, max(shape) / 2)[..., None]

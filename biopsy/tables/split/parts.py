@@ -44,7 +44,9 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str, classes: Seq
     DataError
         An image of the split has no label, or no label of this task.
     """
-    table = read_csv(split).merge(read_csv(labels), on="image_id", how="left", validate="one_to_one")
+    table = read_csv(split, ["image_id", "part"]).merge(
+        read_csv(labels, ["image_id"]), on="image_id", how="left", validate="one_to_one"
+    )
     table = table.sort_values("image_id", ignore_index=True)
     place = {name: i for i, name in enumerate(classes)}
     if task not in table:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from biopsy.core.code_digest import code_digest
 from biopsy.networks.backend import keras, tf
 from biopsy.training.inputs.feed import PixelFeed, join_extra
-from biopsy.training.inputs.loader import encode_targets, epoch_order
+from biopsy.training.inputs.loader import batched, encode_targets, epoch_order
 from biopsy.training.inputs.mapped import create_array
 from biopsy.training.memory import available_bytes, check_batch, out_of_memory
 
@@ -61,7 +61,7 @@ class FeatureFeed:
     val_extra: np.ndarray | None = None
 
     def train(self, epochs: range) -> Any:
-        """Return batches of (features, targets), ceil(n / batch) an epoch."""
+        """Return batches of (features, targets), `batches_of(n, batch)` an epoch."""
         n, targets = len(self.targets), tf.constant(self.targets)
 
         def load(rows: Any) -> Any:
@@ -70,12 +70,12 @@ class FeatureFeed:
 
         def one_epoch(epoch: Any, order: Any) -> Any:
             rows = tf.data.Dataset.from_tensor_slices(order + n * (epoch % self.views))
-            return rows.batch(self.batch).map(load)
+            return batched(rows, n, self.batch).map(load)
 
         orders = np.stack([epoch_order(n, self.seed, epoch) for epoch in epochs])
         batches = tf.data.Dataset.from_tensor_slices((np.array(epochs), orders)).flat_map(one_epoch)
         if self.extra is not None:
-            batches = join_extra(batches, tf.constant(self.extra), orders, self.batch)
+            batches = join_extra(batches, tf.constant(self.extra), orders, self.batch, training=True)
         return batches.prefetch(2)
 
     def validation(self) -> Any:
@@ -84,7 +84,7 @@ class FeatureFeed:
         if self.val_extra is None:
             return batches
         order = np.arange(len(self.val_targets))[None]
-        return join_extra(batches, tf.constant(self.val_extra), order, self.batch)
+        return join_extra(batches, tf.constant(self.val_extra), order, self.batch, training=False)
 
 
 def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tuple[Any, FeatureFeed]:

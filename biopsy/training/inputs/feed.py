@@ -9,7 +9,15 @@ import numpy as np
 from biopsy.core.params import Params
 from biopsy.core.sections import Task
 from biopsy.networks.backend import tf
-from biopsy.training.inputs.loader import ImageStore, TrainingItems, epoch_order, plain_set, training_set
+from biopsy.training.inputs.loader import (
+    ImageStore,
+    TrainingItems,
+    batched,
+    batches_of,
+    epoch_order,
+    plain_set,
+    training_set,
+)
 
 
 class Feed(Protocol):
@@ -69,7 +77,7 @@ class PixelFeed:
         n = len(self.items)
         orders = [epoch_order(n, self.params.seed, epoch) if shuffled else np.arange(n) for epoch in epochs]
         rows = tf.constant(self.extra[self.items.index])
-        return join_extra(batches, rows, np.array(orders), self.batch).map(_by_name)
+        return join_extra(batches, rows, np.array(orders), self.batch, training=True).map(_by_name)
 
     def validation(self) -> Any:
         """See `plain_set`; with `extra` as in `train`."""
@@ -78,10 +86,10 @@ class PixelFeed:
         if self.extra is None:
             return batches
         order = np.arange(len(self.val_targets))[None]
-        return join_extra(batches, tf.constant(self.extra[start:]), order, self.batch).map(_by_name)
+        return join_extra(batches, tf.constant(self.extra[start:]), order, self.batch, training=False).map(_by_name)
 
 
-def join_extra(batches: Any, rows: Any, orders: np.ndarray, batch: int) -> Any:
+def join_extra(batches: Any, rows: Any, orders: np.ndarray, batch: int, *, training: bool) -> Any:
     """Put extra inputs beside images or features.
 
     Parameters
@@ -93,7 +101,9 @@ def join_extra(batches: Any, rows: Any, orders: np.ndarray, batch: int) -> Any:
     orders
         (epochs, n) int: which item comes when.
     batch
-        Items in a batch; the last of an epoch may be smaller.
+        Items in a batch.
+    training
+        Whether a rest of one item joins the batch before it, as in `training_set`.
 
     Returns
     -------
@@ -101,9 +111,16 @@ def join_extra(batches: Any, rows: Any, orders: np.ndarray, batch: int) -> Any:
         Of ((images, extra), targets).
     """
     epochs = tf.data.Dataset.from_tensor_slices(orders)
-    extra = epochs.flat_map(lambda order: tf.data.Dataset.from_tensor_slices(tf.gather(rows, order)).batch(batch))
+    n = orders.shape[1]
+
+    def of_epoch(order: Any) -> Any:
+        given = tf.data.Dataset.from_tensor_slices(tf.gather(rows, order))
+        return batched(given, n, batch) if training else given.batch(batch)
+
+    extra = epochs.flat_map(of_epoch)
+    number = batches_of(n, batch) if training else math.ceil(n / batch)
     joined = tf.data.Dataset.zip((batches, extra)).map(lambda given, more: ((given[0], more), given[1]))
-    return joined.apply(tf.data.experimental.assert_cardinality(len(orders) * math.ceil(orders.shape[1] / batch)))
+    return joined.apply(tf.data.experimental.assert_cardinality(len(orders) * number))
 
 
 def _by_name(inputs: Any, targets: Any) -> Any:

@@ -1,5 +1,6 @@
 """From the resized tree to `tf.data`: uint8 images held once, augmented as they are drawn, in a seeded order."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,42 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
+def batches_of(n: int, batch: int) -> int:
+    """Count the batches of `n` items; a rest of one item joins the batch before it."""
+    return n // batch if _one_left(n, batch) else math.ceil(n / batch)
+
+
+def _one_left(n: int, batch: int) -> bool:
+    return n > batch > 1 and n % batch == 1
+
+
+def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
+    """Put rows into batches; a rest of one joins the batch before it, since batch norm makes nothing of one image.
+
+    Parameters
+    ----------
+    rows
+        tf.data.Dataset of n rows.
+    n, batch
+        Rows in all, and in a batch.
+    make
+        From one row to what the batches shall hold; None: the row itself.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of `batches_of(n, batch)` batches.
+    """
+
+    def some(part: Any, size: int) -> Any:
+        return (part if make is None else part.map(make, tf.data.AUTOTUNE)).batch(size)
+
+    if not _one_left(n, batch):
+        return some(rows, batch)
+    first = n - batch - 1
+    return some(rows.take(first), batch).concatenate(some(rows.skip(first), batch + 1))
+
+
 def training_set(
     store: ImageStore,
     items: TrainingItems,
@@ -132,7 +169,7 @@ def training_set(
     -------
     tf.data.Dataset
         Of (images (b, size, size, 3) float32 0 to 255, targets as `encode_targets` makes them, mixed where
-        `augment.mix` says so), ceil(n / batch) batches an epoch.
+        `augment.mix` says so), `batches_of(n, batch)` batches an epoch.
     """
     n, get = len(items), store.getter()
     in_turn = np.arange(n) if rows is None else rows
@@ -160,7 +197,7 @@ def training_set(
 
     def one_epoch(epoch: Any) -> Any:
         order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
-        batches = order.map(lambda item: example(epoch, item), tf.data.AUTOTUNE).batch(batch)
+        batches = batched(order, len(in_turn), batch, lambda item: example(epoch, item))
         if not (augment.mix.mixup or augment.mix.cutmix):
             return batches
         return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)

@@ -1,0 +1,95 @@
+"""One process at a time writes what a stage writes, also where the `dvc` that started the other has died.
+
+DVC's own lock goes with DVC. A stage that outlives it would write on beside the next one, so each stage holds a lock of
+its own, which the operating system takes back when the process ends, however it ends.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from biopsy.core.errors import MachineError
+
+LOCKS = Path("data/.resume/locks")
+PATIENCE = 10.0  # seconds: what an orphan needs to notice that its parent is gone, and to tidy up
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows none: go on as before
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_held: set[str] = set()
+
+
+@contextmanager
+def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock of one stage.
+
+    Parameters
+    ----------
+    name
+        The stage and its arguments: 'train-binary-case'.
+    folder
+        Where the locks' files lie. They stay; what counts is who holds them.
+    patience
+        Seconds to wait for another process.
+
+    Raises
+    ------
+    MachineError
+        Another process still holds it; names its id.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / re.sub(r"[^\w.-]+", "-", name)
+    with path.open("a+") as stream:
+        if not _acquire(stream.fileno(), patience):
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown"
+            raise MachineError(
+                f"{name} is still being run by process {owner}, which an earlier `dvc` may have left. "
+                f"Wait for it to end, or stop it (kill {owner}), then run `dvc repro` again."
+            )
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        _held.add(name)
+        try:
+            yield
+        finally:
+            _held.discard(name)
+
+
+def holds_lock() -> bool:
+    """Say whether this process is the only writer of its stage's outputs, so that leftovers there are nobody's."""
+    return bool(_held)
+
+
+def stop_with_parent() -> None:
+    """Let the kernel end this process politely (SIGTERM) when the `dvc` that started it dies. Linux only."""
+    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _acquire(descriptor: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return True
+            if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    return False
+                raise
+        time.sleep(0.1)

@@ -1,0 +1,70 @@
+"""The frame of every stage: one process at a time, one place that prints errors.
+
+`python -m biopsy.core.stage train --task binary ...`, which stages/run.sh calls, runs a stage's script inside this
+frame from its first import on.
+"""
+
+import resource
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from biopsy.core.errors import BiopsyError, MachineError, run
+from biopsy.core.locks import stage_lock, stop_with_parent
+from biopsy.core.outside import own_names
+
+NEEDED_GB = 4  # below, libraries of C crash while they are imported, with or without a word of their own
+
+
+def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to go on.") -> None:
+    """Run a stage's `main` under the lock of this stage and these arguments; errors are sentences (`errors.run`).
+
+    Parameters
+    ----------
+    main
+        Reads the parameters and the arguments, and does the work.
+    interrupted
+        What Ctrl-C or a polite kill (SIGTERM) should say about going on.
+    """
+
+    def locked() -> None:
+        stop_with_parent()
+        with stage_lock(_name(sys.argv)):
+            try:
+                main()
+            except BiopsyError as error:
+                raise type(error)(own_names(str(error))) from None
+
+    run(locked, interrupted)
+
+
+def _name(arguments: list[str]) -> str:
+    """Name the stage as DVC does: `train binary case`; `--help` and its like end before they write anything."""
+    return " ".join([Path(arguments[0]).stem, *(word for word in arguments[1:] if not word.startswith("--"))])
+
+
+def main() -> None:
+    """Run stages/<name>.py with its arguments."""
+
+    def script() -> None:
+        _check_limits()
+        path = Path("stages", f"{sys.argv[1]}.py")
+        sys.argv[:2] = [str(path)]
+        runpy.run_path(str(path), run_name="__main__")
+
+    run(script)
+
+
+def _check_limits() -> None:
+    for kind, option in ((resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and limit < NEEDED_GB * 1e9:
+            raise MachineError(
+                f"memory is limited to {limit / 1e9:.1f} GB here, and the stages need {NEEDED_GB} GB. "
+                f"Raise the limit (ulimit {option} unlimited), then run `dvc repro` again."
+            )
+
+
+if __name__ == "__main__":
+    main()

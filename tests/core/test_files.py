@@ -1,0 +1,105 @@
+"""Files of our own that are torn, foreign, edited or gone: one sentence with the file and what to run."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import read_csv, read_json, write_csv, write_json
+from biopsy.core.layout import images_of
+from biopsy.experiments.dvc_lock import read_stages
+
+TABLE = pd.DataFrame(
+    {
+        "image_id": ["a", "b"], "path": ["a.png", "b.png"], "case": ["007", ""], "binary": [0, 1],
+        "magnification": [40, None],
+    }
+)  # fmt: skip
+FOREIGN = {
+    "empty": b"",
+    "torn": b'{"synthetic": tr',
+    "a list": b"[]",
+    "null": b"null",
+    "another file of ours": b'{"method": "none"}',
+    "a value of another type": b'{"synthetic": "no"}',
+    "no UTF-8": b"\xff\xfe\x00\x01",
+    "deep": b"[" * 100_000,
+    "a picture": b"\x89PNG\r\n\x1a\n\0\0",
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_json_that_is_not_what_we_wrote_is_a_sentence(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "source.json"
+    path.write_bytes(FOREIGN[what])
+    with pytest.raises(DataError, match=r"source\.json .*Run `dvc repro` to make it again\.$"):
+        read_json(path, {"synthetic": bool})
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    content = {"synthetic": True, "é": [1, None]}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json", {"synthetic": bool}) == content
+
+
+def lines(text: str) -> bytes:
+    write = TABLE.to_csv(index=False, lineterminator="\n")
+    return write.replace("b,b.png,,1,", text).encode()
+
+
+TORN = {
+    "it is empty": b"",
+    "it ends in the middle of a row": lines("b,b.png,,1,")[:-1],
+    "row 3 has not as many cells": lines("b,b.png"),
+    "its column binary holds more than whole numbers": lines("b,b.png,,one,"),
+    "a stands in it twice": lines("a,b.png,,1,"),
+    "row 3 has not": lines("b,b.png,,1,40,2,3,4"),
+    "it has no column image_id": b"file,label\na,b\n",
+    "codec can't decode": b"image_id\n\xff\xfe\n",
+}
+
+
+@pytest.mark.parametrize("fault", TORN)
+def test_a_table_that_is_not_what_we_wrote_is_a_sentence(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(TORN[fault])
+    with pytest.raises(DataError, match=rf"labels\.csv .*{fault}.*Run `dvc repro` to make it again\.$"):
+        read_csv(path, ["image_id"])
+
+
+def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", TABLE)
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "a.csv"), TABLE, check_dtype=False)
+    assert list(read_csv(tmp_path / "a.csv")["case"]) == ["007", ""]
+    write_csv(tmp_path / "a.csv", TABLE[:0])
+    assert len(read_csv(tmp_path / "a.csv")) == 0
+
+
+@pytest.mark.parametrize("read", [read_json, read_csv])
+def test_what_is_not_there_or_is_a_folder_is_a_sentence(tmp_path: Path, read: object) -> None:
+    assert callable(read)
+    with pytest.raises(DataError, match=r"x is missing\. Run"):
+        read(tmp_path / "x")
+    with pytest.raises(DataError, match="is not a file"):
+        read(tmp_path)
+
+
+def test_a_damaged_note_of_the_stain_is_a_sentence(tmp_path: Path) -> None:
+    write_json(tmp_path / "data/stained/case/stain.json", {"method": 3})
+    with pytest.raises(DataError, match=r"stain\.json is not a file of this pipeline: 'method' is 3"):
+        images_of(tmp_path, "case")
+
+
+@pytest.mark.parametrize(
+    "text", ["- a", "stages: [1]", "a: [", "stages: {a: {outs: [x]}}", "stages: {a: {outs: [{}]}}", "\0"]
+)
+def test_a_damaged_dvc_lock_is_a_sentence(text: str) -> None:
+    with pytest.raises(DataError, match=r"dvc\.lock is damaged .*git checkout dvc\.lock"):
+        read_stages(text)
+
+
+def test_an_empty_dvc_lock_has_no_stages() -> None:
+    assert read_stages("") == {}
+    assert read_stages(json.dumps({"stages": {"a": {"cmd": "b"}}})) == {"a": {"cmd": "b"}}

@@ -1,0 +1,37 @@
+"""What a person can get wrong on the command line is a sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from biopsy import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["info", "{file}"], "is no folder of a model"),
+        (["info", "{tmp}/nothing"], "is no folder of a model"),
+        (["info", "{file}/deeper"], "is no folder of a model"),
+        (["info", "{tmp}"], "model.json is missing"),
+        (["results", "--root", "{file}"], "holds no results"),
+        (["show-augment", "--out", "{tmp}/x.zzz"], "must end in .png"),
+        (["show-augment", "--out", "{tmp}/x"], "must end in .png"),
+    ],
+)
+def test_a_wrong_argument_is_a_sentence(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    filled = [word.format(file=tmp_path / "file", tmp=tmp_path) for word in arguments]
+    monkeypatch.setattr("sys.argv", ["biopsy", *filled])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code not in (0, None)
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "Traceback" not in printed
