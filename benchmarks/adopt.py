@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.networks.backend import keras, tf
-from biopsy.training.adopt import Adopt
+from biopsy.training.optimizers.adopt import Adopt
 
 K = 10
 BETAS = (0.1, 0.9, 0.999, 0.9999)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from biopsy.networks.backend import keras
-from biopsy.training.adopt import Adopt
+from biopsy.training.optimizers.adopt import Adopt
 
 SETTINGS = {
     "plain": {},

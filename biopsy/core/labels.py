@@ -84,7 +84,7 @@ class Labels(Section):
     @field_validator("map", mode="before")
     @classmethod
     def _keys_are_text(cls, value: Any) -> Any:
-        """Read `map: {0: benign}`: YAML takes 0 for a number, a CSV has text. Hydra lets `-S` replace null, not `{}`."""
+        """Read `map: {0: benign}`: YAML takes 0 for a number, a CSV has text. `-S` can replace null, not `{}`."""
         return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value or {}
 
     @model_validator(mode="after")

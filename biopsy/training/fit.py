@@ -18,8 +18,8 @@ from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of,
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
 from biopsy.training.memory import available_bytes, check_batch, out_of_memory
-from biopsy.training.optimizers import find as find_optimizer
-from biopsy.training.optimizers import make_optimizer
+from biopsy.training.optimizers.registry import find as find_optimizer
+from biopsy.training.optimizers.registry import make_optimizer
 from biopsy.training.progress import EpochBar, LiveLog
 from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau

@@ -12,12 +12,14 @@ import pytest
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import sha256
+from biopsy.core.labels import Labels
 from biopsy.core.params import read_params
 from biopsy.core.sections import Resize
 from biopsy.images.preparation.record import Stains, read_preparation, write_preparation
+from biopsy.tables.labels.scheme import LabelScheme, write_scheme
 from biopsy.tables.split.parts import hash_images
 from conftest import ROOT, assert_kind
-from schemes import BREAKHIS
+from schemes import BREAKHIS, LABELS
 from tiny import ORDER, make_project, read
 
 SIZE = 32
@@ -166,6 +168,14 @@ def test_a_model_is_not_tested_on_other_pixels_than_those_it_was_made_for(projec
     assert not (project / "metrics/binary-case/test.json").exists()
     image.write_bytes(content)
     evaluate(project, "binary")
+
+
+def test_a_model_of_another_label_scheme_is_not_tested(project: Path) -> None:
+    write_model(project, "binary")
+    other = {**LABELS, "tasks": {**LABELS["tasks"], "binary": {**LABELS["tasks"]["binary"], "positive": []}}}
+    write_scheme(project / "models/labels.json", LabelScheme.of(Labels.model_validate(other)))
+    with pytest.raises(DataError, match=r"models/binary-case was trained with another label scheme.*dvc repro"):
+        evaluate(project, "binary")
 
 
 @pytest.mark.parametrize("what", ["split", "labels"])

@@ -94,6 +94,12 @@ def test_a_protocol_added_leaves_the_others_alone_and_one_taken_out_is_removed(t
     assert outputs(tmp_path) == first
 
 
+def test_protocol_image_needs_neither_slide_nor_case(tmp_path: Path, split) -> None:
+    printed = split(TABLE.assign(slide="", case=""), protocols=["image"])
+    assert "whether this split leaks cannot be told" in printed
+    assert (tmp_path / "data/splits/image.csv").is_file()
+
+
 def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Path, split) -> None:
     printed = split(invented({"A": [9, 12], "TA": [7], "DC": [30, 8, 8, 14, 22]}))
     metrics = json.loads((tmp_path / "metrics/split.json").read_text())

@@ -13,7 +13,7 @@ import pytest
 
 from adopt_trajectory import RATE, SETTINGS, gradients
 from biopsy.networks.backend import keras
-from biopsy.training.adopt import Adopt
+from biopsy.training.optimizers.adopt import Adopt
 from conftest import ROOT
 
 MODULES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}

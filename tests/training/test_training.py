@@ -18,7 +18,7 @@ from biopsy.training.averaging import AveragedWeights
 from biopsy.training.fit import class_weights, fit
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.losses import find as find_loss
-from biopsy.training.optimizers import OPTIMIZERS, make_optimizer
+from biopsy.training.optimizers.registry import OPTIMIZERS, make_optimizer
 from biopsy.training.progress import still_improving
 from biopsy.training.schedules import learning_rate
 

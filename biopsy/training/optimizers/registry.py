@@ -1,15 +1,12 @@
-"""The optimisers by name: what `train.optimizer` may say."""
+"""The optimisers by name: what `train.optimizer` may say. An entry stands beside its code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from biopsy.core.registry import Registry
 from biopsy.core.sections import Train
-from biopsy.networks.backend import keras
 from biopsy.training.accumulation import steps_an_epoch
-from biopsy.training.adopt import Adopt
 
 UNDECAYED = ["bias", "gamma", "beta"]  # decay pulls weights towards nothing; offsets and scales mean none by it
 
@@ -71,15 +68,3 @@ def make_optimizer(train: Train, learning_rate: Any, batches: int | None = None)
     )
     optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return optimizer
-
-
-def _adamw(weight_decay: float | None, **kwargs: Any) -> Any:
-    """Make AdamW, which wants a number where the others take None."""
-    return keras.optimizers.AdamW(weight_decay=weight_decay or 0.0, **kwargs)
-
-
-register(Optimizer("adam", keras.optimizers.Adam, "Adam (Kingma and Ba, 2015, arXiv 1412.6980)."))
-register(Optimizer("adamw", _adamw, "Adam with weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101)."))
-register(Optimizer("sgd", partial(keras.optimizers.SGD, momentum=0.9), "Stochastic gradient descent, momentum 0.9."))
-register(Optimizer("lion", keras.optimizers.Lion, "Steps of one size, by sign (Chen et al., 2023, arXiv 2302.06675)."))
-register(Optimizer("adopt", Adopt, "Adam that converges with any beta_2 (Taniguchi et al., 2024, arXiv 2411.02853)."))

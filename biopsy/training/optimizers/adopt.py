@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from biopsy.networks.backend import keras
+from biopsy.training.optimizers.registry import Optimizer, register
 
 ops = keras.ops
 
@@ -96,3 +97,6 @@ class Adopt(keras.optimizers.Optimizer):
         own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "clip": self.clip}
         config: dict[str, Any] = {**super().get_config(), **own}
         return config
+
+
+register(Optimizer("adopt", Adopt, "Adam that converges with any beta_2 (Taniguchi et al., 2024, arXiv 2411.02853)."))
