@@ -57,6 +57,11 @@ def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> s
     return mean if len(known) == 1 else f"{mean} ({low}..{high})"
 
 
+def mean(values: Sequence[float | None], digits: int = 2) -> str:
+    """Write a mean without its range; a dash where there is nothing."""
+    return spread(values, digits).split(" ")[0]
+
+
 def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
     """Sort the runs that did not fail by preset and by seed, the baseline first, and before it what it must beat.
 
@@ -186,7 +191,7 @@ def _figures(task: str, protocols: list[str], runs: Mapping[str, list[Run]]) -> 
     for name in runs:
         cells = [f"`{name}`", str(len(runs[name]))]
         for model in (f"{task}-{protocol}" for protocol in protocols):
-            cells += [spread(_values(runs[name], model, "train", "val_accuracy"))]
+            cells += [mean(_values(runs[name], model, "train", "val_accuracy"))]
             cells += [spread(_values(runs[name], model, "test", "macro_f1"))]
             gains = [] if name == BASELINE else differences(runs[name], runs.get(BASELINE, []), model)
             cells += [spread(gains, sign="+")]
@@ -204,8 +209,8 @@ def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], prese
         preset = _preset(name, presets)
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
-        seconds = spread(_values(runs[name], model, "cost", "seconds_per_epoch"))
-        peak = spread(_values(runs[name], model, "cost", "peak_mb"), 0)
+        seconds = mean(_values(runs[name], model, "cost", "seconds_per_epoch"))
+        peak = mean(_values(runs[name], model, "cost", "peak_mb"), 0)
         changes = ", ".join(f"`{change}`" for change in preset.changes) or "-"
         rows.append(_line([f"`{name}`", changes, weights, seconds, peak, preset.report or "-"]))
     return rows
