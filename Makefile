@@ -11,6 +11,12 @@ repro: $(VENV)/run ## Run the pipeline (the embedded sample by default) and prin
 	dvc repro
 	biopsy results
 
+check: $(VENV)/dev ## Format, lint, types and the tests that start no process and train nothing
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest -n 2 --dist loadfile -m "not slow" tests/core tests/images tests/tables tests/sources tests/evaluation tests/project/test_conf.py tests/project/test_rooms.py
+
 test: $(VENV)/dev ## Format, lint, types, tests with coverage
 	ruff format --check .
 	ruff check .
@@ -40,4 +46,4 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help repro test lock
+.PHONY: help repro check test lock

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from biopsy.core.errors import some
 from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
@@ -27,6 +28,12 @@ def impute(
         f"gaps filled: {filled or 'none'}; contradictions: {counts['contradictions']['count']}"
         + (f"; {unlabelled} without a label left out." if unlabelled else ".")
     )
+    for unit, ids in counts["alike"].items():
+        if ids["count"]:
+            groups = some((" / ".join(group) for group in ids["listed"]), 3)
+            print(
+                f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0' at the end): {groups}."
+            )
     for task in params.tasks:
         print(f"impute: task {task}: " + ", ".join(f"{n:,} {name}" for name, n in counts["labels"][task].items()))
 

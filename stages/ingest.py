@@ -5,7 +5,7 @@ from pathlib import Path
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
-from biopsy.tables.audit import Audit
+from biopsy.tables.audit import Audit, image_files
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.metadata import read_metadata
 
@@ -21,7 +21,7 @@ def ingest(
     plots_dir: Path,
 ) -> None:
     """Write the table of usable images, the counts and three pictures, once all checks are passed."""
-    metadata = read_metadata(metadata_csv, params.ingest, LabelScheme.of(params.labels))
+    metadata = read_metadata(metadata_csv, params.ingest, LabelScheme.of(params.labels), image_files(images_dir))
     audit = Audit(metadata, images_dir, params.ingest, metadata_csv)
     audit.run()
     from biopsy.tables.ingest_plots import (

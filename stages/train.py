@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,13 +27,14 @@ from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import Card, save_model
 from biopsy.tables.labels.scheme import LabelScheme, read_scheme
 from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
-from biopsy.tables.split.parts import hash_images, read_parts
+from biopsy.tables.split.parts import cases_of, hash_images, read_parts
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.plots import plot_curves
+from biopsy.training.probing import fit_head
 from biopsy.training.progress import still_improving
 
 LABELS = Path("data/interim/labels.csv")
@@ -74,7 +77,10 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     write_sheet(store, shown, params, task, card.classes, title, live / "augment.png")
     store = store if together == 1 else store.together(together)
     extra = None if extra is None else np.repeat(extra, each, axis=0)
-    state = fit(
+    learn: Callable[..., Any] = fit
+    if params.model.head.kind == "probe":
+        learn = partial(fit_head, cases=np.repeat(cases_of(table[:n_train]), each))
+    state = learn(
         model, params, task, store, np.repeat(targets, each), n_train * each,
         title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live, extra=extra,
     )  # fmt: skip

@@ -18,6 +18,13 @@ from scratch import ROOT, run_once
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what runs stages or the pipeline in processes of their own."""
+    for item in items:
+        if {"run_stage", "origin"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture
 def set_params(tmp_path: Path) -> Callable[..., Path]:
     """Write the default parameters to tmp_path/params.yaml, changed by `{"train.batch": 4}`-like overrides."""

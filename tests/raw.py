@@ -71,7 +71,7 @@ def bomb(side: int = 30_000) -> bytes:
 def outputs(root: Path) -> dict[str, str]:
     """The hash of every file that a stage wrote below `root`."""
     places = [root / name for name in ("data/interim", "metrics", "plots", "models")]
-    files = sorted(path for place in places for path in place.rglob("*") if path.is_file())
+    files = sorted(path for place in places for path in place.rglob("[!.]*") if path.is_file())
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -70,6 +70,11 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(listed[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def warn(sentence: str) -> None:
+    """Print what does not stop the work, and what the user should know all the same."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
 def reason_in(log: str) -> str:
     """Find why a command failed in what it printed: the first error (ours comes before DVC's), else the last line.
 

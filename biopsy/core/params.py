@@ -156,6 +156,17 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_probe_draws_no_images(self) -> Self:
+        mix, probe = self.augment.mix, self.model.head.kind == "probe"
+        if probe and (mix.mixup or mix.cutmix or self.augment.double_minority):
+            name = "double_minority" if self.augment.double_minority else "mix"
+            raise ValueError(
+                f"augment.{name} makes further images, and model.head.kind is 'probe', which takes the images as they "
+                "are. Set augment to none, or model.head.kind to dense"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tiles_are_not_mixed_together(self) -> Self:
         mix = self.augment.mix
         if self.resize.mode == "tiles" and self.model.tiles == "mean" and (mix.mixup or mix.cutmix):

@@ -2,11 +2,14 @@
 
 import codecs
 import csv
+import re
+import stat
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.text import plain
 
 # UTF-32 stands before UTF-16, whose little-endian mark begins its own.
@@ -34,6 +37,8 @@ class Records:
         Lines of the rows with fewer cells than the header.
     blank : int
         Number of lines without content, rows of separators alone included.
+    comments : int
+        Number of lines that begin with `#` and are no row.
     encoding, separator : str
         In words.
     """
@@ -42,6 +47,7 @@ class Records:
     rows: list[tuple[int, list[str]]]
     short: list[int]
     blank: int
+    comments: int
     encoding: str
     separator: str
 
@@ -69,15 +75,18 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
         Names the file and the row: missing, empty, header only, not UTF-8, a quote left open, more cells than columns.
     """
     text, encoding = _decode(path)
-    separator = _separator(text, wanted)
+    start, text, separator = _head(path, text)
+    separator = separator or _separator(text, wanted)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
     short: list[int] = []
     long: list[str] = []
-    blank = 0
-    for line, cells in _parse(path, text, separator):
+    blank = comments = 0
+    for line, cells in _parse(path, text, separator, start):
         if not any(cells):
             blank += 1
+        elif _is_comment(cells, header, wanted):
+            comments += 1
         elif not header:
             header = cells[: max(i for i, cell in enumerate(cells, 1) if cell)]
         else:
@@ -95,7 +104,7 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
         raise DataError(
             f"{path} holds {'a header and no row' if header else 'nothing'}. It must list one {lists} per row."
         )
-    return Records(header, rows, short, blank, encoding, SEPARATORS[separator])
+    return Records(header, rows, short, blank, comments, encoding, SEPARATORS[separator])
 
 
 def count_rows(count: int) -> str:
@@ -106,6 +115,8 @@ def count_rows(count: int) -> str:
 def _decode(path: Path) -> tuple[str, str]:
     """Return the file's text, and its encoding in words."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise DataError(f"{path} is a pipe or a device, not a file. Save the table in a file and name that.")
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} is missing. `dvc repro` makes it from the source that data.source names.") from None
@@ -127,6 +138,25 @@ def _decode(path: Path) -> tuple[str, str]:
     return text, encoding
 
 
+def _head(path: Path, text: str) -> tuple[int, str, str]:
+    """Take off Excel's line `sep=;`: the first line that is left, the text from there, and the separator it names."""
+    found = re.match(r'"?sep=([^\r\n])"?(\r\n|\r|\n)', text)
+    if found and found[1] not in SEPARATORS:
+        allowed = ", ".join(SEPARATORS.values())
+        raise DataError(f"{path} row 1: {found[1]!r} is no separator that is understood ({allowed}). Save it with one.")
+    return (2, text[found.end() :], found[1]) if found else (1, text, "")
+
+
+def _is_comment(cells: list[str], header: list[str], wanted: list[str]) -> bool:
+    """Tell whether a line is a comment: it begins with `#` and is not the header nor, after it, a row with content."""
+    if not cells[0].startswith("#"):
+        return False
+    if header:
+        return cells[0].startswith("# ") or not (any(cells[1:]) or cells[0].lower().endswith(tuple(IMAGE_SUFFIXES)))
+    names = {plain(name) for name in wanted}
+    return not names & {plain(cell) for cell in cells}
+
+
 def _separator(text: str, wanted: list[str]) -> str:
     """Choose the separator under which the header holds most of the wanted columns, or else most columns."""
     names = {plain(name) for name in wanted}
@@ -134,7 +164,8 @@ def _separator(text: str, wanted: list[str]) -> str:
     def score(separator: str) -> tuple[int, int]:
         lines = csv.reader(StringIO(text.lstrip(), newline=""), delimiter=separator)
         try:
-            header = {plain(cell) for cell in next(lines, [])}
+            rows = (cells for cells in lines if not cells or not _is_comment(cells, [], wanted))
+            header = {plain(cell) for cell in next(rows, [])}
         except csv.Error:  # a quote left open and much text after it: `_parse` will say so
             return 0, 0
         return len(header & names), len(header)
@@ -142,14 +173,14 @@ def _separator(text: str, wanted: list[str]) -> str:
     return max(SEPARATORS, key=score)
 
 
-def _parse(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+def _parse(path: Path, text: str, separator: str, start: int) -> list[tuple[int, list[str]]]:
     """Split into records, each with the line it begins in; a record with quoted line breaks spans several."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
-    records, line = [], 1
+    records, line = [], start
     try:
         for cells in reader:
             records.append((line, [cell.strip() for cell in cells]))
-            line = reader.line_num + 1
+            line = start + reader.line_num
     except csv.Error as error:
         raise DataError(
             f"{path} row {line}: {error}. Is a double quote left open, or not doubled inside a cell?"

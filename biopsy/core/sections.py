@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 # A task is part of the names of folders and columns: models/<task>-<protocol>, `<task>` in the table of labels.
@@ -113,9 +113,50 @@ class Stain(Section):
     reference: str | None = None
 
 
-class Head(Section):
-    """The layers between the backbone's feature map and the output."""
+class Features(Section):
+    """What the head sees of the backbone: the outputs of which layers, and how each is pooled over its positions."""
 
+    layers: list[str] = Field(["last"], min_length=1)
+    pool: Literal["mean", "sd", "gem"] = "mean"
+
+    @field_validator("layers")
+    @classmethod
+    def _no_repetition(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("each layer may stand once")
+        return value
+
+
+class Probe(Section):
+    """Logistic regression on features, where `model.head.kind` is 'probe'.
+
+    Attributes
+    ----------
+    weights
+        'case': of one class every case weighs the same, however many images it has; 'image': every image does.
+    C
+        Inverse strengths of the penalty to choose from; one: no choice. The features are standardised and divided by
+        the square root of their number, and the weights sum to the number of cases, so that C means the same with few
+        and many features and images.
+    folds
+        Of cases, inside the training part, to choose C.
+    pca
+        The number of principal components that the features are whitened to; None: no whitening.
+    max_iter
+        Steps of the solver, lbfgs.
+    """
+
+    weights: Literal["case", "image"] = "case"
+    C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([1.0, 10.0, 100.0, 1000.0], min_length=1)
+    folds: int = Field(5, ge=2, le=20)
+    pca: int | None = Field(None, ge=1, le=4096)
+    max_iter: int = Field(1000, ge=1, le=100_000)
+
+
+class Head(Section):
+    """The layers between the backbone's features and the output; of a 'probe' the output layer alone."""
+
+    kind: Literal["dense", "probe"] = "dense"
     feature_norm: bool = True
     units: int = Field(64, ge=0, le=4096)
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -135,13 +176,46 @@ class Model(Section):
     tiles: Literal["each", "mean"] = "each"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
+    features: Features = Features()
     head: Head = Head()
+    probe: Probe = Probe()
 
     @model_validator(mode="after")
     def _hash_is_of_a_file(self) -> Self:
         if self.weights_sha256 and self.weights in ("none", "imagenet"):
             raise ValueError(
                 f"model.weights_sha256 is the hash of a file, and model.weights is '{self.weights}'. Set it to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_head_suits_its_features(self) -> Self:
+        if self.head.feature_norm and self.features != Features():
+            raise ValueError(
+                "model.head.feature_norm works on the map of the last layer, and model.features takes pooled features "
+                f"of {', '.join(self.features.layers)} ({self.features.pool}). Set model.head.feature_norm to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_probe_suits_the_rest(self) -> Self:
+        if self.head.kind != "probe":
+            return self
+        begin = "model.head.kind is 'probe', which is fitted to the features of a frozen, trained backbone,"
+        if self.trainable != "none":
+            raise ValueError(f"{begin} and model.trainable is {self.trainable!r}. Set it to none")
+        if self.weights == "none":
+            raise ValueError(f"{begin} and model.weights is 'none'. Set it to imagenet or to a file")
+        layers = ("feature_norm", "units", "unit_norm", "batch_norm", "l2")
+        if unused := [name for name in layers if getattr(self.head, name)]:
+            raise ValueError(
+                f"model.head.kind is 'probe', one layer on the features, and model.head.{unused[0]} asks for more. Set "
+                "it to 0 or false, or model.head.kind to dense"
+            )
+        if self.feature_views:
+            raise ValueError(
+                "model.head.kind is 'probe', which stores the features of the images as they are, and "
+                f"model.feature_views is {self.feature_views}. Set it to null"
             )
         return self
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
-from biopsy.core.sections import Head, Model
+from biopsy.core.sections import Model
 from biopsy.networks.backbones.registry import Backbone, find
 from biopsy.networks.backend import keras
+from biopsy.networks.features import feature_maps, pool_maps, stack_tiles
 
 EXTRA_UNITS = 16  # of the dense layer on the extra inputs
 
@@ -75,22 +76,23 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0, tiles:
     Raises
     ------
     ParamsError, SourceError
-        As `check_model`; besides, weights that cannot be downloaded or do not fit.
+        As `check_model`; besides, a layer that the backbone does not have, or weights that cannot be downloaded or do
+        not fit.
     """
     backbone = check_model(model, size)
     square = (size, size, 3)
     pixels = keras.Input(square if tiles == 1 else (tiles, *square), name="pixels")
     squares = pixels if tiles == 1 else keras.ops.reshape(pixels, (-1, *square))
-    features = _with_weights(backbone, squares, model.weights)
-    _freeze(keras.Model(squares, features), model)
-    if tiles > 1:  # one map below the other: the head's pool takes their mean, and its batch norm sees all of them
-        height, width, channels = features.shape[1:]
-        features = keras.ops.reshape(features, (-1, tiles * height, width, channels))
+    last = _with_weights(backbone, squares, model.weights)
+    maps = feature_maps(keras.Model(squares, last), last, model.features)
+    _freeze(keras.Model(squares, maps), model)
+    # The tiles' maps one below the other: the head's pool takes their mean, and its batch norm sees all of them.
+    maps = [stack_tiles(feature_map, tiles) for feature_map in maps]
     name = f"{backbone.name}_{classes}"
     if not extra:
-        return keras.Model(pixels, _head(features, model.head, classes), name=name)
+        return keras.Model(pixels, _head(maps, model, classes), name=name)
     facts = keras.Input((extra,), name="extra")
-    return keras.Model({"pixels": pixels, "extra": facts}, _head(features, model.head, classes, facts), name=name)
+    return keras.Model({"pixels": pixels, "extra": facts}, _head(maps, model, classes, facts), name=name)
 
 
 def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
@@ -137,16 +139,18 @@ def _freeze(backbone: Any, model: Model) -> None:
                 layer.rate = 0.0
 
 
-def _head(features: Any, head: Head, classes: int, extra: Any = None) -> Any:
-    """From the feature map to probabilities: DOMAIN facts of the report's head, each part of it optional."""
-    layers = keras.layers
+def _head(maps: list[Any], model: Model, classes: int, extra: Any = None) -> Any:
+    """From feature maps to probabilities: DOMAIN facts of the report's head, each part of it optional."""
+    head, layers = model.head, keras.layers
     regulariser = keras.regularizers.L2(head.l2) if head.l2 else None
-    x = features
     if head.feature_norm:
-        x = layers.BatchNormalization(name="head_feature_bn")(x)
+        x = layers.BatchNormalization(name="head_feature_bn")(maps[0])
         x = layers.ReLU(name="head_feature_relu")(x)
-        x = layers.Dropout(head.dropout, name="head_feature_dropout")(x)
-    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+        maps = [layers.Dropout(head.dropout, name="head_feature_dropout")(x)]
+    x = pool_maps(maps, model.features.pool)
+    if head.kind == "probe":  # its weights are computed, not trained
+        x = x if extra is None else layers.Concatenate(name="extra_join")([x, extra])
+        return _probabilities(x, classes)
     if head.unit_norm:
         x = layers.UnitNormalization(name="head_unit_norm")(x)
     if extra is not None:
@@ -155,11 +159,15 @@ def _head(features: Any, head: Head, classes: int, extra: Any = None) -> Any:
         x = layers.Dense(head.units, activation="relu", kernel_regularizer=regulariser, name="head_dense")(x)
     if head.batch_norm:
         x = layers.BatchNormalization(name="head_bn")(x)
-    x = layers.Dropout(head.dropout, name="head_dropout")(x)
+    return _probabilities(layers.Dropout(head.dropout, name="head_dropout")(x), classes, regulariser)
+
+
+def _probabilities(features: Any, classes: int, regulariser: Any = None) -> Any:
+    """Put the output layer on: one sigmoid for two classes, else a softmax."""
     outputs, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
-    return layers.Dense(
+    return keras.layers.Dense(
         outputs, activation=activation, kernel_regularizer=regulariser, dtype="float32", name="probabilities"
-    )(x)
+    )(features)
 
 
 def _join(features: Any, extra: Any) -> Any:

@@ -29,9 +29,12 @@ class Audit:
         """Start from a checked table (`metadata.read_metadata`) and the folder that its paths are relative to."""
         self.folder, self.settings, self.csv = folder, settings, csv
         self.scheme, table = metadata.scheme, metadata.table
-        self.images = table.assign(image_id=image_ids(table["path"]))[["row", "image_id", *table.columns[1:]]]
+        self.images = table.assign(image_id=image_ids(table["path"], self.scheme))[
+            ["row", "image_id", *table.columns[1:]]
+        ]
+        self.hints = metadata.hints
         self.dropped: list[dict[str, Any]] = []
-        self.counts: dict[str, Any] = {}
+        self.counts: dict[str, Any] = {"matched_loosely": metadata.matched}
 
     def run(self) -> None:
         """Make all checks, cheapest first.
@@ -98,7 +101,11 @@ class Audit:
     def _missing(self) -> None:
         missing = self.images[[_is_missing(self.folder / path) for path in self.images["path"]]]
         if len(missing) and self.settings.missing_files == "error":
-            listed = [f"row {row}: {path}" for row, path in zip(missing["row"], missing["path"], strict=True)]
+            hints = [f" ({self.hints[path]})" if path in self.hints else "" for path in missing["path"]]
+            listed = [
+                f"row {row}: {path}{hint}"
+                for row, path, hint in zip(missing["row"], missing["path"], hints, strict=True)
+            ]
             hint = f" Are the paths relative to {self.folder}?" if len(missing) == len(self.images) else ""
             raise DataError(
                 f"{len(missing):,} of {len(self.images):,} files named in {self.csv} are missing "
@@ -175,14 +182,15 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
+def image_files(folder: Path) -> list[str]:
+    """List the image files below a folder, relative to it; a byte that is no UTF-8 is a surrogate, as in `os`."""
+    paths = [Path(parent, name).relative_to(folder) for parent, _, names in os.walk(folder) for name in names]
+    return [path.as_posix() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
 def _not_in_csv(folder: Path, named: set[str]) -> dict[str, Any]:
     """Count the image files of the folder that no row names."""
-    found = []
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            path = (Path(parent) / name).relative_to(folder)
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.as_posix() not in named:
-                found.append(path.as_posix().encode("utf-8", "backslashreplace").decode())
+    found = [path.encode("utf-8", "backslashreplace").decode() for path in image_files(folder) if path not in named]
     return {"count": len(found), "listed": sorted(found)[:LISTED]}
 
 

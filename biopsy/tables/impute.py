@@ -9,6 +9,7 @@ from biopsy.core.errors import DataError, some
 from biopsy.core.files import LISTED
 from biopsy.core.params import Params
 from biopsy.core.rawcsv import count_rows
+from biopsy.core.text import alike, first_spellings, id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.names import facts_of, fill, read_names
 
@@ -86,12 +87,19 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
         "filled": filled,
         "read_off_names": [column for column in facts if column not in filled],
         "contradictions": {"policy": policy, "count": len(contradictions), "listed": contradictions[:LISTED]},
+        "alike": {unit: _alike(labels[unit]) for unit in ("slide", "case")},
         "names_without_facts": int((names == "").all(axis=1).sum()),
         "without_magnification": int((labels["magnification"] == "").sum()),
     }
     columns = ["image_id", "path", *scheme.columns, "magnification", "mpp", "slide", "case"]
     labels = labels.sort_values("image_id", ignore_index=True)
     return Imputed(labels[[*columns, "width", "height", "pixels_sha256"]], scheme, counts)
+
+
+def _alike(ids: pd.Series) -> dict[str, Any]:
+    """Count and list the groups of ids that stay apart and may be one; see `text.alike`."""
+    groups = alike(ids)
+    return {"count": len(groups), "listed": groups[:LISTED]}
 
 
 def _settle(scheme: LabelScheme, images: pd.DataFrame, csv: Path) -> LabelScheme:
@@ -124,7 +132,7 @@ def _contradictions(images: pd.DataFrame, names: pd.DataFrame, compared: list[st
 
 def _differ(images: pd.DataFrame, names: pd.DataFrame, column: str) -> pd.Series:
     said, named = images[column], names[column]
-    return (said != "") & (named != "") & (said.str.casefold() != named.str.casefold())
+    return (said != "") & (named != "") & (said.map(id_key) != named.map(id_key))
 
 
 def _from_their_slides(cases: pd.Series, slides: pd.Series) -> pd.Series:
@@ -139,9 +147,9 @@ def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.Data
     A case that only the file name tells holds for that name's slide alone: a slide of another name, from the CSV, is
     its own case. A case without slides counts as one slide.
     """
-    own = (labels["slide"].str.casefold() == names["slide"].str.casefold()) | (images["case"] != "")
-    labels["case"] = labels["case"].where(own, labels["slide"])
-    labels["slide"] = labels["slide"].where(labels["slide"] != "", labels["case"])
+    own = (labels["slide"].map(id_key) == names["slide"].map(id_key)) | (images["case"] != "")
+    labels["case"] = first_spellings(labels["case"].where(own, labels["slide"]))
+    labels["slide"] = first_spellings(labels["slide"].where(labels["slide"] != "", labels["case"]))
     return labels
 
 

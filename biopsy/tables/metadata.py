@@ -1,8 +1,9 @@
 """The user's CSV as one table of known columns: names matched, labels read, every row checked."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,11 +14,13 @@ from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.rawcsv import Records, count_rows, read_records
 from biopsy.core.sections import Ingest
-from biopsy.core.text import plain
+from biopsy.core.text import first_spellings, is_missing, plain
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
+from biopsy.tables.matching import Matches, match_files
 
 FIXED = ("magnification", "mpp", "slide", "case")  # called so in the table and in ingest.columns
-EMPTY = {"", "na", "n/a", "nan", "null", "none", "?"}
+IDS = ("slide", "case")
+TOTALS = r"^((grand |sub)?totals?|sum|summe|gesamt|count|average|mean)\b(?!\.\w)"
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:
@@ -65,11 +68,16 @@ SCHEMA = pa.DataFrameSchema(
 
 @dataclass(frozen=True)
 class Metadata:
-    """The table (all text but `row`; unknown is an empty string), its label scheme, and what was counted on the way."""
+    """The table (all text but `row`; unknown is an empty string), its label scheme, and what was counted on the way.
+
+    `matched` counts the paths that are spelled as the file is not, `hints` says of others what is there instead.
+    """
 
     table: pd.DataFrame
     scheme: LabelScheme
     counts: dict[str, Any]
+    matched: dict[str, Any] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
 
 
 def columns_of(scheme: LabelScheme) -> list[str]:
@@ -77,7 +85,7 @@ def columns_of(scheme: LabelScheme) -> list[str]:
     return ["row", "path", *scheme.columns, *FIXED]
 
 
-def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata:
+def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequence[str] = ()) -> Metadata:
     """Read, match and check a CSV of images.
 
     Parameters
@@ -88,12 +96,16 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
         Column names, and what becomes of a path that stands in two rows.
     scheme
         The tasks with their columns and classes; classes that are to be taken from the CSV are filled in.
+    files
+        The image files that there are, relative to their folder: a path that none has exactly is written as that of the
+        one that it means (see `match_files`).
 
     Returns
     -------
     Metadata
         One row per distinct path, in the file's order. `row` is the line of the file, the header's being 1. Labels are
-        the scheme's classes, magnifications numbers; `path` is normalised (`./a//b.png` is `a/b.png`).
+        the scheme's classes, magnifications numbers; `path` is normalised (`./a//b.png` is `a/b.png`). Slides and cases
+        whose spellings differ only in what `text.id_key` ignores are one, spelled as in its first row.
 
     Raises
     ------
@@ -102,7 +114,13 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
     """
     keys = _csv_columns(settings, scheme)
     records = read_records(path, [name for name, _ in keys.values() if name])
-    raw = _pick(path, records, keys)
+    raw = _pick(path, records, keys, scheme)
+    _reject_totals(path, raw, files)
+    matches = match_files(raw["path"], files)
+    matched = _matched(raw, matches)
+    raw["path"] = [matches.files.get(name, name) for name in raw["path"]]
+    spelled = {column: raw[column].tolist() for column in IDS}
+    raw = raw.assign(**{column: first_spellings(values) for column, values in spelled.items()})
     for task, told in scheme.tasks.items():
         if not told.classes and told.column:
             values = [scheme.map.get(text, text) for text in raw[task]]
@@ -116,10 +134,12 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme) -> Metadata
         "rows": len(table),
         "short_rows": {"count": len(records.short), "rows": records.short[:LISTED]},
         "blank_lines": records.blank,
+        "comment_lines": records.comments,
+        "respelled": {column: _respelled(spelled[column], raw[column].tolist()) for column in IDS},
     }
     table, repeated = _merge_duplicates(path, table, settings.duplicate_rows)
     counts["duplicate_rows"] = {"count": len(repeated), "rows": repeated[:LISTED]}
-    return Metadata(table, scheme, counts)
+    return Metadata(table, scheme, counts, matched, matches.hints)
 
 
 def _csv_columns(settings: Ingest, scheme: LabelScheme) -> dict[str, tuple[str | None, str]]:
@@ -147,16 +167,45 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
     )
 
 
-def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]]) -> pd.DataFrame:
+def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]], scheme: LabelScheme) -> pd.DataFrame:
     """Pick our columns as text; what stands for a missing value is empty."""
     columns: dict[str, list[Any]] = {"row": [line for line, _ in records.rows]}
     for column, (name, key) in keys.items():
         index = None if name is None else find_column(records.header, name, key, path)
         values = [cells[index] if index is not None and index < len(cells) else "" for _, cells in records.rows]
         if column != "path":
-            values = ["" if value.casefold() in EMPTY else value for value in values]
+            labels = _labels_in(values, column, scheme) if column in scheme.columns else set()
+            values = ["" if is_missing(value) and value not in labels else value for value in values]
         columns[column] = values
     return pd.DataFrame(columns)
+
+
+def _labels_in(values: list[str], task: str, scheme: LabelScheme) -> set[str]:
+    """Name the marks of a missing value that are labels here: a class such as `none` or `-`, or a key of labels.map."""
+    if scheme[task].classes:
+        return {value for value in set(values) if value in scheme.map or scheme.read(task, value)}
+    return set(scheme.map) | ({"-"} if "+" in values else set())
+
+
+def _reject_totals(path: Path, raw: pd.DataFrame, files: Sequence[str]) -> None:
+    """Raise `DataError` where the last row is one of totals, which spreadsheets add."""
+    row, name = int(raw["row"].iloc[-1]), str(raw["path"].iloc[-1])
+    if re.match(TOTALS, name, re.IGNORECASE) and not match_files([name], files).files and name not in files:
+        raise DataError(f"{path} row {row}: {name!r} looks like a row of totals, not an image. Delete the row.")
+
+
+def _matched(raw: pd.DataFrame, matches: Matches) -> dict[str, Any]:
+    """Count the rows whose path names a file in another spelling."""
+    rows = [(row, name) for row, name in zip(raw["row"], raw["path"], strict=True) if name in matches.files]
+    by_reason = Counter(matches.reasons[name] for _, name in rows)
+    listed = [f"row {row}: {name} is {matches.files[name]}" for row, name in rows[:LISTED]]
+    return {"count": len(rows), "by_reason": dict(sorted(by_reason.items())), "listed": listed}
+
+
+def _respelled(written: list[str], kept: list[str]) -> dict[str, Any]:
+    """Count the ids that were written in another way before, in a spelling that does not count."""
+    pairs = {f"{one} is {other}": None for one, other in zip(written, kept, strict=True) if one != other}
+    return {"count": len(pairs), "listed": list(pairs)[:LISTED]}
 
 
 def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:

@@ -1,42 +1,54 @@
 """What file names say about a table of images: their ids, and the facts that fill its gaps."""
 
-from collections import Counter
+from hashlib import sha256
 from pathlib import PurePosixPath
 
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.text import first_spellings
 from biopsy.tables.labels.grammars import find
 from biopsy.tables.labels.scheme import LabelScheme
 
 LONGEST = 255  # bytes of a file name, on every file system in use
 
 
-def image_ids(paths: pd.Series) -> list[str]:
-    """Name every image by its file's stem; where stems coincide (case ignored), by the path, `/` written `__`.
+def image_ids(paths: pd.Series, scheme: LabelScheme) -> list[str]:
+    """Name every image by its path alone, so that no file added later renames it and changes its part.
+
+    The id is the file's stem where it follows the scheme's grammar, whose names are unique. Else it is the path without
+    its ending, `/` written `__`; where that is too long for a file name, the stem with the first digits of the path's
+    SHA-256 before it.
 
     Raises
     ------
     DataError
-        Two paths that no such name tells apart, or a name too long for the file of the resized image.
+        Two paths with one id, or a name too long for the file of the resized image.
     """
-    pure = [PurePosixPath(path) for path in paths]
-    ids = [path.stem for path in pure]
-    flat = [str(path.with_suffix("")).replace("/", "__") for path in pure]
-    for longer in (flat, [name + path.suffix.replace(".", "-") for name, path in zip(flat, pure, strict=True)]):
-        counts = Counter(name.casefold() for name in ids)
-        ids = [other if counts[name.casefold()] > 1 else name for name, other in zip(ids, longer, strict=True)]
-    again = [name for name, count in Counter(ids).items() if count > 1]
-    if again:
-        raise DataError(f"files in several folders get the same image id ({some(again)}). Rename one of each.")
-    long = [path for name, path in zip(ids, paths, strict=True) if len(f"{name}.png".encode()) > LONGEST]
+    parse = find(scheme.grammar).parse if scheme.grammar else lambda path: None
+    ids = [_image_id(PurePosixPath(path), parse(path) is not None) for path in paths]
+    first: dict[str, str] = {}
+    for name, path in zip(ids, paths, strict=True):
+        if first.setdefault(name, path) != path:
+            raise DataError(f"{first[name]} and {path} get the same image id '{name}'. Rename one of them.")
+    long = [path for name, path in zip(ids, paths, strict=True) if _is_too_long(name)]
     if long:
         raise DataError(
-            f"{len(long)} images would get an id, the file's name or where that is not unique its whole path, of more "
-            f"than {LONGEST - 4} bytes, too long for a file name ({some(long, 1)}). Rename the files or shorten the "
-            "names of their folders."
+            f"{len(long)} images have names of more than {LONGEST - 17} bytes, too long for the files that are made of "
+            f"them ({some(long, 1)}). Rename the files."
         )
     return ids
+
+
+def _image_id(path: PurePosixPath, follows_grammar: bool) -> str:
+    if follows_grammar:
+        return path.stem
+    name = str(path.with_suffix("")).replace("/", "__")
+    return f"{sha256(str(path).encode()).hexdigest()[:12]}-{path.stem}" if _is_too_long(name) else name
+
+
+def _is_too_long(name: str) -> bool:
+    return len(f"{name}.png".encode()) > LONGEST
 
 
 def facts_of(scheme: LabelScheme) -> list[str]:
@@ -56,12 +68,12 @@ def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:
 def fill(table: pd.DataFrame, names: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
     """Fill the gaps of a table's columns from the file names, and a task's label from that of its child.
 
-    A slide that differs from a file name's in its letters' case alone is written as there: else it would be two.
+    Slides and cases that `text.id_key` holds for one are spelled in one way, that of a file name if one has it.
     """
     columns = facts_of(scheme)
     filled = table.assign(**table[columns].where(table[columns] != "", names[columns]))
-    spelling = {slide.casefold(): slide for slide in names["slide"]}
-    filled["slide"] = filled["slide"].map(lambda slide: spelling.get(slide.casefold(), slide))
+    for column in ("slide", "case"):
+        filled[column] = first_spellings([*names[column], *filled[column]])[len(names) :]
     for name, task in scheme.tasks.items():
         if task.parent:
             of_child = filled[name].map(lambda label, parents=task.parents: parents.get(label, ""))

@@ -14,7 +14,8 @@ def plot_curves(history: list[dict[str, float]], title: str, path: Path) -> None
     Parameters
     ----------
     history
-        One dict an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate.
+        One dict an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate; of a probe, which is one epoch
+        without a learning rate, `C` in its place.
     title
         What was trained.
     path
@@ -23,7 +24,8 @@ def plot_curves(history: list[dict[str, float]], title: str, path: Path) -> None
     epochs = range(1, len(history) + 1)
     best = min(epochs, key=lambda epoch: history[epoch - 1]["val_loss"])
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    for axis, name in zip(axes, ("loss", "accuracy", "learning_rate"), strict=True):
+    last = "learning_rate" if "learning_rate" in history[0] else "C"
+    for axis, name in zip(axes, ("loss", "accuracy", last), strict=True):
         axis.plot(epochs, [e[name] for e in history], ".-", label="training")
         if f"val_{name}" in history[0]:
             axis.plot(epochs, [e[f"val_{name}"] for e in history], ".-", label="validation")

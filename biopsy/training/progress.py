@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Protocol
 
 from dvclive import Live
 from scmrepo.exceptions import SCMError
@@ -16,13 +17,21 @@ LATE = 0.2  # the share of the epochs that counts as a training's end
 GAIN = 0.02  # of the validation loss, below which a training no longer improves
 
 
+class Told(Protocol):
+    """What is done of a training."""
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One dict of figures an epoch."""
+
+
 class LiveLog(keras.callbacks.Callback):
     """Write each epoch's figures with DVCLive, so that a running training can be followed.
 
     Where `BIOPSY_PROGRESS` names a file, as `biopsy tune` does, it gets a line of JSON an epoch.
     """
 
-    def __init__(self, folder: Path, state: TrainingState) -> None:
+    def __init__(self, folder: Path, state: Told) -> None:
         super().__init__()
         self.folder, self.state = folder, state
         self.progress = Path(name) if (name := os.environ.get("BIOPSY_PROGRESS")) else None

@@ -120,6 +120,28 @@ def test_a_bad_csv_is_one_sentence_and_nothing_is_written(
     assert outputs(tmp_path) == {}
 
 
+def test_paths_in_another_spelling_find_their_file_and_are_counted(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    set_params()
+    rows = rows_of(eight_images())
+    rows[0], rows[1] = rows[0].replace(".png", ".PNG"), rows[1].replace(".png", "")
+    write_raw(tmp_path, eight_images(), "\n".join([HEADER, *rows]))
+    result = run_stage("ingest")
+    assert result.returncode == 0, result.stderr
+    assert "ingest: 8 of 8 images kept" in result.stdout
+    matched = metrics(tmp_path)["matched_loosely"]
+    assert (matched["count"], matched["by_reason"]) == (2, {"ending left out": 1, "letter case": 1})
+    assert matched["listed"][1] == f"row 3: {Path(NAMES[1]).stem} is {NAMES[1]}"
+    assert metrics(tmp_path)["not_in_csv"]["count"] == 0
+    assert list(read_csv(tmp_path / "data/interim/images.csv")["path"]) == sorted(NAMES)
+
+    twin = {f"x/{NAMES[0]}": png(draw(40)), f"y/{NAMES[0]}": png(draw(41))}
+    (tmp_path / "data/raw/images" / NAMES[0]).unlink()
+    write_raw(tmp_path, twin, "\n".join([HEADER, *rows]))
+    assert_kind(run_stage("ingest"), "1 of 8 files", f"row 2: {Path(NAMES[0]).stem}.PNG (2 files fit: x/{NAMES[0]}")
+
+
 def test_a_missing_csv_says_how_to_make_it(set_params: Callable, run_stage: Callable) -> None:
     set_params()
     assert_kind(run_stage("ingest"), "data/raw/metadata.csv is missing", "data.source")
@@ -188,9 +210,9 @@ def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
     assert {"row": 7, "path": "faults/bomb.png", "reason": "too_many_pixels"} in counts["dropped"]["listed"]
     assert counts["not_rgb"]["by_mode"] == {"CMYK": 1, "L": 1, "P": 1, "RGB;16": 1, "RGBA": 1}
     assert counts["format_mismatch"] == {"count": 1, "listed": ["row 13: whole/jpeg.png is JPEG"]}
-    assert "two words, ünï 图" in list(read_csv(tmp_path / "data/interim/images.csv")["image_id"])
+    assert "whole__two words, ünï 图" in list(read_csv(tmp_path / "data/interim/images.csv")["image_id"])
     assert run_stage("impute").returncode == 0
-    assert metrics(tmp_path, "impute")["names_not_breakhis"] == 7
+    assert metrics(tmp_path, "impute")["names_without_facts"] == 7
 
 
 def test_duplicate_pixels_under_one_and_two_labels_are_reported(
@@ -226,6 +248,26 @@ def test_utf16_semicolons_quoted_line_breaks_one_class_and_one_slide_pass_and_ar
     assert list(read_csv(tmp_path / "data/interim/images.csv")["row"]) == [2, 4]
     assert run_stage("impute").returncode == 0
     assert list(read_csv(tmp_path / "data/interim/labels.csv")["multiclass"]) == ["", ""]
+
+
+def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    plain = {"ingest.columns.slide": None, "ingest.columns.case": "patient", "tasks": ["binary"], "protocols": ["case"]}
+    set_params({**LOCAL, **plain, "labels.tasks.multiclass.column": None})
+    cases = ["P01", "p01 ", "Mü", "Mu\u0308", "007", "7", "p 01", "MÜ"]
+    rows = [f"{i}.png,{'benign' if i % 2 else 'malignant'},{case}" for i, case in enumerate(cases)]
+    write_raw(tmp_path, {f"{i}.png": png(draw(i)) for i in range(8)}, "\n".join(["file,label,patient", *rows]))
+    assert run_stage("ingest").returncode == 0
+    assert metrics(tmp_path)["csv"]["respelled"]["case"]["count"] == 4
+    result = run_stage("impute")
+    assert "impute: 8 images of 4 slides and 4 cases" in result.stdout
+    assert "warning: cases that stay apart and may be one (leading zeros, '.0' at the end): 007 / 7." in result.stdout
+    result = run_stage("split")
+    assert result.returncode == 0, result.stderr
+    table = read_csv(tmp_path / "data/interim/labels.csv").merge(read_csv(tmp_path / "data/splits/case.csv"))
+    assert table.groupby("case")["part"].nunique().max() == 1
+    assert sorted(table["case"]) == ["007", "7", *["Mü"] * 3, *["P01"] * 3]
 
 
 def test_labels_that_contradict_or_are_lacking_stop_impute(

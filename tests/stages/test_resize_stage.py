@@ -18,6 +18,7 @@ from PIL import Image
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv
+from biopsy.core.owned import note_made
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.preparation.record import read_preparation
 from conftest import ROOT, assert_kind
@@ -174,7 +175,6 @@ def test_a_resized_file_that_is_not_as_it_was_written_is_made_anew(project: Proj
     victim.unlink()
     if damage == "folder":
         victim.mkdir()
-        (victim / "stray").touch()
     elif damage != "gone":
         victim.write_bytes({"edited": content[:-1] + b"x", "half": content[: len(content) // 2], "empty": b""}[damage])
     assert "1 made, 11 kept" in project.run()
@@ -196,16 +196,24 @@ def test_without_its_journal_the_stage_makes_all_anew_rather_than_trust_the_tree
     assert "12 made, 0 kept" in project.run()
 
 
-def test_files_and_folders_that_belong_to_no_row_are_removed(project: Project) -> None:
+def test_images_of_ours_and_folders_that_belong_to_no_row_are_removed(project: Project) -> None:
     project.run()
     (project.root / "data/resized/malignant/XX").mkdir(parents=True)  # as an earlier version laid its tree out
     (project.root / "data/resized/malignant/XX/old.png").touch()
-    (project.root / "data/resized/stray.txt").touch()
+    note_made(project.root / "data/resized")
     project.table = project.table.iloc[1:]
     project.ingest()
-    assert "0 made, 11 kept, 3 stale removed" in project.run()
+    assert "0 made, 11 kept, 2 stale removed" in project.run()
     names = {p.name for p in (project.root / "data/resized").iterdir()}
     assert names == {f"{name}.png" for name in project.table["image_id"]} | {"preparation.json"}
+
+
+def test_a_file_of_the_users_own_in_the_tree_stops_the_stage_and_stays(project: Project) -> None:
+    project.run()
+    (project.root / "data/resized/mine.txt").touch()
+    with pytest.raises(DataError, match=r"mine\.txt"):
+        project.run()
+    assert (project.root / "data/resized/mine.txt").exists()
 
 
 def test_a_corrected_label_makes_no_image_anew(project: Project) -> None:

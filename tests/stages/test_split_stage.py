@@ -48,7 +48,7 @@ def split(prepare: Callable[..., None], tmp_path: Path, monkeypatch: pytest.Monk
 
 def outputs(root: Path) -> dict[str, bytes]:
     places = ("data/splits", "plots", "metrics")
-    return {str(p.relative_to(root)): p.read_bytes() for place in places for p in (root / place).rglob("*.*")}
+    return {str(p.relative_to(root)): p.read_bytes() for place in places for p in (root / place).rglob("[!.]*.*")}
 
 
 def test_the_default_writes_a_table_and_a_picture_per_protocol_and_shows_the_leak(

@@ -49,7 +49,7 @@ NAME = "multiclass-case"
 def outputs(root: Path) -> dict[str, bytes]:
     """Everything that the stage leaves, by path."""
     folders = (root / "models" / NAME, root / "metrics" / NAME, root / "plots" / NAME)
-    return {str(p.relative_to(root)): p.read_bytes() for f in folders for p in sorted(f.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(root)): p.read_bytes() for f in folders for p in sorted(f.rglob("[!.]*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

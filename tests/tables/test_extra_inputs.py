@@ -93,7 +93,6 @@ def test_equal_numbers_and_empty_columns_give_nothing_to_learn_and_no_nan(slides
         ("slide,age\ns1,5\ns1,6\n", ["different rows for one slide (s1)"]),
         ("slide,age\n", ["no row", "one slide per row"]),
         ("slide,age\ns1,5\ns2,6\ns3,7\ns4,8\n", ["no row for 1 of 5 slides (s5)", "s4"]),
-        (TABLE.replace("s4,80", "s4,old"), ["'slides.age'", "'old'", "slide s4"]),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(slides: Path, content: str, words: list[str]) -> None:
@@ -105,9 +104,42 @@ def test_a_table_that_cannot_be_used_is_one_sentence(slides: Path, content: str,
 
 
 def test_too_many_words_are_refused_with_one_that_is_no_number(slides: Path) -> None:
-    facts = pd.DataFrame({"slide": [f"s{i}" for i in range(40)], "slides.age": ["12,5"] + [str(i) for i in range(39)]})
+    facts = pd.DataFrame(
+        {"slide": [f"s{i}" for i in range(49)], "slides.age": ["12,5"] * 10 + [str(i) for i in range(39)]}
+    )
     with pytest.raises(DataError, match=r"'slides\.age'.*40 different words.*more than 32.*'12,5'"):
         fit_encoder(facts, ["slides"])
+
+
+@pytest.mark.parametrize("odd", ["about 50", "12,5", "nan?", "inf", "50-60"])
+def test_an_odd_cell_of_a_column_of_numbers_is_missing_and_named_with_its_slide(
+    slides: Path, capsys: pytest.CaptureFixture[str], odd: str
+) -> None:
+    rows = pd.concat([ROWS.assign(image_id=f"{i}", slide=f"s{i}", part="train").head(1) for i in range(5)])
+    table = "slide,age\n" + "".join(f"s{i},{40 + 10 * i}\n" for i in range(4))
+    slides.write_text(table + "s4,\n")
+    gap = encode_extra(rows, ["slides"], slides)
+    assert capsys.readouterr().err == ""
+    slides.write_text(f'{table}s4,"{odd}"\n')
+    encoder, found = encode_extra(rows, ["slides"], slides)
+    assert encoder == gap[0]
+    np.testing.assert_array_equal(found, gap[1])
+    said = f"1 cell without a number in columns of numbers, taken as missing (slide s4: age {odd!r})."
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", ["'--", "--", "-", "?", "None", "Not Reported", "unknown", "N/A"])
+def test_every_mark_of_a_missing_value_is_one_in_numbers_and_in_words(slides: Path, mark: str) -> None:
+    expected = encode_extra(ROWS, ["slides"], slides)
+    slides.write_text(TABLE.replace("NA", mark).replace(",\n", f",{mark}\n"))
+    encoder, found = encode_extra(ROWS, ["slides"], slides)
+    assert encoder == expected[0]
+    np.testing.assert_array_equal(found, expected[1])
+
+
+def test_a_column_in_which_words_are_more_than_a_fifth_holds_words() -> None:
+    facts = pd.DataFrame({"slide": list("abcd"), "slides.grade": ["1", "2", "3", "high"]})
+    assert fit_encoder(facts, ["slides"]).columns == [Category(name="slides.grade", categories=["1", "2", "3", "high"])]
 
 
 def test_an_image_without_magnification_is_named(slides: Path) -> None:
@@ -118,6 +150,17 @@ def test_an_image_without_magnification_is_named(slides: Path) -> None:
 def test_equal_rows_count_once_and_any_spelling_of_the_column_is_found(slides: Path) -> None:
     slides.write_text("Slide ;age\n007;5\n007;5\n")
     assert read_slides(slides).to_dict("index") == {"007": {"age": "5"}}
+
+
+def test_slides_in_another_spelling_than_in_the_images_table_are_found(slides: Path) -> None:
+    encoder, found = encode_extra(ROWS, ["slides"], slides)
+    slides.write_text(TABLE.replace("\ns1", "\nS1").replace("\ns2", "\n S 2"))
+    again = encode_extra(ROWS, ["slides"], slides)
+    assert again[0] == encoder
+    np.testing.assert_array_equal(again[1], found)
+    slides.write_text(TABLE + "S1,1,left\n")
+    with pytest.raises(DataError, match=r"different rows for one slide \(S1\)"):
+        read_slides(slides)
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,16 @@ def test_unknown_magnifications_are_counted() -> None:
     labels, counts = imputed(("x.png", "benign", "A", "", "S1"), (DC,))
     assert set(labels["magnification"]) == {"", "100"}
     assert counts["without_magnification"] == 1
+
+
+def test_slides_and_cases_in_another_spelling_than_the_file_names_are_one() -> None:
+    labels, _ = imputed((DC, "malignant", "DC", "100", " 10926"), (A, "", "", "", "22549ab"))
+    assert list(labels["slide"]) == ["22549AB", "10926"]
+    assert list(labels["case"]) == ["22549", "10926"]
+
+
+def test_ids_that_leading_zeros_or_a_point_zero_tell_apart_stay_apart_and_are_listed() -> None:
+    rows = [(f"{i}.png", "benign", "A", "40", f"s{i}", case) for i, case in enumerate(["007", "7", "7.0", "8"])]
+    labels, counts = imputed(*rows)
+    assert labels["case"].nunique() == 4
+    assert counts["alike"]["case"] == {"count": 1, "listed": [["007", "7", "7.0"]]}

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,36 @@ def test_quoted_line_breaks_keep_rows_and_their_numbers(read: Any) -> None:
     assert list(metadata.table["row"]) == [2, 4]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_the_line_in_which_excel_names_the_separator_is_understood(read: Any, mark: str, end: str) -> None:
+    metadata = read(f"sep={mark}\n{HEADER}{ROW}".replace(",", mark).replace("\n", end).replace("sep=\t", "sep=\t"))
+    assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
+    assert list(metadata.table["row"]) == [3]
+    assert "row 1: '|' is no separator" in refusal(read, "sep=|\n" + HEADER + ROW)
+
+
+def test_lines_of_comment_are_skipped_and_counted_and_names_that_begin_alike_are_not(read: Any) -> None:
+    lines = "#1.png,Benign,Adenosis,40X\n#b.png,,,\n#end,,,\n# c.png, and so on, and, so, on\n"
+    text = f"# exported 2020, by hand\n#\n{HEADER}{lines}"
+    metadata = read(text)
+    assert [row[0] for row in facts(metadata)] == ["#1.png", "#b.png"]
+    assert (list(metadata.table["row"]), metadata.counts["comment_lines"]) == ([4, 5], 4)
+    assert len(read("# " + HEADER + ROW).table) == 1
+
+
+@pytest.mark.parametrize("last", ["Total,1,1,", "TOTALS", "Grand total: 8", "Sum,,,", "Gesamt;", "mean"])
+def test_a_row_of_totals_at_the_end_is_named(read: Any, last: str) -> None:
+    assert "looks like a row of totals, not an image. Delete the row." in refusal(read, f"{HEADER}{ROW}{last}\n")
+    assert len(read(HEADER + "total.png,B,A,40X\nsum_1.png,B,A,40X\n").table) == 2
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metadata.csv")
+    with pytest.raises(DataError, match=r"metadata\.csv is a pipe or a device, not a file\. Save the table"):
+        read_metadata(tmp_path / "metadata.csv", Ingest(), BREAKHIS)
+
+
 def test_a_quote_left_open_names_its_row(read: Any) -> None:
     assert "row 3: unexpected end of data. Is a double quote left open" in refusal(
         read, HEADER + ROW + '"b.png,M\nc.png\n'
@@ -172,7 +203,30 @@ def test_a_stray_quote_before_a_long_file_is_a_sentence(read: Any, before: str) 
 
 
 def test_words_for_nothing_are_empty(read: Any) -> None:
-    assert facts(read(HEADER + "a.png,NA,nan,NULL\n")) == [["a.png", "", "", "", "", ""]]
+    assert facts(read(HEADER + "a.png,'--,Not Reported,NULL\n")) == [["a.png", "", "", "", "", ""]]
+
+
+@pytest.mark.parametrize("column", ["slide", "case"])
+def test_ids_in_several_spellings_are_one_spelled_as_first_and_counted(read: Any, column: str) -> None:
+    given = Columns(path="p", magnification=None, **{column: "id"})
+    labels = scheme(x={"column": None, "classes": ["a", "b"]})
+    metadata = read("p,id\na.png,P 01\nb.png,p01\nc.png,P02\nd.png, P01\n", labels, columns=given)
+    assert list(metadata.table[column]) == ["P 01", "P 01", "P02", "P 01"]
+    assert metadata.counts["respelled"][column] == {"count": 2, "listed": ["p01 is P 01", "P01 is P 01"]}
+
+
+def test_a_path_in_two_rows_with_two_spellings_of_its_case_is_no_contradiction(read: Any) -> None:
+    given = Columns(path="p", magnification=None, case="id")
+    labels = scheme(x={"column": None, "classes": ["a", "b"]})
+    assert list(read("p,id\na.png,P01\na.png,p01\n", labels, columns=given).table["case"]) == ["P01"]
+
+
+def test_a_mark_of_a_missing_value_that_is_a_label_stays_a_label(read: Any) -> None:
+    columns = Columns(path="p", magnification=None)
+    for classes, cells in ((["none", "tumour"], ["none", "tumour"]), ("from_csv", ["+", "-"])):
+        labels = scheme(x={"column": "l", "classes": classes})
+        rows = "".join(f"{i}.png,{cell}\n" for i, cell in enumerate([*cells, "n/a"]))
+        assert list(read(f"p,l\n{rows}", labels, columns=columns).table["x"]) == [*cells, ""]
 
 
 def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) -> None:
@@ -230,22 +284,48 @@ def test_a_repeated_path_is_an_error_where_params_say_so(read: Any) -> None:
     assert "ingest.duplicate_rows" in message
 
 
-def test_image_ids_are_stems_and_paths_where_stems_coincide() -> None:
-    assert image_ids(pd.Series(["x/a.png", "x/b.png", "y/b.png"])) == ["a", "x__b", "y__b"]
-    assert image_ids(pd.Series(["x/a.png", "y/A.png"])) == ["x__a", "y__A"]
-    assert image_ids(pd.Series(["a.png", "a.jpg"])) == ["a-png", "a-jpg"]
-    with pytest.raises(DataError, match="same image id"):
-        image_ids(pd.Series(["a/b.png", "c/b.png", "d/a__b.png", "a__b.png"]))
+FREE = scheme(x={"column": None, "classes": ["a", "b"]})
+NAMED = "SOB_M_DC-14-10926-100-003"
+
+
+def test_image_ids_are_stems_that_follow_the_grammar_and_else_paths() -> None:
+    paths = pd.Series([f"BreaKHis_v1/x/{NAMED}.png", "x/b.tif", "x/y/b.v2.png", "b.png", "B.png"])
+    assert image_ids(paths, BREAKHIS) == [NAMED, "x__b", "x__y__b.v2", "b", "B"]
+    assert image_ids(paths, FREE)[0] == f"BreaKHis_v1__x__{NAMED}"
+
+
+@pytest.mark.parametrize("labels", [BREAKHIS, FREE])
+def test_a_file_that_is_added_renames_no_other(labels: LabelScheme) -> None:
+    paths = ["a.png", "x/b.png", f"x/{NAMED}.png"]
+    added = ["y/a.png", "A.png", "b.png", "x/b/b.png", "x/B.tif", "y/SOB_M_DC-14-10926-100-004.png"]
+    assert image_ids(pd.Series([*added, *paths]), labels)[-3:] == image_ids(pd.Series(paths), labels)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a.png", "a.jpg"),
+        ("x/a.png", "x__a.png"),
+        (f"x/{NAMED}.png", f"y/{NAMED}.png"),
+        (f"{NAMED}.png", f"{NAMED}.tif"),
+    ],
+)
+def test_two_files_with_one_image_id_are_both_named(one: str, other: str) -> None:
+    with pytest.raises(DataError) as caught:
+        image_ids(pd.Series(["z.png", one, other]), BREAKHIS)
+    assert f"{one} and {other} get the same image id" in str(caught.value)
 
 
 def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:
     """Bytes, not letters: `é` has two."""
     for letter, fits in (("x", 120), ("é", 60)):
-        paths = [f"{letter * fits}/{'y' * 129}/a.png", f"z/{'y' * 129}/a.png"]  # 254 bytes, and 135
-        with pytest.raises(DataError, match=r"1 images would get an id.*more than 251 bytes.*a\.png.*Rename"):
-            image_ids(pd.Series([*paths]))
-        short = pd.Series([path.replace("y" * 129, "y" * 126) for path in paths])
-        assert max(len(name.encode()) for name in image_ids(short)) == 251
+        paths = pd.Series([f"{letter * fits}/{'y' * 129}/a.png", f"{letter * fits}/{'y' * 128}/z/a.png"])
+        ids = image_ids(paths, FREE)
+        assert [len(name) for name in ids] == [14, 14]
+        assert ids[0] != ids[1]
+        assert len(image_ids(pd.Series([f"{letter * fits}/{'y' * 126}/a.png"]), FREE)[0].encode()) == 251
+    with pytest.raises(DataError, match=r"1 images have names of more than 238 bytes.*Rename"):
+        image_ids(pd.Series(["y" * 251 + ".png", f"{'x' * 12}/{'y' * 240}.png"]), FREE)
 
 
 def test_a_magnification_is_any_number_in_one_spelling() -> None:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from label_tables import MANY, breakhis, invented
 
 from biopsy.core.errors import DataError
 from biopsy.core.sections import Split
+from biopsy.core.text import id_key
 from biopsy.tables.split.splits import make_split, read_fold_table
 from biopsy.tables.split.summary import LeakError, check_split, summarise
 from schemes import BREAKHIS, TASKS
@@ -41,6 +43,19 @@ def test_the_check_refuses_equal_pixels_on_two_sides() -> None:
     table.loc[ids, "pixels_sha256"] = "same"
     with pytest.raises(LeakError, match="pixels_sha256"):
         check_split(table, split, "case")
+
+
+@pytest.mark.parametrize("unit", ["slide", "case"])
+def test_a_group_in_two_spellings_is_not_split_and_counts_as_a_leak_where_it_is(unit: str) -> None:
+    odd = np.arange(len(MANY)) % 2 == 1
+    table = MANY.assign(**{unit: MANY[unit].where(~odd, " " + MANY[unit].str.lower())})
+    parts = table.merge(make_split(table, TASKS, unit, SHARES, 0), on="image_id")
+    assert parts.groupby(parts[unit].map(id_key))["part"].nunique().max() == 1
+    by_spelling = MANY[["image_id"]].assign(part=np.where(odd, "train", "test"))
+    by_spelling.loc[by_spelling.index[:2], "part"] = "val"
+    with pytest.raises(LeakError):
+        check_split(table, by_spelling, unit)
+    assert summarise(table, by_spelling, "image", BREAKHIS)["test_images_seen"][f"{unit}s"] > 100
 
 
 def test_the_summary_counts_the_leak_and_names_what_is_not_estimable() -> None:

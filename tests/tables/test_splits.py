@@ -247,6 +247,12 @@ def test_fold1_takes_test_from_the_table_and_draws_val_from_its_train_by_case(fo
     assert table.groupby("case")["part"].nunique().max() == 1
 
 
+def test_file_names_of_the_fold_table_may_be_spelled_in_another_way(fold_table: Path) -> None:
+    expected = make_split(MANY, TASKS, "fold1", SHARES, 0, read_fold_table(fold_table))
+    fold_table.write_text(fold_table.read_text().replace(".png", ".PNG ").replace("\nDC", "\n dc"))
+    pd.testing.assert_frame_equal(make_split(MANY, TASKS, "fold1", SHARES, 0, read_fold_table(fold_table)), expected)
+
+
 def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: Path) -> None:
     official = read_fold_table(fold_table)
     with pytest.raises(DataError, match=r"2 of 231 images do not stand in split.fold_table \(.*, .*\)"):

@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from biopsy.core.errors import DataError, nearest, some
+from biopsy.core.errors import DataError, nearest, some, warn
+from biopsy.core.text import id_key, is_missing
 from biopsy.tables.slides.slide_table import read_slides
 
 MAGNIFICATION, PREFIX = "magnification", "slides."
-MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 MOST_CATEGORIES = 32
+MOSTLY = 0.8  # a column with so large a share of numbers holds numbers; the other cells are mistakes
 
 
 class _Frozen(BaseModel):
@@ -26,7 +27,10 @@ class _Frozen(BaseModel):
 
 
 class Number(_Frozen):
-    """A column of numbers: (value - mean) / deviation, 0 where it is missing; then 1 where it is missing, else 0."""
+    """A column of numbers: (value - mean) / deviation, 0 where it is missing; then 1 where it is missing, else 0.
+
+    A cell that is no number is missing, too; `Encoder.odd_cells` names such cells.
+    """
 
     kind: Literal["number"] = "number"
     name: str
@@ -38,21 +42,12 @@ class Number(_Frozen):
         """How many numbers it gives."""
         return 2
 
-    def encode(self, values: Sequence[str], rows: Sequence[str]) -> NDArray[np.float32]:
-        """Encode n values; `rows` names them for the error. Raises `DataError` for what is no number."""
-        out = np.zeros((len(values), 2), np.float32)
-        for i, text in enumerate(values):
-            value = _number(text)
-            if _missing(text):
-                out[i, 1] = 1
-            elif value is None:
-                raise DataError(
-                    f"column '{self.name}' of data.slides holds {text!r} for {rows[i]}, and numbers for the training "
-                    "slides. Mend the cell, or leave it empty."
-                )
-            else:
-                out[i, 0] = (value - self.mean) / self.deviation
-        return out
+    def encode(self, values: Sequence[str]) -> NDArray[np.float32]:
+        """Encode n values into (n, 2) numbers."""
+        numbers = [_number(text) for text in values]
+        return np.array(
+            [(0, 1) if number is None else ((number - self.mean) / self.deviation, 0) for number in numbers], np.float32
+        ).reshape(len(numbers), 2)
 
 
 class Category(_Frozen):
@@ -67,11 +62,11 @@ class Category(_Frozen):
         """How many numbers it gives."""
         return len(self.categories) + 2
 
-    def encode(self, values: Sequence[str], rows: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, values: Sequence[str]) -> NDArray[np.float32]:
         """Encode n values; one of the numbers is 1, the others are 0."""
         place = {name: i for i, name in enumerate(self.categories)}
         other = len(self.categories)
-        at = [other + 1 if _missing(text) else place.get(text, other) for text in values]
+        at = [other + 1 if is_missing(text) else place.get(text, other) for text in values]
         return np.eye(self.width, dtype=np.float32)[at]
 
 
@@ -105,9 +100,19 @@ class Encoder(_Frozen):
                 f"data.slides lacks {some(lacking)}, which the model was trained with. Put the table back, or train "
                 "again with `dvc repro`."
             )
-        rows = [f"slide {slide}" for slide in facts["slide"]]
-        parts = [column.encode(facts[column.name].tolist(), rows) for column in self.columns]
+        parts = [column.encode(facts[column.name].tolist()) for column in self.columns]
         return np.hstack(parts) if parts else np.zeros((len(facts), 0), np.float32)
+
+    def odd_cells(self, facts: pd.DataFrame) -> list[str]:
+        """Name the cells of columns of numbers that are neither a number nor a usual mark of a missing value."""
+        of_slides = facts.drop_duplicates("slide")
+        return [
+            f"slide {slide}: {column.name.removeprefix(PREFIX)} {text!r}"
+            for column in self.columns
+            if isinstance(column, Number) and column.name in facts
+            for slide, text in zip(of_slides["slide"], of_slides[column.name], strict=True)
+            if _is_odd(text)
+        ]
 
 
 def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> pd.DataFrame:
@@ -145,13 +150,14 @@ def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> p
         facts[MAGNIFICATION] = [f"{number:g}" for number in numbers]
     if "slides" in inputs:
         table = read_slides(slides_csv)
-        unknown = sorted(set(facts["slide"]) - set(table.index))
+        keys = facts["slide"].map(id_key)
+        unknown = sorted(set(facts["slide"][~keys.isin(table.index)]))
         if unknown:
             raise DataError(
                 f"data.slides has no row for {len(unknown)} of {facts['slide'].nunique()} slides ({some(unknown)})."
                 f"{nearest(unknown[0], table.index)} Add them, with empty cells where nothing is known."
             )
-        joined = table.loc[facts["slide"]].reset_index(drop=True).add_prefix(PREFIX)
+        joined = table.loc[keys].reset_index(drop=True).add_prefix(PREFIX)
         facts = pd.concat([facts, joined], axis=1)
     return facts
 
@@ -169,8 +175,8 @@ def fit_encoder(facts: pd.DataFrame, inputs: Sequence[str]) -> Encoder:
     Returns
     -------
     Encoder
-        A column of the table whose known cells are all numbers is scaled by their mean and deviation (1 where they are
-        all equal), any other is a category.
+        A column of the table of whose known cells at least 80 % are numbers is scaled by their mean and deviation (1
+        where they are all equal), any other is a category.
 
     Raises
     ------
@@ -195,7 +201,7 @@ def encode_extra(
     ----------
     rows
         n images with `part` and what `read_facts` reads. Those of the test part are encoded too, and thrown away by
-        the training, so that a cell that cannot be encoded shows before it.
+        the training, so that a slide that the table lacks shows before it.
     inputs, slides_csv
         As for `read_facts`.
 
@@ -208,26 +214,32 @@ def encode_extra(
         return None, None
     facts = read_facts(rows, inputs, slides_csv)
     encoder = fit_encoder(facts[(rows["part"] == "train").to_numpy()], inputs)
+    odd = encoder.odd_cells(facts)
+    if odd:
+        warn(
+            f"data.slides holds {len(odd)} cell{'s' * (len(odd) > 1)} without a number in columns of numbers, taken as "
+            f"missing ({some(odd)})."
+        )
     return encoder, encoder.encode(facts)
 
 
 def _fit(name: str, values: list[str]) -> Number | Category:
-    known = [value for value in values if not _missing(value)]
+    known = [value for value in values if not is_missing(value)]
     numbers = [number for value in known if (number := _number(value)) is not None]
-    if known and len(numbers) == len(known):
+    if known and len(numbers) >= MOSTLY * len(known):
         return Number(name=name, mean=float(np.mean(numbers)), deviation=float(np.std(numbers)) or 1.0)
     categories = sorted(set(known))
     if len(categories) > MOST_CATEGORIES:
-        odd = next(value for value in known if _number(value) is None)
+        odd = next(value for value in known if _is_odd(value))
         raise DataError(
             f"column '{name}' of data.slides holds {len(categories)} different words for the training slides, more "
-            f"than {MOST_CATEGORIES}. Take it out, or, if numbers are meant, mend cells such as {odd!r}."
+            f"than {MOST_CATEGORIES}. Take it out, or, if numbers are meant, correct cells such as {odd!r}."
         )
     return Category(name=name, categories=categories)
 
 
-def _missing(text: str) -> bool:
-    return text.strip().casefold() in MISSING
+def _is_odd(text: str) -> bool:
+    return _number(text) is None and not is_missing(text)
 
 
 def _number(text: str) -> float | None:

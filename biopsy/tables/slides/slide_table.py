@@ -6,7 +6,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.rawcsv import read_records
-from biopsy.core.text import plain
+from biopsy.core.text import id_key, plain
 
 KEY = "slide"
 
@@ -24,7 +24,7 @@ def read_slides(path: Path, named: str = "data.slides") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Text, indexed by slide, in the file's order; an empty cell is an empty string.
+        Text, indexed by the `id_key` of the slide, in the file's order; an empty cell is an empty string.
 
     Raises
     ------
@@ -51,8 +51,9 @@ def read_slides(path: Path, named: str = "data.slides") -> pd.DataFrame:
     unnamed = [line for (line, _), slide in zip(rows, table[KEY], strict=True) if not slide]
     if unnamed:
         raise DataError(f"{named}: {path} row {unnamed[0]} names no slide. Fill it in or take the row away.")
-    table = table.drop_duplicates(ignore_index=True)
-    again = table[KEY][table[KEY].duplicated()]
+    spelled, table[KEY] = table[KEY], table[KEY].map(id_key)
+    table = table.drop_duplicates()
+    again = spelled[table.index[table[KEY].duplicated()]]
     if len(again):
         raise DataError(f"{named}: {path} has different rows for one slide ({some(again)}). Keep one row a slide.")
     return table.set_index(KEY)

@@ -63,6 +63,14 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str, classes: Seq
     return table
 
 
+def cases_of(table: pd.DataFrame) -> np.ndarray:
+    """Name the case of each row; the slide where it has none, the image where neither is known. (n,) text."""
+    found = pd.Series("", table.index)
+    for unit in ("case", "slide", "image_id"):
+        found = found.where((found != "") | (table[unit] == ""), f"{unit} " + table[unit])
+    return found.to_numpy(str)
+
+
 def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | None = None) -> np.ndarray:
     """Decode images of the resized tree, in parallel.
 

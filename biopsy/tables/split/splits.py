@@ -18,7 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.rawcsv import read_records
 from biopsy.core.sections import Split
+from biopsy.core.text import fold, id_key
 from biopsy.tables.split.search import assign_groups
 
 PARTS = ("train", "val", "test")
@@ -116,7 +118,7 @@ def group_codes(table: pd.DataFrame, unit: str) -> Codes:
             f"groups by. Name the CSV's column in ingest.columns.{unit}, or take '{unit}' out of `protocols`."
         )
     rows = np.arange(len(table))
-    by_unit = pd.factorize(table[unit])[0] + len(table)
+    by_unit = pd.factorize(table[unit].map(id_key))[0] + len(table)
     by_pixels = pd.factorize(table["pixels_sha256"])[0] + by_unit.max() + 1
     nodes = by_pixels.max() + 1
     links = coo_matrix((np.ones(2 * len(rows)), (np.tile(rows, 2), np.append(by_unit, by_pixels))), (nodes, nodes))
@@ -131,19 +133,22 @@ def read_fold_table(path: Path) -> pd.DataFrame:
     DataError
         Missing file, missing column, or a `split` other than train and test.
     """
+    if not path.exists():
+        raise DataError(f"split.fold_table cannot be read: {path} is missing. Set it to the fold table's path.")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"split.fold_table {path} cannot be read: {reason}. Set it to the official CSV.") from None
+        records = read_records(path, list(FOLD_COLUMNS))
+    except DataError as error:
+        raise DataError(f"split.fold_table cannot be read: {error}") from None
+    rows = [[*cells, *[""] * len(records.header)][: len(records.header)] for _, cells in records.rows]
+    table = pd.DataFrame(rows, columns=records.header, dtype=str)
     missing = [column for column in FOLD_COLUMNS if column not in table]
     if missing:
         raise DataError(
             f"split.fold_table {path} has no column {some(missing)}; it has {some(table.columns)}. "
             f"The official table has {', '.join(FOLD_COLUMNS)}."
         )
-    table = table[table["number"].str.strip() == "1"].drop_duplicates(["filename", "split"])
-    strange = table.loc[~table["split"].isin(("train", "test")) | table["filename"].duplicated(keep=False)]
+    table = table[table["number"] == "1"].drop_duplicates(["filename", "split"])
+    strange = table.loc[~table["split"].isin(("train", "test")) | table["filename"].map(fold).duplicated(keep=False)]
     if len(strange):
         row = strange.iloc[0]
         raise DataError(
@@ -209,9 +214,9 @@ def _official(
     """Take test from the table; draw val, `shares.val` of all images, from its train by case."""
     if fold_table is None:
         raise DataError("protocol 'fold1' needs split.fold_table, the path of the official fold's table.")
-    official = fold_table.set_index("filename")["split"]
-    names = table["path"].map(lambda path: PurePosixPath(path).name)
-    absent = names[~names.isin(official.index)]
+    official = fold_table.set_index(fold_table["filename"].map(fold))["split"]
+    names = table["path"].map(lambda path: fold(PurePosixPath(path).name))
+    absent = table.loc[~names.isin(official.index), "path"]
     if len(absent):
         raise DataError(
             f"{len(absent)} of {len(table)} images do not stand in split.fold_table ({some(absent, 3)}). "

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.text import id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.split.splits import PARTS
 
@@ -89,7 +90,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, change "
             f"split.{empty[0]}, or take '{protocol}' out of `protocols`."
         )
-    table = labels.merge(split, on="image_id")
+    table = _joined(labels, split)
     for unit in _promised(protocol):
         shared = {value for pair in PAIRS for value in _shared(table, unit, *pair)}
         if shared:
@@ -117,7 +118,7 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
         (test images whose slide, case or pixels stand in train), `classes` of each task (see `_class_entry`), and
         `not_estimable` (class: reason). What the labels do not tell (slides, cases) is null.
     """
-    table = labels.merge(split, on="image_id")
+    table = _joined(labels, split)
     units = {name: unit for name, unit in {**UNITS, "pixels": "pixels_sha256"}.items() if (table[unit] != "").any()}
     seen = {name: len(_seen(table, unit)) if (unit := units.get(name)) else None for name in (*UNITS, "pixels")}
     entries = {
@@ -162,6 +163,12 @@ def _promised(protocol: str) -> list[str]:
     """What must not stand on two sides."""
     unit = protocol.partition("-")[0]
     return {"slide": ["slide", "pixels_sha256"], "case": ["case", "slide", "pixels_sha256"]}.get(unit, [])
+
+
+def _joined(labels: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Put the part beside every image; ids become their keys, so that no spelling hides that a case is on two sides."""
+    table = labels.merge(split, on="image_id")
+    return table.assign(**{unit: table[unit].map(id_key) for unit in UNITS.values()})
 
 
 def _shared(table: pd.DataFrame, unit: str, one: str, other: str) -> set[str]:

@@ -117,11 +117,11 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     extractor, head = split_model(model)
     check_batch(head, feed.batch)  # before the hours that the backbone may take
     extra, feed = feed.extra, replace(feed, extra=None)  # the backbone sees the pixels alone
-    common = {"pixels": _digest([feed.store.array]), "extractor": extractor.to_json()}
-    common["weights"] = _digest(extractor.get_weights())
+    common = {"pixels": hash_arrays([feed.store.array]), "extractor": extractor.to_json()}
+    common["weights"] = hash_arrays(extractor.get_weights())
     augment = feed.params.augment.model_dump(include={"every", "copies"})
     drawn = {
-        "items": _digest([feed.items.index, feed.items.copy]),
+        "items": hash_arrays([feed.items.index, feed.items.copy]),
         "augment": {"every": augment["every"], "copies": augment["copies"].get(feed.task)},
         "seed": feed.params.seed if augment["every"] or feed.items.copy.any() else None,
         "views": views,
@@ -250,8 +250,8 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if array.shape == shape and array.dtype == np.float32 else None
 
 
-def _digest(arrays: list[np.ndarray]) -> str:
-    """Hash the values and shapes of arrays."""
+def hash_arrays(arrays: list[np.ndarray]) -> str:
+    """Hash the values, shapes and types of arrays."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.shape} {array.dtype}".encode())

@@ -1,0 +1,148 @@
+"""Claim: on patients that it has not seen, the recommended preset beats a constant answer and stretched features.
+
+    python benchmarks/honest.py <folder of BreakHis> <weights of MobileNetV2>      a few minutes of two cores
+    python benchmarks/honest.py --repeats 1                                        quicker; folder from BIOPSY_REAL_DATA
+
+Five folds of cases, `--repeats` times. Each image is answered by a model that saw no image of its case, and all
+answers of a repeat make one figure. C is chosen inside the training folds. Shown: the mean over the
+repeats, the mean of their 95 % intervals over cases (biopsy/evaluation/intervals.py), and the deviation over repeats.
+
+    constant       the class with the most training images
+    stretched      each image squeezed to a square; logistic regression on the last layer, every image counts the same
+    recommended    +experiment=recommended
+
+Images of equal pixels under two labels (slide 13412) are left out, as the pipeline does. Features are kept in
+BIOPSY_CACHE: a second run takes seconds for them.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from biopsy.core.params import Params
+from biopsy.evaluation.intervals import Interval, figure_intervals
+from biopsy.evaluation.jackknife import leave_one_out
+from biopsy.experiments.compose import compose
+from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.preparation.record import Preparation
+from biopsy.images.prepare import prepare
+from biopsy.networks.backend import seed_everything
+from biopsy.networks.build import build_model
+from biopsy.tables.labels.breakhis import TYPES, parse
+from biopsy.training.inputs.features import split_model
+from biopsy.training.inputs.image_features import image_features
+from biopsy.training.probe import fit_probe, grouped_folds
+
+FOLDS = 5
+ROOT = Path(__file__).resolve().parents[1]
+STRETCHED = [
+    "resize.mode=stretch", "model.tiles=each", "model.features.layers=[last]", "model.probe.weights=image",
+]  # fmt: skip
+SHOWN = ("macro_f1", "roc_auc")
+TASKS = {"binary": [1], "multiclass": [4, 5, 6, 7]}  # and their positive classes
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int_]
+
+
+def read_table(folder: Path, max_pixels: int) -> tuple[list[Path], dict[str, Ints], NDArray[np.str_]]:
+    """List the images, their classes by task, and their cases."""
+    named = [(path, name) for path in sorted(folder.rglob("*.png")) if (name := parse(path.name))]
+    labels: dict[str, set[str]] = {}
+    hashes = [hash_pixels(read_rgb(path, max_pixels)) for path, _ in tqdm(named, "read", delay=2)]
+    for (_, name), digest in zip(named, hashes, strict=True):
+        labels.setdefault(digest, set()).add(name.subtype)
+    kept = [pair for pair, digest in zip(named, hashes, strict=True) if len(labels[digest]) == 1]
+    types = list(TYPES)
+    targets = {
+        "binary": np.array([int(name.label == "malignant") for _, name in kept]),
+        "multiclass": np.array([types.index(name.subtype) for _, name in kept]),
+    }
+    return [path for path, _ in kept], targets, np.array([name.case for _, name in kept])
+
+
+def features_of(files: list[Path], params: Params, title: str) -> NDArray[np.float32]:
+    """Compute what the head of these parameters sees of each image."""
+    seed_everything(0)
+    preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
+    views = preparation.views if params.model.tiles == "mean" else 1
+    extractor, _ = split_model(build_model(params.model, preparation.size, 2, tiles=views))
+    prepared = [prepare(path, preparation) for path in tqdm(files, f"{title}: prepare", delay=2)]
+    begun = time.perf_counter()
+    found = image_features(extractor, np.stack(prepared) if views > 1 else np.concatenate(prepared), title)
+    print(f"{title}: {len(files)} images of {preparation.views} squares, {time.perf_counter() - begun:.0f} s")
+    return found
+
+
+def constant(targets: Ints, classes: int, rows: int) -> Floats:
+    """Answer with the most frequent class."""
+    return np.tile(np.eye(classes)[np.bincount(targets).argmax()], (rows, 1))
+
+
+def out_of_fold(
+    features: NDArray[np.float32] | None, targets: Ints, cases: NDArray[np.str_], folds: Ints, params: Params
+) -> Floats:
+    """Answer each image by a model that saw none of its case."""
+    classes = 2 if targets.max() < 2 else len(TYPES)
+    found = np.zeros((len(targets), classes))
+    for fold in range(FOLDS):
+        inside, outside = folds != fold, folds == fold
+        if features is None:
+            found[outside] = constant(targets[inside], classes, outside.sum())
+        else:
+            probe = fit_probe(
+                features[inside], targets[inside], cases[inside], classes, params.model.probe, params.seed
+            )
+            found[outside] = probe.probabilities(features[outside])
+    return found
+
+
+def summary(repeats: list[Floats], targets: Ints, cases: NDArray[np.str_], positive: list[int]) -> str:
+    """Write the figures of one row of the table."""
+    cells = []
+    for name in SHOWN:
+        values = [leave_one_out(targets, given, cases, positive, 0.5)[1][name].estimate for given in repeats]
+        spans = [figure_intervals(targets, given, cases, positive)[name] for given in repeats]
+        shown = [span for span in spans if isinstance(span, Interval)]
+        text = "too few cases" if len(shown) < len(spans) else (
+            f"{np.mean([s.low for s in shown]):.2f} to {np.mean([s.high for s in shown]):.2f}"
+        )  # fmt: skip
+        spread = f"{np.std(values, ddof=1):.3f}" if len(values) > 1 else "-"
+        cells.append(f"{np.mean(values):6.3f} {text:>13} {spread:>6}")
+    return "   ".join(cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default=os.environ.get("BIOPSY_REAL_DATA"), help="holds BreakHis's PNGs")
+    parser.add_argument(
+        "weights", nargs="?", default="imagenet", help="a .weights.h5; default: Keras's own, downloaded"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    if not chosen.folder:
+        parser.error("name the folder of BreakHis, or set BIOPSY_REAL_DATA")
+    weights = f"model.weights={chosen.weights}"
+    recommended = compose("recommended", [weights], ROOT)
+    models = {"stretched": compose("recommended", [weights, *STRETCHED], ROOT), "recommended": recommended}
+    files, targets, cases = read_table(Path(chosen.folder), recommended.ingest.max_pixels)
+    if not files:
+        parser.error(f"{chosen.folder} holds no PNG that is named as BreakHis names them")
+    seen = {name: features_of(files, params, name) for name, params in models.items()}
+    draws = [grouped_folds(targets["multiclass"], cases, FOLDS, seed) for seed in range(chosen.repeats)]
+    print(f"\n{len(files)} images, {len(set(cases))} cases, {FOLDS} folds of cases, {chosen.repeats} times\n")
+    print(f"{'':24}{'macro-F1':>8} {'interval':>11} {'sd':>6}   {'AUC':>6} {'interval':>13} {'sd':>6}")
+    for task, positive in TASKS.items():
+        for name in ("constant", *models):
+            params = models.get(name, recommended)
+            answers = [out_of_fold(seen.get(name), targets[task], cases, folds, params) for folds in draws]
+            print(f"{task:11}{name:13}{summary(answers, targets[task], cases, positive)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

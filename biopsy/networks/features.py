@@ -1,0 +1,89 @@
+"""From the backbone to the vector that a head sees: which layers, pooled how; of keras's own operations only."""
+
+from typing import Any
+
+from biopsy.core.errors import ParamsError, nearest, some
+from biopsy.core.sections import Features
+from biopsy.networks.backend import keras
+
+TINY = 1e-6  # below a root, whose slope at 0 is infinite
+GEM_POWER = 3.0
+
+
+def feature_maps(backbone: Any, last: Any, features: Features) -> list[Any]:
+    """Take the outputs of the named layers.
+
+    Parameters
+    ----------
+    backbone
+        A flat Keras model, from pixels to its last feature map.
+    last
+        That map, a tensor of the graph that is being built.
+    features
+        Its `layers`: names, or `last`.
+
+    Returns
+    -------
+    list of keras.KerasTensor
+        (n, h, w, channels) each.
+
+    Raises
+    ------
+    ParamsError
+        There is no such layer, or its output is no map; names the nearest layer.
+    """
+    maps = {layer.name: layer.output for layer in backbone.layers if _is_map(layer)} | {"last": last}
+    for name in features.layers:
+        if name in maps:
+            continue
+        known = [layer.name for layer in backbone.layers]
+        what = "is no feature map" if name in known else "is not there"
+        near = nearest(name, maps) or f" There are {some(maps, 8)}."
+        raise ParamsError(f"model.features.layers: a layer '{name}' {what} in model.backbone.{near}")
+    return [maps[name] for name in features.layers]
+
+
+def _is_map(layer: Any) -> bool:
+    given = isinstance(layer, keras.layers.InputLayer)
+    return not given and not isinstance(layer.output, list | tuple | dict) and len(layer.output.shape) == 4
+
+
+def stack_tiles(feature_map: Any, tiles: int) -> Any:
+    """Put the maps of an image's tiles one below the other: (n * tiles, h, w, c) to (n, tiles * h, w, c)."""
+    if tiles == 1:
+        return feature_map
+    height, width, channels = feature_map.shape[1:]
+    return keras.ops.reshape(feature_map, (-1, tiles * height, width, channels))
+
+
+def pool_maps(maps: list[Any], pool: str) -> Any:
+    """Pool each map over its positions, those of all tiles together, and join the vectors.
+
+    Parameters
+    ----------
+    maps
+        (n, h, w, channels) each.
+    pool
+        `mean`; `sd`, the mean and the standard deviation; `gem`, the generalised mean of power 3 of what is positive
+        (Radenovic et al., 2018, arXiv 1711.02512), between the mean and the maximum.
+
+    Returns
+    -------
+    keras.KerasTensor
+        (n, features); its layer is called `head_pool`.
+    """
+    if len(maps) == 1 and pool == "mean":
+        return keras.layers.GlobalAveragePooling2D(name="head_pool")(maps[0])
+    pooled = [vector for feature_map in maps for vector in _pool(feature_map, pool)]
+    if len(pooled) == 1:
+        return keras.layers.Identity(name="head_pool")(pooled[0])
+    return keras.layers.Concatenate(name="head_pool")(pooled)
+
+
+def _pool(feature_map: Any, pool: str) -> list[Any]:
+    ops, over = keras.ops, (1, 2)
+    if pool == "gem":
+        powers = ops.mean(ops.power(ops.maximum(feature_map, 0.0), GEM_POWER), axis=over)
+        return [ops.power(powers + TINY, 1 / GEM_POWER)]
+    mean = keras.layers.GlobalAveragePooling2D()(feature_map)
+    return [mean, ops.sqrt(ops.var(feature_map, axis=over) + TINY)] if pool == "sd" else [mean]

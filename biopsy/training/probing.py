@@ -1,0 +1,103 @@
+"""Put a probe into a Keras model, and say how it did as a training does: in the place of `fit`."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopsy.core.params import Params
+from biopsy.core.sections import Task
+from biopsy.networks.backend import keras
+from biopsy.training.inputs.features import split_model
+from biopsy.training.inputs.image_features import image_features
+from biopsy.training.inputs.loader import ImageStore
+from biopsy.training.probe import fit_probe
+from biopsy.training.progress import LiveLog
+
+SMALLEST = 1e-7  # the probability that a loss takes for none, as Keras does
+
+
+@dataclass(frozen=True)
+class ProbeState:
+    """What `TrainingState` says of a training, for a probe: one epoch.
+
+    Attributes
+    ----------
+    history
+        One dict: loss and accuracy of both parts, the chosen `C`, and `inner_macro_f1` where there was a choice.
+    seconds
+        How long it took.
+    """
+
+    history: list[dict[str, float]]
+    seconds: list[float]
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that are done."""
+        return len(self.history)
+
+
+def fit_head(
+    model: Any,
+    params: Params,
+    task: Task,
+    store: ImageStore,
+    targets: np.ndarray,
+    n_train: int,
+    *,
+    title: str,
+    live_dir: Path,
+    cases: np.ndarray,
+    extra: np.ndarray | None = None,
+    **_: object,
+) -> ProbeState:
+    """Fit the probe and set the output layer's weights.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it where `model.head.kind` is 'probe'.
+    params, task, store, targets, n_train, title, live_dir, extra
+        As `fit` takes them; the rest of its arguments is of no use here.
+    cases
+        (n_train,) the case of each training image.
+
+    Returns
+    -------
+    ProbeState
+
+    Raises
+    ------
+    DataError, ParamsError, MachineError
+        As `fit_probe` and `image_features`.
+    """
+    begun, classes = time.perf_counter(), max(2, model.output_shape[-1])
+    extractor, _head = split_model(model)
+    found = image_features(extractor, store.array, title)
+    found = found if extra is None else np.concatenate([found, extra], axis=1)
+    probe = fit_probe(found[:n_train], targets[:n_train], cases, classes, params.model.probe, params.seed)
+    if any(params.augment.every.values()):
+        print(f"{title}: a probe takes the images as they are; augment.every is not used")
+    for note in probe.notes:
+        print(f"{title}: {note}")
+    model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
+    head = keras.Model(model.get_layer("probabilities").input, model.output)
+    figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
+    for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
+        figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}
+    state = ProbeState([figures], [time.perf_counter() - begun])
+    log = LiveLog(live_dir, state)
+    log.on_train_begin()
+    log.on_train_end()
+    return state
+
+
+def _figures(head: Any, features: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Measure the plain cross-entropy and the accuracy."""
+    given = np.asarray(head.predict_on_batch(features), np.float64)
+    given = np.concatenate([1 - given, given], axis=1) if given.shape[1] == 1 else given
+    own = np.clip(given[np.arange(len(targets)), targets], SMALLEST, 1.0)
+    return {"loss": float(-np.log(own).mean()), "accuracy": float((given.argmax(axis=1) == targets).mean())}

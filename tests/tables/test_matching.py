@@ -1,0 +1,67 @@
+"""Files that are there, under a path that the table writes in another way."""
+
+import unicodedata
+
+import pytest
+
+from biopsy.tables.matching import match_files
+
+NFC, NFD = (unicodedata.normalize(form, "Müller/ä.png") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "reason"),
+    [
+        ("a0", "a0.tif", "ending left out"),
+        ("x/a.v2", "x/a.v2.png", "ending left out"),
+        ("A0", "a0.tif", "ending left out"),
+        ("a.png", "a.PNG", "letter case"),
+        ("IMAGES/A.png", "images/a.png", "letter case"),
+        (NFC, NFD, "Unicode form"),
+        (NFD, NFC, "Unicode form"),
+        ("../data/x/a.png", "x/a.png", "folders before it"),
+        ("../../a", "a.jpg", "ending left out and folders before it"),
+        ("/home/me/images/x/a.png", "x/a.png", "folders before it"),
+        ("data/images/a.png", "a.png", "folders before it"),
+        ("C:\\me\\x\\a.png", "x/a.png", "folders before it and backslash"),
+        ("x\\a.png", "x/a.png", "backslash"),
+        ("a.png", "benign/40X/a.png", "folder left out"),
+        ("40X/a", "benign/40X/a.tif", "folder left out"),
+    ],
+)
+def test_a_path_finds_the_one_file_that_it_can_mean_and_says_why(path: str, file: str, reason: str) -> None:
+    found = match_files([path], [file, "other.png"])
+    assert (found.files, found.reasons, found.hints) == ({path: file}, {path: reason}, {})
+
+
+@pytest.mark.parametrize(
+    ("paths", "files", "hint"),
+    [
+        (["a"], ["a.png", "a.tif"], "2 files fit: a.png, a.tif"),
+        (["A.png"], ["a.PNG", "a.png"], "2 files fit: a.PNG, a.png"),
+        (["a.png"], ["x/a.png", "y/a.png"], "2 files fit: x/a.png, y/a.png"),
+        (["a.png", "A.png"], ["A.png"], "A.png fits, and another row names it too"),
+        (
+            ["../x/a.png", "../y/b.png"],
+            ["a.png", "b.png"],
+            "a.png fits without '../x/', but other rows begin otherwise",
+        ),
+        (["test/a.png", "b.png"], ["a.png", "b.png"], "a.png is there, without 'test/'"),
+        (["a.jpg"], ["a.png"], "a.png is there, with another ending"),
+    ],
+)
+def test_a_path_that_could_mean_another_file_finds_none_and_says_what_is_there(
+    paths: list[str], files: list[str], hint: str
+) -> None:
+    found = match_files(paths, files)
+    assert paths[0] not in found.files
+    assert found.hints[paths[0]] == hint
+
+
+@pytest.mark.parametrize(
+    "path", ["a.png", "./x//b.png", "x/../../b.png", "gone.png", "../gone.png", "./", "/", "..", ""]
+)
+def test_exact_paths_and_those_that_fit_nothing_stay_as_they_are(path: str) -> None:
+    found = match_files([path], ["a.png", "x/b.png"])
+    assert not found.files
+    assert not found.hints
