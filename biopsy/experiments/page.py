@@ -203,16 +203,15 @@ def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], prese
     """Make the rows of cost, those of the last task's model under its first protocol, the report's finding beside."""
     task = list(models)[-1]
     model = f"{task}-{models[task][0]}"
-    columns = ("experiment", "parameters", "weights (trained)", "s per epoch", "peak MB", "the report, image-level")
+    columns = ("experiment", "parameters", "weights (trained)", "epochs", "the report, image-level")
     rows = [_line(columns), "|---" * len(columns) + "|"]
     for name in (name for name in runs if name != COMMONEST):
         preset = _preset(name, presets)
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
-        seconds = mean(_values(runs[name], model, "cost", "seconds_per_epoch"))
-        peak = mean(_values(runs[name], model, "cost", "peak_mb"), 0)
+        epochs = mean(_values(runs[name], model, "train", "epochs"), 0)
         changes = ", ".join(f"`{change}`" for change in preset.changes) or "-"
-        rows.append(_line([f"`{name}`", changes, weights, seconds, peak, preset.report or "-"]))
+        rows.append(_line([f"`{name}`", changes, weights, epochs, preset.report or "-"]))
     return rows
 
 

@@ -67,3 +67,8 @@ def test_labels_are_mapped_from_the_command_line(scheme: str, tmp_path: Path) ->
     composed = compose(tmp_path, f"labels={scheme}", "labels.map={0: benign, 1: malignant}")
     params = parse_params(OmegaConf.to_container(OmegaConf.load(composed)))
     assert params.labels.map == {"0": "benign", "1": "malignant"}
+
+
+def test_parts_are_mapped_from_the_command_line(tmp_path: Path) -> None:
+    composed = compose(tmp_path, "split.map={0: train, 2: test}")
+    assert parse_params(OmegaConf.to_container(OmegaConf.load(composed))).split.map == {"0": "train", "2": "test"}
