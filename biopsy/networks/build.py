@@ -41,9 +41,7 @@ def check_model(model: Model, size: int) -> Backbone:
             f"model.weights is 'imagenet', which {backbone.name} does not have. Set it to none or a path."
         )
     if model.weights not in ("imagenet", "none") and not Path(model.weights).is_file():
-        raise SourceError(
-            f"model.weights: there is no file {model.weights}. Set it to none, imagenet or a weights file."
-        )
+        raise SourceError(f"model.weights: {model.weights} does not exist. Set it to none, imagenet or a weights file.")
     if model.weights_sha256 and (found := sha256(Path(model.weights))) != model.weights_sha256:
         raise SourceError(
             f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "
