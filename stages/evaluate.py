@@ -1,21 +1,25 @@
-"""Test one model: `python stages/evaluate.py --task binary --protocol case`."""
+"""Test one model, or those of all folds: `python stages/evaluate.py --task binary --protocol case`."""
 
 import argparse
 import hashlib
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
+from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
-from biopsy.evaluation.figures import evaluate_outcome, summary
+from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.evaluation.pooling import average, average_details, describe_folds
 from biopsy.evaluation.predictions import (
     confusion_table,
     curve_table,
@@ -27,7 +31,7 @@ from biopsy.evaluation.predictions import (
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.answers import answer_images
 from biopsy.networks.backend import seed_everything
-from biopsy.networks.model_file import load_model
+from biopsy.networks.model_file import Card, load_model
 from biopsy.tables.labels.scheme import SchemeTask, read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
@@ -35,59 +39,113 @@ from biopsy.tables.split.parts import read_images, read_parts
 BATCH = 32  # squares that the network sees at once
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What one model answers about one part: rows of the table, and the outcome, in the same order."""
+
+    rows: pd.DataFrame
+    outcome: Outcome
+
+
 def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
-    """Predict the test part; write its figures, tables, pictures and the predictions below `root`."""
-    name = f"{task}-{protocol}"
-    seed_everything(params.seed)
-    labels, split = root / "data/interim/labels.csv", root / "data/splits" / f"{protocol}.csv"
-    tree, preparation = images_of(root, protocol)
-    model, card = load_model(root / "models" / name)
-    if (card.task, card.protocol) != (task, protocol):
-        raise DataError(f"models/{name} is a model of {card.task}, {card.protocol}. Make it again with `dvc repro`.")
-    if card.labels != read_scheme(root / "models/labels.json"):
-        raise DataError(f"models/{name} was trained with another label scheme. Make it again with `dvc repro`.")
-    if card.preparation != preparation:
-        found = card.preparation.differences(preparation)
-        raise DataError(f"models/{name} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
-    table = read_parts(labels, split, tree, task, card.classes)
-    trained, rows = table[table["part"] == "train"], table[table["part"] == "test"].reset_index(drop=True)
-    for what, file in {"labels": labels, "split": split}.items():
-        if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
-            raise DataError(f"models/{name} was trained with other {what} than {file}. Make it again with `dvc repro`.")
-    extra = None
-    if card.extra_inputs:
-        facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")
-        extra = card.extra_inputs.encode(facts)
-    seen = hashlib.sha256()
+    """Predict test and validation part; write figures, tables, pictures and the predictions below `root`.
 
-    def read(files: list[Path]) -> NDArray[np.uint8]:
-        pixels = read_images(files, preparation.size, preparation.views)
-        seen.update(pixels.data)
-        return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
-
-    batch = max(1, BATCH // preparation.views)
-    probabilities = predict(partial(answer_images, model), list(rows["file"]), read, batch, extra)
-    if card.data.get("test_pixels") != seen.hexdigest():
-        raise DataError(
-            f"models/{name} was made for other test images than those in {tree}, though their labels and parts are the "
-            "same. Make it again with `dvc repro`."
-        )
-    scheme = card.labels[task]
-    outcome = make_outcome(rows["target"].to_numpy(), probabilities, card.classes, card.threshold, scheme.positive)
-    cases, draws = rows["case"].to_numpy(str), params.evaluate.bootstrap
+    Of a cross-validation each fold is predicted by the model that has not seen it, and the answers are pooled.
+    """
+    job = Job(task, protocol, root=root)
+    folds = [(each, *answer(each)) for each in job.each]
+    card, digits = folds[0][1], params.evaluate.digits
+    test, val = ([(each, parts[part]) for each, _, parts, _ in folds] for part in ("test", "val"))
+    tests, vals = pool(test), pool(val)
+    unseen = {name for *_, names in folds for name in names}
+    each_repeat = [evaluate_outcome(a.outcome, a.rows["case"].to_numpy(str), magnifications(a.rows)) for a in tests]
     details = {
         "task": task,
         "protocol": protocol,
         "synthetic": card.synthetic,
-        "classes_not_in_training": [c for i, c in enumerate(card.classes) if i not in set(trained["target"])],
-        **evaluate_outcome(outcome, cases, magnifications(rows), bootstrap=draws, seed=params.seed),
+        "classes_not_in_training": [name for name in card.classes if name in unseen],
+        **average_details(each_repeat),
     }
-    draw(outcome, scheme, details, root / "plots" / name / "test")
-    write_csv(root / "data/predictions" / f"{name}.csv", prediction_table(rows, outcome))
-    write_json(root / "metrics" / name / "details.json", details)
-    short = summary(details, params.evaluate.digits)
-    write_json(root / "metrics" / name / "test.json", short)
-    print(f"evaluate {name}: macro-F1 {short['macro_f1']} on {len(rows)} test images -> metrics/{name}/test.json")
+    if job.each != [job]:
+        cases = {each.fold.name: (a.outcome, a.rows["case"].to_numpy(str)) for each, a in test if each.fold}
+        details["folds"] = describe_folds(cases)
+    draw(tests[0].outcome, card.labels[task], details, job.plots / "test")
+    for answers, ending in ((tests, ""), (vals, "-val")):
+        tables = [prediction_table(a.rows, a.outcome) for a in answers]
+        write_csv(root / "data/predictions" / f"{job.name}{ending}.csv", pd.concat(tables, ignore_index=True))
+    shown = average([short_figures(a.outcome) for a in vals])
+    write_json(job.metrics / "val.json", {k: None if v is None else round(v, digits) for k, v in shown.items()})
+    write_json(job.metrics / "details.json", details)
+    short = summary(details, digits)
+    write_json(job.metrics / "test.json", short)
+    n = len(tests[0].rows)
+    print(f"evaluate {job.name}: macro-F1 {short['macro_f1']} on {n} test images -> {job.metrics}/test.json")
+
+
+def pool(folds: list[tuple[Job, Answers]]) -> list[Answers]:
+    """Put the folds of each repeat together, so that each image stands in it once; a single model is as it is."""
+    repeats: dict[int, list[Answers]] = {}
+    for job, answers in folds:
+        repeats.setdefault(job.fold.repeat if job.fold else 0, []).append(answers)
+    pooled = []
+    for parts in repeats.values():
+        rows = pd.concat([a.rows for a in parts], ignore_index=True)
+        order = rows["image_id"].argsort(kind="stable")
+        whole = replace(
+            parts[0].outcome,
+            truth=np.concatenate([a.outcome.truth for a in parts]),
+            probabilities=np.concatenate([a.outcome.probabilities for a in parts]),
+        )
+        pooled.append(Answers(rows.iloc[order].reset_index(drop=True), whole[order.to_numpy()]))
+    return pooled
+
+
+def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
+    """Let one model answer about its test and its validation part; also name the tested classes it never saw."""
+    seed_everything(job.seed)
+    where, root = job.within(Path("models", job.name)), job.root
+    tree, preparation = images_of(root, job.protocol)
+    model, card = load_model(job.model)
+    if (card.task, card.protocol, card.fold) != (job.task, job.protocol, job.fold.name if job.fold else None):
+        of = f"{card.task}, {card.protocol}" + (f", fold {card.fold}" if card.fold else "")
+        raise DataError(f"{where} is a model of {of}. Make it again with `dvc repro`.")
+    if card.labels != read_scheme(root / "models/labels.json"):
+        raise DataError(f"{where} was trained with another label scheme. Make it again with `dvc repro`.")
+    if card.preparation != preparation:
+        found = card.preparation.differences(preparation)
+        raise DataError(f"{where} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
+    table = read_parts(job.labels, job.split, tree, job.task, card.classes, job.fold)
+    for what, file in {"labels": job.labels, "split": job.split}.items():
+        if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
+            raise DataError(f"{where} was trained with other {what} than {file}. Make it again with `dvc repro`.")
+
+    def ask(part: str) -> Answers:
+        rows = table[table["part"] == part].reset_index(drop=True)
+        extra, seen = None, hashlib.sha256()
+        if card.extra_inputs:
+            facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")
+            extra = card.extra_inputs.encode(facts)
+
+        def read(files: list[Path]) -> NDArray[np.uint8]:
+            pixels = read_images(files, preparation.size, preparation.views)
+            seen.update(pixels.data)
+            return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+
+        batch = max(1, BATCH // preparation.views)
+        probabilities = predict(partial(answer_images, model), list(rows["file"]), read, batch, extra)
+        if card.data.get(f"{part}_pixels") != seen.hexdigest():
+            raise DataError(
+                f"{where} was made for other {part} images than those in {tree}, though their labels and parts are the "
+                "same. Make it again with `dvc repro`."
+            )
+        target, positive = rows["target"].to_numpy(), card.labels[job.task].positive
+        outcome = make_outcome(target, probabilities, card.classes, card.threshold, positive)
+        return Answers(rows.assign(fold=job.fold.name) if job.fold else rows, outcome)
+
+    answers = {part: ask(part) for part in ("test", "val")}
+    trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
+    absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
+    return card, answers, absent
 
 
 def draw(outcome: Outcome, scheme: SchemeTask, details: dict[str, Any], folder: Path) -> None:

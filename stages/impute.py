@@ -8,6 +8,7 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.tables.impute import impute as impute_table
 from biopsy.tables.labels.scheme import write_scheme
+from biopsy.tables.names import count_groups
 
 
 def impute(
@@ -24,7 +25,7 @@ def impute(
     filled = ", ".join(f"{gap['count']} {column}" for column, gap in counts["filled"].items() if gap["count"])
     unlabelled = counts["unlabelled"]["dropped"]
     print(
-        f"impute: {counts['images']:,} images of {counts['slides']} slides and {counts['cases']} cases; "
+        f"impute: {counts['images']:,} images of {count_groups(counts['slides'], counts['cases'])}; "
         f"gaps filled: {filled or 'none'}; contradictions: {counts['contradictions']['count']}"
         + (f"; {unlabelled} without a label left out." if unlabelled else ".")
     )

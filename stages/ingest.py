@@ -5,9 +5,10 @@ from pathlib import Path
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
-from biopsy.tables.audit import Audit, image_files
+from biopsy.tables.audit import Audit, dropped_in_words, image_files
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.metadata import read_metadata
+from biopsy.tables.names import count_groups
 
 
 def ingest(
@@ -30,16 +31,17 @@ def ingest(
 
     source = read_json(source_json, {"description": str, "synthetic": bool})
     summary = audit.summary()
-    note = f"{summary['images']:,} images of {summary['slides']} slides. {source['description']}"
+    groups = count_groups(summary["slides"], summary["cases"])
+    note = f"{summary['images']:,} images of {groups}. {source['description']}"
     about = {"source": source["description"], "synthetic": source["synthetic"]}
     with atomic_dir(plots_dir) as plots, atomic_file(images_csv) as table, atomic_file(metrics_json) as metrics:
         save_plots(audit.filled(), metadata.scheme, note, plots)
         write_csv(table, audit.images)
         write_json(metrics, about | summary | {"csv": metadata.counts} | audit.counts)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in audit.counts["dropped"]["by_reason"].items())
+    dropped = dropped_in_words(audit.counts["dropped"]["by_reason"])
     print(
-        f"ingest: {summary['images']:,} of {metadata.counts['rows']:,} images kept, of {summary['slides']} slides; "
-        f"dropped: {dropped or 'none'}; {metadata.counts['short_rows']['count']} short rows."
+        f"ingest: {summary['images']:,} of {metadata.counts['rows']:,} images kept, of {groups}; "
+        f"dropped: {dropped}; {metadata.counts['short_rows']['count']} short rows."
     )
 
 

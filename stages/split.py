@@ -8,23 +8,37 @@ from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
+from biopsy.tables.split.given import read_given
 from biopsy.tables.split.plots import plot_split
-from biopsy.tables.split.splits import make_split, read_fold_table
+from biopsy.tables.split.splits import is_official, make_split, read_fold_table
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
 
 def split(
-    params: Params, *, labels_csv: Path, labels_json: Path, splits_dir: Path, metrics_json: Path, plots_dir: Path
+    params: Params,
+    *,
+    labels_csv: Path,
+    labels_json: Path,
+    splits_dir: Path,
+    metrics_json: Path,
+    plots_dir: Path,
+    images_csv: Path = Path("data/interim/images.csv"),
+    metadata_csv: Path = Path("data/raw/metadata.csv"),
 ) -> None:
     """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
     labels, scheme = read_csv(labels_csv, ["image_id", "slide", "case", "pixels_sha256"]), read_scheme(labels_json)
     check_tasks(labels, params.tasks, scheme)
     fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
+    if "given" in params.protocols:
+        given = read_given(metadata_csv, read_csv(images_csv, ["image_id", "row"]), params.split, params.ingest)
+        labels = labels.assign(given=labels["image_id"].map(given).fillna(""))
     splits, summary = {}, {}
     for protocol in params.protocols:
         splits[protocol] = make_split(labels, scheme.columns, protocol, params.split, params.seed, fold_table)
         check_split(labels, splits[protocol], protocol)
         summary[protocol] = summarise(labels, splits[protocol], protocol, scheme)
+        if protocol == "fold1" and fold_table is not None:
+            summary[protocol]["fold_table"] = "official" if is_official(fold_table) else "own"
     with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:
         for protocol, table in splits.items():
             plot_split(labels, table, scheme, protocol, summary[protocol]["says"], plots / f"{protocol}.png")

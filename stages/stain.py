@@ -8,6 +8,7 @@ from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, read_csv, write_json
 from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
+from biopsy.core.protocol import parse_protocol
 from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import read_preparation, write_preparation
 
@@ -25,7 +26,10 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
         return
     from biopsy.images.stained_tree import stain_all
 
-    table = read_csv(root / "data/splits" / f"{protocol}.csv", ["image_id", "part"])
+    found = parse_protocol(protocol)
+    table = read_csv(root / "data/splits" / f"{protocol}.csv", ["image_id"] if found.folds else ["image_id", "part"])
+    if found.folds:  # every image is tested, so no one of them may be the reference
+        table = table[["image_id"]].assign(part="test")
     table = table.merge(read_csv(root / "data/interim/labels.csv", ["image_id"]), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     told, counts = stain_all(table, root / "data/resized", stained, root / "data/.resume", params.stain, preparation)

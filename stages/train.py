@@ -1,14 +1,14 @@
-"""Train one task under one protocol: `python stages/train.py --task binary --protocol case`."""
+"""Train one model, or one of each fold: `python stages/train.py --task binary --protocol case`."""
 
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from biopsy.core.code_digest import loaded_digest
 from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, read_json, sha256, write_json
+from biopsy.core.job import Job
 from biopsy.core.outside import Outside, watch
 from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
@@ -37,102 +38,131 @@ from biopsy.training.plots import plot_curves
 from biopsy.training.probing import fit_head
 from biopsy.training.progress import still_improving
 
-LABELS = Path("data/interim/labels.csv")
+FILES = ("model.keras", "model.json")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is told of one training: its figures, and how long its epochs of this run took."""
+
+    figures: dict[str, Any]
+    seconds: list[float]
 
 
 def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
-    """Train, and write the model, its card, its figures and its curves below `root`."""
-    name = f"{task}-{protocol}"
+    """Train the model, or those of all folds one after the other; write models, figures and curves below `root`."""
+    job = Job(task, protocol, params.seed, root)
+    check_owned(job.model, edits=False)
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
-    folder = root / "models" / name
-    check_owned(folder, edits=False)
-    seed_everything(params.seed)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
-    split, resume = root / "data/splits" / f"{protocol}.csv", root / "models/.resume" / name
-    tree, preparation = images_of(root, protocol)
+    trained = [train_fold(params, each, code) for each in job.each]
+    with atomic_dir(job.plots / "train") as plots:
+        for each in job.each:
+            each.within(plots).mkdir(exist_ok=True)
+            for item in (each.resume / "live").iterdir():
+                shutil.move(item, each.within(plots) / item.name)  # no second copy: the disk may be full
+    figures = mean_figures([one.figures for one in trained])
+    write_json(job.metrics / "train.json", figures)
+    seconds = [second for one in trained for second in one.seconds]
+    took = f"{median(seconds):.2f} s an epoch, " if seconds else ""  # printed, in no file: no two runs cost the same
+    print(f"train {job.name}: {took}{peak_mb()} MB at most")
+    shutil.rmtree(job.resume, ignore_errors=True)
+    if "folds" in figures:
+        print(f"train {job.name}: {figures['folds']} folds, mean val_loss {figures['val_loss']:.3f}")
+
+
+def train_fold(params: Params, job: Job, code: str) -> Trained:
+    """Train one model and write it and its card; its curves wait beside its resume state, as the state itself does.
+
+    A fold that an earlier run has finished is restored from there, not trained again.
+    """
+    seed_everything(job.seed)
+    tree, preparation = images_of(job.root, job.protocol)
     if preparation.resize != params.resize:
         found = preparation.differences(preparation.model_copy(update={"resize": params.resize}))
         raise DataError(f"{tree} was made with other parameters ({found}). Run `dvc repro`.")
-    scheme = read_scheme(root / "models/labels.json")
-    table = read_parts(root / LABELS, split, tree, task, scheme[task].names)
-    encoder, extra = encode_extra(table, params.model.extra_inputs, root / "data/raw/slides.csv")
+    scheme = read_scheme(job.root / "models/labels.json")
+    table = read_parts(job.labels, job.split, tree, job.task, scheme[job.task].names, job.fold)
+    encoder, extra = encode_extra(table, params.model.extra_inputs, job.root / "data/raw/slides.csv")
     test = list(table.loc[table["part"] == "test", "file"])
     used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
     table, extra = table.iloc[used], None if extra is None else extra[used]
     n_train = int((table["part"] == "train").sum())
     size, views = preparation.size, preparation.views
-    store = ImageStore.read(list(table["file"]), size, params.train.cache_mb, resume / "images.npy", views)
-    seen = {"pixels": store.array, "extra": extra}
+    spill = job.resume / "images.npy"
+    store = ImageStore.read(list(table["file"]), size, params.train.cache_mb, spill, views)
+    seen = {"pixels": store.array, "val_pixels": store.array[n_train * views :], "extra": extra}
     data = {what: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for what, a in seen.items() if a is not None}
     data["test_pixels"] = hash_images(test, size, views)  # `evaluate` asks for them; nothing is learnt from a hash
-    card = describe(params, task, protocol, scheme, root, preparation, encoder, data)
+    card = describe(params, job, scheme, preparation, encoder, data)
     classes = len(card.classes)
     keras.config.set_dtype_policy(params.train.precision)
     together = views if params.model.tiles == "mean" else 1
     model = build_model(params.model, size, classes, extra=encoder.width if encoder else 0, tiles=together)
-    live, targets = resume / "live", table["target"].to_numpy()  # a training that fails costs nobody earlier plots
-    title, shown, each = f"{name}, first epochs", np.repeat(targets[:n_train], views), views // together
-    write_sheet(store, shown, params, task, card.classes, title, live / "augment.png")
+    live, targets = job.resume / "live", table["target"].to_numpy()  # a training that fails costs nobody earlier plots
+    title, shown, each = f"{job.title}, first epochs", np.repeat(targets[:n_train], views), views // together
+    write_sheet(store, shown, params, job.task, card.classes, title, live / "augment.png")
     store = store if together == 1 else store.together(together)
     extra = None if extra is None else np.repeat(extra, each, axis=0)
     learn: Callable[..., Any] = fit
     if params.model.head.kind == "probe":
         learn = partial(fit_head, cases=np.repeat(cases_of(table[:n_train]), each))
     state = learn(
-        model, params, task, store, np.repeat(targets, each), n_train * each,
-        title=name, state_file=resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live, extra=extra,
+        model, params, job.task, store, np.repeat(targets, each), n_train * each,
+        title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
+        extra=extra,
     )  # fmt: skip
-    plot_curves(state.history, f"{name}, {n_train} training images", live / "curves.png")
-    folder.mkdir(parents=True, exist_ok=True)
-    note_made(folder, ["model.keras", "model.json"])
-    save_model(model, folder, card)
-    with atomic_dir(root / "plots" / name / "train") as plots:
-        for item in live.iterdir():
-            shutil.move(item, plots / item.name)  # no second copy: the disk may be full
+    plot_curves(state.history, f"{job.title}, {n_train} training images", live / "curves.png")
+    job.model.mkdir(parents=True, exist_ok=True)
+    note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
+    save_model(model, job.model, card)
+    spill.unlink(missing_ok=True)
     losses = [figures["val_loss"] for figures in state.history]
-    best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(task))
-    write_json(
-        root / "metrics" / name / "train.json",
+    best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(job.task))
+    kept = state.history[best]
+    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
+    if unfinished:
+        print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
+    return Trained(
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
         | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
-        | {key: round(value, 6) for key, value in state.history[best].items()},
+        | {key: round(value, 6) for key, value in kept.items()},
+        state.seconds,
     )
-    if "DVC_EXP_NAME" in os.environ:  # not for `dvc repro`: no two runs cost the same, and git would see a change
-        cost = {"seconds_per_epoch": round(median(state.seconds), 3) if state.seconds else None, "peak_mb": peak_mb()}
-        write_json(root / "metrics" / name / "cost.json", cost)
-    shutil.rmtree(resume, ignore_errors=True)
-    print(f"train {name}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {losses[best]:.3f}")
-    if unfinished:
-        print(f"train {name}: still improving when its epochs ran out. Raise train.epochs to train it further.")
+
+
+def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Average the figures of several trainings and say how many those are; those of one stay as they are."""
+    if len(folds) == 1:
+        return folds[0]
+    means = {key: fmean(fold[key] for fold in folds) for key in folds[0]}
+    return {"folds": len(folds)} | {key: int(m) if m == int(m) else round(m, 6) for key, m in means.items()}
 
 
 def describe(
-    params: Params, task: str, protocol: str, scheme: LabelScheme, root: Path, preparation: Preparation,
-    encoder: Encoder | None, data: dict[str, str],
+    params: Params, job: Job, scheme: LabelScheme, preparation: Preparation, encoder: Encoder | None,
+    data: dict[str, str],
 ) -> Card:  # fmt: skip
     """Make the model's card: all that the training depends on; `data` holds the hashes of what was read."""
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
-    chosen["train"]["epochs"] = params.train.epochs_of(task)
+    chosen["train"]["epochs"] = params.train.epochs_of(job.task)
     del chosen["train"]["cache_mb"]  # it says where the images wait, and changes no result
     weights = Path(params.model.weights)
     return Card(
-        task=task,
-        protocol=protocol,
+        task=job.task,
+        protocol=job.protocol,
+        fold=job.fold.name if job.fold else None,
         labels=scheme,
         preparation=preparation,
         preprocessing=find(params.model.backbone).preprocessing,
         extra_inputs=encoder,
         threshold=0.5,
-        synthetic=read_json(root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
+        synthetic=read_json(job.root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
         backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
-        data={
-            "labels": sha256(root / LABELS),
-            "split": sha256(root / "data/splits" / f"{protocol}.csv"),
-        }
-        | data,
+        data={"labels": sha256(job.labels), "split": sha256(job.split)} | data,
         params=chosen,
         keras=keras.__version__,
     )

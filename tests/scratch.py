@@ -20,7 +20,6 @@ SMALL = {
     "data.sample.height": 80,
     "resize.size": 64,
     "train.epochs": 2,
-    "evaluate.bootstrap": 20,
 }
 
 

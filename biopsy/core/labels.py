@@ -21,6 +21,8 @@ RESERVED = {
     "slide",
     "case",
     "part",
+    "fold",
+    "given",
     "target",
     "file",
     "width",

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.labels import FROM_CSV, Labels
+from biopsy.core.protocol import FORMS, parse_protocol
 from biopsy.core.sections import (
     Augment,
     Data,
@@ -14,7 +15,7 @@ from biopsy.core.sections import (
     Impute,
     Ingest,
     Model,
-    Protocol,
+    ProtocolName,
     Resize,
     Section,
     Split,
@@ -29,9 +30,10 @@ PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lie
 S = TypeVar("S", bound=BaseModel)
 SHOWN = 3  # errors of one file; the others are counted
 
-MOVED = {  # names of earlier versions
-    "ingest.columns.label": "labels.tasks.<task>.column (conf/labels/)",
-    "ingest.columns.subtype": "labels.tasks.<task>.column (conf/labels/)",
+MOVED = {  # names of earlier versions, and what became of them
+    "ingest.columns.label": "is now labels.tasks.<task>.column (conf/labels/)",
+    "evaluate.bootstrap": "is no longer needed, since intervals are no longer drawn at random. Take it out",
+    "ingest.columns.subtype": "is now labels.tasks.<task>.column (conf/labels/)",
 }
 
 
@@ -41,7 +43,7 @@ class Params(Section):
     experiment: str | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     tasks: list[Task] = Field(["label"], min_length=1)
-    protocols: list[Protocol] = Field(["image", "case"], min_length=1)
+    protocols: list[ProtocolName] = Field(["image", "case"], min_length=1)
     labels: Labels = Labels()
     data: Data = Data()
     ingest: Ingest = Ingest()
@@ -104,16 +106,20 @@ class Params(Section):
     @model_validator(mode="after")
     def _folds_exist(self) -> Self:
         if "fold1" in self.protocols and not self.split.fold_table:
-            raise ValueError(
-                "protocols lists 'fold1', which needs split.fold_table, the path of the official fold's table"
-            )
-        for protocol in self.protocols:
-            if "of" in protocol:
-                fold, folds = map(int, protocol.split("-")[1].split("of"))
-                if fold > folds or folds < 3:
-                    raise ValueError(
-                        f"protocols lists '{protocol}': a fold is written <protocol>-<i>of<k> with i <= k and k >= 3"
-                    )
+            raise ValueError("protocols lists 'fold1', which needs split.fold_table, the path of a fold table")
+        if "given" in self.protocols and not self.split.column:
+            raise ValueError("protocols lists 'given', which needs split.column, the CSV's column of parts")
+        for name in self.protocols:
+            try:
+                protocol = parse_protocol(name)
+            except ValueError as error:
+                raise ValueError(f"protocols lists {error}") from None
+            if protocol.folds and self.stain.method != "none" and not self.stain.reference:
+                raise ValueError(
+                    f"protocols lists '{name}', whose folds have no training images in common that stain.method "
+                    f"'{self.stain.method}' could be fitted on. Set stain.reference to an image file that is not "
+                    "among your images, or stain.method to none"
+                )
         return self
 
     @model_validator(mode="after")
@@ -266,7 +272,7 @@ def _sentence(error: dict[str, Any], origin: str, above: str, section: type[Base
     names = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
     key = ".".join([above, *names] if above else names)
     if key in MOVED:
-        return f"{origin}: '{key}' is now {MOVED[key]}."
+        return f"{origin}: '{key}' {MOVED[key]}."
     if error["type"] == "extra_forbidden":
         return f"{origin}: unknown parameter '{key}'.{nearest(names[-1], _keys_at(names[:-1], section))}"
     if error["type"] == "value_error":
@@ -278,7 +284,7 @@ def _sentence(error: dict[str, Any], origin: str, above: str, section: type[Base
     if error["type"] == "string_pattern_mismatch":
         message = f"must match {error['ctx']['pattern']}"
         if key.startswith("protocols"):
-            message = "must be image, slide, case, fold1, or one fold of k such as case-1of5"
+            message = f"must be {FORMS}"
     else:
         message = message.replace("input should be", "must be").replace("value error, ", "")
     choices = error.get("ctx", {}).get("expected", "")

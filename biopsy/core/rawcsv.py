@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from biopsy.core.errors import DataError, some
+from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.text import plain
 
@@ -105,6 +105,23 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
             f"{path} holds {'a header and no row' if header else 'nothing'}. It must list one {lists} per row."
         )
     return Records(header, rows, short, blank, comments, encoding, SEPARATORS[separator])
+
+
+def find_column(header: list[str], name: str, key: str, path: Path) -> int:
+    """Return the position of a column, compared without case, spaces and underscores where no name fits exactly.
+
+    `key` is the parameter that names the column, for the error.
+    """
+    found = [i for i, column in enumerate(header) if column == name]
+    found = found or [i for i, column in enumerate(header) if plain(column) == plain(name)]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{len(found)} columns" if found else "no column"
+    or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
+    raise DataError(
+        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header)} "
+        f"Set {key} to the column's name{or_null}."
+    )
 
 
 def count_rows(count: int) -> str:

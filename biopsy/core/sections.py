@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from biopsy.core.protocol import PATTERN
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 # A task is part of the names of folders and columns: models/<task>-<protocol>, `<task>` in the table of labels.
 Task = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-PROTOCOL_PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*)?$|^fold1$"
-Protocol = Annotated[str, Field(pattern=PROTOCOL_PATTERN)]
+ProtocolName = Annotated[str, Field(pattern=PATTERN)]
 
 
 class Section(BaseModel):
@@ -61,12 +62,20 @@ class Impute(Section):
 
 
 class Split(Section):
-    """`split`: the parts' sizes, and the table of the official fold 1."""
+    """`split`: the parts' sizes, a fold table for `fold1`, and the CSV's own column of parts for `given`."""
 
     train: Fraction = 0.70
     val: Fraction = 0.15
     test: Fraction = 0.15
     fold_table: str | None = None
+    column: str | None = None
+    map: dict[str, Literal["train", "val", "test"]] = Field(default_factory=dict)
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _keys_are_text(cls, value: Any) -> Any:
+        """Read `map: {0: train}`: YAML takes 0 for a number, a CSV has text."""
+        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _parts_sum_to_one(self) -> Self:
@@ -356,7 +365,6 @@ class Tune(Section):
 
 
 class Evaluate(Section):
-    """`evaluate`: how the figures are rounded, and how many bootstrap draws make an interval."""
+    """`evaluate`: how the figures are rounded."""
 
     digits: int = Field(3, ge=1, le=6)
-    bootstrap: int = Field(1000, ge=0, le=100_000)

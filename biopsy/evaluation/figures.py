@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
 from biopsy.evaluation.outcome import Labels, Names, Outcome, Undefined, class_figures, figures, settle
 
+LEVEL = 0.95
 
-def evaluate_outcome(
-    outcome: Outcome, groups: Names, magnification: Names, *, bootstrap: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+
+def evaluate_outcome(outcome: Outcome, groups: Names, magnification: Names) -> dict[str, Any]:
     """Compute every figure of one model on its test part.
 
     Parameters
@@ -26,17 +26,13 @@ def evaluate_outcome(
         (n,) str, the case of each image; an empty string where it is not known.
     magnification
         (n,) str, such as '40'; an empty string where it is not known.
-    bootstrap
-        Draws of whole cases behind each 95 % interval; 0: none.
-    seed
-        Of these draws.
 
     Returns
     -------
     dict
-        Ready for JSON: `image_level`, `case_level` (mean probability per case), `intervals`, `per_class`,
-        `per_magnification`, and the counts behind them. A case whose images have two truths counts once for each.
-        Beside each null stands its reason, in `reasons`.
+        Ready for JSON: `image_level` and `case_level` (mean probability per case), the 95 % intervals of either,
+        `intervals` and `case_intervals`, `cases_right`, `per_class`, `per_magnification`, and the counts behind them.
+        A case whose images have two truths counts once for each. Beside each null stands its reason, in `reasons`.
     """
     return settle(
         {
@@ -48,7 +44,9 @@ def evaluate_outcome(
             "threshold": float(outcome.threshold),
             "image_level": figures(outcome),
             "case_level": _case_figures(outcome, groups),
-            "intervals": _intervals(outcome, groups, bootstrap, seed),
+            "intervals": _intervals(outcome, groups),
+            "case_intervals": _intervals(*_whole_cases(outcome, groups)),
+            "cases_right": _cases_right(outcome, groups),
             "per_class": _per_class(outcome, groups),
             "per_magnification": _per_magnification(outcome, groups, magnification),
         }
@@ -91,6 +89,12 @@ def summary(details: dict[str, Any], digits: int) -> dict[str, float | None]:
     return {name: None if value is None else round(value, digits) for name, value in picked.items()}
 
 
+def short_figures(outcome: Outcome) -> dict[str, float | None]:
+    """Compute the three figures by which experiments are chosen: of validation, where no interval is due."""
+    found = settle(figures(outcome))
+    return {"macro_f1": found["macro_f1"], "bal_acc": found["balanced_accuracy"], "roc_auc": found["roc_auc"]}
+
+
 def _no_cases(groups: Names) -> Undefined | None:
     unknown = int((groups == "").sum())
     return Undefined(f"{unknown} of {len(groups)} test images have no case") if unknown else None
@@ -117,35 +121,33 @@ def _case_figures(outcome: Outcome, groups: Names) -> dict[str, Any]:
     return dict.fromkeys(result, unknown) if unknown else result
 
 
-def _intervals(outcome: Outcome, groups: Names, draws: int, seed: int) -> dict[str, Any]:
-    """Bootstrap whole cases, since images of one case are not independent: 95 % percentile intervals.
+def _whole_cases(outcome: Outcome, groups: Names) -> tuple[Outcome, Names]:
+    """Return each (case, truth) with its mean probabilities, and the name of its case."""
+    cases, index = by_case(outcome, groups)
+    return cases, groups[np.unique(index, return_index=True)[1]]
 
-    In each draw, as in the figure itself, the macro average is over the classes that the draw holds.
-    """
-    names, index = np.unique(groups, return_inverse=True)
-    about = {"level": 0.95, "draws": draws, "unit": "case"}
+
+def _intervals(outcome: Outcome, groups: Names) -> dict[str, Any]:
+    """Compute the intervals over new cases, as `[low, high]`, of those figures that the outcome has."""
+    about: dict[str, Any] = {"level": LEVEL, "unit": "case"}
     unknown = _no_cases(groups)
-    if draws == 0:
-        unknown = Undefined("evaluate.bootstrap is 0")
-    elif len(names) == 1:
-        unknown = unknown or Undefined("only one case is tested")
     if unknown:
-        return {**about, "macro_f1": unknown, "balanced_accuracy": unknown}
-    confusions = np.zeros((len(names), len(outcome.classes), len(outcome.classes)))
-    np.add.at(confusions, (index, outcome.truth, outcome.predicted), 1)
-    random = np.random.default_rng(seed)
-    drawn = (np.bincount(random.integers(len(names), size=len(names)), minlength=len(names)) for _ in range(draws))
-    scores = [macro(np.tensordot(weights, confusions, 1)) for weights in drawn]
-    low, high = np.percentile(scores, [2.5, 97.5], axis=0)
-    return {**about, "macro_f1": [low[0], high[0]], "balanced_accuracy": [low[1], high[1]]}
+        return about | dict.fromkeys(("accuracy", "macro_f1", "balanced_accuracy", "roc_auc"), unknown)
+    positive = [outcome.classes.index(name) for name in outcome.positive]
+    found = figure_intervals(outcome.truth, outcome.probabilities, groups, positive, outcome.threshold, LEVEL)
+    kept = {name: value for name, value in found.items() if positive or name not in ("sensitivity", "specificity")}
+    return about | {name: [v.low, v.high] if isinstance(v, Interval) else v for name, v in kept.items()}
 
 
-def macro(confusion: NDArray[np.float64]) -> tuple[float, float]:
-    """Macro-F1 and balanced accuracy of a (c, c) confusion matrix: scikit-learn's figures, without its overhead."""
-    present = confusion.sum(1) > 0
-    actual, predicted = confusion.sum(1)[present], confusion.sum(0)[present]
-    hits = confusion.diagonal()[present]
-    return (2 * hits / (actual + predicted)).mean(), (hits / actual).mean()
+def _cases_right(outcome: Outcome, groups: Names) -> dict[str, Any] | Undefined:
+    """Count the cases that are called right, with the exact interval of their share."""
+    unknown = _no_cases(groups)
+    if unknown:
+        return unknown
+    cases, _ = by_case(outcome, groups)
+    right, n = int((cases.predicted == cases.truth).sum()), len(cases.truth)
+    exact = clopper_pearson(right, n, LEVEL)
+    return {"right": right, "of": n, "interval": [exact.low, exact.high]}
 
 
 def _per_class(outcome: Outcome, groups: Names) -> dict[str, Any]:

@@ -160,7 +160,8 @@ def too_few(cases: Cases, name: str) -> Undefined | None:
     fewest = FEWEST if kind == "cases" else FEWEST_OF_A_KIND
     fewest = FEWEST_WHOLE if name in MACRO and cases.images.max() == 1 else fewest
     if behind.sum() < fewest:
-        return Undefined(f"too few cases: {behind.sum()} {kind} are tested, an interval needs {fewest}")
+        tested = f"{behind.sum()} {kind} are" if behind.sum() != 1 else f"1 {kind.removesuffix('s')} is"
+        return Undefined(f"too few cases: {tested} tested, an interval needs {fewest}")
     if name not in MACRO:
         needed = PER_CLASS * np.count_nonzero(counts)
         if cases.images.max() == 1 or behind.sum() >= needed:

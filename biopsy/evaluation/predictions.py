@@ -57,12 +57,13 @@ def prediction_table(rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     Parameters
     ----------
     rows
-        n rows with `image_id`, `slide`, `case`, `magnification`, in the order of `outcome`.
+        n rows with `image_id`, `slide`, `case`, `magnification`, in the order of `outcome`; of a cross-validation also
+        `fold`, whose model answered.
     outcome
         Truth and probabilities.
     """
     names = np.array(outcome.classes)
-    table = rows[["image_id", "slide", "case"]].reset_index(drop=True)
+    table = rows[["image_id", *(["fold"] if "fold" in rows else []), "slide", "case"]].reset_index(drop=True)
     table["magnification"] = magnifications(rows)
     table["truth"], table["predicted"] = names[outcome.truth], names[outcome.predicted]
     for i, name in enumerate(outcome.classes):

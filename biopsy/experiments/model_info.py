@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import SourceError
+from biopsy.core.protocol import parse_protocol
 from biopsy.experiments.compose import flat
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
@@ -42,7 +43,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
     name = f"{card.task}-{card.protocol}"
     tree = dvc_hash(folder)
     origin, commit = _origin(root, name, tree)
-    kind = KINDS.get(card.protocol.split("-")[0])
+    kind = KINDS.get(parse_protocol(card.protocol).unit)
     output = "probability of " + card.classes[1] if len(card.classes) == 2 else "one probability a class"
     data = "; ".join(f"{part} {digest[:12]}" for part, digest in card.data.items())
     facts = [

@@ -210,8 +210,8 @@ def _figures(
 def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
     """Make the rows of cost, those of the last task's model under its first protocol."""
     rows = [
-        "| experiment | what | parameters | weights (that train) | s an epoch | peak MB |",
-        "|---|---|---|---|---|---|",
+        "| experiment | what | parameters | weights (that train) | epochs |",
+        "|---|---|---|---|---|",
     ]
     task = list(models)[-1]
     model = f"{task}-{models[task][0]}"
@@ -219,10 +219,9 @@ def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], prese
         preset = _preset(name, presets)
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
-        seconds = spread(_values(runs[name], model, "cost", "seconds_per_epoch"))
-        peak = spread(_values(runs[name], model, "cost", "peak_mb"), 0)
+        epochs = spread(_values(runs[name], model, "train", "epochs"), 0)
         changes = ", ".join(f"`{change}`" for change in preset.changes) or "-"
-        rows.append(f"| `{name}` | {preset.says} | {changes} | {weights} | {seconds} | {peak} |")
+        rows.append(f"| `{name}` | {preset.says} | {changes} | {weights} | {epochs} |")
     return rows
 
 

@@ -1,6 +1,5 @@
 """What the tests of all trained models found, as a table for the terminal."""
 
-import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_json
 from biopsy.core.params import read_params
+from biopsy.core.protocol import Protocol, parse_protocol
 from biopsy.networks.model_file import NOTICE
 
 WIDTH = 100
-KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases"}
+KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases", "given": "the CSV's"}
 HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
 NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
@@ -23,6 +23,10 @@ FLATTERS = (
 SHARES_CASES = (
     "Protocol fold1, the official fold, keeps cases not apart, so its figures may flatter. Quote it only beside papers "
     "on that fold; for patients whom the model has never seen, quote protocol case."
+)
+OWN_TABLE = (
+    "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures compare "
+    "with no paper's on that fold."
 )
 SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
 
@@ -52,12 +56,11 @@ def describe_results(root: Path) -> str:
     results = sorted((_result(folder) for folder in folders), key=_order)
     notes = [note for result in results for note in _notes(result)]
     notes += _split_notes(root, results) + _stale_notes(root, results)
-    if any(result["protocol"].startswith("image") for result in results):
+    if any(_protocol(result["protocol"]).unit == "image" for result in results):
         notes.append(FLATTERS)
     if any(result["protocol"] == "fold1" for result in results):
-        notes.append(SHARES_CASES)
-    if any(result["synthetic"] for result in results):
-        notes.append(SYNTHETIC)
+        notes.append(OWN_TABLE if _splits(root).get("fold1", {}).get("fold_table") == "own" else SHARES_CASES)
+    notes += _synthetic_notes(results)
     table = _table([HEADER, *(_row(result) for result in results)])
     return "\n".join([*table, "", *(textwrap.fill(note, WIDTH) for note in [*notes, NOTICE])])
 
@@ -74,20 +77,38 @@ def _result(folder: Path) -> dict[str, Any]:
 
 
 def _order(result: dict[str, Any]) -> tuple[Any, ...]:
-    """Sort by task, then by protocol as in `KINDS`, then by the fold's number."""
-    kind, *folds = re.split(r"-|of", result["protocol"])
-    return result["task"], list(KINDS).index(kind) if kind in KINDS else len(KINDS), kind, [int(fold) for fold in folds]
+    """Sort by task, then by protocol as in `KINDS`, then by the fold's number, all folds of one last."""
+    found = _protocol(result["protocol"])
+    place = list(KINDS).index(found.unit) if found.unit in KINDS else len(KINDS)
+    return result["task"], place, found.unit, found.k, found.index or found.k + 1, found.repeats
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    test, kind = result["test"], result["protocol"].split("-")[0]
+    test, kind = result["test"], KINDS.get(_protocol(result["protocol"]).unit)
     macro_f1, low, high, balanced, auc, case_f1 = (
         "-" if test[name] is None else f"{test[name]:.3f}" for name in FIGURES
     )
     interval = "-" if low == "-" else f"{low}-{high}"
     cases = "-" if result["cases"] is None else str(result["cases"])
-    protocol = f"{result['protocol']} ({KINDS[kind]})" if kind in KINDS else result["protocol"]
-    return [result["task"], protocol, macro_f1, interval, balanced, auc, case_f1, str(result["images"]), cases]
+    return [
+        result["task"],
+        result["protocol"] + (f" ({kind})" if kind else ""),
+        macro_f1,
+        interval,
+        balanced,
+        auc,
+        case_f1,
+        str(result["images"]),
+        cases,
+    ]
+
+
+def _protocol(name: str) -> Protocol:
+    """Take a protocol's name apart; one that this version does not know is a kind of its own."""
+    try:
+        return parse_protocol(name)
+    except ValueError:
+        return Protocol(name, name)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -121,12 +142,25 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return notes
 
 
+def _splits(root: Path) -> dict[str, Any]:
+    """Read what the split stage counted, where it is made."""
+    path = root / "metrics/split.json"
+    return read_json(path, {}) if path.is_file() else {}
+
+
 def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
     """Repeat what the split stage says of each protocol's leak."""
-    path = root / "metrics/split.json"
-    says = read_json(path, {}) if path.is_file() else {}
+    says = _splits(root)
     protocols = dict.fromkeys(result["protocol"] for result in results)
     return [f"Protocol {name}: {says[name]['says']}." for name in protocols if "says" in says.get(name, {})]
+
+
+def _synthetic_notes(results: list[dict[str, Any]]) -> list[str]:
+    """Say of which rows the images are synthetic, where not all are."""
+    rows = [f"{result['task']}, {result['protocol']}" for result in results if result["synthetic"]]
+    if not rows or len(rows) == len(results):
+        return [SYNTHETIC] * bool(rows)
+    return [f"Of the synthetic sample, and nothing about tissue: {'; '.join(rows)}. The other rows are of your images."]
 
 
 def _stale_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:

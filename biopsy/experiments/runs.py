@@ -1,12 +1,15 @@
 """The experiments that DVC keeps: their parameters, and the figures that are theirs."""
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from biopsy.core.errors import reason_in, some
 from biopsy.experiments.compose import flat
@@ -17,7 +20,7 @@ BASELINE = "baseline"  # what runs without a preset are called
 WITH = " with "  # stands between a preset and what else was set
 NAMED = 3  # so many differing settings stand in a name
 UNFINISHED = ("queued", "running")
-FIGURES = {"train": ("train", "cost"), "evaluate": ("test", "details")}  # by the stage that writes them
+FIGURES = {"train": ("train",), "evaluate": ("test", "details")}  # by the stage that writes them
 Read = Callable[[str, str], str | None]
 
 
@@ -32,7 +35,7 @@ class Run:
     seed
         The parameter `seed`.
     figures
-        By model (`binary-case`) and file (`test`, `train`, `cost`, `details`): what that metrics file holds.
+        By model (`binary-case`) and file (`test`, `train`, `details`): what that metrics file holds.
     error
         Why it failed; empty where it ended well.
     splits
@@ -56,6 +59,7 @@ def settings(content: Mapping[str, Any]) -> list[str]:
 
 def shown_runs(root: Path) -> list[Run]:
     """Ask DVC for all experiments of the project at `root`. Raises what `shell.output` does."""
+    print("reading the experiments that DVC keeps; this may take a minute", file=sys.stderr, flush=True)
     shown = json.loads(output("dvc", "exp", "show", "--json", "-A", "--hide-queued", cwd=root))
     return parse_runs(shown, lambda rev, path: output_or_none("git", "show", f"{rev}:./{path}", cwd=root))
 
@@ -76,7 +80,8 @@ def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:
     runs: dict[Any, Run] = {}
     groups = [group for base in shown for group in base["experiments"] or []]
     ended = [group for group in groups if (group.get("executor") or {}).get("state") not in UNFINISHED]
-    for entry, executor in ((rev, group.get("executor") or {}) for group in ended for rev in group["revs"] or []):
+    pairs = [(rev, group.get("executor") or {}) for group in ended for rev in group["revs"] or []]
+    for entry, executor in tqdm(pairs, desc="experiments", unit="run", delay=2):
         params = (entry["data"] or {}).get("params", {}).get("params.yaml", {}).get("data")
         if not params:
             continue

@@ -34,8 +34,10 @@ class Card(BaseModel):
         How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
         Operating point on the probability of the second of two classes.
+    fold
+        Of a cross-validation, which fold tests it: '1-2' is the second of the first repeat.
     data
-        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of the test part.
+        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of each other part.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
@@ -56,6 +58,7 @@ class Card(BaseModel):
     params: dict[str, Any]
     keras: str
     extra_inputs: Encoder | None = None
+    fold: str | None = None
     model_sha256: Sha256 | Literal[""] = ""
     intended_use: str = NOTICE
 

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,23 @@ from biopsy.images.decode import NOT_READ
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.measure import Facts, Failure, measure_all
 from biopsy.tables.metadata import Metadata
-from biopsy.tables.names import fill, image_ids, read_names
+from biopsy.tables.names import fill, image_ids, read_names, whole_slides
 
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
+
+
+POLICIES = {  # by the reason for which an image is dropped; any other is that of a file that cannot be used
+    "missing": "ingest.missing_files",
+    "not_rgb": "ingest.not_rgb",
+    "conflict": "ingest.conflicts",
+    "duplicate": "ingest.duplicates",
+}
+
+
+def dropped_in_words(by_reason: Mapping[str, int]) -> str:
+    """Count what was dropped, each reason with its parameter: `30 conflict (ingest.conflicts)`."""
+    named = [f"{n:,} {reason} ({POLICIES.get(reason, 'ingest.unreadable')})" for reason, n in by_reason.items()]
+    return ", ".join(named) or "none"
 
 
 class Audit:
@@ -62,12 +77,14 @@ class Audit:
     def summary(self) -> dict[str, Any]:
         """Count the images that are left, gaps filled from the file names as `impute` will fill them."""
         filled = self.filled()
+        cases = filled["case"].where(filled["case"] != "", filled["slide"])  # as `impute` completes them
+        slides = whole_slides(filled)
         sizes = self.images["width"].astype(str) + "x" + self.images["height"].astype(str)
         brightness = self.images["brightness"]
         return {
             "images": len(filled),
-            "slides": int(filled.loc[filled["slide"] != "", "slide"].nunique()),
-            "cases": int(filled.loc[filled["case"] != "", "case"].nunique()),
+            "slides": len(set(slides) - {""}),
+            "cases": len(set(cases) - {""}),
             "labels": {name: _tally(filled[name], task.names) for name, task in self.scheme.tasks.items()},
             "by_magnification": _tally(filled["magnification"], sorted(set(filled["magnification"]) - {""}, key=float)),
             "by_size": dict(Counter(sizes).most_common(LISTED)),

@@ -11,7 +11,7 @@ from biopsy.core.params import Params
 from biopsy.core.rawcsv import count_rows
 from biopsy.core.text import alike, first_spellings, id_key
 from biopsy.tables.labels.scheme import LabelScheme
-from biopsy.tables.names import facts_of, fill, read_names
+from biopsy.tables.names import facts_of, fill, read_names, whole_slides
 
 
 class Imputed(NamedTuple):
@@ -149,7 +149,7 @@ def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.Data
     """
     own = (labels["slide"].map(id_key) == names["slide"].map(id_key)) | (images["case"] != "")
     labels["case"] = first_spellings(labels["case"].where(own, labels["slide"]))
-    labels["slide"] = first_spellings(labels["slide"].where(labels["slide"] != "", labels["case"]))
+    labels["slide"] = first_spellings(whole_slides(labels))
     return labels
 
 

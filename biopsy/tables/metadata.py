@@ -12,9 +12,9 @@ import pandera.pandas as pa
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
-from biopsy.core.rawcsv import Records, count_rows, read_records
+from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
 from biopsy.core.sections import Ingest
-from biopsy.core.text import first_spellings, is_missing, plain
+from biopsy.core.text import first_spellings, is_missing
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 from biopsy.tables.matching import Matches, match_files
 
@@ -148,23 +148,6 @@ def _csv_columns(settings: Ingest, scheme: LabelScheme) -> dict[str, tuple[str |
     named: dict[str, tuple[str | None, str]] = {"path": (columns.path, "ingest.columns.path")}
     named |= {name: (task.column, f"labels.tasks.{name}.column") for name, task in scheme.tasks.items()}
     return named | {name: (getattr(columns, name), f"ingest.columns.{name}") for name in FIXED}
-
-
-def find_column(header: list[str], name: str, key: str, path: Path) -> int:
-    """Return the position of a column, compared without case, spaces and underscores where no name fits exactly.
-
-    `key` is the parameter that names the column, for the error.
-    """
-    found = [i for i, column in enumerate(header) if column == name]
-    found = found or [i for i, column in enumerate(header) if plain(column) == plain(name)]
-    if len(found) == 1:
-        return found[0]
-    problem = f"{len(found)} columns" if found else "no column"
-    or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
-    raise DataError(
-        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header)} "
-        f"Set {key} to the column's name{or_null}."
-    )
 
 
 def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]], scheme: LabelScheme) -> pd.DataFrame:

@@ -56,6 +56,18 @@ def facts_of(scheme: LabelScheme) -> list[str]:
     return [*scheme.columns, "magnification", "slide", "case"]
 
 
+def whole_slides(table: pd.DataFrame) -> pd.Series:
+    """Return every image's slide; a case without slides counts as one slide."""
+    return table["slide"].where(table["slide"] != "", table["case"])
+
+
+def count_groups(slides: int, cases: int) -> str:
+    """Say of how many slides and cases images are: `10 slides and 4 cases`, `unknown slides and cases`."""
+    if not slides and not cases:
+        return "unknown slides and cases"
+    return f"{slides:,} slide{'s' * (slides != 1)} and {cases:,} case{'s' * (cases != 1)}"
+
+
 def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:
     """Return what the file names say, with the index of `paths`: text, empty where a name does not tell."""
     columns = facts_of(scheme)

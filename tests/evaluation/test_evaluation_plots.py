@@ -29,7 +29,7 @@ def outcome_without_adenosis(classes: list[str] = BREAKHIS["multiclass"].names, 
 def all_figures(outcome: Outcome, about: About = ABOUT) -> dict[str, Figure]:
     n = len(outcome.truth)
     groups, magnification = np.arange(n).astype(str), np.array(["40", "100", "400"] * n)[:n]
-    details = evaluate_outcome(outcome, groups, magnification, bootstrap=0)
+    details = evaluate_outcome(outcome, groups, magnification)
     return {
         "confusion": plot_confusion(outcome, about),
         "roc": plot_curves(curve_table(outcome, "roc"), "roc", details, about),

@@ -127,7 +127,7 @@ def test_one_class_alone_leaves_a_table_of_no_rows_with_its_header() -> None:
 def test_the_magnification_table_names_magnifications_as_pathologists_do() -> None:
     outcome = outcome_of(6)
     groups, values = np.array(list("112233")), np.array(["40", "40", "", "", "400", "400"])
-    table = magnification_table(evaluate_outcome(outcome, groups, values, bootstrap=0))
+    table = magnification_table(evaluate_outcome(outcome, groups, values))
     assert table["magnification"].tolist() == ["40X", "400X", "unknown"]
     assert table["images"].tolist() == [2, 2, 2]
     assert table["cases"].tolist() == [1, 1, 1]

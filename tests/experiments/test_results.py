@@ -30,7 +30,7 @@ def write_result(
     truth = random.integers(lowest, len(classes), n)
     p = random.random((n, len(classes))) + np.eye(len(classes))[truth]
     groups = random.integers(0, cases, n).astype(str) if cases else np.array([""] * n)
-    details = evaluate_outcome(make_outcome(truth, p, classes), groups, np.array(["40"] * n), bootstrap=50)
+    details = evaluate_outcome(make_outcome(truth, p, classes), groups, np.array(["40"] * n))
     about = {"task": task, "protocol": protocol, "synthetic": False, "classes_not_in_training": [], **more}
     write_json(root / "metrics" / f"{task}-{protocol}" / "details.json", {**about, **details})
     write_json(root / "metrics" / f"{task}-{protocol}" / "test.json", summary(details, 3))
@@ -106,12 +106,30 @@ def test_the_official_fold_is_said_to_share_cases_and_how_many(tmp_path: Path) -
     assert SHARES_CASES in text.replace("\n", " ")
 
 
+def test_a_fold_table_of_the_users_own_is_not_called_the_official_fold(tmp_path: Path) -> None:
+    write_result(tmp_path, "binary", "fold1")
+    write_json(tmp_path / "metrics/split.json", {"fold1": {"says": "9 of 64", "fold_table": "own"}})
+    text = describe_results(tmp_path).replace("\n", " ")
+    assert "a fold table of your own (split.fold_table)" in text
+    assert SHARES_CASES not in text
+
+
 def test_synthetic_data_are_called_so_and_real_ones_are_not(tmp_path: Path) -> None:
     write_result(tmp_path, "binary", "case")
     assert SYNTHETIC not in describe_results(tmp_path)
     write_result(tmp_path, "binary", "case", synthetic=True)
     assert SYNTHETIC in describe_results(tmp_path)
     assert describe_results(tmp_path).endswith(NOTICE)
+
+
+def test_rows_of_the_sample_beside_a_real_run_are_named_and_the_real_ones_are_not_called_synthetic(
+    tmp_path: Path,
+) -> None:
+    write_result(tmp_path, "binary", "case")
+    write_result(tmp_path, "binary", "image", synthetic=True)
+    text = describe_results(tmp_path).replace("\n", " ")
+    assert SYNTHETIC not in text
+    assert "Of the synthetic sample, and nothing about tissue: binary, image. The other rows are of your" in text
 
 
 def test_a_result_that_the_parameters_no_longer_list_is_marked(tmp_path: Path, set_params: Callable[..., Path]) -> None:

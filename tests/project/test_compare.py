@@ -48,7 +48,7 @@ def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: P
     project = clone(origin, tmp_path)
     narrow(project, "case")
     call(project, "git", "branch", "theirs")
-    for branch, change in (("main", {"evaluate__digits": 4}), ("theirs", {"evaluate__bootstrap": 10})):
+    for branch, change in (("main", {"evaluate__digits": 4}), ("theirs", {"evaluate__digits": 5})):
         call(project, "git", "switch", "-q", branch)
         call(project, "dvc", "checkout", "-q")
         set_params(project, **change)
@@ -58,7 +58,7 @@ def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: P
     assert "CONFLICT" in call(project, "git", "merge", "theirs", check=False).stdout
     call(project, "git", "checkout", "--ours", "params.yaml", "dvc.lock", "metrics")
     call(project, "dvc", "checkout", "-q")
-    set_params(project, evaluate__bootstrap=10)
+    set_params(project, evaluate__digits=5)
     printed = call(project, "dvc", "repro").stdout
     assert [line for line in printed.splitlines() if line.startswith("Running")] == [
         "Running stage 'evaluate@binary-case':"

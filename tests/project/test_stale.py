@@ -19,12 +19,13 @@ TRAIN, EVALUATE = {"train@*"}, {"evaluate@*"}
 # A section's line holds for each of its keys that has no line of its own.
 STALE: dict[str, set[str]] = {
     "experiment": set(),
-    "seed": {"split"} | TRAIN | EVALUATE,
+    "seed": {"split"} | TRAIN,
     "tasks": {"impute", "split"},
     "protocols": {"split"},
     "labels": {"ingest", "impute"},
     "data": {"fetch"},
     "ingest": {"ingest"},
+    "ingest.columns.path": {"ingest", "split"},
     "ingest.max_pixels": {"ingest", "resize"},
     "impute": {"impute"},
     "split": {"split"},

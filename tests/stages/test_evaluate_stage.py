@@ -43,13 +43,16 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
     folder = root / "models" / f"{task}-case"
     folder.mkdir(parents=True)
     split = pd.read_csv(root / "data/splits/case.csv")
-    test = [root / f"data/resized/{i}.png" for i in sorted(split.loc[split["part"] == "test", "image_id"])]
+    pixels = {
+        f"{part}_pixels": hash_images([root / f"data/resized/{i}.png" for i in sorted(rows["image_id"])], SIZE)
+        for part, rows in split.groupby("part")
+    }
     files = {"labels": root / "data/interim/labels.csv", "split": root / "data/splits/case.csv"}
     about = {
         "task": task, "protocol": "case", "labels": BREAKHIS, "preprocessing": "none", "threshold": 0.5,
         "preparation": read_preparation(root / "data/stained/case"), "synthetic": True,
         "backbone_weights_sha256": None, "params": {}, "keras": keras.__version__,
-        "data": {what: sha256(file) for what, file in files.items()} | {"test_pixels": hash_images(test, SIZE)},
+        "data": {what: sha256(file) for what, file in files.items()} | pixels,
     }  # fmt: skip
     save_model(model, folder, Card(**{**about, **card}))
 
@@ -57,7 +60,7 @@ def write_model(root: Path, task: str, weight: float = 1.0, **card: Any) -> None
 @pytest.fixture
 def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
     make_project(tmp_path, size=SIZE)
-    set_params({"resize.size": SIZE, "evaluate.bootstrap": 50})
+    set_params({"resize.size": SIZE})
     return tmp_path
 
 

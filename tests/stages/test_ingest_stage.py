@@ -48,7 +48,7 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
     write_raw(tmp_path, eight_images(), "\n".join([HEADER, *short]))
     result = run_stage("ingest")
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "ingest: 8 of 9 images kept, of 8 slides; dropped: none; 1 short rows.\n"
+    assert result.stdout == "ingest: 8 of 9 images kept, of 8 slides and 8 cases; dropped: none; 1 short rows.\n"
     table = read_csv(tmp_path / "data/interim/images.csv")
     facts = "row image_id path binary multiclass magnification mpp slide case"
     assert list(table.columns) == f"{facts} width height mode bytes sha256 pixels_sha256 brightness".split()
@@ -225,7 +225,7 @@ def test_duplicate_pixels_under_one_and_two_labels_are_reported(
     write_raw(tmp_path, images, "\n".join([HEADER, *rows_of(images)]))
     result = run_stage("ingest")
     assert "7 of 10 images kept" in result.stdout
-    assert "dropped: 2 conflict, 1 duplicate" in result.stdout
+    assert "dropped: 2 conflict (ingest.conflicts), 1 duplicate (ingest.duplicates)" in result.stdout
     counts = metrics(tmp_path)
     assert counts["conflicts"]["by_slide"] == {"9404AB": {"DC": 1}, "9513AB": {"LC": 1}}
     assert counts["conflicts"]["listed"] == [[f"{NAMES[4][:-4]} (DC)", f"{both[:-4]} (LC)"]]
@@ -260,6 +260,7 @@ def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
     write_raw(tmp_path, {f"{i}.png": png(draw(i)) for i in range(8)}, "\n".join(["file,label,patient", *rows]))
     assert run_stage("ingest").returncode == 0
     assert metrics(tmp_path)["csv"]["respelled"]["case"]["count"] == 4
+    assert metrics(tmp_path)["slides"] == 4
     result = run_stage("impute")
     assert "impute: 8 images of 4 slides and 4 cases" in result.stdout
     assert "warning: cases that stay apart and may be one (leading zeros, '.0' at the end): 007 / 7." in result.stdout
@@ -268,6 +269,43 @@ def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
     table = read_csv(tmp_path / "data/interim/labels.csv").merge(read_csv(tmp_path / "data/splits/case.csv"))
     assert table.groupby("case")["part"].nunique().max() == 1
     assert sorted(table["case"]) == ["007", "7", *["Mü"] * 3, *["P01"] * 3]
+
+
+def test_labels_and_parts_that_need_a_map_reach_the_split_and_what_leaks_is_said(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    of_csv = {
+        "tasks": ["label"],
+        "protocols": ["given"],
+        "labels": {
+            "tasks": {"label": {"column": "y", "classes": ["benign", "malignant"]}},
+            "map": {0: "benign", 1: "malignant"},
+        },
+        "ingest.columns": {"path": "file", "magnification": None, "case": "patient"},
+        "split.column": "fold",
+        "split.map": {0: "train", 2: "test"},
+    }
+    set_params(of_csv)
+    rows = [f"{i}.png,{i % 2},P{i % 3},{2 * (i > 5)}" for i in range(9)]
+    write_raw(tmp_path, {f"{i}.png": png(draw(i)) for i in range(9)}, "\n".join(["file,y,patient,fold", *rows]))
+    for stage in ("ingest", "impute", "split"):
+        result = run_stage(stage)
+        assert result.returncode == 0, result.stderr
+    assert metrics(tmp_path)["labels"] == {"label": {"benign": 5, "malignant": 4}}
+    assert metrics(tmp_path, "impute")["unlabelled"]["left"] == {"label": 0}
+    labels = read_csv(tmp_path / "data/interim/labels.csv")
+    assert list(labels["label"]) == ["benign", "malignant"] * 4 + ["benign"]
+    parts = read_csv(tmp_path / "data/splits/given.csv").set_index("image_id")["part"]
+    assert set(parts[["6", "7", "8"]]) == {"test"}
+    assert set(parts[[str(i) for i in range(6)]]) == {"train", "val"}
+    seen = metrics(tmp_path, "split")["given"]["test_images_seen"]["cases"]
+    assert seen > 0
+    assert f"given: {seen} of 3 test images come from" in result.stdout
+
+    set_params({**of_csv, "labels": {**of_csv["labels"], "map": {0: "benign"}}})
+    assert_kind(
+        run_stage("ingest"), "4 rows with a label that is no class of task 'label' (row 3: '1'", "labels.map={1:"
+    )
 
 
 def test_labels_that_contradict_or_are_lacking_stop_impute(
@@ -299,7 +337,8 @@ def test_the_full_csv_over_the_real_subset_is_one_counted_error_and_runs_with_dr
     assert_kind(run_stage("ingest"), "7,488 of 7,909 files", "row 2: BreaKHis_v1/", "set ingest.missing_files to drop")
     set_params({"ingest.missing_files": "drop"})
     result = run_stage("ingest")
-    assert "ingest: 421 of 7,909 images kept, of 35 slides; dropped: 7,488 missing; 4 short rows." in result.stdout
+    assert "ingest: 421 of 7,909 images kept, of 35 slides and " in result.stdout
+    assert "dropped: 7,488 missing (ingest.missing_files); 4 short rows." in result.stdout
     counts = metrics(tmp_path)
     assert counts["missing_files"]["count"] == 7488
     assert counts["by_size"] == {"700x460": 377, "500x328": 25, "700x456": 19}

@@ -84,12 +84,14 @@ def test_the_same_parameters_give_the_same_bytes_and_row_order_does_not_matter(t
 def test_a_protocol_added_leaves_the_others_alone_and_one_taken_out_is_removed(tmp_path: Path, split) -> None:
     split()
     first = outputs(tmp_path)
-    split(protocols=["slide", "case-1of3", "image", "case", "image-2of5"])
+    split(protocols=["slide", "case-1of3", "image", "case", "case-cv3x2"])
     more = outputs(tmp_path)
     assert {name: more[name] for name in first if "split.json" not in name} == {
         name: content for name, content in first.items() if "split.json" not in name
     }
     assert "data/splits/case-1of3.csv" in more
+    assert more["data/splits/case-cv3x2.csv"].startswith(b"image_id,repeat_1,repeat_2\n")
+    assert len(more["metrics/split.json"].splitlines()) < 400
     split()
     assert outputs(tmp_path) == first
 
@@ -120,6 +122,7 @@ def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Pat
         (TABLE.iloc[:0], {}, ["no image is left to split"]),
         (TABLE, {"protocols": ["fold1"], "split__fold_table": "absent.csv"}, ["absent.csv", "split.fold_table"]),
         (TABLE, {"protocols": ["case-1of19"]}, ["at least 19 cases", "has 16", "case-1of19"]),
+        (TABLE, {"protocols": ["case-cv19x2"]}, ["at least 19 cases", "has 16", "case-cv19x2"]),
         (TABLE, {"split__train": 0.8}, ["split.train + split.val + split.test must be 1"]),
     ],
 )
@@ -168,7 +171,5 @@ def test_real_images_run_through_all_protocols_and_lack_the_official_test_part(s
     table = breakhis(real_data / "image_data_subset.csv")
     printed = split(table, protocols=["image", "slide", "case", "case-1of5", "case-2of5"])
     assert "63 of 63 test images come from slides seen in training" in printed
-    with pytest.raises(
-        DataError, match=r"protocol 'fold1' leaves no image for test.*no test images of the official fold"
-    ):
+    with pytest.raises(DataError, match=r"protocol 'fold1' leaves no image for test.*no test images of the fold table"):
         split(table, protocols=["fold1"], split__fold_table=str(real_data / "dsfoldTable.csv"))

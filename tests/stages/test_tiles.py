@@ -25,7 +25,7 @@ from tiny import make_project, read
 TILED = Resize(size=32, mode="tiles", tiles=Tiles(px=20, rows=1, columns=3))
 SHORT = {
     "tasks": ["binary"], "resize": TILED.model_dump(), "train.epochs.binary": 2, "train.batch": 16,
-    "evaluate.bootstrap": 0, "augment.every": {"flip": True},
+    "augment.every": {"flip": True},
 }  # fmt: skip
 
 

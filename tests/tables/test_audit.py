@@ -12,9 +12,10 @@ from biopsy.core.errors import DataError
 from biopsy.core.sections import Ingest
 from biopsy.images.decode import Picture, hash_pixels
 from biopsy.tables import measure
-from biopsy.tables.audit import Audit
+from biopsy.tables.audit import Audit, dropped_in_words
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.metadata import Metadata
+from biopsy.tables.names import count_groups
 from schemes import BREAKHIS
 
 NAMELESS = BREAKHIS.model_copy(update={"grammar": None})
@@ -169,3 +170,18 @@ def test_a_slide_under_two_labels_is_counted_though_its_pixels_differ() -> None:
     )
     assert slides_under_two_labels(images, BREAKHIS) == {"1": {"DC": 1, "LC": 1}}
     assert resolve(images, Ingest(), BREAKHIS)[0] == {}
+
+
+def test_every_reason_for_leaving_an_image_out_names_the_parameter_that_decides() -> None:
+    assert dropped_in_words({}) == "none"
+    for reason, parameter in (("conflict", "conflicts"), ("missing", "missing_files"), ("too_small", "unreadable")):
+        assert dropped_in_words({reason: 1030}) == f"1,030 {reason} (ingest.{parameter})"
+        assert parameter in Ingest.model_fields
+
+
+@pytest.mark.parametrize(
+    ("slides", "cases", "words"),
+    [(0, 0, "unknown slides and cases"), (10, 4, "10 slides and 4 cases"), (1, 1, "1 slide and 1 case")],
+)
+def test_unknown_slides_are_not_called_none(slides: int, cases: int, words: str) -> None:
+    assert count_groups(slides, cases) == words

@@ -256,7 +256,6 @@ SHORT = {
     "resize.size": 32,
     "train.epochs": 2,
     "model.extra_inputs": ["magnification", "slides"],
-    "evaluate.bootstrap": 5,
 }
 
 

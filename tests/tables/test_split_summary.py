@@ -29,9 +29,7 @@ def test_the_check_refuses_what_leaks_or_loses_images() -> None:
     ):
         with pytest.raises(LeakError, match=words):
             check_split(MANY, bad, "case")
-    with pytest.raises(
-        DataError, match=r"protocol 'fold1' leaves no image for test.*no test images of the official fold"
-    ):
+    with pytest.raises(DataError, match=r"protocol 'fold1' leaves no image for test.*no test images of the fold table"):
         check_split(MANY, good.assign(part=good["part"].replace("test", "train")), "fold1")
 
 

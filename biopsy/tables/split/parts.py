@@ -14,12 +14,16 @@ from tqdm import tqdm
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv
 from biopsy.core.layout import resized_path
+from biopsy.core.protocol import Fold
+from biopsy.tables.split.folds import column_of, parts_of
 
 ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
 CHUNK = 64  # images in memory at once, where they are only hashed
 
 
-def read_parts(labels: Path, split: Path, resized: Path, task: str, classes: Sequence[str]) -> pd.DataFrame:
+def read_parts(
+    labels: Path, split: Path, resized: Path, task: str, classes: Sequence[str], fold: Fold | None = None
+) -> pd.DataFrame:
     """Join the labels with one protocol's split.
 
     Parameters
@@ -32,21 +36,24 @@ def read_parts(labels: Path, split: Path, resized: Path, task: str, classes: Seq
         The column of labels.
     classes
         Its classes, in the order of the model's outputs.
+    fold
+        Of a cross-validation, the fold that is tested.
 
     Returns
     -------
     pandas.DataFrame
-        One row per image, sorted by image_id: the columns of both tables, `target` (int, index into `classes`) and
-        `file` (Path).
+        One row per image, sorted by image_id: the labels, `part`, `target` (int, index into `classes`) and `file`
+        (Path).
 
     Raises
     ------
     DataError
         An image of the split has no label, or no label of this task.
     """
-    table = read_csv(split, ["image_id", "part"]).merge(
-        read_csv(labels, ["image_id"]), on="image_id", how="left", validate="one_to_one"
-    )
+    parts = read_csv(split, ["image_id", column_of(fold.repeat) if fold else "part"])
+    if fold:
+        parts = parts_of(parts, fold, split)
+    table = parts.merge(read_csv(labels, ["image_id"]), on="image_id", how="left", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     place = {name: i for i, name in enumerate(classes)}
     if task not in table:

@@ -6,7 +6,6 @@ protocol to the list leaves the others' splits alone.
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -15,16 +14,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import train_test_split
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.protocol import Fold, Protocol, parse_protocol
 from biopsy.core.rawcsv import read_records
 from biopsy.core.sections import Split
 from biopsy.core.text import fold, id_key
+from biopsy.tables.split.folds import assign_folds, column_of, parts_of
 from biopsy.tables.split.search import assign_groups
 
 PARTS = ("train", "val", "test")
 FOLD_COLUMNS = ("filename", "maginfication", "number", "split")  # the source's own spelling
+
+OFFICIAL = "87222a715d22dd445b702c89eee93a3f4a855161ef0a9a96ee63aca1f4397523"  # of fold 1 of BreakHis; `is_official`
 
 Parts = NDArray[np.str_]
 Codes = NDArray[np.int64]
@@ -47,7 +50,7 @@ def make_split(
     tasks
         The columns of labels to stratify by.
     protocol
-        `image`, `slide`, `case`, `fold1`, or one fold of k such as `case-1of5`.
+        Its name, see `biopsy.core.protocol`.
     shares
         The parts' sizes; a k-fold split has 1/k for test, 1/k for val and the rest for train.
     seed
@@ -58,7 +61,8 @@ def make_split(
     Returns
     -------
     DataFrame of n rows
-        `image_id`, `part` ("train", "val" or "test"), sorted by `image_id`.
+        `image_id`, sorted, and `part` ("train", "val" or "test"); of a cross-validation not the parts but the folds
+        (int, from 1) of each repeat, see `biopsy.tables.split.folds`.
 
     Raises
     ------
@@ -74,17 +78,20 @@ def make_split(
     table = labels.sort_values("image_id", ignore_index=True)
     if len(table) < len(PARTS):
         raise DataError(f"{len(table)} image(s) cannot fill three parts. Point data.source at more images.")
-    base, _, fold = protocol.partition("-")
-    if base == "fold1":
-        parts = _official(table, tasks, shares, fold_table, _seed(seed, base))
-    elif fold:
-        index, folds = map(int, fold.split("of"))
-        parts = _k_fold(table, strata(table, tasks), base, index, folds, _seed(seed, f"{base}-of{folds}"))
-    elif base == "image":
-        parts = _by_image(strata(table, tasks), shares, _seed(seed, base))
+    found, ids = parse_protocol(protocol), table[["image_id"]]
+    if found.k:
+        repeats = range(1, found.repeats + 1)
+        folds = ids.assign(**{column_of(r): _folds(table, tasks, found, r, seed) for r in repeats})
+        return folds if found.folds else parts_of(folds, Fold(1, found.index))
+    if found.unit == "fold1":
+        parts = _official(table, tasks, shares, fold_table, _seed(seed, protocol))
+    elif found.unit == "given":
+        parts = _given(table, tasks, shares, _seed(seed, protocol))
+    elif found.unit == "image":
+        parts = _by_image(strata(table, tasks), shares, _seed(seed, protocol))
     else:
-        parts = _by_group(table, tasks, base, shares, _seed(seed, base))
-    return pd.DataFrame({"image_id": table["image_id"], "part": parts})
+        parts = _by_group(table, tasks, found.unit, shares, _seed(seed, protocol))
+    return ids.assign(part=parts)
 
 
 def strata(table: pd.DataFrame, tasks: Sequence[str]) -> Codes:
@@ -126,7 +133,7 @@ def group_codes(table: pd.DataFrame, unit: str) -> Codes:
 
 
 def read_fold_table(path: Path) -> pd.DataFrame:
-    """Read the official fold table (`filename,maginfication,number,split`) and keep fold 1.
+    """Read a fold table, of the columns of the official one (`filename,maginfication,number,split`); keep fold 1.
 
     Raises
     ------
@@ -156,6 +163,12 @@ def read_fold_table(path: Path) -> pd.DataFrame:
             f"it once, as train or test ({len(strange)} such rows)."
         )
     return table
+
+
+def is_official(fold_table: pd.DataFrame) -> bool:
+    """Tell whether a table is fold 1 as published for BreakHis, not one of the user's own."""
+    lines = sorted(fold_table["filename"] + " " + fold_table["split"])
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL
 
 
 def _seed(seed: int, name: str) -> int:
@@ -191,21 +204,13 @@ def _by_group(table: pd.DataFrame, tasks: Sequence[str], unit: str, shares: Spli
     return order[assign_groups(_counts(groups, table, tasks), wanted, seed)][groups]
 
 
-def _k_fold(table: pd.DataFrame, labels: Codes, unit: str, index: int, folds: int, seed: int) -> Parts:
-    """Fold `index` (from 1) is test, the next one, cyclically, val."""
-    groups = np.arange(len(table)) if unit == "image" else group_codes(table, unit)
-    name = f"{unit}-{index}of{folds}"
-    _need_groups(groups, unit, name, folds)
-    if np.bincount(labels).max() < folds:
-        raise DataError(f"protocol '{name}' needs a class of {folds} images or more. Name fewer folds in `protocols`.")
-    kind = StratifiedKFold if unit == "image" else StratifiedGroupKFold
-    splitter = kind(folds, shuffle=True, random_state=seed)
-    parts = np.full(len(table), "train", dtype="<U5")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class of fewer members than folds: metrics/split.json says so
-        tests = [test for _, test in splitter.split(labels, labels, groups)]
-    parts[tests[index - 1]], parts[tests[index % folds]] = "test", "val"
-    return parts
+def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat: int, seed: int) -> Codes:
+    """Give each row its fold, 1 to k; a repeat has the folds that it would have alone."""
+    groups = np.arange(len(table)) if protocol.unit == "image" else group_codes(table, protocol.unit)
+    _need_groups(groups, protocol.unit, protocol.name, protocol.k)
+    name = f"{protocol.unit}-of{protocol.k}" + (f"-{repeat}" if repeat > 1 else "")
+    fine = int(strata(table, tasks).max()) + 1
+    return assign_folds(_counts(groups, table, tasks), fine, protocol.k, _seed(seed, name))[groups] + 1
 
 
 def _official(
@@ -213,7 +218,7 @@ def _official(
 ) -> Parts:
     """Take test from the table; draw val, `shares.val` of all images, from its train by case."""
     if fold_table is None:
-        raise DataError("protocol 'fold1' needs split.fold_table, the path of the official fold's table.")
+        raise DataError("protocol 'fold1' needs split.fold_table, the path of a fold table.")
     official = fold_table.set_index(fold_table["filename"].map(fold))["split"]
     names = table["path"].map(lambda path: fold(PurePosixPath(path).name))
     absent = table.loc[~names.isin(official.index), "path"]
@@ -223,12 +228,33 @@ def _official(
             f"Take 'fold1' out of `protocols`, or use the table of this data set."
         )
     parts = names.map(official).to_numpy(dtype="<U5")
+    return _with_val(parts, table, tasks, shares, seed, "case", "fold1")
+
+
+def _given(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
+    """Take the parts from the column `given`; where it has no val, draw it from train by the largest unit known."""
+    lacking = table.loc[table["given"] == "", "path"]
+    if len(lacking):
+        raise DataError(
+            f"{len(lacking)} of {len(table)} images have no part in the column '{shares.column}' ({some(lacking, 3)}). "
+            "Fill it in, or take 'given' out of `protocols`."
+        )
+    parts = table["given"].to_numpy(dtype="<U5")
+    unit = next((unit for unit in ("case", "slide") if (table[unit] != "").all()), "image")
+    return parts if "val" in parts else _with_val(parts, table, tasks, shares, seed, unit, "given")
+
+
+def _with_val(
+    parts: Parts, table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int, unit: str, protocol: str
+) -> Parts:
+    """Draw val, `shares.val` of all images, from the groups of train."""
     train = np.flatnonzero(parts == "train")
     rows = table.iloc[train]
-    groups = group_codes(rows, "case") if len(rows) else np.zeros(0, np.int64)
-    _need_groups(groups, "case", "fold1", 2)
+    groups = np.arange(len(rows)) if unit == "image" or rows.empty else group_codes(rows, unit)
+    _need_groups(groups, unit, protocol, 2)
     val = min(shares.val * len(table) / len(train), 0.5)
     drawn = assign_groups(_counts(groups, rows, tasks), np.array([1 - val, val]), seed)[groups]
+    parts = parts.copy()
     parts[train] = np.array(("train", "val"))[drawn]
     return parts
 

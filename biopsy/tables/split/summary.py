@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.protocol import parse_protocol
 from biopsy.core.text import id_key
 from biopsy.tables.labels.scheme import LabelScheme
+from biopsy.tables.split.folds import parts_of
 from biopsy.tables.split.splits import PARTS
 
 UNITS = {"slides": "slide", "cases": "case"}
@@ -65,7 +67,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     Parameters
     ----------
     labels, split : DataFrame of n rows
-        The labels, and `image_id`, `part`.
+        The labels, and `image_id`, `part`; of a cross-validation its folds, each of which is checked.
     protocol
         The protocol's name.
 
@@ -76,19 +78,24 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     LeakError
         An image is not in exactly one part, or a group (or equal pixels) is on two sides of a group protocol.
     """
+    for fold in parse_protocol(protocol).folds if "part" not in split else []:
+        check_split(labels, parts_of(split, fold), protocol)
+    if "part" not in split:
+        return
     once = split["image_id"].is_unique and set(split["image_id"]) == set(labels["image_id"])
     if not once or not split["part"].isin(PARTS).all():
         raise LeakError(
             f"protocol '{protocol}' did not put every image into exactly one part. Please report this defect."
         )
+    if protocol == "given" and not {"train", "test"} <= set(split["part"]):
+        raise DataError("the column that split.column names puts no image into train, or none into test.")
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
-        hint = (
-            "These images are no test images of the official fold. " if protocol == "fold1" and "test" in empty else ""
-        )
+        hint = "These images are no test images of the fold table. " if protocol == "fold1" and "test" in empty else ""
+        way_out = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
         raise DataError(
-            f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, change "
-            f"split.{empty[0]}, or take '{protocol}' out of `protocols`."
+            f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
+            f"{way_out}, or take '{protocol}' out of `protocols`."
         )
     table = _joined(labels, split)
     for unit in _promised(protocol):
@@ -116,8 +123,12 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
     dict
         `says` (the leak in a sentence), `parts`, `shared` (slides, cases and pixels on two sides), `test_images_seen`
         (test images whose slide, case or pixels stand in train), `classes` of each task (see `_class_entry`), and
-        `not_estimable` (class: reason). What the labels do not tell (slides, cases) is null.
+        `not_estimable` (class: reason). What the labels do not tell (slides, cases) is null. Of a cross-validation
+        `parts` are those of each fold, the counts of what is shared are sums over the folds of the first repeat, and a
+        class is estimable where at least one image of it is tested by a fold that trains on others.
     """
+    if "part" not in split:
+        return _summarise_folds(labels, split, protocol, scheme)
     table = _joined(labels, split)
     units = {name: unit for name, unit in {**UNITS, "pixels": "pixels_sha256"}.items() if (table[unit] != "").any()}
     seen = {name: len(_seen(table, unit)) if (unit := units.get(name)) else None for name in (*UNITS, "pixels")}
@@ -142,9 +153,55 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
     }
 
 
+def _summarise_folds(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: LabelScheme) -> dict[str, Any]:
+    """Sum the folds up: what each holds, what any of them shares, and which classes no fold both trains and tests."""
+    found = parse_protocol(protocol)
+    each = {fold.name: summarise(labels, parts_of(split, fold), protocol, scheme) for fold in found.folds}
+    first = list(each.values())[: found.k]
+    classes: dict[str, Any] = {}
+    for task, entries in first[0]["classes"].items():
+        classes[task] = {}
+        for name in entries:
+            rows = [entry["classes"][task][name] for entry in first]
+            sizes = {unit: sum(row["test"][unit] for row in rows) for unit in ("images", *UNITS)}
+            tested = sum(1 for row in rows if row["test"]["images"] and row["train"]["images"])
+            classes[task][name] = {"estimable": tested > 0, **sizes, "folds": tested}
+    words = {name: task.words[name] for task in scheme.tasks.values() for name in task.names}
+    return {
+        "says": _says_of_folds(len(labels), first),
+        "parts": {name: entry["parts"] for name, entry in each.items()},
+        "shared": {
+            unit: {pair: sum(entry["shared"][unit][pair] for entry in first) for pair in pairs}
+            for unit, pairs in first[0]["shared"].items()
+        },
+        "test_images_seen": _seen_in_folds(first),
+        "classes": classes,
+        "not_estimable": {
+            name: f"{words[name]} is in one fold alone, so that no model of it is tested"
+            for entries in classes.values()
+            for name, entry in entries.items()
+            if not entry["estimable"]
+        },
+    }
+
+
+def _seen_in_folds(folds: list[dict[str, Any]]) -> dict[str, int | None]:
+    """Sum over folds how many test images come from what their training saw; null where it is not known."""
+    counts = {name: [fold["test_images_seen"][name] for fold in folds] for name in folds[0]["test_images_seen"]}
+    return {name: None if None in found else sum(found) for name, found in counts.items()}
+
+
+def _says_of_folds(images: int, folds: list[dict[str, Any]]) -> str:
+    """Say it as `leak_sentence` does, of all folds together."""
+    return _sentence(images, _seen_in_folds(folds)) + f" (each image tested by one of {len(folds)} folds)"
+
+
 def leak_sentence(table: pd.DataFrame, seen: dict[str, int | None]) -> str:
     """Say how many test images come from slides, or where slides are unknown cases, seen in training."""
-    tested = int((table["part"] == "test").sum())
+    return _sentence(int((table["part"] == "test").sum()), seen)
+
+
+def _sentence(tested: int, seen: dict[str, int | None]) -> str:
     known = [(name, count) for name, count in seen.items() if name in UNITS and count is not None]
     if not known:
         return "slides and cases are unknown: whether this split leaks cannot be told"
@@ -161,7 +218,7 @@ def to_json(summary: dict[str, Any]) -> str:
 
 def _promised(protocol: str) -> list[str]:
     """What must not stand on two sides."""
-    unit = protocol.partition("-")[0]
+    unit = parse_protocol(protocol).unit
     return {"slide": ["slide", "pixels_sha256"], "case": ["case", "slide", "pixels_sha256"]}.get(unit, [])
 
 
@@ -191,7 +248,7 @@ def _class_entry(rows: pd.DataFrame, name: str, protocol: str) -> dict[str, Any]
     missing = [part for part in PARTS if not sizes[part]["images"]]
     entry: dict[str, Any] = {"estimable": not missing}
     if missing:
-        unit = protocol.partition("-")[0].replace("fold1", "case")
+        unit = parse_protocol(protocol).unit.replace("fold1", "case").replace("given", "image")
         found = len(rows) if unit == "image" else int(np.unique(rows[unit]).size)
         count = f"{name} has {found} {unit}{'s' if found != 1 else ''}"
         too_few = found < len(PARTS) and protocol != "fold1"

@@ -1,0 +1,85 @@
+"""A protocol's name, taken apart: `case`, `case-1of5` (one fold of five), `case-cv5x3` (all of five, three times)."""
+
+import re
+from dataclasses import dataclass
+
+PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*|-cv[1-9][0-9]*(x[1-9][0-9]*)?)?$|^fold1$|^given$"
+FORMS = "image, slide, case, fold1, given, one fold of k such as case-1of5, or all folds such as case-cv5 or case-cv5x3"
+FEWEST_FOLDS = 3  # one for test, one for validation, and the rest for training
+MOST_REPEATS = 100
+UNITS = ("image", "slide", "case")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of one repeat of a cross-validation, both counted from 1."""
+
+    repeat: int
+    index: int
+
+    @property
+    def name(self) -> str:
+        """How folders and tables call it: '1-2' is the second fold of the first repeat."""
+        return f"{self.repeat}-{self.index}"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a protocol's name says.
+
+    Attributes
+    ----------
+    name
+        As params.yaml has it.
+    unit
+        What stays on one side: 'image', 'slide' or 'case'; 'fold1' is a fold table's, 'given' the CSV's own.
+    k
+        How many folds there are; 0 where there are none.
+    index
+        Which fold is tested, from 1; 0 where it is all of them or there are none.
+    repeats
+        How often the images are divided into folds.
+    """
+
+    name: str
+    unit: str
+    k: int = 0
+    index: int = 0
+    repeats: int = 1
+
+    @property
+    def folds(self) -> list[Fold]:
+        """The folds of a cross-validation, repeat by repeat; empty for every other protocol."""
+        if not self.k or self.index:
+            return []
+        return [Fold(repeat, index) for repeat in range(1, self.repeats + 1) for index in range(1, self.k + 1)]
+
+
+def parse_protocol(name: str) -> Protocol:
+    """Take a protocol's name apart.
+
+    Raises
+    ------
+    ValueError
+        It is none, or has too few folds, or a fold that there is not: the reason, as a clause.
+    """
+    if not re.match(PATTERN, name):
+        raise ValueError(f"'{name}' is no protocol: it must be {FORMS}")
+    unit, _, rest = name.partition("-")
+    numbers = [int(number) for number in re.findall(r"\d+", rest)]
+    if not rest:
+        return Protocol(name, unit)
+    if rest.startswith("cv"):
+        found = Protocol(name, unit, numbers[0], repeats=numbers[1] if len(numbers) > 1 else 1)
+    else:
+        found = Protocol(name, unit, numbers[1], numbers[0])
+    if found.k < FEWEST_FOLDS:
+        raise ValueError(
+            f"'{name}' has {found.k} fold{'s' if found.k > 1 else ''}, and the parts train, val and test need "
+            f"k >= {FEWEST_FOLDS}, as in {unit}-{'cv5' if rest.startswith('cv') else '1of5'}"
+        )
+    if found.index > found.k:
+        raise ValueError(f"'{name}': a fold is written <protocol>-<i>of<k> with i <= k and k >= {FEWEST_FOLDS}")
+    if found.repeats > MOST_REPEATS:
+        raise ValueError(f"'{name}' has {found.repeats} repeats; at most {MOST_REPEATS} are possible")
+    return found

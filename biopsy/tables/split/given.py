@@ -1,0 +1,71 @@
+"""The part of each image that the user's own CSV states: protocol `given`."""
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from biopsy.core.errors import DataError, some
+from biopsy.core.rawcsv import count_rows, find_column, read_records
+from biopsy.core.sections import Ingest, Split
+from biopsy.core.text import is_missing
+
+WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest) -> pd.Series:
+    """Read the column that `split.column` names.
+
+    Parameters
+    ----------
+    csv
+        The CSV of images.
+    images
+        With `image_id` and `row`, the line of the CSV.
+    settings
+        `column` and `map`, from the CSV's words to parts; train, val, valid, validation, dev and test need none.
+    columns
+        Of which the column of paths is used, to find an image that stands in several rows.
+
+    Returns
+    -------
+    Series
+        "train", "val", "test", or "" where the cell is empty; by image_id.
+
+    Raises
+    ------
+    DataError
+        No such column, a word that is no part, or an image that two rows put into different parts.
+    """
+    assert settings.column is not None
+    records = read_records(csv, [settings.column, columns.columns.path])
+    at = find_column(records.header, settings.column, "split.column", csv)
+    path_at = find_column(records.header, columns.columns.path, "ingest.columns.path", csv)
+    parts: dict[int, str] = {}
+    by_path: dict[str, tuple[int, str]] = {}
+    wrong: list[str] = []
+    for row, cells in records.rows:
+        text = cells[at] if at < len(cells) else ""
+        part = settings.map.get(text) or ("" if is_missing(text) else WORDS.get(text.casefold()))
+        if part is None:
+            wrong.append(f"row {row}: {text!r}")
+            continue
+        parts[row] = part
+        name = PurePosixPath(cells[path_at]).as_posix() if path_at < len(cells) else ""
+        first, other = by_path.setdefault(name, (row, part))
+        if part and other and part != other:
+            raise DataError(
+                f"{csv} row {row} puts {name} into {part}, and row {first} into {other}. Keep one of the two rows."
+            )
+        if part and not other:
+            by_path[name] = row, part
+    if wrong:
+        word = wrong[0].partition(": ")[2].strip("'")
+        raise DataError(
+            f"{csv}: {count_rows(len(wrong))} with a word in '{settings.column}' that is no part ({some(wrong, 3)}). "
+            f"Say what it means: -S 'split.map={{{word}: train}}', or val, or test."
+        )
+    rows = {row: part or by_path[PurePosixPath(cells[path_at]).as_posix()][1]
+            for row, cells in records.rows for part in [parts[row]] if path_at < len(cells)}  # fmt: skip
+    return pd.Series([rows.get(int(row), "") for row in images["row"]], index=images["image_id"], dtype=object)
