@@ -124,7 +124,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _a_frozen_backbone_suits_the_rest(self) -> Self:
-        if self.model.trainable == "none" and self.model.weights == "none" and self.model.backbone != "cnn":
+        random = self.model.trainable == "none" and self.model.weights == "none"
+        if random and self.model.backbone not in ("cnn", "cnn_small"):
             raise ValueError(
                 "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
                 "nothing. Set model.weights to imagenet or to a file, or model.trainable to all"

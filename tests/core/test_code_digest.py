@@ -67,6 +67,7 @@ def test_a_module_that_does_not_exist_is_an_error() -> None:
         code_digest("biopsy.nowhere")
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_what_the_same_code_has_saved_and_with_nothing_else(
     tmp_path: Path, set_params: Callable[..., Path], edit_code: Edit
 ) -> None:

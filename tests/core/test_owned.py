@@ -83,6 +83,7 @@ def test_a_run_that_was_killed_between_its_renames_does_not_take_its_own_files_f
     make(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_what_dvc_can_bring_back_may_go(tmp_path: Path) -> None:
     """As in a clone after `dvc pull`, where no note says who made the files."""
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):

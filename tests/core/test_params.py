@@ -143,7 +143,7 @@ def test_relative_paths_of_an_experiment_in_a_folder_of_its_own_begin_in_the_pro
     for folder in (tmp_path, experiment):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tracked.csv").touch()
-    (tmp_path / "cnn").touch()  # no path: model.backbone
+    (tmp_path / "cnn_small").touch()  # no path: model.backbone
     path = set_params(
         {
             "data.source": "local", "data.local.csv": "tracked.csv", "data.local.images": "images",
@@ -155,6 +155,6 @@ def test_relative_paths_of_an_experiment_in_a_folder_of_its_own_begin_in_the_pro
     assert params.data.local["csv"] == "tracked.csv"
     assert params.data.local["images"] == str(tmp_path / "images")
     assert params.split.fold_table == "nowhere.csv"
-    assert params.model.backbone == "cnn"
+    assert params.model.backbone == "cnn_small"
     monkeypatch.chdir(tmp_path)
     assert read_params(path).data.local["images"] == "images"

@@ -188,7 +188,7 @@ def _paint(image: Image, width: int, height: int, seed: int) -> NDArray[np.uint8
     tumour, cells = TUMOURS[image.subtype], MALIGNANT if TYPES[image.subtype][0] == "malignant" else BENIGN
     # Cases of one type differ in size, density and darkness of their nuclei: what a case-wise split has to bridge.
     size, density, dark = case.lognormal(0, [0.1, 0.08, 0.1]).tolist()
-    unit = min(width / 220, height / 144) * (image.magnification / 100) ** 0.25  # milder than in life: all stay legible
+    unit = min(width / 220, height / 144) * (image.magnification / 100) ** 0.15  # milder than in life: all stay legible
     site = noise(rng, (height, width), 70 * unit)
     canvas = Canvas(
         np.full((height, width, 4), STROMA, np.uint8),
