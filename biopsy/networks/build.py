@@ -150,7 +150,10 @@ def _head(maps: list[Any], model: Model, classes: int, extra: Any = None) -> Any
     x = pool_maps(maps, model.features.pool)
     if head.kind == "probe":  # its weights are computed, not trained
         x = x if extra is None else layers.Concatenate(name="extra_join")([x, extra])
-        return _probabilities(x, classes)
+        centred = layers.BatchNormalization(
+            center=False, scale=False, epsilon=1e-7, trainable=False, dtype="float32", name="probe_centre"
+        )  # subtracts the training images' mean: the sums of the output layer stay small, so float32 rounds less
+        return _probabilities(centred(x), classes)
     if head.unit_norm:
         x = layers.UnitNormalization(name="head_unit_norm")(x)
     if extra is not None:
