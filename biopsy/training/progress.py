@@ -1,6 +1,7 @@
 """What a running training tells: a log for DVC's plots, a line of JSON an epoch for `biopsy tune`, a bar."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from biopsy.networks.backend import keras
 from biopsy.training.resume import TrainingState
 
 LATE = 0.2  # the share of the epochs that counts as a training's end
-GAIN = 0.02  # of the validation loss, below which a training no longer improves
+GAIN = 0.05  # of what guessing costs: a smaller fall of the validation loss is none
 
 
 class Told(Protocol):
@@ -89,7 +90,7 @@ class EpochBar(keras.callbacks.Callback):
         self.bar.close()
 
 
-def still_improving(losses: list[float], epochs: int) -> bool:
+def still_improving(losses: list[float], epochs: int, classes: int) -> bool:
     """Say whether a training was still getting better when its epochs ran out.
 
     Parameters
@@ -98,11 +99,13 @@ def still_improving(losses: list[float], epochs: int) -> bool:
         The validation loss of each epoch.
     epochs
         The most epochs; a training that stopped before them is done.
+    classes
+        How many there are: a guess costs log(classes).
 
     Returns
     -------
     bool
-        Whether the last fifth of the epochs lowered the validation loss by more than 2 %.
+        Whether the last fifth of the epochs lowered the validation loss by more than 5 % of what a guess costs.
     """
     before = losses[: len(losses) - max(1, round(LATE * len(losses)))]
-    return len(losses) >= epochs and (not before or min(losses) < (1 - GAIN) * min(before))
+    return len(losses) >= epochs and (not before or min(before) - min(losses) > GAIN * math.log(classes))

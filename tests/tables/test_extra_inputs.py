@@ -304,11 +304,10 @@ def predictions_by_hand(project: Path) -> np.ndarray:
     from biopsy.networks.model_file import load_model
     from biopsy.tables.split.parts import read_images, read_parts
 
-    rows = read_parts(
-        project / "data/interim/labels.csv", project / "data/splits/case.csv", project / "data/resized", "binary"
-    )
-    rows = rows[rows["part"] == "test"].reset_index(drop=True)
     model, card = load_model(project / "models" / NAME)
+    labels, split = project / "data/interim/labels.csv", project / "data/splits/case.csv"
+    rows = read_parts(labels, split, project / "data/resized", "binary", card.classes)
+    rows = rows[rows["part"] == "test"].reset_index(drop=True)
     extra = card.extra_inputs.encode(read_facts(rows, card.extra_inputs.inputs, project / "data/raw/slides.csv"))
     pixels = read_images(list(rows["file"]), 32).astype(np.float32)
     return model.predict_on_batch({"pixels": pixels, "extra": extra})[:, 0]

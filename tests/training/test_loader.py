@@ -139,7 +139,9 @@ def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_p
 
 
 def read_parts_of(root: Path, task: str = "binary"):
-    return read_parts(root / "data/interim/labels.csv", root / "data/splits/case.csv", root / "data/resized", task)
+    classes = ("benign", "malignant")
+    labels, split = root / "data/interim/labels.csv", root / "data/splits/case.csv"
+    return read_parts(labels, split, root / "data/resized", task, classes)
 
 
 def test_a_missing_or_wrong_image_is_named_with_the_way_out(tmp_path: Path) -> None:
@@ -155,6 +157,6 @@ def test_a_missing_or_wrong_image_is_named_with_the_way_out(tmp_path: Path) -> N
 def test_an_image_without_a_label_of_the_task_is_named(tmp_path: Path) -> None:
     make_project(tmp_path)
     labels = tmp_path / "data/interim/labels.csv"
-    labels.write_text("\n".join(line for line in labels.read_text().splitlines() if "DC-003" not in line))
+    labels.write_text("".join(line for line in labels.read_text().splitlines(True) if "DC-003" not in line))
     with pytest.raises(DataError, match="DC-003"):
         read_parts_of(tmp_path)

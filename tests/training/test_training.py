@@ -152,7 +152,8 @@ def test_the_class_weights_reach_the_training(tmp_path: Path, monkeypatch: pytes
     [
         ([2.0, 1.5, 1.2, 1.0, 0.8], 5, True),
         ([2.0, 1.5, 1.2, 1.0, 0.8], 9, False),  # stopped early
-        ([2.0, 1.0, 0.9, 0.9, 0.899], 5, False),
+        ([2.0, 1.0, 0.9, 0.9, 0.88], 5, False),
+        ([0.5, 0.1, 0.02, 0.02, 0.01], 5, False),  # half of nearly nothing
         ([2.0, 1.0, 0.9, 1.0, 1.1], 5, False),
         ([2.0], 1, True),
     ],
@@ -160,7 +161,7 @@ def test_the_class_weights_reach_the_training(tmp_path: Path, monkeypatch: pytes
 def test_a_training_whose_epochs_ran_out_while_it_improved_is_known(
     losses: list[float], epochs: int, improving: bool
 ) -> None:
-    assert still_improving(losses, epochs) == improving
+    assert still_improving(losses, epochs, classes=2) == improving
 
 
 def test_what_is_validated_kept_and_left_in_the_model_is_the_average(tmp_path: Path) -> None:
