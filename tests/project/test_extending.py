@@ -31,7 +31,7 @@ def test_a_backbone_and_an_augmentation_run_as_printed_and_pass_the_projects_che
     root = clone(origin, tmp_path)
     narrow(root, "case")
     names = write_files(root)
-    assert len(names) == 7
+    assert len(names) == 9
     follow(PAGE, root, "A backbone")
     follow(PAGE, root, "An augmentation")
     assert (root / "gamma.png").is_file()
@@ -50,7 +50,7 @@ def test_a_backbone_and_an_augmentation_run_as_printed_and_pass_the_projects_che
     )
 
 
-def test_own_labels_with_and_without_a_scheme_of_ones_own_run_as_printed(tmp_path: Path) -> None:
+def test_own_labels_with_and_without_a_scheme_of_ones_own_and_a_source_run_as_printed(tmp_path: Path) -> None:
     root = copy_project(tmp_path)
     presets_come_last(root)
     write_files(root)
@@ -59,6 +59,9 @@ def test_own_labels_with_and_without_a_scheme_of_ones_own_run_as_printed(tmp_pat
     assert [entry["name"] for entry in scheme["tissue"]["classes"]] == ["Normal", "Benign", "InSitu", "Invasive"]
     figures = json.loads((root / "metrics/tissue-case/details.json").read_text())
     assert figures["image_level"]["sensitivity"] is not None
+    follow(PAGE, root, "A source")
+    assert json.loads((root / "data/raw/source.json").read_text())["source"] == "folders"
+    assert (root / "metrics/label-image/test.json").is_file()
 
 
 def presets_come_last(root: Path) -> None:
