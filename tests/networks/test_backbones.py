@@ -41,6 +41,7 @@ STOCK: dict[str, tuple[Callable[..., Any], Callable[[Any], Any] | None]] = {
 #   torch_resnet50: 25,557,032 - 2,049,000 + 53,120. torch_mobilenetv2: 3,504,872 - 1,281,000 + 34,112.
 COUNTS = {
     "cnn": 1200 + 9 * (512 + 1536 + 3072 + 6144) + 4 * 256,
+    "cnn_small": 1200 + 9 * (512 + 2048 + 6144) + 4 * 208,
     "mednext": 128 + sum(2 * (4 * c * c + 15 * c) for c in (32, 64, 128, 256, 512))
     + sum(8 * c * c + 18 * c for c in (32, 64, 128, 256)),
     "hybrid": 9 * 93_280 + 8 * 416 + 4 * (12 * 192 * 192 + 13 * 192) + 12 * 192,

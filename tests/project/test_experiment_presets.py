@@ -21,7 +21,7 @@ from conftest import ROOT
 PRESETS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
 SMALL = [
     "data.sample.images=48", "data.sample.width=64", "data.sample.height=64", "resize.size=32", "tasks=[binary]",
-    "protocols=[case]", "train.epochs=1", "train.batch=64", "resize.tiles.px=48",
+    "protocols=[case]", "train.epochs=1", "train.batch=64", "train.learning_rate=0.0001", "resize.tiles.px=48",
 ]  # fmt: skip
 WITHOUT_WEIGHTS = [
     "model.weights=none",

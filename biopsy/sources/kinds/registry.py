@@ -59,5 +59,6 @@ def read_settings(data: Data) -> tuple[Source, Any]:
     for name in sections:
         if name not in SOURCES:
             raise ParamsError(f"params.yaml: unknown parameter 'data.{name}'.{nearest(name, [*SOURCES, 'slides'])}")
-    checked = {name: check_section(SOURCES[name].settings, value, f"data.{name}") for name, value in sections.items()}
-    return source, checked.get(source.name, source.settings())
+    given = {source.name: {}, **sections}  # a setting without a default that is missing is a sentence, too
+    checked = {name: check_section(SOURCES[name].settings, value, f"data.{name}") for name, value in given.items()}
+    return source, checked[source.name]
