@@ -9,13 +9,13 @@ from biopsy.core.errors import DataError, run
 
 
 def main() -> None:
-    """Run the command line; a mendable error is one sentence."""
+    """Run the command line; a user's error is one sentence."""
     run(command, "nothing was changed.")
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
-    parser = argparse.ArgumentParser(prog="biopsy", description="What stands beside the pipeline; `dvc repro` runs it.")
+    parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (_predict, _results, _experiments, _convert_weights, _info, _show_augment, _tune):
         add(verbs)

@@ -120,7 +120,8 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
     losses = [figures["val_loss"] for figures in state.history]
-    best, unfinished = losses.index(min(losses)), still_improving(losses, params.train.epochs_of(job.task), classes)
+    best, probe = losses.index(min(losses)), params.model.head.kind == "probe"
+    unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), classes)
     kept = state.history[best]
     print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
     if unfinished:

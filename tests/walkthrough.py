@@ -31,7 +31,7 @@ def steps(page: str, section: str = "") -> list[Step]:
     """Every command of a page in `docs/`, or of the section whose heading starts with a text, in order."""
     text, found = (ROOT / "docs" / page).read_text(), list[Step]()
     if section:
-        text = re.split(r"^#+ ", text.split(f"# {section}", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+        text = re.split(r"^##+ ", text.split(f"# {section}", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     for block in re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", "").splitlines():
             if line.startswith("$ "):

@@ -86,7 +86,8 @@ class Labels(Section):
     @field_validator("map", mode="before")
     @classmethod
     def _keys_are_text(cls, value: Any) -> Any:
-        """Read `map: {0: benign}`: YAML takes 0 for a number, a CSV has text."""
+        """Read `map: {0: benign}`: YAML takes 0 for a number, a CSV has text. `-S` can replace null, not `{}`."""
+        value = {} if value is None else value
         return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")

@@ -74,7 +74,8 @@ class Split(Section):
     @field_validator("map", mode="before")
     @classmethod
     def _keys_are_text(cls, value: Any) -> Any:
-        """Read `map: {0: train}`: YAML takes 0 for a number, a CSV has text."""
+        """Read `map: {0: train}`: YAML takes 0 for a number, a CSV has text. `-S` can replace null, not `{}`."""
+        value = {} if value is None else value
         return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
@@ -156,7 +157,7 @@ class Probe(Section):
     """
 
     weights: Literal["case", "image"] = "case"
-    C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([1.0, 10.0, 100.0, 1000.0], min_length=1)
+    C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([10.0, 100.0, 1000.0], min_length=1)
     folds: int = Field(5, ge=2, le=20)
     pca: int | None = Field(None, ge=1, le=4096)
     max_iter: int = Field(1000, ge=1, le=100_000)

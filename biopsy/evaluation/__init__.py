@@ -1,4 +1,4 @@
-"""What a model got right on the test part: truth and probabilities to figures and plots.
+"""What a model got right on the test set: truth and probabilities to figures and plots.
 
 In: an Outcome. Out: metrics and plots.
 May import: core, images, tables, networks.

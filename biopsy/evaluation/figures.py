@@ -1,6 +1,6 @@
-"""Everything that is to be said of one model on the test part, from arrays alone: images, cases, intervals, tables.
+"""All figures of one model on the test set, from arrays alone: images, cases, intervals, tables.
 
-Macro figures are taken over the classes that the test part holds, and `classes_in_test` says how many those are. A
+Macro figures are taken over the classes of the test set, and `classes_in_test` says how many those are. A
 class that training never saw but that is tested counts as what it is, recall 0: leaving it out would flatter.
 """
 
@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 
 def evaluate_outcome(outcome: Outcome, groups: Names, magnification: Names) -> dict[str, Any]:
-    """Compute every figure of one model on its test part.
+    """Compute every figure of one model on its test set.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def evaluate_outcome(outcome: Outcome, groups: Names, magnification: Names) -> d
     dict
         Ready for JSON: `image_level` and `case_level` (mean probability per case), the 95 % intervals of either,
         `intervals` and `case_intervals`, `cases_right`, `per_class`, `per_magnification`, and the counts behind them.
-        A case whose images have two truths counts once for each. Beside each null stands its reason, in `reasons`.
+        A case whose images have two truths counts once for each. Each null has its reason in `reasons`.
     """
     return settle(
         {

@@ -30,12 +30,12 @@ TINY = 1e-9
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a figure would lie over new cases with the same mix of classes.
+    """Where a figure would be over new cases with the same mix of classes.
 
     Attributes
     ----------
     low, high
-        0 to 1; the figure itself lies between them.
+        0 to 1; the figure itself is between them.
     """
 
     low: float

@@ -33,7 +33,7 @@ class Cases:
     positive
         (n,) images of each case that are of a positive class.
     tested
-        The classes that the truth holds, ascending; those without a stratum stand in no case as its main class.
+        The classes that the truth holds, ascending; those without a stratum are the main class of no case.
     """
 
     stratum: Ints
@@ -198,6 +198,6 @@ def _area(cases: Cases, index: Ints, positive: NDArray[np.bool_], score: Floats)
 
 
 def _below(ranks: Ints, others: Ints) -> Floats:
-    """Count how many of the others stand below each rank, a tie as half."""
+    """Count how many of the others are below each rank, a tie as half."""
     others = np.sort(others)
     return 0.5 * (np.searchsorted(others, ranks, "left") + np.searchsorted(others, ranks, "right"))

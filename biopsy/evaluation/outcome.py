@@ -97,11 +97,11 @@ def make_outcome(
     Raises
     ------
     DataError
-        There is no image, or a probability is not a number.
+        There are no images, or a probability is not a number.
     """
     wide = np.asarray(probabilities, np.float64)
     if not len(wide):
-        raise DataError("The test part holds no image. Raise split.test, or take more images, and run `dvc repro`.")
+        raise DataError("The test set has no images. Raise split.test, or add images, and run `dvc repro`.")
     broken = int((~np.isfinite(wide).all(1) | (wide.sum(1) <= 0)).sum())
     if broken:
         raise DataError(

@@ -39,7 +39,7 @@ class About:
         cases = "cases not known" if self.cases is None else _count(self.cases, "case")
         origin = ", synthetic sample" if self.synthetic else ""
         counts = f"{_count(self.images, 'image')}, {cases}{origin}"
-        return f"{what}: {self.task}, protocol {self.protocol}\ntest part: {counts}"
+        return f"{what}: {self.task}, protocol {self.protocol}\ntest set: {counts}"
 
 
 def plot_confusion(outcome: Outcome, about: About) -> Figure:
@@ -56,7 +56,7 @@ def plot_confusion(outcome: Outcome, about: About) -> Figure:
     left.set_ylabel("actual")
     absent = [name for name, row in zip(names, rows[:, 0], strict=True) if not row]
     if absent:
-        figure.text(0.01, 0.01, f"not in the test part: {', '.join(absent)}", fontsize=8, color="0.35")
+        figure.text(0.01, 0.01, f"not in the test set: {', '.join(absent)}", fontsize=8, color="0.35")
     return figure
 
 

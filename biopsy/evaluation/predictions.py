@@ -1,4 +1,4 @@
-"""A model's answers on the test part, and the tables that are drawn from them."""
+"""A model's answers on the test set, and the tables that are drawn from them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -28,7 +28,7 @@ def compose(experiment: str | None, overrides: Sequence[str], root: Path = Path(
     Raises
     ------
     ParamsError
-        No such experiment, an override that fits nothing, or values that are refused.
+        No such experiment, an override that fits nothing, or values that are rejected.
     """
     import hydra  # half a second, which those who only list parameters need not spend
     from hydra.errors import HydraException

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +12,6 @@ import yaml
 from biopsy.core.errors import DataError
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
-LONG = 150
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
 REPORT = re.compile(r"Report: (.*?)(?= (?:Source|Cost|Measured): | (?:dvc exp|biopsy) |$)")
 
@@ -23,15 +22,12 @@ class Preset:
 
     Attributes
     ----------
-    says
-        The first sentence of its head; of a long one what stands before its colon.
     report
         What its head says the report found, after `# Report:`; empty where the report did not try it.
     changes
         Its parameters, `key=value`.
     """
 
-    says: str
     report: str
     changes: list[str]
 
@@ -40,9 +36,6 @@ def read_preset(path: Path) -> Preset:
     """Read the head and the differences of one preset."""
     text = path.read_text("utf-8")
     head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
-    says = " ".join(head).split(" dvc exp run")[0].split(". ")[0].rstrip(".")
-    if len(says) > LONG:
-        says = says.split(": ")[0]
     report = found[1].strip() if (found := REPORT.search(" ".join(head))) else ""
     content = yaml.safe_load(text) or {}
     chosen = [
@@ -52,16 +45,21 @@ def read_preset(path: Path) -> Preset:
         for key, value in entry.items()
     ]
     content.pop("experiment", None)
-    return Preset(says, report, chosen + settings(content))
+    return Preset(report, chosen + settings(content))
 
 
 def spread(values: Sequence[float | None], digits: int = 2, sign: str = "") -> str:
-    """Write a mean with its range: `0.76 (0.70 to 0.81)`; a dash where there is nothing. Sign "+" writes every sign."""
+    """Write a mean with its range: `0.76 (0.70..0.81)`; a dash where there is nothing. Sign "+" writes every sign."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
     mean, low, high = (f"{value:{sign}.{digits}f}" for value in (fmean(known), min(known), max(known)))
-    return mean if len(known) == 1 else f"{mean} ({low} to {high})"
+    return mean if len(known) == 1 else f"{mean} ({low}..{high})"
+
+
+def mean(values: Sequence[float | None], digits: int = 2) -> str:
+    """Write a mean without its range; a dash where there is nothing."""
+    return spread(values, digits).split(" ")[0]
 
 
 def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
@@ -94,7 +92,7 @@ def models_of(runs: list[Run]) -> dict[str, list[str]]:
 
 
 def _commonest(run: Run) -> Run:
-    """Say what the test part of `run` would give a model that answers the commonest of its classes every time."""
+    """Score a model that always answers the commonest class of the test set of `run`."""
     figures = {}
     for model, files in run.figures.items():
         images = [c["support"] for c in files.get("details", {}).get("per_class", {}).values() if c["support"]]
@@ -125,7 +123,9 @@ def write_heads(folder: Path, runs: list[Run]) -> None:
 
 
 def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str) -> str:
-    """Write the page: what each experiment changes and costs, and one table of figures for each task.
+    """Write the page: one table of figures for each task, and what each experiment changes and costs.
+
+    Its tables have no spaces around their bars: they are read rendered, or by a program.
 
     Parameters
     ----------
@@ -139,22 +139,21 @@ def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str)
     Raises
     ------
     DataError
-        There is no run.
+        There are no runs.
     """
     done = by_preset(runs)
     lines = ["# Which experiment does what?", "", *([about, ""] if about else [])]
     models = models_of(runs)
     for task, protocols in models.items():
-        lines += [f"## {task}", "", *_figures(task, protocols, done, presets), ""]
-    lines += ["## What each one changes and costs", "", *_costs(models, done, presets), ""]
+        lines += [f"## {task}", "", *_figures(task, protocols, done), ""]
+    lines += ["## What each one changes, costs, and gave in the report", "", *_costs(models, done, presets), ""]
     lines += ["## What a difference means", "", _caution(models, done), ""]
     failed = sorted((run for run in runs if run.error), key=lambda run: (run.preset, run.seed))
     if failed:
-        lines += ["## What failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
+        lines += ["## Failed", ""] + [f"- {run.preset}, seed {run.seed}: {run.error}" for run in failed] + [""]
     unrun = sorted(set(presets) - {run.preset.partition(WITH)[0] for run in runs})
     if unrun:
-        lines += ["## Not run here", "", "Some need weights, a table or a GPU.", ""]
-        lines += [f"- `{name}`: {presets[name].says}.{_reported(presets[name])}" for name in unrun] + [""]
+        lines += ["## Not run here", "", ", ".join(f"`{name}`" for name in unrun) + ".", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -165,12 +164,7 @@ def _values(runs: list[Run], model: str, kind: str, key: str) -> list[float | No
 
 def _preset(name: str, presets: Mapping[str, Preset]) -> Preset:
     """Find the preset of a row."""
-    return presets.get(name.partition(WITH)[0], Preset("the default", "", []))
-
-
-def _reported(preset: Preset) -> str:
-    """Give what the report found as the end of a line."""
-    return f" The report: {preset.report}" if preset.report else ""
+    return presets.get(name.partition(WITH)[0], Preset("", []))
 
 
 def differences(runs: list[Run], baseline: list[Run], model: str) -> list[float]:
@@ -186,57 +180,50 @@ def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
     return [(run.seed, score) for run, score in scores if score is not None]
 
 
-def _figures(
-    task: str, protocols: list[str], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]
-) -> list[str]:
-    """Make the rows of one task: validation and test figures under each protocol, the report's beside."""
-    columns = [f"{p}: val. accuracy | {p}: test macro-F1 | its gain" for p in protocols]
-    rows = [
-        f"| experiment | seeds | {' | '.join(columns)} | the report, image-level, all images |",
-        "|---" * (3 * len(protocols) + 3) + "|",
-    ]
+def _line(cells: Iterable[str]) -> str:
+    return f"|{'|'.join(cells)}|"
+
+
+def _figures(task: str, protocols: list[str], runs: Mapping[str, list[Run]]) -> list[str]:
+    """Make the rows of one task: validation and test figures under each protocol."""
+    columns = [f"{p}: {what}" for p in protocols for what in ("val. accuracy", "test macro-F1", "gain")]
+    rows = [_line(["experiment", "seeds", *columns]), "|---" * (len(columns) + 2) + "|"]
     for name in runs:
-        cells = []
+        cells = [f"`{name}`", str(len(runs[name]))]
         for model in (f"{task}-{protocol}" for protocol in protocols):
-            cells += [spread(_values(runs[name], model, "train", "val_accuracy"))]
+            cells += [mean(_values(runs[name], model, "train", "val_accuracy"))]
             cells += [spread(_values(runs[name], model, "test", "macro_f1"))]
             gains = [] if name == BASELINE else differences(runs[name], runs.get(BASELINE, []), model)
             cells += [spread(gains, sign="+")]
-        said = _preset(name, presets).report
-        rows.append(f"| `{name}` | {len(runs[name])} | {' | '.join(cells)} | {said or '-'} |")
+        rows.append(_line(cells))
     return rows
 
 
 def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], presets: Mapping[str, Preset]) -> list[str]:
-    """Make the rows of cost, those of the last task's model under its first protocol."""
-    rows = [
-        "| experiment | what | parameters | weights (that train) | epochs |",
-        "|---|---|---|---|---|",
-    ]
+    """Make the rows of cost, those of the last task's model under its first protocol, the report's finding beside."""
     task = list(models)[-1]
     model = f"{task}-{models[task][0]}"
+    columns = ("experiment", "parameters", "weights (trained)", "epochs", "the report, image-level")
+    rows = [_line(columns), "|---" * len(columns) + "|"]
     for name in (name for name in runs if name != COMMONEST):
         preset = _preset(name, presets)
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
-        epochs = spread(_values(runs[name], model, "train", "epochs"), 0)
+        epochs = mean(_values(runs[name], model, "train", "epochs"), 0)
         changes = ", ".join(f"`{change}`" for change in preset.changes) or "-"
-        rows.append(f"| `{name}` | {preset.says} | {changes} | {weights} | {epochs} |")
+        rows.append(_line([f"`{name}`", changes, weights, epochs, preset.report or "-"]))
     return rows
 
 
 def _caution(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]]) -> str:
-    """Say how far the seeds of one experiment lie apart, and how many gains look steady by chance alone."""
+    """Say how much the seeds of one experiment differ, and how many gains look steady by chance alone."""
     sentences, together, same_way, by_chance = [], 0, 0, 0.0
     for task in (task for task, protocols in models.items() if "case" in protocols):
         tried = [name for name in runs if name != COMMONEST]
         scores = [[score for _, score in scores_by_seed(runs[name], f"{task}-case")] for name in tried]
         ranges = [max(found) - min(found) for found in scores if len(found) > 1]
         if ranges:
-            sentences.append(
-                f"case-level macro-F1 of the {task} task moves by {fmean(ranges):.2f} on average, and by up to "
-                f"{max(ranges):.2f}, between seeds of one experiment"
-            )
+            sentences.append(f"{fmean(ranges):.2f} on average ({task}; at most {max(ranges):.2f})")
         for name in set(tried) - {BASELINE}:
             gains = differences(runs[name], runs.get(BASELINE, []), f"{task}-case")
             if len(gains) > 1:
@@ -244,19 +231,16 @@ def _caution(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]]) -> 
                 same_way += min(gains) > 0 or max(gains) < 0
                 by_chance += 2 ** (1 - len(gains))
     if not sentences:
-        return "One seed alone says nothing about a difference: run several (`-S seed=0,1,2`)."
+        return "One seed says nothing about a difference: run several (`-S seed=0,1,2`)."
     text = (
-        "A seed changes the split, the weights' start and the order of the images; with so few cases it decides which "
-        f"patients are tested. Here {'; '.join(sentences)}. That is why each row is also compared with the baseline of "
-        "the same seed, which was tested on the same images: this is the column of gains, mean and range over seeds."
+        "A seed changes the split, the first weights and the order of the images. Between seeds of one experiment, "
+        f"case-level macro-F1 moves by {' and by '.join(sentences)}. So each run is compared with the baseline of the "
+        "same seed, tested on the same images: the column `gain`, mean and range over seeds. A gain whose range "
+        "includes zero is none."
     )
     if together:
         text += (
-            f" Of {together} case-level gains, {same_way} have one sign under all their seeds; if no experiment "
-            f"changed anything, chance alone would give about {by_chance:.0f}."
+            f" Of {together} case-level gains, {same_way} have one sign under all seeds; chance alone would give "
+            f"about {by_chance:.0f}."
         )
-    return text + (
-        " A gain whose range holds zero is none. On this subset a ranking by case-level figures would be a ranking of "
-        "test patients, and a row of one seed has no range at all. What the tables do show is the distance between the "
-        "two protocols."
-    )
+    return text + " The tables show the distance between the protocols; they do not rank the experiments."

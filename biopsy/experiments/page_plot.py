@@ -1,4 +1,4 @@
-"""Draw all experiments side by side: one dot a seed, so that the eye sees what is a difference and what is not."""
+"""Draw all experiments side by side: one dot a seed, so that differences show."""
 
 from itertools import cycle
 from pathlib import Path

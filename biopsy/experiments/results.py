@@ -17,18 +17,18 @@ HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC"
 NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
 FLATTERS = (
-    "Protocol image puts images of one slide on both sides, so its figures flatter. For patients whom the model has "
-    "never seen, quote protocol case, with its interval."
+    "Protocol image has images of one slide in both training and test, so its figures are too high. For new patients "
+    "quote protocol case, with its interval."
 )
 SHARES_CASES = (
-    "Protocol fold1, the official fold, keeps cases not apart, so its figures may flatter. Quote it only beside papers "
-    "on that fold; for patients whom the model has never seen, quote protocol case."
+    "Protocol fold1, the official fold, has cases in both training and test, so its figures may be too high. Quote it "
+    "only beside papers on that fold; for new patients quote protocol case."
 )
 OWN_TABLE = (
-    "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures compare "
-    "with no paper's on that fold."
+    "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures do not "
+    "compare with papers on that fold."
 )
-SYNTHETIC = "Synthetic sample: these figures say that the pipeline works, and nothing about tissue."
+SYNTHETIC = "Synthetic sample: these figures show that the pipeline works and say nothing about tissue."
 
 
 def describe_results(root: Path) -> str:
@@ -130,7 +130,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
         absent = ", ".join(result["classes_not_in_test"])
         notes.append(f"{name}: {result['classes_in_test']} classes are tested, not {absent}.")
     if result["classes_not_in_training"]:
-        notes.append(f"{name}: training had no image of {', '.join(result['classes_not_in_training'])}.")
+        notes.append(f"{name}: no training image of {', '.join(result['classes_not_in_training'])}.")
     shown = {
         "interval": ("intervals", "macro_f1"),
         "ROC-AUC": ("image_level", "roc_auc"),

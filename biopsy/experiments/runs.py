@@ -17,8 +17,8 @@ from biopsy.experiments.dvc_lock import is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
 
 BASELINE = "baseline"  # what runs without a preset are called
-WITH = " with "  # stands between a preset and what else was set
-NAMED = 3  # so many differing settings stand in a name
+WITH = " with "  # between a preset and what else was set
+NAMED = 3  # at most so many differing settings are named
 UNFINISHED = ("queued", "running")
 FIGURES = {"train": ("train",), "evaluate": ("test", "details")}  # by the stage that writes them
 Read = Callable[[str, str], str | None]

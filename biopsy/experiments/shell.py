@@ -26,13 +26,13 @@ def output(*command: str, cwd: Path = Path()) -> str:
     MachineError
         The program is not installed.
     DataError
-        It failed; tells why, as it said itself. Or there is no folder `cwd`.
+        It failed, with its own reason; or there is no folder `cwd`.
     """
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         if error.filename != command[0]:
-            raise DataError(f"`{command[0]}` cannot run in {cwd}, which is no folder.") from None
+            raise DataError(f"`{command[0]}` cannot run in {cwd}, which is not a folder.") from None
         raise MachineError(f"{command[0]} is not on the PATH. Activate the environment.") from None
     if done.returncode:
         said = reason_in(done.stderr) or reason_in(done.stdout) or f"exit code {done.returncode}"

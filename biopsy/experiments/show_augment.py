@@ -109,7 +109,7 @@ def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: P
             ready = made == params.resize
             return Source(list(found.values()), [classes[i] for i in found], str(tree), ready), notes
         how = f"{made.structure}, {made.mode}, {made.size} px"
-        notes.append(f"{tree} is of no use: it was made with other parameters ({how})")
+        notes.append(f"{tree} cannot be used: it was made with other parameters ({how})")
     if found := _there(images):
         return Source(list(found.values()), [classes[i] for i in found], str(root / "data/raw/images")), notes
     draw_sample(drawn, 48, seed=params.seed)

@@ -1,7 +1,7 @@
 """Search good parameters for an experiment: Optuna proposes, DVC runs and keeps, validation decides.
 
 Each trial is `dvc exp run --temp` of one `train` stage, so the workspace stays as it is, and a finished trial is an
-experiment like any other. `evaluate` does not run: the test part has no say in the choice.
+experiment like any other. `evaluate` does not run: the test set does not influence the choice.
 """
 
 import json
@@ -51,7 +51,7 @@ class Job:
         """Return what the experiment called `trial` found, or None where there is none."""
         for ref in output("git", "for-each-ref", "--format=%(refname)", "refs/exps").split():
             if ref.endswith(f"/{trial}") or f"/{trial}-val" in ref:
-                # `./` is the project's folder, which may lie below git's.
+                # `./` is the project's folder, which may be below git's.
                 found: dict[str, float] = json.loads(output("git", "show", f"{ref}:./metrics/{self.name}/train.json"))
                 return found
         return None
@@ -134,7 +134,7 @@ def check_search(experiment: str, task: str, protocol: str, overrides: tuple[str
     for key, space in params.tune.space.items():
         if not key.startswith(MAY_VARY):
             raise ParamsError(
-                f"tune.space varies '{key}', and may vary only what lies below {', '.join(MAY_VARY)}: with other "
+                f"tune.space varies '{key}', and may vary only parameters of {', '.join(MAY_VARY)}: with other "
                 "images to validate on, the easiest ones would win."
             )
         if params.tune.metric == "val_loss" and key.startswith(CHANGE_THE_LOSS):
@@ -176,7 +176,7 @@ def to_copy(params: Params) -> tuple[str, ...]:
 
 
 def _with(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Set one dotted key; a key that nobody knows is left for `parse_params` to refuse."""
+    """Set one dotted key; a key that nobody knows is left for `parse_params` to reject."""
     section, names = content, key.split(".")
     for name in names[:-1]:
         section = section.setdefault(name, {})
@@ -185,7 +185,7 @@ def _with(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def _same_settings(study: Any, settings: dict[str, Any], file: Path) -> None:
-    """Write down what a new search varies; refuse to go on with an old one that varied something else."""
+    """Write down what a new search varies; reject an old one that varied something else."""
     before = study.user_attrs.get("settings")
     if before is None:
         study.set_user_attr("settings", settings)
@@ -193,7 +193,7 @@ def _same_settings(study: Any, settings: dict[str, Any], file: Path) -> None:
     elif before != settings:
         raise DataError(
             f"{file} holds a search of this experiment with other settings (-S, or the section tune). Delete it to "
-            "start anew, or take the settings back."
+            "start again, or restore the settings."
         )
 
 
@@ -331,7 +331,7 @@ def describe(study: Any, job: Job, search: Tune) -> str:
     name = f"{job.study}-{best.number:03d}-{search.metric}-{best.value:.4f}"
     return (
         f"\n{job.study}: {len(done)} trials finished, {len(settled) - len(done)} stopped early; `dvc exp show "
-        f"--only-changed` lists the finished ones.\nBest, by the validation part alone: {name}\n"
+        f"--only-changed` lists the finished ones.\nBest on the validation set: {name}\n"
         + "".join(f"  {key} = {value}\n" for key, value in best.params.items())
         + f"Promote it:  dvc exp apply {name}\nThen test it:  dvc repro evaluate@{job.name}"
     )

@@ -40,7 +40,7 @@ NOT_READ = {
     errno.EIO: ("broken", "cannot be read from the disk"),
 }
 
-# Pillow's guard against decompression bombs stays on, and what it would only warn of is refused.
+# Pillow's guard against decompression bombs stays on, and what it would only warn of is rejected.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -183,7 +183,7 @@ def _check_pages(path: Path, stream: BinaryIO) -> None:
 
 
 def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Open without decoding; refuse what is no image, has too many pixels or more than one frame."""
+    """Open without decoding; reject what is not an image, has too many pixels or more than one frame."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

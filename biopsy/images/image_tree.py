@@ -96,7 +96,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Tree:
-    """One run over a tree: where it stands, where new files gather, which are whole, and how one is made."""
+    """One run over a tree: its folder, where new files gather, which are complete, and how one is made."""
 
     root: Path
     staging: Path
@@ -134,7 +134,7 @@ def build_tree(
     rows
         Each with `image_id` and what `recipe` reads.
     root
-        The tree `<image_id>.png`; views stand one below the other. Beside them: `preparation.json`.
+        The tree `<image_id>.png`; views are stacked one below the other. Beside them: `preparation.json`.
     work
         The folder of the files that are not yet in the tree, on the tree's file system; the journal is `<work>.jsonl`.
     preparation
@@ -191,7 +191,7 @@ def _sha256(path: Path) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
-        return None  # to be made anew
+        return None  # to be made again
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -48,7 +48,7 @@ def make_views(image: Image, resize: Resize, name: object = "the image") -> Imag
 
 
 def cut_tiles(image: Image, tiles: Tiles, name: object = "the image") -> list[Image]:
-    """Cut squares of `tiles.px` on a grid that reaches from edge to edge; one row or column lies in the middle."""
+    """Cut squares of `tiles.px` on a grid that reaches from edge to edge; a single row or column is in the middle."""
     height, width = image.shape[:2]
     if tiles.px > min(height, width):
         raise DataError(

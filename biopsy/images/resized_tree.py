@@ -17,7 +17,7 @@ from biopsy.images.resize import Image, encode_png, make_views
 CODE = (
     "biopsy.images.resize",
     "biopsy.images.resized_tree",
-)  # what makes the pixels; all images are made anew when it changes
+)  # what makes the pixels; all images are made again when it changes
 
 
 def resize_all(

@@ -21,7 +21,7 @@ _NOISE = re.compile(r"^(WARNING: All log messages|[IWE]0000|To enable the follow
 
 @contextmanager
 def _without_import_noise() -> Iterator[None]:
-    """Hold back what C++ code writes to stderr meanwhile; afterwards pass on whatever is not known noise."""
+    """Hold back what C++ code writes to stderr; afterwards pass on all but known noise."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -41,9 +41,7 @@ def check_model(model: Model, size: int) -> Backbone:
             f"model.weights is 'imagenet', which {backbone.name} does not have. Set it to none or a path."
         )
     if model.weights not in ("imagenet", "none") and not Path(model.weights).is_file():
-        raise SourceError(
-            f"model.weights: there is no file {model.weights}. Set it to none, imagenet or a weights file."
-        )
+        raise SourceError(f"model.weights: {model.weights} does not exist. Set it to none, imagenet or a weights file.")
     if model.weights_sha256 and (found := sha256(Path(model.weights))) != model.weights_sha256:
         raise SourceError(
             f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "
@@ -152,7 +150,10 @@ def _head(maps: list[Any], model: Model, classes: int, extra: Any = None) -> Any
     x = pool_maps(maps, model.features.pool)
     if head.kind == "probe":  # its weights are computed, not trained
         x = x if extra is None else layers.Concatenate(name="extra_join")([x, extra])
-        return _probabilities(x, classes)
+        centred = layers.BatchNormalization(
+            center=False, scale=False, epsilon=1e-7, trainable=False, dtype="float32", name="probe_centre"
+        )  # subtracts the training images' mean: the sums of the output layer stay small, so float32 rounds less
+        return _probabilities(centred(x), classes)
     if head.unit_norm:
         x = layers.UnitNormalization(name="head_unit_norm")(x)
     if extra is not None:

@@ -1,4 +1,4 @@
-"""Read the arrays of a PyTorch or safetensors checkpoint; a pickle that would call anything is refused, not run."""
+"""Read the arrays of a PyTorch or safetensors checkpoint; a pickle that would call anything is rejected, not run."""
 
 import pickle
 import re
@@ -33,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         The library that reads it is not installed.
     """
     if not path.is_file():
-        raise SourceError(f"There is no file {path}.")
+        raise SourceError(f"{path} does not exist.")
     arrays = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     if not arrays:
         raise SourceError(f"{path} holds no tensors. Save a state dict: torch.save(model.state_dict(), path).")
@@ -72,11 +72,11 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
         called = re.search(r"GLOBAL (\S+)", str(error))
         what = f"a call of {called[1]}" if called else "instructions"
         raise SourceError(
-            f"{path} is refused: it holds {what} beside its tensors, which reading would execute. Ask its author for a "
-            ".safetensors file or a plain state dict."
+            f"{path} is rejected: it holds {what} besides its tensors, which would be executed on reading. Ask its "
+            "author for a .safetensors file or a plain state dict."
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise SourceError(f"{path} is not a checkpoint of PyTorch, or broken ({_line(error)}).") from None
+        raise SourceError(f"{path} is not a PyTorch checkpoint, or is damaged ({_line(error)}).") from None
     return {
         name: _plain(value.detach().to(torch.float32).numpy() if value.is_floating_point() else value.numpy())
         for name, value in _leaves(content, "")

@@ -154,7 +154,7 @@ def _modern_names(arrays: Arrays) -> Arrays:
 
 
 def _prefix(arrays: Arrays, needed: list[str], what: str) -> str:
-    """Find below which prefix the most of the needed tensors stand. Raises `SourceError` where one is missing."""
+    """Find the prefix of most of the needed tensors. Raises `SourceError` where one is missing."""
     prefixes = {name.removesuffix(needed[0]): None for name in arrays if name.endswith(needed[0])}
     best = max(prefixes, key=lambda prefix: sum(prefix + name in arrays for name in needed), default="")
     if missing := [best + name for name in needed if best + name not in arrays]:

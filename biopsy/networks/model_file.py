@@ -187,7 +187,7 @@ def load_model(folder: Path) -> tuple[Any, Card]:
     Raises
     ------
     SourceError
-        Files missing, bytes other than the card's, or code that safe mode refuses.
+        Files missing, bytes other than the card's, or code that safe mode rejects.
     """
     from biopsy.networks.backend import keras
 

@@ -1,7 +1,7 @@
 """The probe: logistic regression on features, its strength chosen by folds of cases, as the weights of one dense layer.
 
-scikit-learn does the fitting. Standardisation and whitening are folded into the layer, so that the model's file holds
-nothing but the layer. Duplicated images of a case change nothing where `weights` is 'case'.
+scikit-learn does the fitting. Scaling and whitening are folded into the layer; a layer before it subtracts the mean.
+Duplicated images of a case change nothing where `weights` is 'case'.
 """
 
 import warnings
@@ -20,6 +20,7 @@ from biopsy.core.sections import Probe
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
 NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
 FLAT = 1e-6  # a feature of a smaller deviation says nothing
+LEAST = 1e-2  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
@@ -27,13 +28,14 @@ Ints = NDArray[np.int_]
 
 @dataclass(frozen=True)
 class FittedProbe:
-    """One dense layer, and how it was chosen.
+    """One dense layer on centred features, and how it was chosen.
 
     Attributes
     ----------
+    centre
+        (p,) float64, what is subtracted from the features: their weighted mean over the training images.
     kernel, bias
-        (p, outputs) and (outputs,) float64, on features as they come; one output (sigmoid) for two classes, else one a
-        class (softmax).
+        (p, outputs) and (outputs,) float64; one output (sigmoid) for two classes, else one a class (softmax).
     C
         The inverse strength of the penalty.
     scores
@@ -42,6 +44,7 @@ class FittedProbe:
         Sentences for the user.
     """
 
+    centre: Floats
     kernel: Floats
     bias: Floats
     C: float
@@ -50,7 +53,7 @@ class FittedProbe:
 
     def probabilities(self, features: NDArray[np.floating]) -> Floats:
         """Answer: features (n, p) to (n, classes), rows that sum to 1."""
-        logits = np.asarray(features, np.float64) @ self.kernel + self.bias
+        logits = (np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -117,7 +120,7 @@ def fit_probe(
             "steps. Set a larger number, or smaller ones in model.probe.C"
         )
     kernel, bias = _all_classes(answer, classes)
-    return FittedProbe(scale @ kernel, bias - offset @ scale @ kernel, chosen, scores, tuple(notes))
+    return FittedProbe(offset, scale @ kernel, bias, chosen, scores, tuple(notes))
 
 
 def too_few(targets: Ints, cases: NDArray[np.generic], folds: int) -> str:
@@ -210,7 +213,8 @@ def _standard(features: NDArray[np.floating], weights: Floats, settings: Probe) 
     share = weights / weights.sum()
     offset = share @ features.astype(np.float64)
     deviation = np.sqrt(share @ (features - offset) ** 2)
-    scale = np.where(deviation > FLAT, 1 / np.maximum(deviation, FLAT), 0.0)
+    least = max(FLAT, LEAST * deviation.max())
+    scale = np.where(deviation > FLAT, 1 / np.maximum(deviation, least), 0.0)
     if settings.pca is None:
         return offset, np.diag(scale / np.sqrt(len(scale)))
     most = min(features.shape)

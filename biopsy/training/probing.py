@@ -83,8 +83,9 @@ def fit_head(
         print(f"{title}: a probe takes the images as they are; augment.every is not used")
     for note in probe.notes:
         print(f"{title}: {note}")
+    model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])
     model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
-    head = keras.Model(model.get_layer("probabilities").input, model.output)
+    head = keras.Model(model.get_layer("probe_centre").input, model.output)
     figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
         figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}

@@ -305,7 +305,7 @@ def test_the_short_figures_have_the_same_keys_for_both_tasks_and_the_digits_aske
 
 
 def test_no_test_image_is_an_error_with_a_way_out() -> None:
-    with pytest.raises(DataError, match=r"holds no image.*split\.test"):
+    with pytest.raises(DataError, match=r"has no images.*split\.test"):
         make_outcome(np.array([], int), np.empty((0, 2)), TWO)
 
 

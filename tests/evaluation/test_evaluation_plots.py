@@ -52,7 +52,7 @@ def test_every_picture_names_task_protocol_counts_source_and_use() -> None:
 
 def test_a_picture_of_real_images_does_not_call_them_synthetic() -> None:
     about = About(BREAKHIS["binary"], "binary", "image", 1, None, synthetic=False)
-    assert about.title("ROC") == "ROC: binary, protocol image\ntest part: 1 image, cases not known"
+    assert about.title("ROC") == "ROC: binary, protocol image\ntest set: 1 image, cases not known"
     assert "12 cases" in ABOUT.title("ROC")
     assert "1 case," in About(BREAKHIS["binary"], "binary", "case", 5, 1, synthetic=True).title("ROC")
 
@@ -70,7 +70,7 @@ def test_equal_inputs_give_equal_bytes_of_a_true_picture(tmp_path: Path) -> None
 
 def test_a_type_that_is_not_tested_is_named_and_has_no_curve() -> None:
     figures = all_figures(outcome_without_adenosis())
-    assert "not in the test part: A" in texts(figures["confusion"])
+    assert "not in the test set: A" in texts(figures["confusion"])
     assert "A  not defined" in texts(figures["roc"])
     assert "F  0." in texts(figures["roc"])
 

@@ -18,7 +18,7 @@ def test_a_command_returns_what_it_prints_in_its_folder(tmp_path: Path) -> None:
     ("command", "folder", "kind", "sentence"),
     [
         (("dvcc", "exp"), ".", MachineError, "dvcc is not on the PATH. Activate the environment."),
-        (("ls",), "gone", DataError, "`ls` cannot run in gone, which is no folder."),
+        (("ls",), "gone", DataError, "`ls` cannot run in gone, which is not a folder."),
         (("git", "show", "HEAD"), ".", DataError, "`git show HEAD` failed: fatal: not a git repository"),
         (("sh", "-c", "echo first; echo 'ERROR: why' >&2; echo last >&2; exit 3"), ".", DataError, "failed: why"),
         (("sh", "-c", "exit 3"), ".", DataError, "failed: exit code 3"),

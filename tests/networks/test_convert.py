@@ -195,7 +195,9 @@ def test_a_pickle_that_tries_to_execute_is_refused_and_not_run(tmp_path: Path, c
         torch.save(content, file)
     else:
         file.write_bytes(pickle.dumps(Trap(trap)))
-    with pytest.raises(SourceError, match=r"bad\.pth is refused: it holds .* which reading would execute") as error:
+    with pytest.raises(
+        SourceError, match=r"bad\.pth is rejected: it holds .* which would be executed on reading"
+    ) as error:
         convert_weights(file, tmp_path / "out.weights.h5", "resnet34")
     assert not trap.exists()
     assert "weights_only" not in str(error.value)  # PyTorch's advice to switch the guard off
@@ -227,7 +229,7 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
         (save(tmp_path / "b.safetensors", wrong), "mobilenet_v2", "o.weights.h5", r"\(3, 3, 1, 32\).*\(3, 3, 3, 32\)"),
         (save(tmp_path / "c.safetensors", bad), "mobilenet_v2", "o.weights.h5", r"features\.0\.0\.weight.*not finite"),
         (save(tmp_path / "d.safetensors", {}), "mobilenet_v2", "o.weights.h5", "holds no tensors"),
-        (tmp_path / "none.pth", "mobilenet_v2", "o.weights.h5", "There is no file"),
+        (tmp_path / "none.pth", "mobilenet_v2", "o.weights.h5", "does not exist"),
         (tmp_path / "junk.safetensors", "mobilenet_v2", "o.weights.h5", "is not a safetensors file"),
     ]
     if importlib.util.find_spec("torch"):

@@ -1,4 +1,4 @@
-"""A network put together, saved, loaded in safe mode; what is refused. Each backbone by itself: test_backbones.py."""
+"""A network put together, saved, loaded in safe mode; what is rejected. Each backbone by itself: test_backbones.py."""
 
 import json
 from pathlib import Path

@@ -60,3 +60,15 @@ def test_real_images_are_not_trained_like_the_small_sample(
 ) -> None:
     params = OmegaConf.load(compose(tmp_path, *overrides))
     assert (params.resize.size, params.train.learning_rate) == (size, rate)
+
+
+@pytest.mark.parametrize("scheme", ["breakhis", "from_csv"])
+def test_labels_are_mapped_from_the_command_line(scheme: str, tmp_path: Path) -> None:
+    composed = compose(tmp_path, f"labels={scheme}", "labels.map={0: benign, 1: malignant}")
+    params = parse_params(OmegaConf.to_container(OmegaConf.load(composed)))
+    assert params.labels.map == {"0": "benign", "1": "malignant"}
+
+
+def test_parts_are_mapped_from_the_command_line(tmp_path: Path) -> None:
+    composed = compose(tmp_path, "split.map={0: train, 2: test}")
+    assert parse_params(OmegaConf.to_container(OmegaConf.load(composed))).split.map == {"0": "train", "2": "test"}

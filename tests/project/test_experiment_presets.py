@@ -14,14 +14,14 @@ from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
 from biopsy.core.params import Params, read_params
-from biopsy.networks.backend import tf
+from biopsy.networks.backend import keras, tf
 from biopsy.networks.model_file import load_model
 from conftest import ROOT
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
 SMALL = [
     "data.sample.images=48", "data.sample.width=64", "data.sample.height=64", "resize.size=32", "tasks=[binary]",
-    "protocols=[case]", "train.epochs=1", "train.batch=64",
+    "protocols=[case]", "train.epochs=1", "train.batch=64", "resize.tiles.px=48",
 ]  # fmt: skip
 WITHOUT_WEIGHTS = [
     "model.weights=none",
@@ -34,9 +34,18 @@ def composed(folder: Path, *overrides: str) -> Params:
     """The parameters as `dvc exp run -S ...` composes them."""
     path = folder / "params.yaml"
     compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides])
-    if OmegaConf.load(path).model.weights != "none":
-        compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides, *WITHOUT_WEIGHTS])
+    given = OmegaConf.load(path).model
+    if given.weights != "none":
+        instead = [f"model.weights={random_weights(folder)}"] if given.head.kind == "probe" else WITHOUT_WEIGHTS
+        compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides, *instead])
     return read_params(path)
+
+
+def random_weights(folder: Path) -> Path:
+    """A probe takes a frozen backbone with weights: those of MobileNetV2 before it has learnt anything."""
+    path = folder / "mobilenetv2.weights.h5"
+    keras.applications.MobileNetV2(include_top=False, weights=None).save_weights(path)
+    return path
 
 
 def stage(name: str) -> dict[str, Any]:
@@ -80,7 +89,8 @@ def test_a_preset_trains_saves_loads_in_safe_mode_and_predicts_the_same(
     script["train"](params, "binary", "case")
     loaded, card = load_model(project / "models/binary-case")
     rng = np.random.default_rng(0)
-    inputs: Any = rng.uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    square = next(t.shape[1:] for t in loaded.inputs if t.name != "extra")  # or several: tiles
+    inputs: Any = rng.uniform(0, 255, (3, *square)).astype(np.float32)
     if card.extra_inputs:
         inputs = {"pixels": inputs, "extra": rng.normal(size=(3, card.extra_inputs.width)).astype(np.float32)}
     expected = kept[0].predict_on_batch(inputs)

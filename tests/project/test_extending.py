@@ -1,11 +1,14 @@
 """docs/extending.md is true: what it adds is added as printed, runs, and keeps the project's own rules."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from scratch import ROOT, call, clone, narrow
+from omegaconf import OmegaConf
+
+from scratch import ROOT, call, clone, copy_project, narrow
 from walkthrough import follow
 
 PAGE = "extending.md"
@@ -22,12 +25,15 @@ def write_files(root: Path) -> list[str]:
     return written
 
 
-def test_the_three_additions_run_as_printed_and_pass_the_projects_checks(origin: Path, tmp_path: Path) -> None:
+def test_a_backbone_and_an_augmentation_run_as_printed_and_pass_the_projects_checks(
+    origin: Path, tmp_path: Path
+) -> None:
     root = clone(origin, tmp_path)
     narrow(root, "case")
     names = write_files(root)
-    assert len(names) == 6
-    follow(PAGE, root)
+    assert len(names) == 7
+    follow(PAGE, root, "A backbone")
+    follow(PAGE, root, "An augmentation")
     assert (root / "gamma.png").is_file()
     call(root, "ruff", "format", "--check", *(name for name in names if name.endswith(".py")))
     call(
@@ -42,3 +48,21 @@ def test_the_three_additions_run_as_printed_and_pass_the_projects_checks(origin:
         "-k",
         "not composed_default",  # the last experiment has left its own in params.yaml
     )
+
+
+def test_own_labels_with_and_without_a_scheme_of_ones_own_run_as_printed(tmp_path: Path) -> None:
+    root = copy_project(tmp_path)
+    presets_come_last(root)
+    write_files(root)
+    follow(PAGE, root, "A label scheme")
+    scheme = json.loads((root / "models/labels.json").read_text())["tasks"]
+    assert [entry["name"] for entry in scheme["tissue"]["classes"]] == ["Normal", "Benign", "InSitu", "Invasive"]
+    figures = json.loads((root / "metrics/tissue-case/details.json").read_text())
+    assert figures["image_level"]["sensitivity"] is not None
+
+
+def presets_come_last(root: Path) -> None:
+    """Undo what `scratch.set_defaults` does: there, the small values win over every preset, labels' tasks included."""
+    config = OmegaConf.load(root / "conf/config.yaml")
+    config.defaults = ["_self_", *(entry for entry in config.defaults if entry != "_self_")]
+    OmegaConf.save(config, root / "conf/config.yaml")

@@ -23,7 +23,8 @@ from tiny import make_project, read
 
 TILED = Resize(size=32, mode="tiles", tiles=Tiles(px=20, rows=1, columns=3))
 PROBE = {
-    "model.head.kind": "probe", "model.trainable": "none", "evaluate.bootstrap": 0, "augment.every": {},
+    "model.backbone": "cnn", "model.head.kind": "probe", "model.trainable": "none",
+    "augment.every": {},
     "model.features": {"layers": ["block2_relu", "last"], "pool": "sd"},
 }  # fmt: skip
 PLAIN = Head(feature_norm=False, units=0, unit_norm=False, batch_norm=False)

@@ -165,7 +165,7 @@ def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_ar
     np.testing.assert_array_equal(sheet_of(project, monkeypatch, *edges)[0][0], draw_structure(COLOURED, "laplacian"))
     images, title, _ = sheet_of(project, monkeypatch, "-S", "seed=1")
     assert title.startswith("current, a drawn sample; ")
-    assert "data/resized is of no use: it was made with other parameters (grayscale, stretch, 64 px)" in title
+    assert "data/resized cannot be used: it was made with other parameters (grayscale, stretch, 64 px)" in title
     assert capsys.readouterr().out.endswith(f"; {title.partition('; ')[2]}\n")
     assert np.ptp(images.astype(int), axis=3).max() > 50
     # The edges of a larger image are others.

@@ -223,6 +223,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 
 
 FROZEN = {
+    "model.backbone": "cnn",
     "resize.size": 32,
     "model.trainable": "none",
     "train.epochs": 3,
