@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_stain import tissue
+from stained import tissue
 
 from biopsy.core.errors import DataError
 from biopsy.core.sections import Resize, Stain, Tiles

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stained import EOSIN, HAEMATOXYLIN, tissue
 from torchstain.numpy.utils import rgb2lab
 
 from biopsy.images.decode import read_rgb
@@ -11,20 +12,6 @@ from biopsy.images.preparation.record import Stains
 from biopsy.images.resize import resize_rgb
 from biopsy.images.stain import mean_of, measure, normalise, tissue_weight
 from biopsy.images.stains.registry import METHODS, NotNormalised
-
-HAEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.17, 0.88, 0.42])
-GLASS = (236, 240, 234)
-
-
-def tissue(seed: int = 0, strength: float = 1.0, hue: float = 0.0, glass: float = 0.3) -> np.ndarray:
-    """Beer-Lambert: eosin everywhere, haematoxylin in spots, glass in the upper part; (64, 64, 3)."""
-    rng = np.random.default_rng(seed)
-    eosin = strength * rng.uniform(0.25, 0.6, (64, 64, 1))
-    haematoxylin = strength * np.where(rng.random((64, 64, 1)) < 0.3, rng.uniform(0.6, 1.2, (64, 64, 1)), 0.05)
-    turn = np.array([hue, -hue, hue / 2])
-    image = 240 * np.exp(-(haematoxylin * (HAEMATOXYLIN + turn) + eosin * (EOSIN + turn)))
-    image[: round(64 * glass)] = GLASS
-    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def lab(image: np.ndarray) -> np.ndarray:

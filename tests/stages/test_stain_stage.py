@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from test_stain import tissue
+from stained import tissue
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.files import write_csv
