@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from biopsy.core.owned import note_made
 from biopsy.core.params import parse_params
 from conftest import ROOT, assert_kind
-from tiny import make_project, read
+from tiny import ORDER, make_project, read
 
 SHORT = {
     "resize.size": 32,
@@ -25,6 +26,8 @@ SHORT = {
     "train.learning_rate": 0.2,
     "train.accumulate": 2,
     "train.early_stopping_patience": 2,
+    "train.schedule.name": "plateau",
+    "train.schedule.warmup_epochs": 0,
     "train.schedule.patience": 1,
     "augment.double_minority": True,
     "augment.copies": {"multiclass": {"flip": True, "brightness": 0.1}},
@@ -152,9 +155,9 @@ def test_a_training_learns_from_the_training_part_and_is_validated_on_the_valida
     targets = []
     for part, found in zip(("train", "val"), given[:2], strict=True):
         rows = table[table["part"] == part]
-        files = [tmp_path / "data/resized" / r["class"] / r["subtype"] / f"{i}.png" for i, r in rows.iterrows()]
+        files = [tmp_path / "data/resized" / f"{image_id}.png" for image_id in rows.index]
         np.testing.assert_array_equal(found, np.stack([cv2.imread(str(file))[..., ::-1] for file in files]))
-        targets += rows["multiclass"].tolist()
+        targets += map(ORDER.index, rows["multiclass"])
     assert given[2].tolist() == targets
 
 
@@ -165,8 +168,8 @@ def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None
 def test_a_training_that_was_done_but_not_written_is_written_without_training_again(
     project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any]
 ) -> None:
-    in_the_way = project / "models" / NAME
-    in_the_way.write_text("a file where the model's folder should be")
+    in_the_way = project / "metrics" / NAME
+    in_the_way.write_text("a file where the folder of the figures should be")
     assert run_stage("train", *ARGUMENTS).returncode != 0
     in_the_way.unlink()
     again = run_stage("train", *ARGUMENTS)
@@ -243,6 +246,7 @@ def test_a_parameter_that_cannot_train_is_one_sentence_and_earlier_outputs_stay(
     for name in (f"models/{NAME}/model.keras", *(f"plots/{NAME}/train/{n}" for n in ("plots/metrics/x.tsv", "a.png"))):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_bytes(b"earlier")
+    note_made(project / "models" / NAME, ["model.keras"])
     before = outputs(project)
     set_params(SHORT | change)
     assert_kind(run_stage("train", *ARGUMENTS), *words)
