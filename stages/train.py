@@ -52,7 +52,7 @@ class Trained:
 def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
     """Train the model, or those of all folds one after the other; write models, figures and curves below `root`."""
     job = Job(task, protocol, params.seed, root)
-    check_owned(job.model, edits=False)
+    check_owned(job.model, [(each.within(Path()) / name).as_posix() for each in job.each for name in FILES])
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)

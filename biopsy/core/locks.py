@@ -4,13 +4,12 @@ DVC's own lock goes with DVC. A stage that outlives it would write on beside the
 its own, which the operating system takes back when the process ends, however it ends.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import signal
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from biopsy.core.errors import MachineError
 LOCKS = Path("data/.resume/locks")
 PATIENCE = 10.0  # seconds: what an orphan needs to notice that its parent is gone, and to tidy up
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows none: go on as before
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+WATCH = 0.5  # seconds between two looks at the parent
 
 _held: set[str] = set()
 
@@ -70,13 +69,18 @@ def holds_lock() -> bool:
 
 
 def stop_with_parent() -> None:
-    """Let the kernel end this process politely (SIGTERM) when the `dvc` that started it dies. Linux only."""
-    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call
+    """End this process politely (SIGTERM) when the `dvc` that started it dies; a thread of its own looks."""
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_watch, args=(os.getppid(),), name="watch the parent", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    for _ in range(5):  # an exception that interrupts a destructor is lost: ask again
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    os._exit(1)
 
 
 def _acquire(descriptor: int, patience: float) -> bool:

@@ -7,7 +7,7 @@ safe to delete only where DVC's cache holds the same bytes, as after `dvc pull` 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from biopsy.core.errors import DataError, some
@@ -15,15 +15,16 @@ from biopsy.core.errors import DataError, some
 JUNK = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave everywhere
 
 
-def check_owned(folder: Path, *, edits: bool = True) -> None:
+def check_owned(folder: Path, ours: Collection[str] | None = None) -> None:
     """Make sure that nothing of the user's own is lost when `folder` is replaced.
 
     Parameters
     ----------
     folder
         An output folder of a stage; it need not exist.
-    edits
-        Whether an edit of a file of ours counts as the user's own.
+    ours
+        What the stage will write, as paths within the folder, where an edit of such a file may be overwritten. Without
+        it, an edited file counts as the user's own.
 
     Raises
     ------
@@ -31,7 +32,9 @@ def check_owned(folder: Path, *, edits: bool = True) -> None:
         Names the files.
     """
     made = _read_note(folder)
-    unknown = [path for path in _files(folder) if not _as_made(path, made.get(_name(path, folder), ()), edits)]
+    if ours is not None:
+        made = dict.fromkeys((*made, *ours))
+    unknown = [path for path in _files(folder) if not _as_made(path, made.get(_name(path, folder), ()))]
     mine = _not_in_dvc_cache(unknown, folder)
     if mine:
         names = some(sorted(_name(path, folder) for path in mine))
@@ -85,11 +88,11 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path != folder else folder.name
 
 
-def _as_made(path: Path, made: object, edits: bool) -> bool:
+def _as_made(path: Path, made: object) -> bool:
     if made == ():
         return False
     found = path.lstat()
-    return made is None or not edits or made == [found.st_size, found.st_mtime_ns]
+    return made is None or made == [found.st_size, found.st_mtime_ns]
 
 
 def _not_in_dvc_cache(files: list[Path], folder: Path) -> list[Path]:

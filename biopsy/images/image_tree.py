@@ -156,7 +156,9 @@ def build_tree(
     DataError
         The tree holds files of the user's own.
     """
-    check_owned(root, edits=False)
+    wanted = {resized_path(row["image_id"]) for row in rows}
+    ours = [FILE, *(path.as_posix() for path in wanted)]
+    check_owned(root, ours)
     tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, recipe)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
@@ -165,8 +167,7 @@ def build_tree(
             for outcome in pool.map(tree.make, rows[start : start + CHUNK]):
                 counts[outcome] += 1
                 bar.update()
-    wanted = {resized_path(row["image_id"]) for row in rows}
-    note_made(root, [FILE, *(path.as_posix() for path in wanted)])  # before the first of them is there
+    note_made(root, ours)  # before the first of them is there
     (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
     counts["removed"] = _remove_others(root, wanted)
     root.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,11 @@ def test_an_edited_table_stops_the_stage(tmp_path: Path) -> None:
     (tmp_path / "out/table.csv").write_text("corrected by hand")
     with pytest.raises(DataError, match=r"table\.csv"):
         make(tmp_path / "out")
-    check_owned(tmp_path / "out", edits=False)  # trees of images are made anew, edited or not
+    check_owned(tmp_path / "out", ours=())  # trees of images are made anew, edited or not
+    (tmp_path / ".out.made.json").unlink()  # as in a clone, where DVC brought the files
+    check_owned(tmp_path / "out", ours=["table.csv", "images/a.png"])
+    with pytest.raises(DataError, match=r"images/a\.png"):
+        check_owned(tmp_path / "out", ours=["table.csv"])
 
 
 def test_a_folder_that_was_there_before_the_first_run_is_the_users(tmp_path: Path) -> None:

@@ -75,6 +75,6 @@ def test_a_failed_experiment_of_a_queue_stops_no_other_and_its_reason_shows(
     page = capsys.readouterr().out
     assert "A stand-in." in page
     assert "- lion, seed 0: no lions here. Use adopt." in page
-    assert "| `adopt` | 1 | - | - | - | - | 0.25 | -0.25 |" in page
+    assert "|`adopt`|1|-|-|-|-|0.25|-0.25|" in page
     assert picture.is_file()
     assert "# Measured: macro-F1 case binary 0.25 (1 seed;" in (project / "conf/experiment/adopt.yaml").read_text()

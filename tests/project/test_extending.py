@@ -15,8 +15,8 @@ PAGE = "extending.md"
 
 
 def write_files(root: Path) -> list[str]:
-    """Write the page's files and apply its diffs; return their paths."""
-    page, written = (ROOT / "docs" / PAGE).read_text(), []
+    """Write the page's files, whose images lie beside the project, and apply its diffs; return their paths."""
+    page, written = (ROOT / "docs" / PAGE).read_text().replace("/tmp/mine", str(root.parent / "mine")), []
     for name, content in re.findall(r"^```(?:python|yaml) (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         (root / name).write_text(content)
         written.append(name)

@@ -24,7 +24,8 @@ SECRET = re.compile(
 def files(root: Path) -> set[str]:
     """What the pipeline wrote, without what git holds."""
     found = {p.relative_to(root).as_posix() for top in ("data", "models", "plots") for p in (root / top).rglob("*")}
-    return {name for name in found if (root / name).is_file() and not name.endswith(".gitignore")}
+    of_git = set(call(root, "git", "ls-files", "data", "models", "plots").stdout.split())
+    return {name for name in found if (root / name).is_file()} - of_git
 
 
 def model_objects(root: Path, remote: Path) -> tuple[Path, Path]:
