@@ -81,7 +81,7 @@ class Model:
 
     def _probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From (n, views, size, size, 3) to (n, classes)."""
-        given = answer_images(self._network, views.astype(np.float32)).astype(np.float64)
+        given = answer_images(self._network, views.astype(np.float32), self.card.temperature).astype(np.float64)
         given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
         return given / given.sum(1, keepdims=True)
 
