@@ -117,9 +117,9 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         extra=extra,
     )  # fmt: skip
     val_pixels = store.array.reshape(-1, views, size, size, 3)[n_train:]
-    temperature, found = fit_calibration(model, val_pixels, val_extra, targets[n_train:], cases_of(table[n_train:]))
-    card = card.model_copy(update={"temperature": temperature, "calibration": found})
-    print(f"train {job.title}: temperature {temperature:g}" + (f" ({found.reason})" if found.reason else ""))
+    temperature, fitted = fit_calibration(model, val_pixels, val_extra, targets[n_train:], cases_of(table[n_train:]))
+    card = card.model_copy(update={"temperature": temperature, "calibration": fitted})
+    print(f"train {job.title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
     plot_curves(state.history, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
