@@ -93,12 +93,14 @@ def fit_temperature(
         Temperature 1 and the reason where there is nothing to fit on. A model that gets every validation image right is
         left as it is: the fit would make it as sure as the bounds allow.
     """
-    given = np.asarray(probabilities, np.float64).reshape(len(targets), -1)
+    given = np.asarray(probabilities, np.float64)
     given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
     names, place = np.unique(cases, return_inverse=True)
     reason = why_not(targets, cases)
     if not reason and not np.isfinite(given).all():
         reason = "the model gives probabilities that are no numbers"
+    elif not reason and np.ptp(given, axis=0).max() < SMALLEST:
+        reason = "the model gives every validation image the same probabilities"
     elif not reason and (given.argmax(1) == targets).all():
         reason = "every validation image is right, so none shows how sure the model may be"
     counts = Calibration(images=len(targets), cases=len(names), reason=reason)

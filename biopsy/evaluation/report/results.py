@@ -97,7 +97,7 @@ def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
         if "fold" in rows:
             rows = rows[rows["fold"].str.startswith("1-")].reset_index(drop=True)
-        given = rows[[f"p_{name}" for name in names]].astype(float).to_numpy()
+        given = rows[[f"p_{name}" for name in names]].replace("", "nan").astype(float).to_numpy()
         place = {name: i for i, name in enumerate(names)}
         truth = np.array([place[name] for name in rows["truth"]], dtype=int)
         lacking = [column for column in COLUMNS if column not in rows]
