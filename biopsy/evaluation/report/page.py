@@ -184,8 +184,9 @@ def _groups(
     for task in tasks:
         if task in labels and task != result.job.task:
             known = rows["image_id"].map(dict(zip(labels["image_id"], labels[task], strict=True))).fillna("")
-            yield task, by_group(result.test, known), 0
-    yield "magnification", by_group(result.test, rows["magnification"]), 0
+            yield f"class of task {task}", by_group(result.test, known), 0
+    times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
+    yield "magnification", by_group(result.test, times), 0
     slides = by_group(result.test, rows["slide"])
     yield "slide", slides[:MOST_SLIDES], max(0, len(slides) - MOST_SLIDES)
 
