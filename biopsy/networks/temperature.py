@@ -113,6 +113,6 @@ def fit_temperature(
         return float(np.average(-np.log(np.clip(own, SMALLEST, None)), weights=weights))
 
     found = minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=tuple(np.log(BOUNDS)), method="bounded")
-    temperature = round(float(np.exp(found.x)), 4)
+    temperature = round(float(np.exp(found.x)), 3)
     losses = {"log_loss_before": round(loss(1.0), 6), "log_loss_after": round(loss(temperature), 6)}
     return temperature, counts.model_copy(update=losses)

@@ -1,5 +1,6 @@
 """Put the report together: what was found, as plain values for the template `report.html.j2`."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def render(params: Params, root: Path) -> str:
         "splits": [split_row(name, splits.get(name, {})) for name in params.protocols],
         "rows": [overview(r, splits) for r in order],
         "results": [section(r, labels, root, params, scheme.columns, i < SHEETS) for i, r in enumerate(order)],
-        "params": [(key, _short(value)) for key, value in flat(params.model_dump(mode="json", exclude={"tune"}))],
+        "params": [
+            (key, _short(value)) for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}))
+        ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
         "worst": MOST_SLIDES,
@@ -214,5 +217,5 @@ def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else str(value)
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -5,6 +5,7 @@ from typing import Any
 
 from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.report.results import Result
+from biopsy.networks.temperature import BOUNDS
 
 SYNTHETIC = (
     "Synthetic sample. These images were drawn by a program. The figures show that the pipeline works and say nothing "
@@ -104,6 +105,12 @@ def limits(results: Sequence[Result], splits: dict[str, Any]) -> list[str]:
         if fits:
             of = f"{len(fits)} of {len(details['models'])} models" if len(details["models"]) > 1 else "the model"
             found.append(f"{name}: calibrated probabilities; {of} kept temperature 1 ({fits[0]}).")
+        flat = sum(model["temperature"] >= BOUNDS[1] for model in details["models"])
+        if flat:
+            found.append(
+                f"{name}: useful probabilities. The temperature of {count(flat, 'model')} went to the largest value, "
+                f"{BOUNDS[1]:g}, because on validation the model was hardly better than guessing."
+            )
         if parse_protocol(result.job.protocol).folds and "operating_point" in details:
             found.append(
                 f"{name}: a wholly separate threshold. Each image is validation image of one fold and test image of "
