@@ -63,7 +63,10 @@ class FittedProbe:
 @threadpool_limits.wrap(limits=1)  # matrices this small are ten times slower on two threads of a busy machine
 def without_effect(train: Train) -> list[str]:
     """Name what was changed in the section `train` for a training by steps, which a probe is not."""
-    plain, steps = Train(), ("optimizer", "weight_decay", "clip_norm", "ema", "accumulate", "loss", "schedule")
+    plain, steps = (
+        Train(),
+        ("optimizer", "weight_decay", "clip_norm", "ema", "accumulate", "loss", "schedule", "monitor"),
+    )
     return [f"train.{key}" for key in steps if getattr(train, key) != getattr(plain, key)]
 
 
