@@ -32,11 +32,14 @@ class Revision:
         Its hash; None: the workspace.
     root
         The project's folder.
+    experiment
+        Whether DVC keeps it as an experiment.
     """
 
     name: str
     commit: str | None
     root: Path
+    experiment: bool = False
 
     @cached_property
     def params(self) -> Mapping[str, Any]:
@@ -109,7 +112,9 @@ class Revision:
     def _fetch(self, stage: str) -> str:
         if self.commit is None:
             return f"Run `dvc pull {stage}`, or `dvc repro {stage}`."
-        return f"Run `dvc fetch --all-commits`; of an experiment `dvc exp apply {self.name}` and `dvc pull`."
+        if self.experiment:
+            return f"Run `dvc exp apply {self.name}` and `dvc pull`, or `dvc repro {stage}`."
+        return "Run `dvc fetch --all-commits`."
 
     def _cached(self, md5: str) -> Path:
         return _cache(self.root.resolve()) / md5[:2] / md5[2:]
@@ -162,8 +167,10 @@ def find_revision(name: str, root: Path = Path()) -> Revision:
             f"{len(found)} experiments are called '{name}'. Name a commit: {some(c[:10] for c in found)}."
         )
     if found:
-        return Revision(name, found[0], root)
-    branches = output("git", "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", cwd=root).split()
+        return Revision(name, found[0], root, experiment=True)
+    branches = output(
+        "git", "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes", cwd=root
+    ).split()
     known = ["workspace", *branches, *(other for other, _ in experiments)]
     hint = nearest(name, known) or f" There are {some(known, 10)}."
     raise ParamsError(f"'{name}' is no revision and no experiment here.{hint}")
