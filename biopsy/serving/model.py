@@ -13,6 +13,7 @@ from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.images.prepare import prepare
 from biopsy.networks.answers import answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
+from biopsy.serving.onnx_file import Network, load_network
 
 Image = str | Path | bytes | NDArray[np.uint8]
 BATCH = 32  # squares that the network sees at once
@@ -25,15 +26,23 @@ class Model:
     ----------
     card : Card
         What the model is: classes, preparation, protocol, threshold.
+    facts : dict of str
+        Of an .onnx file, its metadata; else empty.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Load `models/<task>-<protocol>` in safe mode, once its bytes are those of its card. See `load`."""
-        network, self.card = load_model(folder)
+    def __init__(self, path: Path) -> None:
+        """Load `models/<task>-<protocol>` in safe mode, or an .onnx file, once its bytes are checked. See `load`."""
+        self.facts: dict[str, str] = {}
+        self._onnx: Network | None = None
+        if path.suffix.lower() == ".onnx":
+            self._onnx, self.card = load_network(path)
+            self.facts = self._onnx.facts
+            return
+        network, self.card = load_model(path)
         if self.card.extra_inputs:
             inputs = ", ".join(self.card.extra_inputs.inputs)
             raise SourceError(
-                f"{folder} needs more than images ({inputs}), which predict cannot give it. Train a model with "
+                f"{path} needs more than images ({inputs}), which predict cannot give it. Train a model with "
                 "model.extra_inputs: []."
             )
         self._network: Any = network
@@ -81,6 +90,8 @@ class Model:
 
     def _probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From (n, views, size, size, 3) to (n, classes)."""
+        if self._onnx:
+            return self._onnx(views)
         given = answer_images(self._network, views.astype(np.float32)).astype(np.float64)
         given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
         return given / given.sum(1, keepdims=True)
@@ -95,15 +106,20 @@ class Model:
         return dict(zip(self.columns, [name, predicted, *values, error], strict=True))
 
 
-def load(folder: str | Path) -> Model:
+def load(path: str | Path) -> Model:
     """Load a trained model: `load("models/binary-case").predict(["slide.png"])`. Research use only.
+
+    Parameters
+    ----------
+    path
+        A model's folder, or the .onnx file that `biopsy export` made of it, which needs neither TensorFlow nor Keras.
 
     Raises
     ------
     SourceError
         Files missing, edited or unsafe; or a model that needs more than images.
     """
-    return Model(Path(folder))
+    return Model(Path(path))
 
 
 def describe(card: Card) -> str:
