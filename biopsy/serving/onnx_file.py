@@ -81,6 +81,8 @@ def open_file(path: Path) -> tuple[bytes, dict[str, str], Card]:
                 end = min(end, start)
                 pair = {n: v for n, _, v in _fields(value)}
                 entries[bytes(pair[1]).decode()] = bytes(pair[2]).decode()
+            elif end < start:  # behind the metadata, where no hash would cover it
+                entries["biopsy_sha256"] = ""
     except (ValueError, KeyError, TypeError):
         raise SourceError(
             f"{path} is truncated, or no ONNX file. Copy it again, or make it with `biopsy export`."

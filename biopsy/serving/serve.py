@@ -29,13 +29,15 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> Non
     Raises
     ------
     ParamsError, SourceError, MachineError
-        An address without a token, no model or two of one name, a port that is taken.
+        An address without a token, no model or two of one name, a port that is none or taken.
     """
     loopback = is_loopback(host)
     if not loopback and not token:
         raise ParamsError(
             f"--host {host} can be reached from other machines, so it needs a token. Set BIOPSY_TOKEN or --token."
         )
+    if not 0 <= port <= 65535:
+        raise ParamsError(f"--port must be 0 to 65535. Got {port}.")
     paths = paths or find_models()
     if not paths:
         raise SourceError("models/ and exports/ hold no model. Name one with --model, or make one with `dvc repro`.")
@@ -75,8 +77,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        listening.listen(128)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise MachineError(
             f"{host}:{port} cannot be listened on ({reason}). Choose another --port or --host."
         ) from None

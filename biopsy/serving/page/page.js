@@ -157,11 +157,11 @@ function describe() {
   fact("Protocol", `${model.protocol}: ${model.protocol_means}`);
   const figures = model.figures;
   if (figures) {
-    const interval = (key) => figures.intervals?.[key] ? ` (${figures.intervals[key].map((v) => v.toFixed(3)).join(" to ")})` : "";
+    const interval = (key) => Array.isArray(figures.intervals?.[key]) ? ` (${figures.intervals[key].map((v) => v.toFixed(3)).join(" to ")})` : "";
     const names = { accuracy: "accuracy", macro_f1: "macro-F1", balanced_accuracy: "balanced accuracy", bal_acc: "balanced accuracy", roc_auc: "ROC-AUC", case_f1: "F1 by case" };
-    const told = Object.entries(names).filter(([k]) => typeof figures.test[k] === "number");
     const long = { bal_acc: "balanced_accuracy" };
-    fact("Test", `${told.map(([k, text]) => `${text} ${figures.test[k].toFixed(3)}${interval(long[k] ?? k)}`).join("; ")}; ${figures.images} images of ${figures.cases} cases; in brackets, 95 % intervals`);
+    const told = Object.entries(names).filter(([k]) => typeof figures.test[k] === "number");
+    fact("Test", `${told.map(([k, text]) => `${text} ${figures.test[k].toFixed(3)}${interval(long[k] ?? k)}`).join("; ")}; ${figures.images} images of ${figures.cases} cases${told.some(([k]) => interval(long[k] ?? k)) ? "; in brackets, 95 % intervals" : ""}`);
   } else fact("Test", "no figures are known to this file");
   if (model.threshold !== null) fact("Threshold", `${model.threshold} on the probability of ${model.classes[1].words}`);
   fact("Network", `${model.backbone ?? "unknown"}, ${model.size} x ${model.size} pixels`);
