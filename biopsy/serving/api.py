@@ -7,7 +7,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -15,13 +14,11 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from biopsy.core.errors import NO_MEMORY
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
+from biopsy.serving.form import BODY, Limits, read_images
 from biopsy.serving.model import Model
 
 PAGE = {
@@ -38,20 +35,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        }
-    },
-}
-
-
 ERRORS = {
     400: "Not a form with files called images",
     404: "No such model",
@@ -59,26 +42,6 @@ ERRORS = {
     413: "Too many images, or too many bytes",
     429: "The queue is full; come again after `Retry-After` seconds",
 }
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one client may ask; pixels are limited by the model's card.
-
-    Attributes
-    ----------
-    request_bytes, images
-        Of one request.
-    waiting
-        Requests that are held at once, the one that is predicted included; the next is told to come again.
-    seconds
-        In which a request must have arrived.
-    """
-
-    request_bytes: int = 64 * 2**20
-    images: int = 64
-    waiting: int = 8
-    seconds: float = 60
 
 
 class Queue:
@@ -99,7 +62,7 @@ class Queue:
         self.check()
         self.held += 1
         try:
-            images = await _images(request, self.limits)
+            images = await read_images(request, self.limits)
             return await asyncio.get_running_loop().run_in_executor(self._worker, _rows, model, images)
         finally:
             self.held -= 1
@@ -194,41 +157,6 @@ def _rejection(request: Request, token: str | None, hosts: Sequence[str]) -> Res
     if hmac.compare_digest(given, f"Bearer {token}".encode()):
         return None
     return JSONResponse({"detail": "A token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
-
-
-async def _images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
-    """Read names and bytes of a form's files, in memory only and within the limits."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise HTTPException(400, "Send a form (multipart/form-data) with files called images.")
-    body = bytearray()
-
-    async def read() -> None:
-        async for chunk in request.stream():
-            body.extend(chunk)
-            if len(body) > limits.request_bytes:
-                raise HTTPException(
-                    413, f"A request may hold {limits.request_bytes:,} bytes. Send fewer images at once."
-                )
-
-    async def again() -> AsyncIterator[bytes]:
-        yield bytes(body)
-
-    try:
-        await asyncio.wait_for(read(), limits.seconds)
-        parser = MultiPartParser(request.headers, again(), max_files=limits.images, max_fields=8)  # type: ignore[arg-type]
-        parser.spool_max_size = len(body) + 1  # never a file on disk
-        form = await parser.parse()
-    except TimeoutError:
-        raise HTTPException(408, "The request did not arrive in time.") from None
-    except (MultiPartException, ClientDisconnect, KeyError, ValueError) as error:
-        text = getattr(error, "message", "The form cannot be read.")
-        if "Too many files" in text:
-            raise HTTPException(413, f"A request may hold {limits.images} images. Send fewer at once.") from None
-        raise HTTPException(400, text) from None
-    found = [f for _, f in form.multi_items() if isinstance(f, UploadFile)]
-    if not found:
-        raise HTTPException(400, "The form holds no file. Send images in fields called images.")
-    return [(f.filename or "", f.file.read()) for f in found]
 
 
 def _rows(model: Model, images: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:

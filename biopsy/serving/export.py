@@ -12,6 +12,7 @@ from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.answers import answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
+from biopsy.serving.extras import extra
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file, seal
 
 OPSET = 17
@@ -118,7 +119,8 @@ def _convert(model: Any, card: Card) -> bytes:
 
     if keras.backend.backend() != "tensorflow":
         raise MachineError("export needs Keras on TensorFlow. Unset KERAS_BACKEND.")
-    import tf2onnx
+    with extra("export"):
+        import tf2onnx
 
     views, together = card.preparation.views, len(model.inputs[0].shape) == 5
     outputs = {OUTPUT: model.outputs[0]}

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from biopsy.core.errors import SourceError
 from biopsy.networks.model_file import Card
+from biopsy.serving.extras import extra
 
 SCHEMA = 1  # raised when a file of today could no longer be understood
 INPUT, OUTPUT = "images", "probabilities"
@@ -122,7 +123,8 @@ class Network:
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
         """Check that inputs and outputs are what the card says. See `load_network`."""
-        import onnxruntime as ort
+        with extra("predict"):
+            import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said in our words

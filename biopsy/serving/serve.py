@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biopsy.core.errors import MachineError, ParamsError, SourceError, some
+from biopsy.serving.extras import extra
 from biopsy.serving.predict import find_models
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -45,10 +46,12 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> Non
     if twice := {name for name in names if names.count(name) > 1}:
         raise ParamsError(f"--model: two models are called {some(sorted(twice))}. Rename one of the files.")
     with _listen(host, port) as listening:  # before the models load, which takes longer
-        import uvicorn
-
-        from biopsy.serving.api import make_app
         from biopsy.serving.model import Model, describe
+
+        with extra("serve"):
+            import uvicorn
+
+            from biopsy.serving.api import make_app
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
         for name, model in models.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import biopsy
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import MachineError, SourceError
 from biopsy.serving import onnx_file
 from conftest import ROOT
 from tiny_onnx import DARK, network, write_onnx
@@ -96,6 +96,12 @@ def test_a_file_that_is_cut_anywhere_is_rejected(path: Path) -> None:
         path.write_bytes(content[:length])
         with pytest.raises(SourceError, match=r"truncated|changed since its export"):
             onnx_file.open_file(path)
+
+
+def test_a_missing_package_is_named_with_its_extra(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MachineError, match=r"has no package onnxruntime.*\.\[predict\]"):
+        biopsy.load(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
