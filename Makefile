@@ -21,10 +21,7 @@ test: $(VENV)/dev ## Format, lint, types, tests with coverage
 	ruff format --check .
 	ruff check .
 	mypy
-	rm -f .coverage .coverage.*
-	coverage run -m pytest -n 2 --dist loadfile --durations 12
-	coverage combine -q
-	coverage report
+	pytest -n 2 --dist loadfile --durations 12 --cov
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv

@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and the one boundary that prints them.
+"""The errors that a user can fix, and the one boundary that prints them.
 
 The library raises `BiopsyError`; `run` prints its sentence and sets the exit code, so that nobody who mistyped a
 parameter has to read a traceback.
@@ -89,7 +89,7 @@ def reason_in(log: str) -> str:
 
 
 def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to go on.") -> None:
-    """Run `main`; print a mendable error as one sentence and exit with its family's code.
+    """Run `main`; print an error that the user can fix as one sentence and exit with its family's code.
 
     Tracebacks of such errors show with `BIOPSY_TRACEBACK=1`. Anything else is a defect of ours and keeps its traceback.
 
@@ -180,7 +180,7 @@ def _leave(sentence: str, code: int) -> None:
 
 
 def _machine_sentence(error: OSError) -> str | None:
-    """Put an operating-system error that the user can mend in words, or return None."""
+    """Put an operating-system error that the user can fix in words, or return None."""
     where = error.filename or "the output"
     code = error.errno
     if code is None and ("No space left" in str(error) or "requested and" in str(error)):  # h5py's, NumPy's

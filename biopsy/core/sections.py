@@ -13,7 +13,7 @@ ProtocolName = Annotated[str, Field(pattern=PATTERN)]
 
 
 class Section(BaseModel):
-    """One section of params.yaml: unknown keys and lenient type conversions are refused."""
+    """One section of params.yaml: unknown keys and lenient type conversions are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

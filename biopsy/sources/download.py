@@ -69,7 +69,7 @@ def download(url: str, target: Path, *, limit: int, hint: str, sha256: str | Non
     Raises
     ------
     SourceError
-        The server refuses, the connection fails `TRIES` times, or the bytes are not the expected ones.
+        The server rejects the request, the connection fails `TRIES` times, or the bytes are not the expected ones.
     """
     if _kept(url, target, sha256):
         return
@@ -167,7 +167,7 @@ def _open(url: str, have: int, note: _Note | None, part: Path, hint: str) -> htt
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(f"there was no connection ({_reason(error)})") from None
     except ValueError as error:
-        raise SourceError(f"{url} is not a usable address ({error}). Mend data.breakhis.url. {hint}") from None
+        raise SourceError(f"{url} is not a usable address ({error}). Fix data.breakhis.url. {hint}") from None
 
 
 def _agree(

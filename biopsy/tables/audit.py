@@ -154,7 +154,7 @@ class Audit:
             kinds = ", ".join(f"{count} {reason}" for reason, count in by_reason.items())
             raise DataError(
                 f"{len(failed):,} of {len(self.images):,} files named in {self.csv} cannot be used: {kinds} "
-                f"({some(listed, 3)}). Mend them at the source and fetch again "
+                f"({some(listed, 3)}). Fix them at the source and fetch again "
                 "(`dvc repro -fs fetch`), or set ingest.unreadable to drop to leave such rows out."
             )
         policy = self.settings.unreadable

@@ -24,7 +24,7 @@ TOTALS = r"^((grand |sub)?totals?|sum|summe|gesamt|count|average|mean)\b(?!\.\w)
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:
-    """Refuse values in which the pattern is found; the sentence says what of the rows, and after `. ` the way out."""
+    """Reject values in which the pattern is found; the sentence says what of the rows, and after `. ` the way out."""
     return pa.Check(lambda values: ~values.str.contains(pattern, regex=True), error=sentence)
 
 

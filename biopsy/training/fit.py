@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 
 from biopsy.core.params import Params
 from biopsy.core.sections import Task, Train
@@ -34,8 +33,8 @@ def class_weights(items: TrainingItems, train: Train) -> dict[int, float] | None
     if train.class_weights == "none":
         return None
     targets = items.target[~items.copy] if train.class_weights == "original" else items.target
-    present = np.unique(targets)
-    weights = compute_class_weight("balanced", classes=present, y=targets)
+    present, counts = np.unique(targets, return_counts=True)
+    weights = len(targets) / (len(present) * counts)
     return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 

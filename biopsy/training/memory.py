@@ -62,7 +62,7 @@ def peak_mb() -> int:
 
 
 def check_batch(model: Any, batch: int) -> None:
-    """Refuse a batch that the memory cannot hold.
+    """Reject a batch that the memory cannot hold.
 
     Raises
     ------

@@ -1,5 +1,7 @@
 """Every preset of conf/experiment/ trains on the sample for one epoch; its model is saved, loads in safe mode, predicts
 the same. A new preset is taken up by itself.
+
+A small backbone stands in for the preset's: tests/networks/test_backbones.py trains, saves and loads each of them.
 """
 
 import json
@@ -23,21 +25,16 @@ SMALL = [
     "data.sample.images=48", "data.sample.width=64", "data.sample.height=64", "resize.size=32", "tasks=[binary]",
     "protocols=[case]", "train.epochs=1", "train.batch=64", "train.learning_rate=0.0001", "resize.tiles.px=48",
 ]  # fmt: skip
-WITHOUT_WEIGHTS = [
-    "model.weights=none",
-    "model.trainable=all",
-    "model.feature_views=null",
-]  # they cannot be had offline
+STAND_IN = ["model.backbone=cnn_small", "model.weights=none", "model.trainable=all", "model.feature_views=null"]
 
 
 def composed(folder: Path, *overrides: str) -> Params:
     """The parameters as `dvc exp run -S ...` composes them."""
     path = folder / "params.yaml"
     compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides])
-    given = OmegaConf.load(path).model
-    if given.weights != "none":
-        instead = [f"model.weights={random_weights(folder)}"] if given.head.kind == "probe" else WITHOUT_WEIGHTS
-        compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides, *instead])
+    probe = OmegaConf.load(path).model.head.kind == "probe"
+    instead = [f"model.weights={random_weights(folder)}"] if probe else STAND_IN
+    compose_and_dump(path, str(ROOT / "conf"), None, "config", "params", [*SMALL, *overrides, *instead])
     return read_params(path)
 
 

@@ -24,7 +24,7 @@ class LeakError(DataError):
 
 
 def check_tasks(labels: pd.DataFrame, tasks: Sequence[str], scheme: LabelScheme) -> None:
-    """Refuse tasks that these labels cannot teach.
+    """Reject tasks that these labels cannot teach.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def check_tasks(labels: pd.DataFrame, tasks: Sequence[str], scheme: LabelScheme)
 
 
 def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> None:
-    """Refuse a split that breaks its protocol's promise; not an `assert`, so that `python -O` checks it too.
+    """Reject a split that breaks its protocol's promise; not an `assert`, so that `python -O` checks it too.
 
     Parameters
     ----------
