@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from biopsy.core.errors import BiopsyError, MachineError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
-from biopsy.networks.answers import answer_images
-from biopsy.networks.model_file import NOTICE, Card, load_model
+from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.extras import extra
+from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file, seal
 
 OPSET = 17
@@ -49,12 +49,12 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
     out = out or root / "exports" / f"{folder.resolve().name}.onnx"
     if out.suffix.lower() != ".onnx":
         raise SourceError(f"--out must end in .onnx. Got {out}.")
-    model, card = load_model(folder)
-    if card.extra_inputs:
-        inputs = ", ".join(card.extra_inputs.inputs)
-        raise SourceError(f"{folder} needs more than images ({inputs}), which an export does not take.")
+    if folder.suffix.lower() == ".onnx":
+        raise SourceError(f"{folder} is exported already. Name a model's folder, such as models/binary-case.")
+    model = Model(folder)
+    card = model.card
     images, what = _images(root, card)
-    network = _convert(model, card)
+    network = _convert(model.network, card)
     facts = {
         "card": card.model_dump(mode="json"),
         "classes": card.classes,
@@ -68,7 +68,7 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
     with atomic_file(out) as temporary:
         temporary.write_bytes(seal(network, facts))
         given = Network(out, *open_file(temporary))(images)
-        difference = float(np.abs(given - _keras_answers(model, card, images)).max())
+        difference = float(np.abs(given - model.probabilities(images)).max())
         if not difference <= LARGEST_DIFFERENCE:  # NaN, too
             raise SourceError(
                 f"{folder} gives other probabilities as ONNX (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} is "
@@ -79,12 +79,6 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         parity = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
         temporary.write_bytes(seal(network, {**facts, "parity": parity}))
     return out, difference
-
-
-def _keras_answers(model: Any, card: Card, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What `Model` gives for a folder: (n, classes)."""
-    given = answer_images(model, images.astype(np.float32)).astype(np.float64)
-    return np.hstack([1 - given, given]) if given.shape[1] == 1 else given
 
 
 def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:

@@ -14,5 +14,6 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MachineError(
-            f"{sys.executable} has no package {error.name}. Install it in the project's folder: `pip install -e '.[{name}]'`."
+            f"{sys.executable} has no package {error.name}. Install it in the project's folder: "
+            f"`pip install -e '.[{name}]'`."
         ) from None

@@ -28,11 +28,14 @@ class Model:
         What the model is: classes, preparation, protocol, threshold.
     facts : dict of str
         Of an .onnx file, its metadata; else empty.
+    network
+        The Keras model; None of an .onnx file.
     """
 
     def __init__(self, path: Path) -> None:
         """Load `models/<task>-<protocol>` in safe mode, or an .onnx file, once its bytes are checked. See `load`."""
         self.facts: dict[str, str] = {}
+        self.network: Any = None
         self._onnx: Network | None = None
         if path.suffix.lower() == ".onnx":
             self._onnx, self.card = load_network(path)
@@ -45,7 +48,7 @@ class Model:
                 f"{path} needs more than images ({inputs}), which predict cannot give it. Train a model with "
                 "model.extra_inputs: []."
             )
-        self._network: Any = network
+        self.network = network
 
     def predict(self, images: Iterable[Image]) -> pd.DataFrame:
         """Predict images.
@@ -83,16 +86,16 @@ class Model:
                 errors.append("")
             except BiopsyError as error:
                 errors.append(str(error))
-        given = iter(self._probabilities(np.stack(prepared))) if prepared else iter(())
+        given = iter(self.probabilities(np.stack(prepared))) if prepared else iter(())
         return [
             self._row(name, error, None if error else next(given)) for name, error in zip(names, errors, strict=True)
         ]
 
-    def _probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """From (n, views, size, size, 3) to (n, classes)."""
+    def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
         if self._onnx:
             return self._onnx(views)
-        given = answer_images(self._network, views.astype(np.float32)).astype(np.float64)
+        given = answer_images(self.network, views.astype(np.float32)).astype(np.float64)
         given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
         return given / given.sum(1, keepdims=True)
 

@@ -76,8 +76,8 @@ def test_other_probabilities_than_those_of_keras_are_no_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_model(tmp_path / "models/m", DARK)
-    answers = export.answer_images
-    monkeypatch.setattr(export, "answer_images", lambda *given: answers(*given) + np.float32(0.001))
+    answers = export.Model.probabilities
+    monkeypatch.setattr(export.Model, "probabilities", lambda *given: answers(*given) + 0.001)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=r"gives other probabilities as ONNX \(by up to 0.001"):
         command(["export", "models/m"])
