@@ -16,8 +16,10 @@ from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
+from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
-from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.operating import operating_points
+from biopsy.evaluation.outcome import Outcome, make_outcome, settle
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
 from biopsy.evaluation.pooling import average, average_details, describe_folds
 from biopsy.evaluation.predictions import (
@@ -46,6 +48,11 @@ class Answers:
     rows: pd.DataFrame
     outcome: Outcome
 
+    @property
+    def cases(self) -> NDArray[np.str_]:
+        """(n,) the case of each image; an empty string where it is not known."""
+        return self.rows["case"].to_numpy(str)
+
 
 def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
     """Predict test and validation part; write figures, tables, pictures and the predictions below `root`.
@@ -58,16 +65,20 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     test, val = ([(each, parts[part]) for each, _, parts, _ in folds] for part in ("test", "val"))
     tests, vals = pool(test), pool(val)
     unseen = {name for *_, names in folds for name in names}
-    each_repeat = [evaluate_outcome(a.outcome, a.rows["case"].to_numpy(str), magnifications(a.rows)) for a in tests]
+    each_repeat = [evaluate_outcome(a.outcome, a.cases, magnifications(a.rows)) for a in tests]
     details = {
         "task": task,
         "protocol": protocol,
         "synthetic": card.synthetic,
         "classes_not_in_training": [name for name in card.classes if name in unseen],
         **average_details(each_repeat),
+        **settle(
+            average([about_probabilities(t, v, params.evaluate.sensitivity) for t, v in zip(tests, vals, strict=True)])
+        ),
+        "models": [about_model(each, card) for each, card, *_ in folds],
     }
     if job.each != [job]:
-        cases = {each.fold.name: (a.outcome, a.rows["case"].to_numpy(str)) for each, a in test if each.fold}
+        cases = {each.fold.name: (a.outcome, a.cases) for each, a in test if each.fold}
         details["folds"] = describe_folds(cases)
     draw(tests[0].outcome, card.labels[task], details, job.plots / "test")
     for answers, ending in ((tests, ""), (vals, "-val")):
@@ -80,6 +91,20 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     write_json(job.metrics / "test.json", short)
     n = len(tests[0].rows)
     print(f"evaluate {job.name}: macro-F1 {short['macro_f1']} on {n} test images -> {job.metrics}/test.json")
+
+
+def about_probabilities(test: Answers, val: Answers, sensitivity: float) -> dict[str, Any]:
+    """Say how far the probabilities hold, and where to cut them for this sensitivity."""
+    points = operating_points((val.outcome, val.cases), (test.outcome, test.cases), sensitivity)
+    held = describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float))
+    return {"calibration": held, "operating_point": points}
+
+
+def about_model(job: Job, card: Card) -> dict[str, Any]:
+    """Say which model answered, by its hashes, and how its temperature was found."""
+    name = {"fold": job.fold.name} if job.fold else {}
+    data = {what: card.data[what] for what in ("labels", "split")}
+    return {**name, "sha256": card.model_sha256, "data": data, **describe_fit(card.calibration, card.temperature)}
 
 
 def pool(folds: list[tuple[Job, Answers]]) -> list[Answers]:
@@ -132,7 +157,9 @@ def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
             return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
 
         batch = max(1, BATCH // preparation.views)
-        probabilities = predict(partial(answer_images, model), list(rows["file"]), read, batch, extra)
+        probabilities = predict(
+            partial(answer_images, model, temperature=card.temperature), list(rows["file"]), read, batch, extra
+        )
         if card.data.get(f"{part}_pixels") != seen.hexdigest():
             raise DataError(
                 f"{where} was made for other {part} images than those in {tree}, though their labels and parts are the "
@@ -140,6 +167,7 @@ def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
             )
         target, positive = rows["target"].to_numpy(), card.labels[job.task].positive
         outcome = make_outcome(target, probabilities, card.classes, card.threshold, positive)
+        rows = rows.assign(temperature=card.temperature)
         return Answers(rows.assign(fold=job.fold.name) if job.fold else rows, outcome)
 
     answers = {part: ask(part) for part in ("test", "val")}

@@ -30,6 +30,7 @@ from biopsy.tables.labels.scheme import LabelScheme, read_scheme
 from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
 from biopsy.tables.split.parts import cases_of, hash_images, read_parts
 from biopsy.training.augment.pipeline import check_augment
+from biopsy.training.calibration import fit_calibration
 from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
@@ -105,6 +106,7 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     title, shown, each = f"{job.title}, first epochs", np.repeat(targets[:n_train], views), views // together
     write_sheet(store, shown, params, job.task, card.classes, title, live / "augment.png")
     store = store if together == 1 else store.together(together)
+    val_extra = None if extra is None else extra[n_train:]
     extra = None if extra is None else np.repeat(extra, each, axis=0)
     learn: Callable[..., Any] = fit
     if params.model.head.kind == "probe":
@@ -114,6 +116,10 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
         extra=extra,
     )  # fmt: skip
+    val_pixels = store.array.reshape(-1, views, size, size, 3)[n_train:]
+    temperature, fitted = fit_calibration(model, val_pixels, val_extra, targets[n_train:], cases_of(table[n_train:]))
+    card = card.model_copy(update={"temperature": temperature, "calibration": fitted})
+    print(f"train {job.title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
     plot_curves(state.history, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])

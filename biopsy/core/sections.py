@@ -366,6 +366,7 @@ class Tune(Section):
 
 
 class Evaluate(Section):
-    """`evaluate`: how the figures are rounded."""
+    """`evaluate`: how the figures are rounded, and the share of positives that the operating point must find."""
 
     digits: int = Field(3, ge=1, le=6)
+    sensitivity: Fraction = 0.95

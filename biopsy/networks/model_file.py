@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.images.preparation.record import Preparation
+from biopsy.networks.temperature import Calibration
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.slides.extra_inputs import Encoder
 
@@ -34,6 +35,9 @@ class Card(BaseModel):
         How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
     threshold
         Operating point on the probability of the second of two classes.
+    temperature, calibration
+        What the probabilities are brought to (`biopsy.networks.temperature`), and how it was found; 1 in a card of a
+        version that did not calibrate.
     fold
         Of a cross-validation, which fold tests it: '1-2' is the second of the first repeat.
     data
@@ -59,6 +63,8 @@ class Card(BaseModel):
     keras: str
     extra_inputs: Encoder | None = None
     fold: str | None = None
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    calibration: Calibration | None = None
     model_sha256: Sha256 | Literal[""] = ""
     intended_use: str = NOTICE
 

@@ -95,7 +95,7 @@ class Model:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
         if self._onnx:
             return self._onnx(views)
-        given = answer_images(self.network, views.astype(np.float32)).astype(np.float64)
+        given = answer_images(self.network, views.astype(np.float32), self.card.temperature).astype(np.float64)
         given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
         return given / given.sum(1, keepdims=True)
 

@@ -61,7 +61,8 @@ def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: P
     set_params(project, evaluate__digits=5)
     printed = call(project, "dvc", "repro").stdout
     assert [line for line in printed.splitlines() if line.startswith("Running")] == [
-        "Running stage 'evaluate@binary-case':"
+        "Running stage 'evaluate@binary-case':",
+        "Running stage 'report':",
     ]
     commit(project, "merged")
     assert call(project, "dvc", "status").stdout == "Data and pipelines are up to date.\n"

@@ -85,6 +85,7 @@ def test_dvc_dag_names_every_stage(project: Path) -> None:
         "stain@case",
         "train@binary-case",
         "evaluate@multiclass-image",
+        "report",
     ):
         assert stage in dag
 

@@ -49,7 +49,10 @@ def write_tree(root: Path, preparation: Preparation) -> None:
         write_preparation(root / folder, preparation)
 
 
-@pytest.mark.parametrize("card", [DARK, TILED, MANY], ids=["binary", "tiles", "multiclass"])
+COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED, 1.7), (MANY, 0.6)))
+
+
+@pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
 def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Card) -> None:
     write_model(tmp_path / "models/m", card)
     write_tree(tmp_path, card.preparation)

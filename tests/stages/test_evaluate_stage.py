@@ -1,6 +1,7 @@
 """`stages/evaluate.py` as a user runs it, on a model that knows the drawn classes by their brightness."""
 
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,22 @@ def test_the_threshold_of_the_card_decides(project: Path, threshold: float) -> N
     assert (called > 4) - (called < 4) == (threshold < 0.5) - (threshold > 0.5)
     details = read(project / "metrics/binary-case/details.json")
     assert (details["threshold"], details["image_level"]["accuracy"] == 1) == (threshold, threshold == 0.5)
+
+
+def test_a_temperature_of_2_is_half_the_logit_of_every_written_probability(project: Path) -> None:
+    tables, details = [], []
+    for weight, temperature in ((0.5, 1.0), (1.0, 2.0)):
+        shutil.rmtree(project / "models/binary-case", ignore_errors=True)
+        write_model(project, "binary", weight, temperature=temperature)
+        evaluate(project, "binary")
+        tables.append([pd.read_csv(project / f"data/predictions/binary-case{end}.csv") for end in ("", "-val")])
+        details.append(read(project / "metrics/binary-case/details.json"))
+    for half, calibrated in zip(*tables, strict=True):
+        assert calibrated["p_malignant"].to_numpy() == pytest.approx(half["p_malignant"].to_numpy(), abs=1e-6)
+    assert [one["models"][0]["temperature"] for one in details] == [1.0, 2.0]
+    assert details[1]["calibration"]["after"] == details[0]["calibration"]["after"]
+    assert details[1]["calibration"]["before"]["log_loss"] < details[1]["calibration"]["after"]["log_loss"]
+    assert details[1]["operating_point"]["image"]["val"]["sensitivity"]["share"] == 1
 
 
 def test_types_that_training_or_test_lacks_are_named(project: Path) -> None:

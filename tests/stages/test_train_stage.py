@@ -161,6 +161,13 @@ def test_a_training_learns_from_the_training_part_and_is_validated_on_the_valida
     assert given[2].tolist() == targets
 
 
+def test_the_card_says_that_eight_validation_cases_are_too_few_for_a_temperature(unbroken: dict[str, bytes]) -> None:
+    card = json.loads(unbroken[f"models/{NAME}/model.json"])
+    assert card["temperature"] == 1
+    assert card["calibration"]["cases"] == 8
+    assert card["calibration"]["reason"].startswith("too few validation cases: 8")
+
+
 def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None:
     assert unbroken[f"plots/{NAME}/train/augment.png"].startswith(b"\x89PNG")
 

@@ -1,0 +1,100 @@
+"""The report's charts as SVG text: no script, no font of their own, the same bytes for the same figures."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+SIDE, LEFT, TOP, RIGHT, BOTTOM = 300, 46, 10, 12, 40  # of a square plot and its margins
+DASHES = ("", "7 3", "2 3", "9 3 2 3")  # told apart without colours
+BEFORE, AFTER = "#8a8a8a", "#0072B2"
+
+
+def roc_chart(table: pd.DataFrame, colours: dict[str, str], title: str) -> Markup:
+    """Draw the ROC curve of each class against the rest, from `curve_table`."""
+    parts = [_line([(0, 0), (1, 1)], "#999", "2 4", 1)]
+    for i, (name, rows) in enumerate(table.groupby("class", sort=False)):
+        points = zip(rows["fpr"], rows["tpr"], strict=True)
+        parts.append(_line(points, colours[str(name)], dash(i), 2))
+    return _square(parts, "false positive rate", "true positive rate", title)
+
+
+def reliability_chart(
+    before: Sequence[dict[str, Any]] | None, after: Sequence[dict[str, Any]], stated: str, title: str
+) -> Markup:
+    """Draw what came true against what was stated, with bands; `before` in grey squares where it differs."""
+    parts = [_line([(0, 0), (1, 1)], "#999", "2 4", 1)]
+    for row in after:
+        x, low, high = _x(row["stated"]), _y(row["low"]), _y(row["high"])
+        parts.append(f'<path d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8" '
+                     f'stroke="{AFTER}" stroke-width="1.3" fill="none"/>')  # fmt: skip
+    for row in before or ():
+        x, y = _x(row["stated"]) - 4, _y(row["true"]) - 4
+        parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="8" height="8" fill="none" stroke="{BEFORE}"/>')
+    parts += [
+        f'<circle cx="{_x(row["stated"]):.1f}" cy="{_y(row["true"]):.1f}" r="4.5" fill="{AFTER}"/>' for row in after
+    ]
+    return _square(parts, stated, "share that came true", title)
+
+
+def interval_bar(value: float | None, low: float | None, high: float | None, title: str) -> Markup:
+    """Draw a figure and its interval on a line from 0 to 1, for a cell of a table."""
+    if value is None:
+        return Markup("")
+    x = 4 + 112 * value
+    parts = ['<path d="M4 14H116M4 11v6M60 12v4M116 11v6" stroke="#888" stroke-width="1" fill="none"/>']
+    if low is not None and high is not None:
+        parts.append(f'<path d="M{4 + 112 * low:.1f} 7H{4 + 112 * high:.1f}" stroke="{AFTER}" stroke-width="3"/>')
+    parts.append(f'<circle cx="{x:.1f}" cy="7" r="4" fill="#D55E00"/>')
+    return _svg("bar", "0 0 120 20", "".join(parts), title)
+
+
+def swatch(colour: str, index: int) -> Markup:
+    """Draw the line that stands for a class in a legend."""
+    line = f'<path d="M0 6H26" stroke="{escape(colour)}" stroke-width="3" stroke-dasharray="{dash(index)}"/>'
+    return _svg("swatch", "0 0 26 12", line)
+
+
+def dash(index: int) -> str:
+    """Return the dashes of the class at a place among the classes."""
+    return DASHES[index % len(DASHES)]
+
+
+def _square(parts: Iterable[str], x: str, y: str, title: str) -> Markup:
+    """Put a plot of 0 to 1 by 0 to 1 into its axes; everything but `parts` is escaped."""
+    width, height = LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM
+    grid = []
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        grid.append(f'<path d="M{_x(tick)} {_y(0)}V{_y(1)}M{_x(0)} {_y(tick)}H{_x(1)}" stroke="#e3e3e3"/>')
+        grid.append(f'<text x="{_x(tick)}" y="{_y(0) + 15}" text-anchor="middle">{tick:g}</text>')
+        grid.append(f'<text x="{LEFT - 6}" y="{_y(tick) + 4}" text-anchor="end">{tick:g}</text>')
+    middle = TOP + SIDE / 2
+    names = (
+        f'<text x="{LEFT + SIDE / 2}" y="{height - 6}" text-anchor="middle">{escape(x)}</text>'
+        f'<text transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{escape(y)}</text>'
+    )
+    body = "".join(grid) + names + "".join(parts)
+    return _svg("chart", f"0 0 {width} {height}", body, title)
+
+
+def _svg(kind: str, box: str, body: str, title: str = "") -> Markup:
+    """Wrap what is drawn; without a title it is decoration, which a screen reader passes over."""
+    about = f'role="img" aria-label="{escape(title)}"' if title else 'aria-hidden="true"'
+    return Markup(f'<svg class="{kind}" viewBox="{box}" {about}>{body}</svg>')  # noqa: S704 - texts in it are escaped
+
+
+def _line(points: Iterable[tuple[float, float]], colour: str, dashes: str, width: float) -> str:
+    path = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{escape(colour)}" stroke-width="{width}" '
+        f'stroke-dasharray="{dashes}"/>'
+    )
+
+
+def _x(value: float) -> float:
+    return LEFT + SIDE * value
+
+
+def _y(value: float) -> float:
+    return TOP + SIDE * (1 - value)

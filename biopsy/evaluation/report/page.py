@@ -1,0 +1,221 @@
+"""Put the report together: what was found, as plain values for the template `report.html.j2`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sklearn.metrics import confusion_matrix
+
+from biopsy.core.errors import BiopsyError
+from biopsy.core.files import read_csv
+from biopsy.core.params import Params
+from biopsy.evaluation.calibration import reliability, uncalibrated
+from biopsy.evaluation.predictions import curve_table
+from biopsy.evaluation.report import charts, words
+from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, worst_errors
+from biopsy.evaluation.report.results import Result, read_optional, read_results
+from biopsy.networks.model_file import NOTICE
+from biopsy.tables.labels.scheme import read_scheme
+
+SHEETS = 10  # results whose errors are shown as pictures, so that the file stays small
+LONGEST = 120  # letters of a parameter's value
+
+
+def render(params: Params, root: Path) -> str:
+    """Write the report of the project below `root`.
+
+    Returns
+    -------
+    str
+        HTML that asks for no other file. A result that is missing or broken is named in a sentence.
+
+    Raises
+    ------
+    DataError
+        There is no label scheme: nothing has run yet.
+    """
+    scheme = read_scheme(root / "models/labels.json")
+    results, problems = read_results(params.tasks, params.protocols, scheme, root)
+    splits, labels = read_optional(root / "metrics/split.json"), _labels(root)
+    order = sorted(results, key=lambda r: (params.tasks.index(r.job.task), _trust(r, splits)))
+    by_task = {task: [r for r in order if r.job.task == task] for task in params.tasks}
+    heads = {task: words.headline(found, splits) for task, found in by_task.items() if found}
+    context = {
+        "notice": NOTICE,
+        "synthetic": words.SYNTHETIC if any(r.details["synthetic"] for r in results) else None,
+        "verdicts": [
+            {"task": task, "words": list(head.scheme.words.values()), "says": words.verdict(head, splits)}
+            for task, head in heads.items()
+        ],
+        "problems": problems,
+        "flow": data_flow(root),
+        "splits": [split_row(name, splits.get(name, {})) for name in params.protocols],
+        "rows": [overview(r, splits) for r in order],
+        "results": [section(r, labels, root, params, scheme.columns, i < SHEETS) for i, r in enumerate(order)],
+        "params": [
+            (key, _short(value)) for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}))
+        ],
+        "limits": words.limits(order, splits),
+        "sensitivity": params.evaluate.sensitivity,
+        "worst": MOST_SLIDES,
+    }
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
+    return environment.get_template("report.html.j2").render(context)
+
+
+def data_flow(root: Path) -> list[tuple[str, str]]:
+    """Say step by step how many images there were, what went and what was filled; what is not known is left out."""
+    ingest, impute = (read_optional(root / f"metrics/{name}.json") for name in ("ingest", "impute"))
+    steps = []
+    if ingest:
+        steps.append(("Source", str(ingest.get("source", "not known"))))
+        if rows := ingest.get("csv", {}).get("rows"):
+            steps.append(("Rows of the table", f"{rows:,}"))
+        dropped = ingest.get("dropped", {})
+        reasons = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in dropped.get("by_reason", {}).items())
+        steps.append(("Images left out", f"{dropped.get('count', 0):,}" + (f" ({reasons})" if reasons else "")))
+    if impute:
+        if gone := impute.get("unlabelled", {}).get("dropped"):
+            steps.append(("Without a label, left out", f"{gone:,}"))
+        filled = {name: entry.get("count", 0) for name, entry in impute.get("filled", {}).items()}
+        steps.append(("Gaps filled from file names", ", ".join(f"{k} {v:,}" for k, v in filled.items()) or "none"))
+        units = [f"{impute[unit]:,} {unit}" for unit in ("images", "slides", "cases") if impute.get(unit)]
+        steps.append(("Used", ", ".join(units)))
+        for task, classes in impute.get("labels", {}).items():
+            steps.append((f"Images by {task}", ", ".join(f"{name} {n:,}" for name, n in classes.items())))
+    return steps
+
+
+def split_row(name: str, split: Mapping[str, Any]) -> dict[str, Any]:
+    """Count the images and cases of each part of a protocol, and the cases and slides that two parts share."""
+    parts = split.get("parts", {})
+    parts = (
+        {}
+        if not parts
+        else parts
+        if "train" in parts
+        else {part: _sum(parts, part) for part in ("train", "val", "test")}
+    )
+    shared = split.get("shared", {})
+    return {
+        "name": name,
+        "says": split.get("says"),
+        "parts": {part: {unit: size.get(unit) for unit in ("images", "cases")} for part, size in parts.items()},
+        "folds": "parts" in split and "train" not in split["parts"] and len(split["parts"]),
+        "shared": {unit: shared.get(unit) for unit in ("cases", "slides", "pixels")},
+    }
+
+
+def _sum(folds: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Give the range of a part's sizes over the folds."""
+    found = {}
+    for unit in ("images", "cases"):
+        sizes = [fold[part][unit] for fold in folds.values()]
+        found[unit] = (
+            None if None in sizes else str(low) if (low := min(sizes)) == (high := max(sizes)) else f"{low}-{high}"
+        )
+    return found
+
+
+def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick one line of the table that compares protocols, and validation with test."""
+    details, ends = result.details, result.details["intervals"]["macro_f1"] or (None, None)
+    value, (low, high) = details["image_level"]["macro_f1"], ends
+    alt = f"macro-F1 {words.number(value)}, 95 % interval {words.interval(details['intervals']['macro_f1'])}"
+    return {
+        "task": result.job.task,
+        "protocol": result.job.protocol,
+        "leak": words.leak(splits.get(result.job.protocol, {}), details["images"]),
+        "details": details,
+        "bar": charts.interval_bar(value, low, high, alt),
+        "val": result.val,
+        "train": result.train,
+    }
+
+
+def section(
+    result: Result, labels: pd.DataFrame, root: Path, params: Params, tasks: Iterable[str], pictures: bool
+) -> dict[str, Any]:
+    """Gather everything about one result; `tasks` are those of the label scheme."""
+    outcome, names, scheme = result.test.outcome, list(result.test.outcome.classes), result.scheme
+    colours = scheme.colours
+    matrix = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(names)))
+    after = reliability(outcome, result.test.cases)
+    changed = bool((result.test.temperatures != 1).any())
+    before = reliability(uncalibrated(outcome, result.test.temperatures), result.test.cases) if changed else None
+    stated = f"probability of {names[1]}" if len(names) == 2 else "probability of the class that is called"
+    curves = curve_table(outcome, "roc")
+    drawn = [name for name in names if name in set(curves["class"])]
+    paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
+    errors = worst_errors(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
+    return {
+        "title": result.title,
+        "id": result.job.name,
+        "details": result.details,
+        "names": names,
+        "words": scheme.words,
+        "matrix": [[int(n) for n in row] for row in matrix],
+        "roc": charts.roc_chart(curves, colours, f"ROC curves of {result.title}") if drawn else None,
+        "legend": [
+            (name, charts.swatch(colours[name], i), result.details["per_class"][name]["roc_auc"])
+            for i, name in enumerate(drawn)
+        ],
+        "reliability": charts.reliability_chart(before, after, stated, f"reliability diagram of {result.title}"),
+        "bins": after,
+        "stated": stated,
+        "changed": changed,
+        "groups": list(_groups(result, labels, tasks)),
+        "errors": errors,
+        "wrong": int((outcome.predicted != outcome.truth).sum()),
+        "pictures": pictures,
+    }
+
+
+def _groups(
+    result: Result, labels: pd.DataFrame, tasks: Iterable[str]
+) -> Iterator[tuple[str, list[dict[str, Any]], int]]:
+    """Yield a name, the rows, and how many rows are left out, of each kind of group."""
+    rows = result.test.rows
+    yield "class", by_group(result.test, rows["truth"]), 0
+    for task in tasks:
+        if task in labels and task != result.job.task:
+            known = rows["image_id"].map(dict(zip(labels["image_id"], labels[task], strict=True))).fillna("")
+            yield f"class of task {task}", by_group(result.test, known), 0
+    times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
+    yield "magnification", by_group(result.test, times), 0
+    slides = by_group(result.test, rows["slide"])
+    yield "slide", slides[:MOST_SLIDES], max(0, len(slides) - MOST_SLIDES)
+
+
+def _labels(root: Path) -> pd.DataFrame:
+    """Read the table of labels; an empty one where it is missing, since only names and pictures come from it."""
+    try:
+        return read_csv(root / "data/interim/labels.csv", ["image_id", "path"])
+    except BiopsyError:
+        return pd.DataFrame({"image_id": [], "path": []})
+
+
+def _trust(result: Result, splits: Mapping[str, Any]) -> tuple[int, int]:
+    kind = words.leak(splits.get(result.job.protocol, {}), result.details["images"])
+    return ("none", "unknown", "some").index(kind), -(result.details["cases"] or 0)
+
+
+def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """List nested parameters as `a.b` and value; the classes of the label scheme stand elsewhere."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value and key != "tasks":
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

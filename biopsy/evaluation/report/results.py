@@ -1,0 +1,123 @@
+"""What the stages wrote of each model, read for the report; what is missing or broken becomes a sentence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from biopsy.core.errors import BiopsyError, DataError
+from biopsy.core.files import read_json
+from biopsy.core.job import Job
+from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
+
+COLUMNS = ("image_id", "slide", "case", "magnification", "truth")
+NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
+NEEDED_TOO = ("per_class", "calibration", "operating_point", "models")
+AGAIN = "Run `dvc repro`."
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One part of one model: its images and what was answered; of a cross-validation, the first repeat.
+
+    Attributes
+    ----------
+    rows
+        n rows with `image_id`, `slide`, `case`, `magnification`, `truth`, text, and of a cross-validation `fold`.
+    outcome
+        Of the same images.
+    temperatures
+        (n,) that of the model that answered.
+    """
+
+    rows: pd.DataFrame
+    outcome: Outcome
+    temperatures: NDArray[np.float64]
+
+    @property
+    def cases(self) -> NDArray[np.str_]:
+        """(n,) the case of each image; an empty string where it is not known."""
+        return self.rows["case"].to_numpy(str)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the results."""
+
+    job: Job
+    scheme: SchemeTask
+    details: dict[str, Any]
+    val: dict[str, Any]
+    train: dict[str, Any]
+    test: Answers
+
+    @property
+    def title(self) -> str:
+        """How the report calls it."""
+        return f"{self.job.task}, protocol {self.job.protocol}"
+
+
+def read_results(
+    tasks: Sequence[str], protocols: Sequence[str], scheme: LabelScheme, root: Path
+) -> tuple[list[Result], list[str]]:
+    """Read every model's results; also say in a sentence each which ones are missing or broken."""
+    found, problems = [], []
+    for job in (Job(task, protocol, root=root) for task in tasks for protocol in protocols):
+        try:
+            found.append(read_result(job, scheme))
+        except BiopsyError as error:
+            problems.append(f"{job.task}, protocol {job.protocol}, is not in this report: {error}")
+    return found, problems
+
+
+def read_result(job: Job, scheme: LabelScheme) -> Result:
+    """Read the results of one model, or of all folds. Raises `DataError` where a file is missing or not ours."""
+    if not (job.metrics / "test.json").is_file():
+        raise DataError(f"it has not been tested yet. {AGAIN}")
+    details = read_json(job.metrics / "details.json", dict.fromkeys(NEEDED, object))
+    if missing := [key for key in NEEDED_TOO if key not in details]:
+        raise DataError(f"{job.metrics}/details.json was made by an earlier version, without {missing[0]}. {AGAIN}")
+    task = scheme[job.task] if job.task in scheme.tasks else None
+    if task is None or list(details["classes"]) != task.names:
+        raise DataError(f"its classes are not those of models/labels.json. {AGAIN}")
+    val, train = (read_json(job.metrics / f"{name}.json", {}) for name in ("val", "train"))
+    return Result(job, task, details, val, train, read_answers(job, task, details))
+
+
+def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers:
+    """Read the table of predictions of the test part."""
+    path = job.root / "data/predictions" / f"{job.name}.csv"
+    names, shown = task.names, path.relative_to(job.root)
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if "fold" in rows:
+            rows = rows[rows["fold"].str.startswith("1-")].reset_index(drop=True)
+        given = rows[[f"p_{name}" for name in names]].replace("", "nan").astype(float).to_numpy()
+        place = {name: i for i, name in enumerate(names)}
+        truth = np.array([place[name] for name in rows["truth"]], dtype=int)
+        lacking = [column for column in COLUMNS if column not in rows]
+    except FileNotFoundError:
+        raise DataError(f"{shown} is missing. {AGAIN}") from None
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{shown} is damaged or not a table of predictions ({error}). {AGAIN}") from None
+    if lacking:
+        raise DataError(f"{shown} has no column {lacking[0]}. {AGAIN}")
+    by_fold = {model.get("fold"): float(model["temperature"]) for model in details["models"]}
+    folds = rows["fold"] if "fold" in rows else [None] * len(rows)
+    temperatures = np.array([by_fold.get(fold, 1.0) for fold in folds], dtype=float)
+    outcome = make_outcome(truth, given, names, float(details["threshold"]), task.positive)
+    return Answers(rows, outcome, temperatures)
+
+
+def read_optional(path: Path) -> dict[str, Any]:
+    """Read a metrics file; an empty dict where it is missing or broken, which the report says in its place."""
+    try:
+        found = read_json(path, {})
+    except DataError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,119 @@
+"""The report's verdict and its limits, in plain words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.report.results import Result
+from biopsy.networks.temperature import BOUNDS
+
+SYNTHETIC = (
+    "Synthetic sample. These images were drawn by a program. The figures show that the pipeline works and say nothing "
+    "about tissue."
+)
+FEW_CASES = 30  # below, an interval is so wide that few questions can be answered
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a figure; a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def count(n: float, name: str) -> str:
+    """Write '1 case' or '8 cases'."""
+    return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """Write '0.609 to 1.000'; a dash where there is none."""
+    return "-" if not ends else f"{number(ends[0])} to {number(ends[1])}"
+
+
+def leak(split: dict[str, Any], images: int) -> str:
+    """Say whether the test images come from cases that training has seen: 'none', 'some' or 'unknown'."""
+    seen = split.get("test_images_seen") or {}
+    units = [seen.get(unit) for unit in ("cases", "slides", "pixels")]
+    if any(units):
+        return "some"
+    return "none" if seen.get("cases") == 0 or (seen.get("cases") is None and seen.get("slides") == 0) else "unknown"
+
+
+def headline(results: Sequence[Result], splits: dict[str, Any]) -> Result:
+    """Choose the result that says most about the next patient: no leak first, then the most test cases."""
+
+    def rank(result: Result) -> tuple[int, int, int]:
+        kind = leak(splits.get(result.job.protocol, {}), result.details["images"])
+        cases = result.details["cases"] or 0
+        return ("none", "unknown", "some").index(kind), -cases, -result.details["images"]
+
+    return min(results, key=rank)
+
+
+def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
+    """Say what the best-founded result of a task means, one sentence an item, the figure first."""
+    details, split = result.details, splits.get(result.job.protocol, {})
+    kind = leak(split, details["images"])
+    cases = count(details["cases"], "case") if details["cases"] is not None else "an unknown number of cases"
+    macro_f1, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
+    sure = f"95 % interval {interval(ends)}" if ends else "no interval can be given"
+    sentences = [
+        f"Macro-F1 {number(macro_f1)} ({sure}) on {count(details['images'], 'test image')} of {cases}, "
+        f"protocol {result.job.protocol}. 1 is perfect; guessing among {len(details['classes'])} classes gives about "
+        f"{1 / len(details['classes']):.2f}."
+    ]
+    if not ends:
+        sentences.append(f"Why no interval: {details['intervals'].get('reasons', {}).get('macro_f1', 'not known')}.")
+    right = details["cases_right"]
+    if right:
+        sentences.append(
+            f"{right['right']:g} of {count(right['of'], 'case')} called right by the mean of their images "
+            f"(exact 95 % interval of the share {interval(right['interval'])})."
+        )
+    says = split.get("says")
+    if kind == "some":
+        sentences.append(f"This figure is too high for new patients: {says}. No honest protocol was run for this task.")
+    elif kind == "unknown":
+        sentences.append("Whether test cases were seen in training is not known, so the figure may be too high.")
+    else:
+        sentences.append(f"No test image shares a case with training ({says}).")
+    area = details["intervals"].get("roc_auc")
+    if area and area[0] <= 0.5:
+        sentences.append("The interval of ROC-AUC reaches 0.5: these data do not show that the model beats chance.")
+    return sentences
+
+
+def limits(results: Sequence[Result], splits: dict[str, Any]) -> list[str]:
+    """List what the report does not show."""
+    found = [SYNTHETIC] if any(result.details["synthetic"] for result in results) else []
+    found += [
+        "That a model helps anybody. It was compared with labels, not with pathologists, and never used in a clinic.",
+        "How a model does on images of another laboratory, scanner or stain: all images come from one set.",
+    ]
+    for result in results:
+        details, name = result.details, result.title
+        if leak(splits.get(result.job.protocol, {}), details["images"]) == "some":
+            found.append(f"{name}: what to expect for new patients. Its test shares slides or cases with training.")
+        if details["cases"] is not None and details["cases"] < FEW_CASES:
+            found.append(
+                f"{name}: small differences. {count(details['cases'], 'test case')} cannot tell close models apart."
+            )
+        if details.get("classes_not_in_test"):
+            found.append(f"{name}: anything about {', '.join(details['classes_not_in_test'])}, which is not tested.")
+        if details.get("classes_not_in_training"):
+            found.append(f"{name}: {', '.join(details['classes_not_in_training'])} was not in training.")
+        fits = [model["reason"] for model in details["models"] if "reason" in model]
+        if fits:
+            of = f"{len(fits)} of {len(details['models'])} models" if len(details["models"]) > 1 else "the model"
+            found.append(f"{name}: calibrated probabilities; {of} kept temperature 1 ({fits[0]}).")
+        flat = sum(model["temperature"] >= BOUNDS[1] for model in details["models"])
+        if flat:
+            found.append(
+                f"{name}: useful probabilities. The temperature of {count(flat, 'model')} went to the largest value, "
+                f"{BOUNDS[1]:g}, because on validation the model was hardly better than guessing."
+            )
+        if parse_protocol(result.job.protocol).folds and "operating_point" in details:
+            found.append(
+                f"{name}: a wholly separate threshold. Each image is validation image of one fold and test image of "
+                "another, so its label takes part in both."
+            )
+    return found

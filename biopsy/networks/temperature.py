@@ -1,0 +1,119 @@
+"""How sure a model may sound: one number, the temperature, fitted on validation images after training.
+
+Every probability p of a model becomes p^(1/T), scaled to sum to 1 (Guo et al., ICML 2017). Above 1 the model sounds
+less sure than it was, below 1 surer; the class with the largest probability stays the same.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+# One number fitted asks for about ten independent units (Peduzzi et al., J Clin Epidemiol 49(12), 1996), and the images
+# of one case are not independent.
+FEWEST_CASES = 10
+BOUNDS = (0.1, 10.0)  # temperatures that are tried
+SMALLEST = 1e-12  # a probability of nothing has no logarithm
+
+
+class Calibration(BaseModel):
+    """How a temperature came about.
+
+    Attributes
+    ----------
+    images, cases
+        Of the validation part.
+    log_loss_before, log_loss_after
+        Of the validation part, each case counting the same; None where nothing was fitted.
+    reason
+        Why nothing was fitted; None where something was.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int = Field(ge=0)
+    cases: int = Field(ge=0)
+    log_loss_before: float | None = None
+    log_loss_after: float | None = None
+    reason: str | None = None
+
+
+def calibrate(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
+    """Bring probabilities to a temperature; `calibrate(p, 1 / T)` undoes it.
+
+    Parameters
+    ----------
+    probabilities
+        (n, c), rows sum to 1; or (n, 1), those of the second of two classes.
+    temperature
+        Above 0; 1 changes nothing.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
+    """
+    if temperature == 1:
+        return probabilities
+    wide = np.asarray(probabilities, np.float64)
+    wide = np.hstack([1 - wide, wide]) if (single := wide.shape[1] == 1) else wide
+    logs = np.log(np.clip(wide, SMALLEST, None)) / temperature
+    raised = np.exp(logs - logs.max(1, keepdims=True))
+    scaled = raised / raised.sum(1, keepdims=True)
+    return scaled[:, 1:] if single else scaled
+
+
+def why_not(targets: NDArray[np.int_], cases: NDArray[np.generic]) -> str | None:
+    """Say why a validation part is too small to fit a temperature on it; None where it is not."""
+    n = len(np.unique(cases))
+    if n < FEWEST_CASES:
+        return f"too few validation cases: {n}, and a temperature needs {FEWEST_CASES}"
+    if len(np.unique(targets)) < 2:
+        return "the validation images are all of one class"
+    return None
+
+
+def fit_temperature(
+    probabilities: NDArray[np.floating], targets: NDArray[np.int_], cases: NDArray[np.generic]
+) -> tuple[float, Calibration]:
+    """Find the temperature with the lowest log loss of the validation images, each case counting the same.
+
+    Parameters
+    ----------
+    probabilities
+        (n, c), or (n, 1) of the second of two classes, as the model gives them.
+    targets
+        (n,) int, index of a class.
+    cases
+        (n,) the case of each image.
+
+    Returns
+    -------
+    float, Calibration
+        Temperature 1 and the reason where there is nothing to fit on. A model that gets every validation image right is
+        left as it is: the fit would make it as sure as the bounds allow.
+    """
+    given = np.asarray(probabilities, np.float64)
+    given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
+    names, place = np.unique(cases, return_inverse=True)
+    reason = why_not(targets, cases)
+    if not reason and not np.isfinite(given).all():
+        reason = "the model gives probabilities that are no numbers"
+    elif not reason and np.ptp(given, axis=0).max() < SMALLEST:
+        reason = "the model gives every validation image the same probabilities"
+    elif not reason and (given.argmax(1) == targets).all():
+        reason = "every validation image is right, so none shows how sure the model may be"
+    counts = Calibration(images=len(targets), cases=len(names), reason=reason)
+    if reason:
+        return 1.0, counts
+    weights, rows = 1 / np.bincount(place)[place], np.arange(len(targets))
+
+    def loss(temperature: float) -> float:
+        own = calibrate(given, temperature)[rows, targets]
+        return float(np.average(-np.log(np.clip(own, SMALLEST, None)), weights=weights))
+
+    from scipy.optimize import minimize_scalar  # here: who only predicts needs no SciPy
+
+    found = minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=tuple(np.log(BOUNDS)), method="bounded")
+    temperature = round(float(np.exp(found.x)), 3)
+    losses = {"log_loss_before": round(loss(1.0), 6), "log_loss_after": round(loss(temperature), 6)}
+    return temperature, counts.model_copy(update=losses)

@@ -1,0 +1,254 @@
+"""The report: one file that opens with the verdict, asks for nothing, and names what is missing."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import write_csv, write_json
+from biopsy.core.params import Params, read_params
+from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.calibration import describe_calibration
+from biopsy.evaluation.figures import evaluate_outcome
+from biopsy.evaluation.operating import operating_points
+from biopsy.evaluation.outcome import make_outcome, settle
+from biopsy.evaluation.predictions import prediction_table
+from biopsy.evaluation.report.page import render
+from biopsy.tables.labels.scheme import LabelScheme, write_scheme
+from schemes import params as make_params
+
+PER_CASE, HASH = 4, "0" * 64
+PARTS = {part: {"images": 40, "slides": 10, "cases": 10} for part in ("train", "val", "test")}
+
+
+def write_project(root: Path, classes: list[str], protocols: list[str], cases: int = 12, leak: int = 0) -> Params:
+    """Write what the stages before the report write, of one task, 'tissue'; the model is right in 3 of 4 images."""
+    labels = {"name": "test", "tasks": {"tissue": {"column": None, "classes": classes, "positive": classes[-1:]}}}
+    params = make_params(labels=labels, tasks=["tissue"], protocols=protocols)
+    scheme = LabelScheme.of(params.labels)
+    write_scheme(root / "models/labels.json", scheme)
+    rng, n = np.random.default_rng(0), cases * PER_CASE
+    truth = np.repeat(np.arange(cases) % len(classes), PER_CASE)
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"i{i:03d}" for i in range(n)],
+            "case": [f"c{i // PER_CASE:02d}" for i in range(n)],
+            "slide": [f"<script>s{i // PER_CASE:02d}" for i in range(n)],
+            "magnification": ["40", "100"] * (n // 2),
+        }
+    )
+    write_csv(root / "data/interim/labels.csv", rows.assign(path=rows["image_id"] + ".png", tissue="x"))
+    for image_id in rows["image_id"]:
+        (root / "data/raw/images").mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (230, 350, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"data/raw/images/{image_id}.png", compress_level=0)
+    write_json(root / "metrics/ingest.json", {"source": "a source", "dropped": {"count": 1, "by_reason": {"dup": 1}}})
+    write_json(root / "metrics/impute.json", {"images": n, "labels": {"tissue": dict.fromkeys(classes, 1)}})
+    counts = {unit: {"train_val": 0, "train_test": leak, "val_test": 0} for unit in ("cases", "slides", "pixels")}
+    entry = {"says": f"{leak} of {n} test images come from slides seen in training", "parts": PARTS, "shared": counts}
+    entry["test_images_seen"] = {"cases": leak, "slides": leak, "pixels": 0}
+    write_json(root / "metrics/split.json", dict.fromkeys(protocols, entry))
+    for protocol in protocols:
+        folds = [fold.name for fold in parse_protocol(protocol).folds]
+        tables, wrong = [], rng.random(n) < 0.25
+        given = rng.dirichlet(np.ones(len(classes)), n)
+        given[np.arange(n), (truth + wrong) % len(classes)] += 1
+        task = scheme["tissue"]
+        outcome = make_outcome(truth, given / given.sum(1, keepdims=True), task.names, 0.5, task.positive)
+        for repeat in sorted({name.split("-")[0] for name in folds}) or [""]:
+            of = [name for name in folds if name.startswith(f"{repeat}-")]
+            part = rows.assign(fold=[of[i % len(of)] for i in range(n)]) if of else rows
+            tables.append(prediction_table(part, outcome))
+        folder = root / "metrics" / f"tissue-{protocol}"
+        write_csv(root / "data/predictions" / f"tissue-{protocol}.csv", pd.concat(tables))
+        known = rows["case"].to_numpy(str)
+        model = {"sha256": HASH, "data": {"labels": HASH, "split": HASH}, "temperature": 2.0, "cases": 12}
+        details = {
+            "task": "tissue", "protocol": protocol, "synthetic": False, "classes_not_in_training": [],
+            **evaluate_outcome(outcome, known, rows["magnification"].to_numpy(str)),
+            **settle({"calibration": describe_calibration(outcome, np.full(n, 2.0))}),
+            "operating_point": operating_points((outcome, known), (outcome, known), 0.95),
+            "models": [{**model, **({"fold": name} if folds else {})} for name in folds or [""]],
+        }  # fmt: skip
+        if len(tables) > 1:
+            details["repeats"] = {"count": len(tables), "sd": {}}
+        write_json(folder / "details.json", details)
+        for name in ("test", "val", "train"):
+            write_json(folder / f"{name}.json", {"macro_f1": 0.5})
+    return params
+
+
+class Page(HTMLParser):
+    """What a browser and a screen reader would find."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, *names: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def words_of(page: str) -> str:
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
+    root = tmp_path_factory.mktemp("report")
+    return root, write_project(root, ["benign", "malignant"], ["case"])
+
+
+@pytest.fixture
+def copy(project: tuple[Path, Params], tmp_path: Path) -> tuple[Path, Params]:
+    shutil.copytree(project[0], tmp_path / "copy")
+    return tmp_path / "copy", project[1]
+
+
+@pytest.mark.parametrize(("classes", "protocol"), [(2, "case"), (3, "case-cv3x2"), (30, "slide")])
+def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int, protocol: str, tmp_path: Path) -> None:
+    params = write_project(tmp_path, [f"k{i}" for i in range(classes)], [protocol], max(12, classes))
+    text = render(params, tmp_path)
+    assert len(text.encode()) < 3_000_000
+    page = Page(text)
+    links = [a.get(key) or "" for _, a in page.tags for key in ("src", "href", "srcset", "poster") if key in a]
+    assert links
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not re.search(r"https?:|@import|url\(|<script", text)
+    assert len(page.all("img")) == min(12, text.count("<li><figure>")) > 0
+    assert ("means over 2 repeats" in words_of(text)) == (protocol == "case-cv3x2")
+    assert "(one a fold)" in text if "cv" in protocol else "Temperature: 2.0" in text
+
+
+def test_it_opens_with_the_verdict_in_words_and_ends_with_what_it_does_not_show(project: tuple[Path, Params]) -> None:
+    said = words_of(render(project[1], project[0]))
+    details = json.loads((project[0] / "metrics/tissue-case/details.json").read_text())
+    low, high = details["intervals"]["macro_f1"]
+    assert f"Macro-F1 {details['image_level']['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f})" in said
+    places = [said.index(text) for text in ("Research use only", "Verdict", "Macro-F1", "From the table", "Result:")]
+    assert places == sorted(places)
+    assert "12 cases called right" in said
+    assert "No test image shares a case with training" in said
+    assert "Synthetic" not in said
+    assert "another laboratory" in said[said.index("What this report does not show", places[-1]) :]
+
+
+def test_a_synthetic_sample_and_a_leak_are_said_loudly(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["image"], leak=48)
+    path = tmp_path / "metrics/tissue-image/details.json"
+    write_json(path, {**json.loads(path.read_text()), "synthetic": True})
+    said = words_of(render(params, tmp_path))
+    assert said.index("Synthetic sample") < said.index("Verdict")
+    assert "too high for new patients: 48 of 48 test images" in said
+    assert "yes: flatters" in said
+
+
+def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
+    page = Page(render(project[1], project[0]))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert len(page.all("caption")) == len(page.all("table")) > 6
+    assert all("scope" in cell for cell in page.all("th"))
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.all("svg"))
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(set(ids)) == len(ids)
+    targets = {str(a["href"])[1:] for a in page.all("a")} | {str(a["aria-labelledby"]) for a in page.all("section")}
+    assert targets <= set(ids)
+
+
+def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:
+    text = words_of(render(write_project(tmp_path, ["a", "b", "c"], ["case"], cases=6), tmp_path))
+    assert "too few cases" in text
+    assert "no interval can be given" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("metrics/tissue-case/test.json", None, "it has not been tested yet"),
+        ("metrics/tissue-case/details.json", None, "details.json is missing"),
+        ("metrics/tissue-case/details.json", "{", "details.json is damaged"),
+        ("metrics/tissue-case/details.json", "old", "made by an earlier version"),
+        ("data/predictions/tissue-case.csv", None, "tissue-case.csv is missing"),
+        ("data/predictions/tissue-case.csv", "a,b\n1,2\n", "not a table of predictions"),
+        ("data/predictions/tissue-case.csv", "nan", "no number"),
+        ("data/predictions/tissue-case.csv", "class", "not a table of predictions"),
+        ("metrics/split.json", None, "not known"),
+        ("metrics/ingest.json", "[", "Verdict"),
+        ("data/interim/labels.csv", None, "no picture"),
+        ("data/raw/images", None, "no picture"),
+    ],
+)
+def test_a_half_finished_run_gets_a_sentence_for_what_is_missing(
+    copy: tuple[Path, Params], file: str, content: str | None, said: str
+) -> None:
+    root, params = copy
+    path = root / file
+    if content is None:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif content == "old":
+        details = json.loads(path.read_text())
+        write_json(path, {key: value for key, value in details.items() if key != "calibration"})
+    elif content in ("nan", "class"):
+        table = pd.read_csv(path)
+        column, value = ("p_benign", np.nan) if content == "nan" else ("truth", "another")
+        write_csv(path, table.assign(**{column: [value, *table[column][1:]]}))
+    else:
+        path.write_text(content)
+    assert said in words_of(render(params, root))
+
+
+def test_before_anything_has_run_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"labels\.json is missing"):
+        render(make_params(), tmp_path)
+
+
+def test_the_stage_writes_the_file_and_never_loads_tensorflow(
+    copy: tuple[Path, Params], tmp_path: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+) -> None:
+    root, params = copy
+    for item in root.iterdir():
+        shutil.move(item, tmp_path / item.name)
+    set_params({"labels": params.labels.model_dump(mode="json"), "tasks": ["tissue"], "protocols": ["case"]})
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('tensorflow was imported')\n")
+    result = run_stage("report", env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
+    assert result.returncode == 0, result.stderr
+    assert "MB -> plots/report.html" in result.stdout
+    assert (tmp_path / "plots/report.html").read_text() == render(read_params(tmp_path / "params.yaml"), tmp_path)
+
+
+def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
+    project: tuple[Path, Params], tmp_path: Path
+) -> None:
+    browser = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("needs the program chromium")
+    (tmp_path / "report.html").write_text(render(project[1], project[0]))
+    found: list[str] = []
+    with browser.sync_playwright() as run:
+        opened = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page.on("console", lambda message: found.append(message.text))
+        page.on("request", lambda asked: found.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
+        page.goto(f"file://{tmp_path / 'report.html'}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        opened.close()
+    assert found == []
