@@ -50,7 +50,9 @@ def _export(verbs: Any) -> None:
         from biopsy.experiments.model_info import figures_of
         from biopsy.serving.export import export_model
 
-        path, difference = export_model(chosen.model, chosen.out, figures=figures_of(chosen.model))
+        path, difference = export_model(
+            chosen.model, chosen.out, figures=figures_of(chosen.model) if chosen.model.is_dir() else None
+        )
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
 
     verb = verbs.add_parser("export", help="write a model as one .onnx file, which needs no TensorFlow")
