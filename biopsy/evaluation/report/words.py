@@ -61,6 +61,8 @@ def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
         f"protocol {result.job.protocol}. 1 is perfect; guessing among {len(details['classes'])} classes gives about "
         f"{1 / len(details['classes']):.2f}."
     ]
+    if macro_f1 <= 1 / len(details["classes"]):
+        sentences.append("That is no better than guessing.")
     if not ends:
         sentences.append(f"Why no interval: {details['intervals'].get('reasons', {}).get('macro_f1', 'not known')}.")
     right = details["cases_right"]
@@ -75,7 +77,7 @@ def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
     elif kind == "unknown":
         sentences.append("Whether test cases were seen in training is not known, so the figure may be too high.")
     else:
-        sentences.append(f"No test image shares a case with training ({says}).")
+        sentences.append(f"No test image shares a case with training: {says}.")
     area = details["intervals"].get("roc_auc")
     if area and area[0] <= 0.5:
         sentences.append("The interval of ROC-AUC reaches 0.5: these data do not show that the model beats chance.")
@@ -100,7 +102,8 @@ def limits(results: Sequence[Result], splits: dict[str, Any]) -> list[str]:
         if details.get("classes_not_in_test"):
             found.append(f"{name}: anything about {', '.join(details['classes_not_in_test'])}, which is not tested.")
         if details.get("classes_not_in_training"):
-            found.append(f"{name}: {', '.join(details['classes_not_in_training'])} was not in training.")
+            unseen = ", ".join(details["classes_not_in_training"])
+            found.append(f"{name}: how well {unseen} can be told. A model that tests it has seen none in training.")
         fits = [model["reason"] for model in details["models"] if "reason" in model]
         if fits:
             of = f"{len(fits)} of {len(details['models'])} models" if len(details["models"]) > 1 else "the model"
