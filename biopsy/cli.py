@@ -8,6 +8,8 @@ from typing import Any
 
 from biopsy.core.errors import DataError, run
 
+COMPARED = ("macro_f1", "roc_auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity")
+
 
 def main() -> None:
     """Run the command line; a user's error is one sentence."""
@@ -18,7 +20,10 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_predict, _export, _serve, _results, _experiments, _convert_weights, _info, _show_augment, _tune):
+    added = (
+        _predict, _export, _serve, _results, _compare, _experiments, _convert_weights, _info, _show_augment, _tune,
+    )  # fmt: skip
+    for add in added:
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -89,6 +94,42 @@ def _results(verbs: Any) -> None:
         print(describe_results(chosen.root))
 
     verb = verbs.add_parser("results", help="print a table of the test results")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _compare(verbs: Any) -> None:
+    """Add `biopsy compare`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.files import atomic_file, write_json
+        from biopsy.experiments.compare import WORSE, as_data, as_markdown, as_text, compare
+
+        names = (chosen.first, chosen.second)
+        results = compare(names, chosen.figure, chosen.task, chosen.protocol, chosen.test, chosen.root)
+        print(as_text(results), flush=True)
+        if chosen.json:
+            write_json(chosen.json, as_data(results, names))
+        if chosen.markdown:
+            with atomic_file(chosen.markdown) as new:
+                new.write_text(as_markdown(results, names), "utf-8")
+        if any(result.worse for result in results):
+            raise SystemExit(WORSE)
+
+    verb = verbs.add_parser(
+        "compare",
+        help="say whether one run is better than another; exit code 1 where the second is shown to be worse",
+        description="Compare two runs on the same cases: validation predictions, or all folds of a cross-validation. "
+        "Exit code: 0 no difference or the second is better, 1 the second is worse, 2 and above an error.",
+    )
+    verb.add_argument("first", help="a git revision, an experiment, or `workspace`")
+    verb.add_argument("second", help="the same; is this one better?")
+    verb.add_argument("--task", help="default: all that both have")
+    verb.add_argument("--protocol", help="default: all that both have")
+    verb.add_argument("--figure", choices=COMPARED, default=COMPARED[0], help=f"default: {COMPARED[0]}")
+    verb.add_argument("--test", action="store_true", help="the test part: once, for the run that validation chose")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write everything for a program")
+    verb.add_argument("--markdown", type=Path, metavar="FILE", help="also write a table for a pull request")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 

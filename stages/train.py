@@ -35,6 +35,7 @@ from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
+from biopsy.training.monitor import best_epoch
 from biopsy.training.plots import plot_curves
 from biopsy.training.probing import fit_head
 from biopsy.training.progress import still_improving
@@ -120,14 +121,15 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     temperature, fitted = fit_calibration(model, val_pixels, val_extra, targets[n_train:], cases_of(table[n_train:]))
     card = card.model_copy(update={"temperature": temperature, "calibration": fitted})
     print(f"train {job.title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
-    plot_curves(state.history, f"{job.title}, {n_train} training images", live / "curves.png")
+    losses, best = [figures["val_loss"] for figures in state.history], best_epoch(state.history, params.train.monitor)
+    plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
-    losses = [figures["val_loss"] for figures in state.history]
-    best, probe = losses.index(min(losses)), params.model.head.kind == "probe"
-    unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), classes)
+    unfinished = params.model.head.kind != "probe" and still_improving(
+        losses, params.train.epochs_of(job.task), classes
+    )
     kept = state.history[best]
     print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
     if unfinished:
@@ -145,7 +147,8 @@ def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:
     """Average the figures of several trainings and say how many those are; those of one stay as they are."""
     if len(folds) == 1:
         return folds[0]
-    means = {key: fmean(fold[key] for fold in folds) for key in folds[0]}
+    shared = [key for key in folds[0] if all(key in fold for fold in folds)]  # a fold may not define train.monitor
+    means = {key: fmean(fold[key] for fold in folds) for key in shared}
     return {"folds": len(folds)} | {key: int(m) if m == int(m) else round(m, 6) for key, m in means.items()}
 
 

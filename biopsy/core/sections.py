@@ -289,6 +289,7 @@ class Train(Section):
     ema: float | None = Field(None, gt=0, lt=1)
     loss: Loss = Loss()
     schedule: Schedule = Schedule()
+    monitor: Literal["val_loss", "val_macro_f1", "val_auc", "none"] = "val_loss"
     early_stopping_patience: int | None = Field(7, ge=0)
     class_weights: Literal["balanced", "original", "none"] = "balanced"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from biopsy.evaluation.intervals import PRIOR, Interval, design, too_few
-from biopsy.evaluation.jackknife import FIGURES, Floats, Ints, leave_one_out
+from biopsy.evaluation.jackknife import FIGURES, Cases, Floats, Ints, LeftOut, leave_one_out
 from biopsy.evaluation.outcome import Undefined
 
 LEVEL, POWER = 0.95, 0.8
@@ -25,17 +25,23 @@ class Difference:
 
     Attributes
     ----------
-    estimate
-        Second minus first, -1 to 1.
+    first, second
+        The figure of either model, 0 to 1.
     interval
-        Its 95 % interval over new cases with the same mix of classes, -1 to 1.
+        The 95 % interval of the difference over new cases with the same mix of classes, -1 to 1.
     smallest
         The smallest true difference that a test on these cases shows four times in five, 0 to 1.
     """
 
-    estimate: float
+    first: float
+    second: float
     interval: Interval
     smallest: float
+
+    @property
+    def estimate(self) -> float:
+        """Second minus first, -1 to 1."""
+        return self.second - self.first
 
     @property
     def shown(self) -> bool:
@@ -85,7 +91,8 @@ def paired_difference(
     truth
         (n,) int, index of a class.
     first, second
-        (n, c) probabilities of the two models, rows in the order of `truth`.
+        (n, c) probabilities of the two models, rows in the order of `truth`; or (r, n, c), of r repeats of a
+        cross-validation, over which every figure is averaged.
     cases
         (n,) the case of each row.
     positive
@@ -103,11 +110,11 @@ def paired_difference(
     ValueError
         The two models did not answer on the same rows and classes.
     """
-    if first.shape != second.shape or len(first) != len(truth):
+    if first.shape != second.shape or first.shape[-2] != len(truth):
         raise ValueError(f"Both models must answer on the same rows. Got {first.shape} and {second.shape}.")
     one, other = threshold if isinstance(threshold, tuple) else (threshold, threshold)
-    found, before = leave_one_out(truth, first, cases, positive, one)
-    _, after = leave_one_out(truth, second, cases, positive, other)
+    found, before = _averaged(truth, first, cases, positive, one)
+    _, after = _averaged(truth, second, cases, positive, other)
     result: dict[str, Difference | Undefined] = {}
     for name in FIGURES:
         few = too_few(found, name)
@@ -116,20 +123,34 @@ def paired_difference(
             continue
         shape = design(found, name)
         seen = shape.variances(after[name].without - before[name].without)
-        estimate = after[name].estimate - before[name].estimate
+        pair = before[name].estimate, after[name].estimate
+        estimate = pair[1] - pair[0]
         n = 1 / shape.unit.sum()
         discordant = (n * estimate**2 + 1) / (n + 2)
         mixed = ((shape.freedom - PRIOR) * seen + PRIOR * discordant * shape.unit) / shape.freedom
         if found.images.max() == 1:  # a case is right or wrong: the discordant ones may be few, or none by chance
             mixed += shape.unit / (n + 2)
-        result[name] = _difference(estimate, float(np.sqrt(mixed.sum())), shape.satterthwaite(mixed))
+        result[name] = _difference(pair, float(np.sqrt(mixed.sum())), shape.satterthwaite(mixed))
     return result
 
 
-def _difference(estimate: float, error: float, freedom: float) -> Difference:
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+def _averaged(
+    truth: Ints, given: Floats, cases: NDArray[np.generic], positive: Sequence[int], threshold: float
+) -> tuple[Cases, dict[str, LeftOut]]:
+    """Compute the figures as `leave_one_out` does; of (r, n, c) probabilities their means over the repeats."""
+    repeats = [leave_one_out(truth, one, cases, positive, threshold) for one in (given if given.ndim == 3 else [given])]
+    each = {name: [figures[name] for _, figures in repeats] for name in FIGURES}
+    means = {
+        name: LeftOut(float(np.mean([f.estimate for f in found])), np.mean([f.without for f in found], axis=0))
+        for name, found in each.items()
+    }
+    return repeats[0][0], means
+
+
+def _difference(pair: tuple[float, float], error: float, freedom: float) -> Difference:
+    quantile, estimate = float(stats.t.ppf((1 + LEVEL) / 2, freedom)), pair[1] - pair[0]
     low, high = max(-1.0, estimate - quantile * error), min(1.0, estimate + quantile * error)
-    return Difference(estimate, Interval(low, high), min(1.0, (quantile + float(stats.t.ppf(POWER, freedom))) * error))
+    return Difference(*pair, Interval(low, high), min(1.0, (quantile + float(stats.t.ppf(POWER, freedom))) * error))
 
 
 def delong(truth: NDArray[np.bool_], first: Floats, second: Floats) -> DeLong:

@@ -1,12 +1,18 @@
 """The user's files and folders, as parameters name them: found, or told in a sentence what is wrong with them."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import DataError, SourceError
+from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.rawcsv import read_records
+from biopsy.core.text import fold
 from biopsy.sources.gather import find_images
+
+UNNAMED = "not named in the CSV"
 
 
 def expand(path: str, key: str) -> Path:
@@ -32,6 +38,35 @@ def gather(root: Path, folder: Path, key: str) -> tuple[list[str], Counter[str]]
     if folder.resolve().is_relative_to(root.resolve()):
         raise SourceError(f"{key}: {root} contains this pipeline's own data. Name the folder of your images alone.")
     return find_images(root)
+
+
+def named_by(csv: Path) -> Callable[[str], bool]:
+    """Return what tells whether a CSV may name an image: one of its cells ends in the file's name.
+
+    Letter case, Unicode form and an image's ending do not count, as `ingest` matches the two more closely. Which of the
+    columns holds the paths is not known here. A CSV that cannot be read names every image: `ingest` says what is wrong.
+    """
+    try:
+        records = read_records(csv, [])
+    except DataError:
+        return lambda path: True
+    cells = {cell for _, row in records.rows for cell in row}
+    parts = {part.strip(" \t\"'") for cell in cells for part in re.split("[,;\t]", cell)}  # of another separator
+    names = {_name(cell) for cell in cells | parts}
+    return lambda path: _name(path) in names
+
+
+def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[str, int]]:
+    """Leave out the images that a CSV does not name, and count them; without a CSV keep all."""
+    named = named_by(csv) if csv else lambda path: True
+    kept = [path for path in paths if named(path)]
+    return kept, {UNNAMED: len(paths) - len(kept)}
+
+
+def _name(path: str) -> str:
+    """Take a path's last part, without an image's ending."""
+    name = fold(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])
+    return name.rsplit(".", 1)[0] if name.endswith(tuple(IMAGE_SUFFIXES)) else name
 
 
 def make_facts(

@@ -7,7 +7,7 @@ import numpy as np
 
 from biopsy.core.params import Params
 from biopsy.core.sections import Task, Train
-from biopsy.networks.backend import keras, tf
+from biopsy.networks.backend import tf
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights
 from biopsy.training.divergence import cost_of_a_guess
@@ -17,6 +17,7 @@ from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of,
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
 from biopsy.training.memory import available_bytes, check_batch, out_of_memory
+from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
 from biopsy.training.progress import EpochBar, LiveLog
@@ -82,7 +83,7 @@ def fit(
     live_dir: Path,
     extra: np.ndarray | None = None,
 ) -> TrainingState:
-    """Train `model`; at the end it holds the weights of the epoch with the lowest validation loss.
+    """Train `model`; at the end it holds the weights of the epoch that `train.monitor` finds best.
 
     Parameters
     ----------
@@ -124,7 +125,8 @@ def fit(
     compile_model(model, train, items.target, epochs, steps)
     check_batch(model, batch)
     patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
-    early = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+    monitor = defined(train.monitor, targets[n_train:], title)
+    early = early_stopping(monitor, patience)
     averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
     guess = cost_of_a_guess(model, images.classes)
     state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
@@ -134,7 +136,8 @@ def fit(
     if not state.finished:
         last = [LastStep(steps)] if train.accumulate > 1 else []
         told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
-        callbacks = [PlainValidationLoss(), *last, *averaged, early, *reduce, *told]
+        scored = [ValidationScore(monitor, feed.validation(), targets[n_train:])] if monitor in SCORES else []
+        callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
         _fit(model, feed, range(state.epoch, epochs), steps, class_weights(items, train), callbacks, batch)
     else:
         log = LiveLog(live_dir, state)

@@ -8,7 +8,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 
-def plot_curves(history: list[dict[str, float]], title: str, path: Path) -> None:
+def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Path) -> None:
     """Draw the curves of one training.
 
     Parameters
@@ -16,13 +16,14 @@ def plot_curves(history: list[dict[str, float]], title: str, path: Path) -> None
     history
         One dict an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate; of a probe, which is one epoch
         without a learning rate, `C` in its place.
+    best
+        The epoch that was kept, from 1.
     title
         What was trained.
     path
         The PNG to write.
     """
     epochs = range(1, len(history) + 1)
-    best = min(epochs, key=lambda epoch: history[epoch - 1]["val_loss"])
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     last = "learning_rate" if "learning_rate" in history[0] else "C"
     for axis, name in zip(axes, ("loss", "accuracy", last), strict=True):

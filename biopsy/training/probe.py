@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.sections import Probe
+from biopsy.core.sections import Probe, Train
 
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
 NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
@@ -61,6 +61,15 @@ class FittedProbe:
 
 
 @threadpool_limits.wrap(limits=1)  # matrices this small are ten times slower on two threads of a busy machine
+def without_effect(train: Train) -> list[str]:
+    """Name what was changed in the section `train` for a training by steps, which a probe is not."""
+    plain, steps = (
+        Train(),
+        ("optimizer", "weight_decay", "clip_norm", "ema", "accumulate", "loss", "schedule", "monitor"),
+    )
+    return [f"train.{key}" for key in steps if getattr(train, key) != getattr(plain, key)]
+
+
 def fit_probe(
     features: NDArray[np.floating],
     targets: Ints,

@@ -13,7 +13,7 @@ from biopsy.networks.backend import keras
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
-from biopsy.training.probe import fit_probe
+from biopsy.training.probe import fit_probe, without_effect
 from biopsy.training.progress import LiveLog
 
 SMALLEST = 1e-7  # the probability that a loss takes for none, as Keras does
@@ -81,6 +81,8 @@ def fit_head(
     probe = fit_probe(found[:n_train], targets[:n_train], cases, classes, params.model.probe, params.seed)
     if any(params.augment.every.values()):
         print(f"{title}: a probe takes the images as they are; augment.every is not used")
+    if unused := without_effect(params.train):
+        print(f"{title}: a probe is fitted at once; not used: {', '.join(unused)}")
     for note in probe.notes:
         print(f"{title}: {note}")
     model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])

@@ -21,6 +21,7 @@ from biopsy.training.divergence import check_losses
 COUNTERS = {
     "AveragedWeights": ("swapped",),
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
+    "LastEpoch": ("best_epoch",),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
 }
 BROKEN = (zipfile.BadZipFile, zlib.error)

@@ -138,3 +138,10 @@ def test_repeats_are_pooled_one_by_one() -> None:
     pooled = evaluate["pool"](list(zip(jobs, given * 2, strict=True)))
     assert [one.rows["image_id"].tolist() for one in pooled] == [["a", "b", "c"]] * 2
     np.testing.assert_allclose(pooled[1].outcome.probabilities[:, 1], [0.1, 0.2, 0.3])
+
+
+def test_a_score_that_one_fold_does_not_define_has_no_mean() -> None:
+    mean_figures = stage("train")["mean_figures"]
+    folds = [{"val_loss": 0.2, "val_auc": 0.8}, {"val_loss": 0.4}]
+    for given in (folds, folds[::-1]):
+        assert mean_figures(given) == {"folds": 2, "val_loss": pytest.approx(0.3)}

@@ -1,6 +1,7 @@
 """`fetch` from a folder and a CSV of the user's own, and what one can get wrong about them."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from biopsy.core.sections import Data
 from biopsy.sources import fetch as sources
 from biopsy.sources.kinds.breakhis import Breakhis
 from biopsy.sources.kinds.local import Local
+from biopsy.sources.user_files import keep_named
 from conftest import assert_kind
 
 
@@ -29,7 +31,8 @@ def mine(tmp_path: Path) -> Path:
     (folder / "Fälle/round").symlink_to(folder)
     (folder / "broken.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(folder / "pipe.png")
-    (tmp_path / "my.csv").write_text("file,label\na.PNG,benign\n")
+    rows = ("a.png", "b c", "../data/ü.tif", "linked.bmp", "d.bmp")  # as `ingest` would match them
+    (tmp_path / "my.csv").write_text("file,label\n" + "".join(f"{row},benign\n" for row in rows))
     return folder
 
 
@@ -72,6 +75,48 @@ def test_local_folder_is_copied_and_the_rest_counted(
         "slides": "none: data.slides is null",
     }
     assert "5 images from a folder, with a CSV; left out: 2 broken link or special file" in result.stdout
+
+
+SCAN = 3_000_000_000  # bytes; sparse, so that it takes no space until somebody copies it
+
+
+@pytest.mark.parametrize("kind", ["local", "breakhis"])
+def test_what_the_csv_does_not_name_is_counted_and_not_copied(kind: str, tmp_path: Path) -> None:
+    folder, table, out = tmp_path / "histology_slides", tmp_path / "my.csv", tmp_path / "out"
+    names = ["SOB_B_A-14-22549AB-40-001.png", "SOB_M_DC-14-2523-40-002.PNG"]
+    for path in (folder, out):
+        path.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"image")
+    with (folder / "scan.png").open("wb") as stream:
+        stream.truncate(SCAN)
+    table.write_text("file;label\n" + "".join(f"x/{name.lower()};benign\n" for name in names))
+    settings = {
+        "local": {"local": Local(csv=str(table), images=str(folder))},
+        "breakhis": {"breakhis": Breakhis(csv=str(table), path=str(folder))},
+    }[kind]
+    facts = sources.fill(Data(source=kind, **settings), out, tmp_path)
+    assert facts["images"] == 2
+    assert facts["left_out"] == {"not named in the CSV": 1}
+    assert sorted(path.name for path in out.rglob("*") if path.suffix.lower() == ".png") == names
+
+
+def test_an_archives_images_that_the_csv_does_not_name_are_not_unpacked(tmp_path: Path) -> None:
+    names = ["SOB_B_A-14-22549AB-40-001.png", "SOB_M_DC-14-2523-40-002.png"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(f"BreaKHis_v1/histology_slides/{name}", b"image")
+    (tmp_path / "my.csv").write_text(f"file\n{names[0]}\n")
+    (tmp_path / "out").mkdir()
+    settings = Breakhis(csv=str(tmp_path / "my.csv"), path=str(tmp_path / "a.zip"))
+    facts = sources.fill(Data(source="breakhis", breakhis=settings), tmp_path / "out", tmp_path)
+    assert (facts["images"], facts["left_out"]) == (1, {"not named in the CSV": 1})
+
+
+@pytest.mark.parametrize("text", ["file\n\xff.png\n", 'file\n"open\n', ""])
+def test_a_csv_that_cannot_be_read_leaves_nothing_out(text: str, tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_bytes(text.encode("latin-1"))
+    assert keep_named(["a.png", "b.png"], tmp_path / "my.csv") == (["a.png", "b.png"], {"not named in the CSV": 0})
 
 
 def test_name_outside_utf8_is_counted(mine: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.sections import Probe
+from biopsy.core.sections import Loss, Probe, Train
 from biopsy.training import probe
-from biopsy.training.probe import FALLBACK, fit_probe, grouped_folds, sample_weights
+from biopsy.training.probe import FALLBACK, fit_probe, grouped_folds, sample_weights, without_effect
 
 CASES = np.repeat(np.arange(16), np.arange(16) % 4 + 1)  # of one to four images
 CLASSES = {2: (CASES % 2), 4: (CASES % 4)}
@@ -156,3 +156,9 @@ def test_what_cannot_be_fitted_is_one_sentence(change: dict[str, Any], error: ty
     given = {"features": features(), "targets": CLASSES[2], "cases": CASES, "classes": 2, "settings": Probe()} | change
     with pytest.raises(error, match=words):
         fit_probe(**given)
+
+
+def test_what_was_set_for_a_training_by_steps_is_named_as_without_effect() -> None:
+    assert without_effect(Train(epochs=3, batch=4)) == []
+    changed = Train(optimizer="adopt", loss=Loss(name="focal"))
+    assert without_effect(changed) == ["train.optimizer", "train.loss"]

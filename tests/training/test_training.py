@@ -11,6 +11,7 @@ import pytest
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
 from biopsy.core.sections import Augment, Train
+from biopsy.evaluation.outcome import figures, make_outcome
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
 from biopsy.training.accumulation import LastStep
@@ -18,6 +19,7 @@ from biopsy.training.averaging import AveragedWeights
 from biopsy.training.fit import class_weights, fit
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.losses import find as find_loss
+from biopsy.training.monitor import best_epoch, defined, early_stopping, score
 from biopsy.training.optimizers.registry import OPTIMIZERS, make_optimizer
 from biopsy.training.progress import still_improving
 from biopsy.training.schedules import learning_rate
@@ -264,3 +266,66 @@ def test_unknown_names_come_with_the_nearest() -> None:
         make_optimizer(train_section(optimizer="adpt"), 0.1)
     with pytest.raises(ParamsError, match="Did you mean 'logit_adjusted'"):
         find_loss("logit_adjustment")
+
+
+@pytest.mark.parametrize("monitor", ["val_auc", "none"])
+def test_the_model_is_that_of_the_epoch_that_the_monitor_finds_best(monitor: str, tmp_path: Path) -> None:
+    """Also where a finished training is taken up again."""
+    model, state, store = run(tmp_path, monitor=monitor, epochs=3, learning_rate=0.03)
+    answers = model.predict(store.array[24:].astype(np.float32), verbose=0)
+    kept = state.history[best_epoch(state.history, monitor)]
+    if monitor == "none":
+        right = answers[np.arange(6), 0] * TARGETS[24:] + (1 - answers[np.arange(6), 0]) * (1 - TARGETS[24:])
+        assert kept == state.history[-1]
+        assert kept["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-3)
+    else:
+        assert kept[monitor] == max(figures[monitor] for figures in state.history)
+        assert score(monitor, TARGETS[24:], answers) == pytest.approx(kept[monitor])
+    again, taken_up, _ = run(tmp_path, monitor=monitor, epochs=3, learning_rate=0.03)
+    assert taken_up.history == state.history
+    assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "figures_of_epochs", "stops_after"),
+    [
+        ("val_loss", [0.5, 0.4, 0.6, 0.7, 0.1], 4),
+        ("val_auc", [0.5, 0.6, 0.4, 0.6, 0.9], 4),
+        ("val_macro_f1", [0.5, 0.6, 0.7, 0.8, 0.9], None),
+        ("none", [0.5, 0.9, 0.9, 0.9, 0.9], None),
+    ],
+)
+def test_patience_counts_epochs_in_which_the_monitor_gets_no_better(
+    monitor: str, figures_of_epochs: list[float], stops_after: int | None
+) -> None:
+    early = early_stopping(monitor, 2)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.stop_training = False
+    early.set_model(model)
+    early.on_train_begin()
+    for epoch, figure in enumerate(figures_of_epochs):
+        early.on_epoch_end(epoch, {monitor: figure})
+        if model.stop_training:
+            break
+    assert (epoch + 1 if model.stop_training else None) == stops_after
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(("name", "figure"), [("val_macro_f1", "macro_f1"), ("val_auc", "roc_auc")])
+def test_a_score_is_the_figure_that_evaluate_gives(classes: int, name: str, figure: str) -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, max(2, classes - 1), 40)  # of four classes the last is not validated
+    answers = random.dirichlet(np.ones(classes), 40)
+    expected = figures(make_outcome(targets, answers, [str(c) for c in range(classes)]))[figure]
+    assert score(name, targets, answers[:, 1:] if classes == 2 else answers) == pytest.approx(expected)
+
+
+def test_a_validation_part_of_one_class_is_followed_by_its_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    for monitor in ("val_auc", "val_macro_f1"):
+        assert defined(monitor, np.array([1, 1, 1]), "binary-case, fold 1-2") == "val_loss"
+        printed = capsys.readouterr().err
+        assert printed.startswith(f"warning: binary-case, fold 1-2: train.monitor is {monitor}, and validation holds")
+        assert printed.count("\n") == 1
+    assert defined("val_auc", np.array([0, 1]), "x") == "val_auc"
+    assert best_epoch([{"val_loss": 0.4}, {"val_loss": 0.3}, {"val_loss": 0.5}], "val_auc") == 1
+    assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """BreaKHis: the official archive, or a copy of it that the user has."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from biopsy.sources.download import download
 from biopsy.sources.gather import copy_file, copy_images, is_image
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.originals import compare, known
-from biopsy.sources.user_files import counted, expand, gather, make_facts, user_file
+from biopsy.sources.user_files import UNNAMED, counted, expand, gather, keep_named, make_facts, named_by, user_file
 from biopsy.tables.labels import breakhis
 
 SLIDES = "histology_slides"
@@ -42,10 +43,12 @@ def fill(settings: Breakhis, folder: Path, downloads: Path) -> dict[str, Any]:
     if given.is_dir():
         root = _slides_folder(given)
         found, left_out = gather(root, folder, "data.breakhis.path")
+        found, unnamed = keep_named(found, csv_file)
+        left_out.update(unnamed)
         copy_images(root, found, images / TREE)
         paths = [str(TREE / path) for path in found]
     elif given.is_file():
-        paths, left_out = unpack(given, images, _place, int(settings.max_gb * 1e9))
+        paths, left_out = unpack(given, images, _placer(csv_file), int(settings.max_gb * 1e9))
     else:
         raise SourceError(
             f"data.breakhis.path: {given} is missing. Set it to a folder or an archive ({KINDS}); null downloads it."
@@ -114,13 +117,18 @@ def _slides_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _place(path: PurePosixPath) -> PurePosixPath | str:
-    """Map an archive's file to its place in the official tree, or say why it is left out."""
-    if not is_image(path.name):
-        return "not an image"
-    if SLIDES not in path.parts[:-1]:
-        return f"not below {SLIDES}"
-    return TREE.joinpath(*path.parts[path.parts.index(SLIDES) + 1 :])
+def _placer(csv_file: Path | None) -> Callable[[PurePosixPath], PurePosixPath | str]:
+    """Make what maps an archive's file to its place in the official tree, or says why it is left out."""
+    named = named_by(csv_file) if csv_file else lambda path: True
+
+    def place(path: PurePosixPath) -> PurePosixPath | str:
+        if not is_image(path.name):
+            return "not an image"
+        if SLIDES not in path.parts[:-1]:
+            return f"not below {SLIDES}"
+        return TREE.joinpath(*path.parts[path.parts.index(SLIDES) + 1 :]) if named(path.name) else UNNAMED
+
+    return place
 
 
 def _write_table(paths: list[str], target: Path) -> None:

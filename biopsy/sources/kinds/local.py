@@ -8,7 +8,7 @@ from biopsy.core.outside import Outside
 from biopsy.core.sections import Section
 from biopsy.sources.gather import copy_file, copy_images
 from biopsy.sources.kinds.registry import Source, register
-from biopsy.sources.user_files import counted, expand, gather, make_facts, user_file
+from biopsy.sources.user_files import counted, expand, gather, keep_named, make_facts, user_file
 
 
 class Local(Section):
@@ -30,9 +30,10 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
     paths, left_out = gather(root, folder, "data.local.images")
     if not paths:
         raise SourceError(f"data.local.images: no image lies below {root} ({counted(left_out) or 'it is empty'}).")
+    paths, unnamed = keep_named(paths, csv_file)
     copy_images(root, paths, folder / "images")
     copy_file(csv_file, folder / "metadata.csv")
-    return make_facts("local", f"{len(paths):,} images from a folder, with a CSV", len(paths), left_out)
+    return make_facts("local", f"{len(paths):,} images from a folder, with a CSV", len(paths), left_out | unnamed)
 
 
 def paths(settings: Local) -> list[Outside]:

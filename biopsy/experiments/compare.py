@@ -1,0 +1,193 @@
+"""Is the second run better than the first? Paired on the same cases, from the predictions that DVC keeps."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from biopsy.core.errors import DataError, ParamsError, nearest, some
+from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.comparison import DeLong, Difference
+from biopsy.evaluation.outcome import Undefined, settle
+from biopsy.evaluation.pairing import pair_tables
+from biopsy.experiments.revisions import Revision, find_revision
+
+OUT_OF_FOLD = "out of fold"
+WORSE = 1  # the exit code where the second is shown to be worse
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one task and protocol showed.
+
+    Attributes
+    ----------
+    task, protocol
+        Which model.
+    part
+        What was predicted: 'validation', 'test' or 'out of fold'.
+    images, cases
+        How many.
+    figure
+        Which figure was compared.
+    found
+        The difference, or why there is none.
+    areas
+        For ROC-AUC with two classes: that of whole cases.
+    equal
+        Whether both gave the very same answers.
+    """
+
+    task: str
+    protocol: str
+    part: str
+    images: int
+    cases: int
+    figure: str
+    found: Difference | Undefined
+    areas: DeLong | None
+    equal: bool
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if isinstance(self.found, Undefined):
+            return f"Not compared: {self.found.reason}."
+        if self.equal:
+            return "Both gave the very same answers."
+        return self.found.verdict(self.figure)
+
+    @property
+    def worse(self) -> bool:
+        """Whether the second is shown to be worse."""
+        return isinstance(self.found, Difference) and self.found.shown and self.found.estimate < 0
+
+
+def compare(
+    names: tuple[str, str], figure: str, task: str | None, protocol: str | None, test: bool, root: Path = Path()
+) -> list[Compared]:
+    """Compare two runs in all tasks and protocols that both have, or in the chosen ones.
+
+    Parameters
+    ----------
+    names
+        A git revision, an experiment or 'workspace', twice.
+    figure
+        One of `jackknife.FIGURES`.
+    task, protocol
+        Only these; None: all.
+    test
+        Compare the test part; by default the validation part, and all folds of a cross-validation.
+    root
+        The project's folder.
+
+    Raises
+    ------
+    ParamsError
+        No such revision, task or protocol, or twice the same run.
+    DataError
+        They were not made for the same images, their predictions are missing, or no figure can be compared.
+    """
+    first, second = (find_revision(name, root) for name in names)
+    if first.commit == second.commit:
+        raise ParamsError(f"{names[0]} and {names[1]} are one and the same run. Name two.")
+    results = [_compare(first, second, model, figure, test) for model in _models(first, second, task, protocol)]
+    reasons = [result.found.reason for result in results if isinstance(result.found, Undefined)]
+    if len(reasons) == len(results):
+        way_out = (
+            "" if any(result.part == OUT_OF_FOLD for result in results) else " Protocol case-cv5 tests every case."
+        )
+        raise DataError(
+            f"{figure} of {names[0]} and {names[1]} cannot be compared: {some(dict.fromkeys(reasons), 3)}.{way_out}"
+        )
+    return results
+
+
+def _models(first: Revision, second: Revision, task: str | None, protocol: str | None) -> list[tuple[str, str]]:
+    """List what both have, in the order of the second."""
+    for key, wanted in (("tasks", task), ("protocols", protocol)):
+        for side in (first, second):
+            if wanted is not None and wanted not in side.params[key]:
+                hint = nearest(wanted, side.params[key]) or f" There are {some(side.params[key])}."
+                raise ParamsError(f"{side.name} has no '{wanted}' among its {key}.{hint}")
+    both = [model for model in second.models if model in first.models]
+    chosen = [model for model in both if task in (None, model[0]) and protocol in (None, model[1])]
+    if not chosen:
+        sides = "; ".join(f"{side.name} {some('-'.join(model) for model in side.models)}" for side in (first, second))
+        raise DataError(f"{first.name} and {second.name} have no task and protocol in common ({sides}).")
+    return chosen
+
+
+def _compare(first: Revision, second: Revision, model: tuple[str, str], figure: str, test: bool) -> Compared:
+    folds = bool(parse_protocol(model[1]).folds)
+    part = OUT_OF_FOLD if folds else "test" if test else "validation"
+    ending = "-val" if part == "validation" else ""
+    (one, before), (other, after) = (side.predictions(*model, ending) for side in (first, second))
+    pair = pair_tables(before, after, (f"{'-'.join(model)}: {first.name}", second.name))
+    return Compared(
+        *model, part, len(pair.truth), len(set(pair.cases.tolist())), figure,
+        found=pair.differences(second.positive(model[0]))[figure],
+        areas=pair.areas() if figure == "roc_auc" else None,
+        equal=one == other,
+    )  # fmt: skip
+
+
+def as_text(results: Sequence[Compared]) -> str:
+    """Write a line for each task and protocol."""
+    return "\n".join(f"{_head(result)}: {result.verdict}{_areas(result.areas)}" for result in results)
+
+
+def as_markdown(results: Sequence[Compared], names: tuple[str, str]) -> str:
+    """Write a table for a pull request, and the verdicts below it."""
+    rows = [
+        "| task | protocol | figure | {} | {} | difference | 95 % interval |".format(*names),
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        found = result.found
+        cells = ["-"] * 4
+        if isinstance(found, Difference):
+            low, high = found.interval.low, found.interval.high
+            cells = [
+                f"{found.first:.3f}",
+                f"{found.second:.3f}",
+                f"{found.estimate:+.3f}",
+                f"{low:+.3f} to {high:+.3f}",
+            ]
+        rows.append(f"| {' | '.join([result.task, result.protocol, result.figure, *cells])} |")
+    return "\n".join([*rows, "", *(f"- {line}" for line in as_text(results).splitlines()), ""])
+
+
+def as_data(results: Sequence[Compared], names: tuple[str, str]) -> dict[str, Any]:
+    """List everything for a program, ready for JSON."""
+    worse = any(result.worse for result in results)
+    return {"first": names[0], "second": names[1], "worse": worse, "results": [_plain(result) for result in results]}
+
+
+def _plain(result: Compared) -> dict[str, Any]:
+    plain = {
+        key: getattr(result, key)
+        for key in ("task", "protocol", "part", "images", "cases", "figure", "equal", "verdict")
+    }
+    found = result.found
+    if isinstance(found, Difference):
+        plain |= {"first": found.first, "second": found.second, "difference": found.estimate}
+        plain |= {
+            "low": found.interval.low,
+            "high": found.interval.high,
+            "smallest": found.smallest,
+            "shown": found.shown,
+        }
+    if result.areas:
+        plain["cases_delong"] = asdict(result.areas)
+    return settle(plain)
+
+
+def _head(result: Compared) -> str:
+    return f"{result.task}-{result.protocol}, {result.part}, {result.images} images of {result.cases} cases"
+
+
+def _areas(areas: DeLong | None) -> str:
+    if areas is None:
+        return ""
+    return f" ROC-AUC of cases: {areas.first:.3f} and {areas.second:.3f} (DeLong's p {areas.p_value:.2g})."

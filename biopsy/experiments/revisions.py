@@ -1,0 +1,176 @@
+"""What a git revision, an experiment or the workspace holds: parameters, dvc.lock, and predictions from DVC's cache."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from biopsy.core.errors import DataError, ParamsError, nearest, some
+from biopsy.evaluation.pairing import read_predictions
+from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
+from biopsy.experiments.shell import output, output_or_none
+
+WORKSPACE = (".", "workspace")
+EXPERIMENTS = "refs/exps/??/*/*"  # DVC's: the baseline's hash in two parts, then the name
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One side of a comparison.
+
+    Attributes
+    ----------
+    name
+        As the user gave it.
+    commit
+        Its hash; None: the workspace.
+    root
+        The project's folder.
+    experiment
+        Whether DVC keeps it as an experiment.
+    """
+
+    name: str
+    commit: str | None
+    root: Path
+    experiment: bool = False
+
+    @cached_property
+    def params(self) -> Mapping[str, Any]:
+        """params.yaml as it stood. Raises `DataError` where there is none that can be read."""
+        try:
+            found = yaml.load(self._text("params.yaml"), Loader)  # noqa: S506 (a safe loader)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise DataError(f"{self.name}: params.yaml cannot be read: {' '.join(str(error).split())[:200]}.") from None
+        if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in ("tasks", "protocols")):
+            raise DataError(
+                f"{self.name}: params.yaml lists no tasks and protocols, so it is of no run of this pipeline."
+            )
+        return found
+
+    @cached_property
+    def stages(self) -> dict[str, Any]:
+        """The stages of its dvc.lock."""
+        return read_stages(self._text("dvc.lock"))
+
+    @property
+    def models(self) -> list[tuple[str, str]]:
+        """(task, protocol) of each model that its parameters name."""
+        return [(task, protocol) for task in self.params["tasks"] for protocol in self.params["protocols"]]
+
+    def positive(self, task: str) -> list[str]:
+        """Name the positive classes of a task."""
+        tasks = (self.params.get("labels") or {}).get("tasks") or {}
+        return list((tasks.get(task) or {}).get("positive") or [])
+
+    def predictions(self, task: str, protocol: str, ending: str) -> tuple[str, pd.DataFrame]:
+        """Read the predictions of one model.
+
+        Parameters
+        ----------
+        task, protocol
+            Which model.
+        ending
+            '-val' for those of the validation part, '' for the test part or all folds.
+
+        Returns
+        -------
+        tuple
+            The file's MD5 and the table.
+
+        Raises
+        ------
+        DataError
+            They were not made with its parameters, are not here, or are damaged.
+        """
+        model = f"{task}-{protocol}"
+        stage, path = f"evaluate@{model}", f"data/predictions/{model}{ending}.csv"
+        md5 = md5_of(self.stages, stage, "outs", path)
+        again = f"`dvc repro {stage}`" if self.commit is None else f"`dvc repro {stage}` there and commit dvc.lock"
+        if md5 is None:
+            raise DataError(f"{self.name} has no {path}: its dvc.lock does not name it. Run {again}.")
+        if not is_fresh(self.stages, stage, self.params):
+            raise DataError(f"{self.name}: {path} was made with other parameters than its params.yaml. Run {again}.")
+        file = self.root / path if self.commit is None else self._cached(md5)
+        if not file.is_file():
+            raise DataError(f"{self.name}: {path} is not on this machine. {self._fetch(stage)}")
+        content = file.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise DataError(
+                f"{path} is not what dvc.lock records. Run {again}."
+                if self.commit is None
+                else f"{self.name}: {file} in DVC's cache is damaged. Delete it. {self._fetch(stage)}"
+            )
+        return md5, read_predictions(BytesIO(content), f"{self.name}: {path}")
+
+    def _fetch(self, stage: str) -> str:
+        if self.commit is None:
+            return f"Run `dvc pull {stage}`, or `dvc repro {stage}`."
+        if self.experiment:
+            return f"Run `dvc exp apply {self.name}` and `dvc pull`, or `dvc repro {stage}`."
+        return "Run `dvc fetch --all-commits`."
+
+    def _cached(self, md5: str) -> Path:
+        return _cache(self.root.resolve()) / md5[:2] / md5[2:]
+
+    def _text(self, path: str) -> str:
+        if self.commit is None:
+            file = self.root / path
+            if file.is_file():
+                return file.read_text("utf-8")
+        else:
+            found = output_or_none("git", "show", f"{self.commit}:./{path}", cwd=self.root)
+            if found is not None:
+                return found
+        raise DataError(f"{self.name} has no {path}, so it is of no run of this pipeline.")
+
+
+@cache
+def _cache(root: Path) -> Path:
+    """Ask DVC where its cache lies; it takes a second."""
+    return root / output("dvc", "cache", "dir", cwd=root).strip() / "files/md5"
+
+
+def find_revision(name: str, root: Path = Path()) -> Revision:
+    """Find a commit, branch or tag, else an experiment, by its name; '.' and 'workspace' are the files as they are.
+
+    Raises
+    ------
+    ParamsError
+        There is none of that name (names the nearest), or several experiments have it.
+    """
+    if name in WORKSPACE:
+        return Revision("workspace", None, root)
+    output("git", "rev-parse", "--git-dir", cwd=root)
+    spelt = name and not name.startswith("-")
+    commit = (
+        output_or_none("git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", cwd=root) if spelt else None
+    )
+    if commit:
+        return Revision(name, commit.strip(), root)
+    listed = [
+        line.split()
+        for line in output(
+            "git", "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS, cwd=root
+        ).splitlines()
+    ]
+    experiments = [(ref.split("/")[-1], commit) for commit, ref in listed]
+    found = sorted({commit for other, commit in experiments if other == name})
+    if len(found) > 1:
+        raise ParamsError(
+            f"{len(found)} experiments are called '{name}'. Name a commit: {some(c[:10] for c in found)}."
+        )
+    if found:
+        return Revision(name, found[0], root, experiment=True)
+    branches = output(
+        "git", "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes", cwd=root
+    ).split()
+    known = ["workspace", *branches, *(other for other, _ in experiments)]
+    hint = nearest(name, known) or f" There are {some(known, 10)}."
+    raise ParamsError(f"'{name}' is no revision and no experiment here.{hint}")

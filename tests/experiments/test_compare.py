@@ -1,0 +1,176 @@
+"""`biopsy compare`: commits, experiments and the workspace of a real DVC project whose one stage copies predictions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from biopsy import cli
+from biopsy.evaluation import intervals
+from predictions import predictions
+from scratch import call
+
+STAGES = """
+stages:
+  evaluate:
+    matrix: {task: [binary], protocol: [case, case-cv3]}
+    cmd: mkdir -p data/predictions && python copy_predictions.py ${item.task}-${item.protocol}
+    params: [seed, train.skill]
+    deps: [copy_predictions.py, tables]
+    outs:
+      - data/predictions/${item.task}-${item.protocol}.csv
+      - data/predictions/${item.task}-${item.protocol}-val.csv
+"""
+COPY = """
+import shutil, sys, yaml
+skill = yaml.safe_load(open("params.yaml"))["train"]["skill"]
+for ending in ("", "-val"):
+    shutil.copy(f"tables/{sys.argv[1]}-{skill}.csv", f"data/predictions/{sys.argv[1]}{ending}.csv")
+"""
+PARAMS = """
+seed: 0
+tasks: [binary]
+protocols: [case, case-cv3]
+labels: {tasks: {binary: {positive: [malignant]}}}
+train: {skill: %s}
+"""
+SKILLS = {"poor": 0.0, "good": 4.0}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`main` holds the poor model, tag `better` and experiment `tried-it` the good one, `few` one with other images."""
+    root = tmp_path_factory.mktemp("compare")
+    (root / "tables").mkdir()
+    for i, (name, skill) in enumerate(SKILLS.items()):
+        table = predictions(skill, noise=i)
+        table.to_csv(root / f"tables/binary-case-{name}.csv", index=False)
+        folds = table.assign(fold=[f"1-{number % 3 + 1}" for number in range(len(table))])
+        folds.to_csv(root / f"tables/binary-case-cv3-{name}.csv", index=False)
+    for name in ("binary-case", "binary-case-cv3"):
+        few = (root / f"tables/{name}-good.csv").read_text().splitlines()[:-12]
+        (root / f"tables/{name}-few.csv").write_text("\n".join(few) + "\n")
+    (root / "dvc.yaml").write_text(STAGES)
+    (root / "copy_predictions.py").write_text(COPY)
+    for command in (["git", "init", "-b", "main"], ["dvc", "init"]):
+        call(root, *command, "-q")
+    for name, tag in (("good", "better"), ("few", "few"), ("poor", "poor")):
+        (root / "params.yaml").write_text(PARAMS % name)
+        call(root, "dvc", "repro", "-q")
+        call(root, "git", "add", "-A")
+        call(root, "git", "commit", "-qm", name)
+        call(root, "git", "tag", tag)
+    good = call(root, "git", "rev-parse", "better").stdout.strip()  # as DVC names an experiment
+    call(root, "git", "update-ref", f"refs/exps/{good[:2]}/{good[2:]}/tried-it", good)
+    return root
+
+
+def compare(project: Path, *arguments: str) -> int:
+    """Run the command in this process; return its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["biopsy", "compare", *arguments, "--root", str(project)])
+        try:
+            cli.main()
+        except SystemExit as left:
+            return int(left.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("sides", "code", "words"),
+    [
+        (("main", "better"), 0, "The second model's macro_f1 is higher (+0."),
+        (("main", "tried-it"), 0, "is higher"),
+        (("workspace", "better"), 0, "is higher"),
+        (("better", "main"), 1, "The second model's macro_f1 is lower (-0."),
+        (("better", "tried-it~0"), 2, "is no revision"),
+        (("workspace", "main"), 0, "Both gave the very same answers."),
+    ],
+)
+def test_the_exit_code_is_1_where_the_second_is_shown_to_be_worse(
+    project: Path, sides: tuple[str, str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(project, *sides) == code
+    printed = capsys.readouterr()
+    assert words in printed.out + printed.err
+    if code < 2:
+        heads = [line.split(": ")[0] for line in printed.out.splitlines()]
+        assert heads == [
+            "binary-case, validation, 48 images of 12 cases",
+            "binary-case-cv3, out of fold, 48 images of 12 cases",
+        ]
+
+
+def test_a_program_and_a_pull_request_get_the_same_figures(project: Path, tmp_path: Path) -> None:
+    options = ["--test", "--protocol", "case", "--figure", "roc_auc"]
+    files = ["--json", str(tmp_path / "x.json"), "--markdown", str(tmp_path / "x.md")]
+    assert compare(project, "better", "main", *options, *files) == 1
+    told = json.loads((tmp_path / "x.json").read_text())
+    assert (told["first"], told["second"], told["worse"]) == ("better", "main", True)
+    (result,) = told["results"]
+    assert (result["part"], result["figure"], result["shown"]) == ("test", "roc_auc", True)
+    assert result["difference"] == pytest.approx(result["second"] - result["first"], abs=1e-5)
+    assert result["cases_delong"]["first"] > result["cases_delong"]["second"]
+    row = next(line for line in (tmp_path / "x.md").read_text().splitlines() if line.startswith("| binary"))
+    assert f"| {result['difference']:+.3f} |" in row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["main", "main"], 2, "one and the same run"),
+        (["main", "poor"], 2, "one and the same run"),
+        ([".", "workspace"], 2, "one and the same run"),
+        (["main", "bettr"], 2, "'bettr' is no revision and no experiment here. Did you mean 'better'?"),
+        (["main", "tried-itt"], 2, "Did you mean 'tried-it'?"),
+        (["main", "--output=x"], 2, "required"),
+        (["main", "better", "--task", "binry"], 2, "has no 'binry' among its tasks. Did you mean 'binary'?"),
+        (["main", "better", "--protocol", "case-cv5"], 2, "Did you mean 'case-cv3'?"),
+        (["main", "few"], 3, "binary-case: main and few answered different images: 12 of 48 have one answer."),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(
+    project: Path, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(project, *arguments) == code
+    assert words in capsys.readouterr().err
+
+
+def test_too_few_cases_are_one_sentence_with_the_way_out(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(intervals, "FEWEST", 20)
+    assert compare(project, "main", "better", "--protocol", "case") == 3
+    assert (
+        "macro_f1 of main and better cannot be compared: too few cases: 12 cases are tested, an interval needs 20. "
+        "Protocol case-cv5 tests every case."
+    ) in capsys.readouterr().err
+
+
+def test_missing_damaged_and_stale_predictions_say_what_to_run(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(project, tmp_path / "project", symlinks=True)
+
+    def says(*words: str) -> None:
+        assert compare(root, "better", "workspace") == 3
+        printed = capsys.readouterr().err
+        assert all(word in printed for word in words), printed
+
+    file = root / "data/predictions/binary-case-val.csv"
+    content = file.read_text()
+    file.unlink()
+    file.write_text("other\n")
+    says("is not what dvc.lock records", "`dvc repro evaluate@binary-case`")
+    file.unlink()
+    says("workspace: data/predictions/binary-case-val.csv is not on this machine", "`dvc pull evaluate@binary-case`")
+    file.write_text(content)
+    (root / "params.yaml").write_text(PARAMS % "good")
+    says("made with other parameters than its params.yaml")
+    (root / "params.yaml").write_text(PARAMS % "poor")
+    shutil.rmtree(root / ".dvc/cache")
+    says("better: data/predictions/binary-case-val.csv is not on this machine", "`dvc fetch --all-commits`")
+    (root / "dvc.lock").unlink()
+    assert compare(root, "workspace", "better") == 3
+    assert "workspace has no dvc.lock" in capsys.readouterr().err
