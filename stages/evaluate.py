@@ -84,6 +84,7 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     for answers, ending in ((tests, ""), (vals, "-val")):
         tables = [prediction_table(a.rows, a.outcome) for a in answers]
         write_csv(root / "data/predictions" / f"{job.name}{ending}.csv", pd.concat(tables, ignore_index=True))
+    details["predictions"] = sha256(root / "data/predictions" / f"{job.name}.csv")
     shown = average([short_figures(a.outcome) for a in vals])
     write_json(job.metrics / "val.json", {k: None if v is None else round(v, digits) for k, v in shown.items()})
     write_json(job.metrics / "details.json", details)
