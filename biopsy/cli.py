@@ -1,6 +1,7 @@
 """The command `biopsy`: one function per verb, which imports what it needs when it runs, so that `--help` is quick."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_predict, _results, _compare, _experiments, _convert_weights, _info, _show_augment, _tune):
+    added = (
+        _predict, _export, _serve, _results, _compare, _experiments, _convert_weights, _info, _show_augment, _tune,
+    )  # fmt: skip
+    for add in added:
         add(verbs)
     chosen = parser.parse_args(arguments)
     chosen.run(chosen)
@@ -39,8 +43,45 @@ def _predict(verbs: Any) -> None:
     verb.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="image files, folders, a .csv with a column path, or -"
     )
-    verb.add_argument("--model", type=Path, metavar="FOLDER", help="default: the only one in models/")
+    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
     verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
+    verb.set_defaults(run=act)
+
+
+def _export(verbs: Any) -> None:
+    """Add `biopsy export`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.model_info import figures_of
+        from biopsy.serving.export import export_model
+
+        path, difference = export_model(
+            chosen.model, chosen.out, figures=figures_of(chosen.model) if chosen.model.is_dir() else None
+        )
+        print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
+
+    verb = verbs.add_parser("export", help="write a model as one .onnx file, which needs no TensorFlow")
+    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
+    verb.set_defaults(run=act)
+
+
+def _serve(verbs: Any) -> None:
+    """Add `biopsy serve`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.serving.serve import serve
+
+        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"))
+
+    verb = verbs.add_parser("serve", help="open a page and an API that predict images; research use only")
+    verb.add_argument(
+        "--model", type=Path, action="append", default=[], metavar="MODEL",
+        help="a folder or .onnx file; again for more (default: all in models/, else in exports/)",
+    )  # fmt: skip
+    verb.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
+    verb.add_argument("--port", type=int, default=8000, help="default: 8000")
+    verb.add_argument("--token", help="what clients must send; needed for other hosts (default: $BIOPSY_TOKEN)")
     verb.set_defaults(run=act)
 
 

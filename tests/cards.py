@@ -1,8 +1,9 @@
 """A model card for tests of model files."""
 
+from importlib.metadata import version
+
 from biopsy.core.sections import Resize
 from biopsy.images.preparation.record import Preparation
-from biopsy.networks.backend import keras
 from biopsy.networks.model_file import Card
 from schemes import scheme
 
@@ -10,5 +11,5 @@ LETTERS = scheme(multiclass={"column": None, "classes": list("abcdefgh")})
 CARD = Card(
     task="multiclass", protocol="case", labels=LETTERS, preprocessing="x", threshold=0.5,
     preparation=Preparation(max_pixels=1, resize=Resize(size=32)), synthetic=True, backbone_weights_sha256=None,
-    data={}, params={}, keras=keras.__version__,
+    data={}, params={}, keras=version("keras"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from biopsy.experiments.compose import flat
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
 from biopsy.experiments.shell import output_or_none
-from biopsy.networks.model_file import Card, check_bytes
+from biopsy.networks.model_file import Card, check_bytes, read_card
 
 _LABEL = 14
 
@@ -105,18 +105,33 @@ def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
     return f"{first} ({'; '.join(notes)})", first.split(",")[0]
 
 
+def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
+    """Return the test figures of exactly these bytes, with their intervals and counts; None where there are none."""
+    card, tree = read_card(folder), dvc_hash(folder)
+    name = f"{card.task}-{card.protocol}"
+    figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
+    kept = ("images", "cases", "intervals", "classes_not_in_test", "classes_not_in_training")
+    return {"test": figures, **{key: details[key] for key in kept if key in details}} if figures else None
+
+
 def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
-    """Give the test figures, of the workspace or else of the commit, provided that they are of these bytes."""
+    """Put the test figures in words."""
+    figures, details = _tested(root, commit, name, tree)
+    if not figures:
+        return f"no figures of exactly this model here. Run `dvc repro evaluate@{name}`."
+    counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
+    return ", ".join(f"{key} {value}" for key, value in figures.items()) + counts
+
+
+def _tested(root: Path, commit: str | None, name: str, tree: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the figures and their details, of the workspace or else of the commit, provided they are of these bytes."""
     stage, path = f"evaluate@{name}", f"metrics/{name}/test.json"
     for revision in dict.fromkeys((None, commit)):
         lock, content = _read_lock(root, revision), _read(root, revision, path)
         tested = md5_of(lock, stage, "deps", f"models/{name}") == tree
         if tested and content is not None and md5_of(lock, stage, "outs", path) == _md5(content):
-            figures = ", ".join(f"{key} {value}" for key, value in json.loads(content).items())
-            details = json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
-            counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
-            return figures + counts
-    return f"no figures of exactly this model here. Run `dvc repro {stage}`."
+            return json.loads(content), json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
+    return {}, {}
 
 
 def _read_lock(root: Path, revision: str | None) -> dict[str, Any]:

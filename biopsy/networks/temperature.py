@@ -7,7 +7,6 @@ less sure than it was, below 1 surer; the class with the largest probability sta
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import minimize_scalar
 
 # One number fitted asks for about ten independent units (Peduzzi et al., J Clin Epidemiol 49(12), 1996), and the images
 # of one case are not independent.
@@ -111,6 +110,8 @@ def fit_temperature(
     def loss(temperature: float) -> float:
         own = calibrate(given, temperature)[rows, targets]
         return float(np.average(-np.log(np.clip(own, SMALLEST, None)), weights=weights))
+
+    from scipy.optimize import minimize_scalar  # here: who only predicts needs no SciPy
 
     found = minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=tuple(np.log(BOUNDS)), method="bounded")
     temperature = round(float(np.exp(found.x)), 3)

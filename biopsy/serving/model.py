@@ -13,6 +13,7 @@ from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.images.prepare import prepare
 from biopsy.networks.answers import answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
+from biopsy.serving.onnx_file import Network, load_network
 
 Image = str | Path | bytes | NDArray[np.uint8]
 BATCH = 32  # squares that the network sees at once
@@ -25,18 +26,29 @@ class Model:
     ----------
     card : Card
         What the model is: classes, preparation, protocol, threshold.
+    facts : dict of str
+        Of an .onnx file, its metadata; else empty.
+    network
+        The Keras model; None of an .onnx file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Load `models/<task>-<protocol>` in safe mode, once its bytes are those of its card. See `load`."""
-        network, self.card = load_model(folder)
+    def __init__(self, path: Path) -> None:
+        """Load `models/<task>-<protocol>` in safe mode, or an .onnx file, once its bytes are checked. See `load`."""
+        self.facts: dict[str, str] = {}
+        self.network: Any = None
+        self._onnx: Network | None = None
+        if path.suffix.lower() == ".onnx":
+            self._onnx, self.card = load_network(path)
+            self.facts = self._onnx.facts
+            return
+        network, self.card = load_model(path)
         if self.card.extra_inputs:
             inputs = ", ".join(self.card.extra_inputs.inputs)
             raise SourceError(
-                f"{folder} needs more than images ({inputs}), which predict cannot give it. Train a model with "
+                f"{path} needs more than images ({inputs}), which predict cannot give it. Train a model with "
                 "model.extra_inputs: []."
             )
-        self._network: Any = network
+        self.network = network
 
     def predict(self, images: Iterable[Image]) -> pd.DataFrame:
         """Predict images.
@@ -74,14 +86,16 @@ class Model:
                 errors.append("")
             except BiopsyError as error:
                 errors.append(str(error))
-        given = iter(self._probabilities(np.stack(prepared))) if prepared else iter(())
+        given = iter(self.probabilities(np.stack(prepared))) if prepared else iter(())
         return [
             self._row(name, error, None if error else next(given)) for name, error in zip(names, errors, strict=True)
         ]
 
-    def _probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """From (n, views, size, size, 3) to (n, classes)."""
-        given = answer_images(self._network, views.astype(np.float32), self.card.temperature).astype(np.float64)
+    def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
+        if self._onnx:
+            return self._onnx(views)
+        given = answer_images(self.network, views.astype(np.float32), self.card.temperature).astype(np.float64)
         given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
         return given / given.sum(1, keepdims=True)
 
@@ -95,15 +109,20 @@ class Model:
         return dict(zip(self.columns, [name, predicted, *values, error], strict=True))
 
 
-def load(folder: str | Path) -> Model:
+def load(path: str | Path) -> Model:
     """Load a trained model: `load("models/binary-case").predict(["slide.png"])`. Research use only.
+
+    Parameters
+    ----------
+    path
+        A model's folder, or the .onnx file that `biopsy export` made of it, which needs neither TensorFlow nor Keras.
 
     Raises
     ------
     SourceError
         Files missing, edited or unsafe; or a model that needs more than images.
     """
-    return Model(Path(folder))
+    return Model(Path(path))
 
 
 def describe(card: Card) -> str:

@@ -18,7 +18,7 @@ from biopsy.core.text import plain
 KINDS = (".csv", ".json", ".jsonl")
 
 
-def predict_files(inputs: Sequence[str], folder: Path | None, out: Path | None) -> int:
+def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None) -> int:
     """Predict images and write a row for each; return how many have no prediction.
 
     Parameters
@@ -26,8 +26,8 @@ def predict_files(inputs: Sequence[str], folder: Path | None, out: Path | None) 
     inputs
         Image files, folders (all images below them), a .csv with a column `path`, or `-` for a list of paths on the
         standard input.
-    folder
-        The model; None: the only one below `models/`.
+    path
+        The model, a folder or an .onnx file; None: the only one of `find_models`.
     out
         A .csv, .json or .jsonl to write; None: CSV on the standard output.
 
@@ -38,11 +38,11 @@ def predict_files(inputs: Sequence[str], folder: Path | None, out: Path | None) 
     """
     if out and out.suffix not in KINDS:
         raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
-    folder = folder or _only_model(Path("models"))
+    path = path or only_model()
     images = find_images(inputs)
     from biopsy.serving.model import Model, describe  # seconds, after mistakes have shown
 
-    model = Model(folder)
+    model = Model(path)
     print(describe(model.card), file=sys.stderr)
     failed = 0
     with _opened(out) as stream:
@@ -83,14 +83,20 @@ def _listed_in(path: Path) -> list[Path]:
     return [path.parent / cells[place[0]] for _, cells in records.rows if len(cells) > place[0] and cells[place[0]]]
 
 
-def _only_model(folder: Path) -> Path:
-    """Return the one model below a folder. Raises `SourceError` where there is none, or a choice."""
-    found = sorted(path.parent for path in folder.glob("*/model.json"))
+def find_models(root: Path = Path()) -> list[Path]:
+    """List the model folders in models/, or, where there are none, the files in exports/."""
+    folders = sorted(path.parent for path in (root / "models").glob("*/model.json"))
+    return folders or sorted((root / "exports").glob("*.onnx"))
+
+
+def only_model() -> Path:
+    """Return the one model here. Raises `SourceError` where there is none, or a choice."""
+    found = find_models()
     if len(found) == 1:
         return found[0]
     if not found:
-        raise SourceError(f"{folder}/ holds no model. Name one with --model, get one with `dvc pull`, or train.")
-    raise SourceError(f"{folder}/ holds several models: {some(found, 8)}. Name one with --model.")
+        raise SourceError("models/ holds no model. Name one with --model, get one with `dvc pull`, or train.")
+    raise SourceError(f"{found[0].parent}/ holds several models: {some(found, 8)}. Name one with --model.")
 
 
 @contextmanager

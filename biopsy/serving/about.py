@@ -1,0 +1,46 @@
+"""What a reader of a prediction must know of its model: classes, training, figures."""
+
+import json
+from typing import Any
+
+from biopsy.networks.model_file import NOTICE
+from biopsy.serving.model import Model
+
+PROTOCOLS = {
+    "case": "no patient's images are in both training and test",
+    "slide": "no slide's images are in both training and test, but a patient's may be",
+    "fold1": "a patient's images may be in both training and test, so the figures are too high",
+    "image": "a slide's images may be in both training and test, so the figures are too high",
+    "given": "training and test are as the table of images gives them",
+}
+
+
+def about(name: str, model: Model) -> dict[str, Any]:
+    """Describe a model for a page or a program.
+
+    Returns
+    -------
+    dict
+        What JSON can hold; `figures` and `parity` are None where they are not known.
+    """
+    card, facts = model.card, model.facts
+    task = card.labels[card.task]
+    known = {key: json.loads(facts[key]) if key in facts else None for key in ("figures", "parity")}
+    return {
+        "name": name,
+        "task": card.task,
+        "protocol": card.protocol,
+        "protocol_means": PROTOCOLS.get(card.protocol.partition("-")[0], ""),
+        "synthetic": card.synthetic,
+        "classes": [
+            {"name": c.name, "words": c.words, "colour": c.colour, "positive": c.name in task.positive}
+            for c in task.classes
+        ],
+        "threshold": card.threshold if len(card.classes) == 2 else None,
+        "temperature": getattr(card, "temperature", 1.0),
+        "size": card.preparation.size,
+        "backbone": card.params.get("model", {}).get("backbone"),
+        "model_sha256": card.model_sha256,
+        "notice": NOTICE,
+        **known,
+    }

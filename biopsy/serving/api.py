@@ -1,0 +1,182 @@
+"""The HTTP interface: images in, rows of predictions out. Nothing of a request is written to disk, or kept."""
+
+import asyncio
+import hmac
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+
+from biopsy.core.errors import NO_MEMORY
+from biopsy.networks.model_file import NOTICE
+from biopsy.serving.about import about
+from biopsy.serving.form import BODY, Limits, read_images
+from biopsy.serving.model import Model
+
+PAGE = {
+    "": ("index.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+ERRORS = {
+    400: "Not a form with files called images",
+    404: "No such model",
+    408: "The request did not arrive in time",
+    413: "Too many images, or too many bytes",
+    429: "The queue is full; come again after `Retry-After` seconds",
+}
+
+
+class Queue:
+    """Predicts one request after the other, for a network uses all cores by itself; holds a bounded number of them."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start with nothing held."""
+        self.limits, self.held = limits, 0
+        self._worker = ThreadPoolExecutor(1, "predict")
+
+    def check(self) -> None:
+        """Raise 429 where no more is taken."""
+        if self.held >= self.limits.waiting:
+            raise HTTPException(429, "The queue is full. Try again in a moment.", {"Retry-After": "1"})
+
+    async def predict(self, request: Request, model: Model) -> list[dict[str, Any]]:
+        """Read a request's images and predict them. The place in the queue comes first: it bounds the memory."""
+        self.check()
+        self.held += 1
+        try:
+            images = await read_images(request, self.limits)
+            return await asyncio.get_running_loop().run_in_executor(self._worker, _rows, model, images)
+        finally:
+            self.held -= 1
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Finish what was accepted when the server stops."""
+        yield
+        self._worker.shutdown()
+
+
+def make_app(
+    models: Mapping[str, Model], token: str | None, hosts: Sequence[str] = (), limits: Limits | None = None
+) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    models
+        By name; the first is the default.
+    token
+        What a client must send as `Authorization: Bearer <token>`; None: nothing.
+    hosts
+        Names by which the server may be called, without a port; empty: any. Guards a server without a token against
+        pages elsewhere whose own name points here.
+    limits
+        None: the defaults.
+    """
+    limits = limits or Limits()
+    queue = Queue(limits)
+    app = FastAPI(
+        title="Biopsy", description=NOTICE, version="1", docs_url=None, redoc_url=None, lifespan=queue.lifespan
+    )
+    for path, (name, kind) in PAGE.items():
+        content = files("biopsy.serving").joinpath("page", name).read_bytes()
+        app.get(f"/{path}", include_in_schema=False)(partial(_send, content, kind))
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = _rejection(request, token, hosts) or await answer(request)
+        response.headers.update(HEADERS)
+        return response
+
+    @app.get("/health", summary="The process answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="A prediction would be taken now", responses={429: {"description": ERRORS[429]}})
+    async def ready() -> dict[str, str]:
+        queue.check()
+        return {"status": "ready"}
+
+    @app.get("/v1/models", summary="The models, what they were trained on and how they fared")
+    async def list_models() -> dict[str, Any]:
+        told = [about(name, model) for name, model in models.items()]
+        return {"notice": NOTICE, "models": told, "limits": {"images": limits.images, "bytes": limits.request_bytes}}
+
+    @app.post(
+        "/v1/predict",
+        summary="One row an image; an image that cannot be used has its reason in `error`",
+        openapi_extra={"requestBody": BODY},
+        responses={code: {"description": text} for code, text in ERRORS.items()},
+    )
+    async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
+        name = next(iter(models)) if model is None else model
+        if name not in models:
+            raise HTTPException(404, f"There is no model '{name[:80]}'. There are: {', '.join(models)}.")
+        rows = await queue.predict(request, models[name])
+        return {"model": name, "classes": models[name].card.classes, "notice": NOTICE, "predictions": rows}
+
+    return app
+
+
+async def _send(content: bytes, kind: str) -> Response:
+    return Response(content, media_type=kind)
+
+
+def _rejection(request: Request, token: str | None, hosts: Sequence[str]) -> Response | None:
+    """Reject who has no token, calls us by a name that is not ours, or sends from another page; None: come in."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    try:
+        called, sender = urlsplit(f"//{host}").hostname, urlsplit(origin).netloc if origin else host
+    except ValueError:  # no address at all
+        called, sender = None, ""
+    if hosts and called not in hosts:
+        return JSONResponse({"detail": f"This server is not called '{host[:80]}'."}, 403)
+    if sender != host:
+        return JSONResponse({"detail": "Requests from other pages are not taken."}, 403)
+    if token is None or not request.url.path.startswith(("/v1", "/openapi")):
+        return None
+    given = request.headers.get("authorization", "").encode("latin-1")
+    if hmac.compare_digest(given, f"Bearer {token}".encode()):
+        return None
+    return JSONResponse({"detail": "A token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def _rows(model: Model, images: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
+    """Predict; what fails in a way that nobody foresaw is one row, too."""
+    try:
+        rows = list(model.rows(data for _, data in images))
+    except Exception as error:
+        if len(images) > 1:
+            return [row for image in images for row in _rows(model, [image])]
+        traceback.print_exc(file=sys.stderr)  # for whoever runs the server
+        told = NO_MEMORY if isinstance(error, MemoryError) else "the image cannot be used"
+        rows = [{"error": told}]
+    return [_row(model, name, row) for (name, _), row in zip(images, rows, strict=True)]
+
+
+def _row(model: Model, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
+    return {
+        "image": name,
+        "predicted": row.get("predicted") or None,
+        "probabilities": shares,
+        "error": row["error"] or None,
+    }

@@ -1,0 +1,166 @@
+"""`biopsy export`: one ONNX file of a trained model, checked against Keras on real images before it is kept."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from biopsy.core.errors import BiopsyError, MachineError, SourceError, warn
+from biopsy.core.files import atomic_file
+from biopsy.images.preparation.record import images_of
+from biopsy.networks.model_file import NOTICE, Card
+from biopsy.serving.extras import extra
+from biopsy.serving.model import Model
+from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file, seal
+
+OPSET = 17
+LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
+IMAGES = 32  # on which they are compared
+SMALLEST = 1e-12  # a probability of nothing has no logarithm
+
+
+def export_model(folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None) -> tuple[Path, float]:
+    """Write a model as one ONNX file; equal models give equal bytes.
+
+    Parameters
+    ----------
+    folder
+        Holds `model.keras` and `model.json`.
+    out
+        The file; None: `exports/<name of the folder>.onnx`.
+    root
+        The project, whose prepared images the two are compared on.
+    figures
+        The model's test figures, which go into the metadata; None: not known.
+
+    Returns
+    -------
+    path : Path
+    difference : float
+        The largest between a probability of Keras and of ONNX Runtime, at most 1e-4.
+
+    Raises
+    ------
+    SourceError
+        The model cannot be loaded, needs more than images, or gives other probabilities as ONNX.
+    """
+    out = out or root / "exports" / f"{folder.resolve().name}.onnx"
+    if out.suffix.lower() != ".onnx":
+        raise SourceError(f"--out must end in .onnx. Got {out}.")
+    if folder.suffix.lower() == ".onnx":
+        raise SourceError(f"{folder} is exported already. Name a model's folder, such as models/binary-case.")
+    model = Model(folder)
+    card = model.card
+    images, what = _images(root, card)
+    network = _convert(model.network, card)
+    facts = {
+        "card": card.model_dump(mode="json"),
+        "classes": card.classes,
+        "preparation": card.preparation.model_dump(mode="json"),
+        "threshold": card.threshold,
+        "temperature": getattr(card, "temperature", 1.0),
+        "protocol": card.protocol,
+        "figures": figures,
+        "notice": NOTICE,
+    }
+    with atomic_file(out) as temporary:
+        temporary.write_bytes(seal(network, facts))
+        given = Network(out, *open_file(temporary))(images)
+        difference = float(np.abs(given - model.probabilities(images)).max())
+        if not difference <= LARGEST_DIFFERENCE:  # NaN, too
+            raise SourceError(
+                f"{folder} gives other probabilities as ONNX (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} is "
+                "allowed), so it was not exported."
+            )
+        # Rounded up: the last digits differ between processors, and the file should not.
+        limit = next(step for step in (1e-6, 1e-5, LARGEST_DIFFERENCE) if difference <= step)
+        parity = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
+        temporary.write_bytes(seal(network, {**facts, "parity": parity}))
+    return out, difference
+
+
+def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
+    """Return images as the network sees them, (n, views, size, size, 3), and what they are."""
+    views, size = card.preparation.views, card.preparation.size
+    try:
+        tree, preparation = images_of(root, card.protocol)
+        files = sorted(tree.rglob("*.png")) if preparation == card.preparation else []
+    except BiopsyError:  # no such tree
+        files = []
+    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(IMAGES, len(files))).astype(int))]
+    found = [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in chosen]
+    whole = [
+        image.reshape(views, size, size, 3)
+        for image in found
+        if image is not None and image.size == views * size * size * 3
+    ]
+    if whole:
+        return np.stack(whole), "prepared images"
+    warn(
+        "there are no prepared images of this model's kind here, so ONNX and Keras are compared on drawn ones, which "
+        "proves less. Run `dvc repro` or `dvc pull data/resized` first."
+    )
+    rng = np.random.default_rng(0)
+    shades = rng.uniform(0, 255, (IMAGES, views, 1, 1, 3)) + rng.normal(0, 30, (IMAGES, views, size, size, 3))
+    return shades.clip(0, 255).astype(np.uint8), "drawn images"
+
+
+def _convert(model: Any, card: Card) -> bytes:
+    """From uint8 images to calibrated probabilities of all classes, and the features where the head pools them."""
+    from biopsy.networks.backend import keras, tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise MachineError("export needs Keras on TensorFlow. Unset KERAS_BACKEND.")
+    with extra("export"):
+        import tf2onnx
+
+    views, together = card.preparation.views, len(model.inputs[0].shape) == 5
+    outputs = {OUTPUT: model.outputs[0]}
+    if any(layer.name == "head_pool" for layer in model.layers):
+        outputs["features"] = model.get_layer("head_pool").output
+    inner = keras.Model(model.inputs, outputs)
+
+    def answer(images: Any) -> dict[str, Any]:
+        pixels = tf.cast(images, tf.float32)
+        if views > 1 and not together:
+            pixels = tf.reshape(pixels, (-1, *input_shape(card)[1:]))
+        given = inner(pixels, training=False)
+        if views > 1 and not together:
+            given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
+        p = given[OUTPUT]
+        p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
+        if (temperature := getattr(card, "temperature", 1.0)) != 1:
+            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / temperature)
+        return {**given, OUTPUT: p}
+
+    signature = [tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)]
+    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), signature, opset=OPSET)
+    _rename(made.graph, {INPUT, OUTPUT, "features"})
+    made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
+    made.doc_string = made.graph.doc_string = NOTICE
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    del made.metadata_props[:]
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def _rename(graph: Any, keep: set[str]) -> None:
+    """Number all names in order of appearance: tf2onnx counts over the life of the process."""
+    names = {name: name for name in keep} | {"": ""}
+
+    def new(name: str) -> str:
+        return names.setdefault(name, f"v{len(names)}")
+
+    for number, node in enumerate(graph.node):
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            return  # a loop or branch, whose own graph uses the names; no layer of ours makes one
+        node.name = f"n{number}"
+        node.input[:] = [new(name) for name in node.input]
+        node.output[:] = [new(name) for name in node.output]
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = new(value.name)
+    initializers = sorted(graph.initializer, key=lambda value: int(value.name[1:]))
+    del graph.initializer[:], graph.value_info[:]
+    graph.initializer.extend(initializers)

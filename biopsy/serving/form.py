@@ -1,0 +1,78 @@
+"""The images of a request: read in memory only, within limits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may ask; pixels are limited by the model's card.
+
+    Attributes
+    ----------
+    request_bytes, images
+        Of one request.
+    waiting
+        Requests that are held at once, the one that is predicted included; the next is told to come again.
+    seconds
+        In which a request must have arrived.
+    """
+
+    request_bytes: int = 64 * 2**20
+    images: int = 64
+    waiting: int = 8
+    seconds: float = 60
+
+
+async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
+    """Read names and bytes of a form's files, in memory only and within the limits."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise HTTPException(400, "Send a form (multipart/form-data) with files called images.")
+    body = bytearray()
+
+    async def read() -> None:
+        async for chunk in request.stream():
+            body.extend(chunk)
+            if len(body) > limits.request_bytes:
+                raise HTTPException(
+                    413, f"A request may hold {limits.request_bytes:,} bytes. Send fewer images at once."
+                )
+
+    async def again() -> AsyncIterator[bytes]:
+        yield bytes(body)
+
+    try:
+        await asyncio.wait_for(read(), limits.seconds)
+        parser = MultiPartParser(request.headers, again(), max_files=limits.images, max_fields=8)  # type: ignore[arg-type]
+        parser.spool_max_size = len(body) + 1  # never a file on disk
+        form = await parser.parse()
+    except TimeoutError:
+        raise HTTPException(408, "The request did not arrive in time.") from None
+    except (MultiPartException, ClientDisconnect, KeyError, ValueError) as error:
+        text = getattr(error, "message", "The form cannot be read.")
+        if "Too many files" in text:
+            raise HTTPException(413, f"A request may hold {limits.images} images. Send fewer at once.") from None
+        raise HTTPException(400, text) from None
+    found = [f for _, f in form.multi_items() if isinstance(f, UploadFile)]
+    if not found:
+        raise HTTPException(400, "The form holds no file. Send images in fields called images.")
+    return [(f.filename or "", f.file.read()) for f in found]

@@ -1,0 +1,204 @@
+"use strict";
+// No library, no request to another server. Text of files and models is set as text, never as HTML.
+
+const $ = (id) => document.getElementById(id);
+const state = { models: [], notice: "", limits: { images: 16, bytes: 2 ** 24 }, rows: [], token: "", busy: false };
+
+function add(parent, tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return parent.appendChild(made);
+}
+
+function say(text, bad = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("bad", bad);
+}
+
+const percent = (p) => `${(100 * p).toFixed(1)} %`;
+const chosen = () => state.models.find((m) => m.name === $("model").value);
+const words = (model, name) => model.classes.find((c) => c.name === name)?.words ?? name;
+const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+
+async function ask(path, options = {}) {
+  const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
+  for (;;) {
+    const answer = await fetch(path, { ...options, headers });
+    if (answer.status === 429) {
+      await wait(Number(answer.headers.get("Retry-After")) || 1);
+      continue;
+    }
+    if (answer.ok) return answer.json();
+    if (answer.status === 401) {
+      $("access").hidden = false;
+      $("token").focus();
+    }
+    const told = await answer.json().catch(() => ({}));
+    throw new Error(typeof told.detail === "string" ? told.detail : `The server answered ${answer.status}.`);
+  }
+}
+
+async function start() {
+  try {
+    const told = await ask("v1/models");
+    Object.assign(state, told);
+    $("access").hidden = true;
+    $("model").replaceChildren(...told.models.map((m) => new Option(m.name, m.name)));
+    describe();
+    say("");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function bars(parent, model, probabilities) {
+  const list = add(parent, "dl", undefined, "bars");
+  for (const { name, words: text, colour } of model.classes) {
+    const p = probabilities[name];
+    add(list, "dt", text);
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 100 1");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [key, value] of Object.entries({ width: Math.max(100 * p, 0.4), height: 1, fill: visible(colour) })) bar.setAttribute(key, value);
+    svg.append(bar);
+    list.append(svg);
+    add(list, "dd", percent(p));
+  }
+}
+
+function visible(colour) {
+  return colour.toLowerCase() === "#000000" ? "currentColor" : colour; // black would vanish in dark mode
+}
+
+async function predict(files) {
+  files = [...files].filter((f) => f.size || f.type);
+  const model = chosen();
+  if (!model || !files.length) return;
+  if (state.busy) return say("Wait until the images before these are predicted.", true);
+  state.busy = true;
+  let done = 0;
+  try {
+    for (const batch of batches(files)) {
+      say(`Predicting ${done + 1} to ${done + batch.length} of ${files.length} …`);
+      const form = new FormData();
+      batch.forEach((f) => form.append("images", f, f.name));
+      const told = await ask(`v1/predict?model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
+      told.predictions.forEach((row, i) => show({ ...row, model: model.name }, batch[i], model));
+      done += batch.length;
+    }
+    say(`${done} ${done === 1 ? "image" : "images"} done.`);
+  } catch (error) {
+    say(`${error.message} ${files.length - done} of ${files.length} images have no prediction.`, true);
+  } finally {
+    state.busy = false;
+  }
+}
+
+function* batches(files) {
+  let batch = [], bytes = 0;
+  for (const file of files) {
+    if (batch.length && (batch.length >= Math.min(16, state.limits.images) || bytes + file.size > 0.9 * state.limits.bytes)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(file);
+    bytes += file.size;
+  }
+  if (batch.length) yield batch;
+}
+
+function show(row, file, model) {
+  state.rows.push(row);
+  const item = add($("results"), "li");
+  const picture = new Image();
+  picture.alt = "";
+  picture.onload = () => URL.revokeObjectURL(picture.src);
+  picture.onerror = () => { URL.revokeObjectURL(picture.src); const blank = document.createElement("span"); blank.className = "blank"; picture.replaceWith(blank); };
+  picture.src = URL.createObjectURL(file);
+  item.append(picture);
+  const text = add(item, "div");
+  if (row.error) add(text, "p", "no prediction", "says");
+  else add(text, "p", words(model, row.predicted), "says");
+  add(text, "div", row.image || "pasted image", "name");
+  if (state.models.length > 1) add(text, "div", row.model, "name");
+  if (row.error) add(text, "div", row.error, "error");
+  else bars(item, model, row.probabilities);
+  $("outcome").hidden = false;
+  summarise(model);
+}
+
+function summarise(model) {
+  const rows = state.rows.filter((r) => r.model === model.name);
+  const good = rows.filter((r) => !r.error);
+  const box = $("summary");
+  box.replaceChildren();
+  const counts = model.classes.map((c) => [c.words, good.filter((r) => r.predicted === c.name).length]).filter(([, n]) => n);
+  const parts = counts.map(([text, n]) => `${n} ${text}`);
+  if (rows.length > good.length) parts.push(`${rows.length - good.length} without a prediction`);
+  add(box, "p", `${model.name}, ${rows.length} ${rows.length === 1 ? "image" : "images"}: ${parts.join(", ")}.`, "says");
+  if (good.length > 1) {
+    add(box, "div", "Mean over these images. It stands for a patient only if all of them are the patient's.", "small");
+    bars(box, model, Object.fromEntries(model.classes.map((c) => [c.name, good.reduce((sum, r) => sum + r.probabilities[c.name], 0) / good.length])));
+  }
+}
+
+function describe() {
+  const model = chosen();
+  if (!model) return;
+  const list = document.createElement("dl");
+  list.className = "facts";
+  const fact = (name, text) => { add(list, "dt", name); add(list, "dd", text); };
+  fact("Classes", model.classes.map((c) => c.words).join(", "));
+  fact("Trained on", model.synthetic ? "a synthetic sample: drawn images, so its answers about real tissue mean nothing" : "real images");
+  fact("Protocol", `${model.protocol}: ${model.protocol_means}`);
+  const figures = model.figures;
+  if (figures) {
+    const interval = (key) => Array.isArray(figures.intervals?.[key]) ? ` (${figures.intervals[key].map((v) => v.toFixed(3)).join(" to ")})` : "";
+    const names = { accuracy: "accuracy", macro_f1: "macro-F1", balanced_accuracy: "balanced accuracy", bal_acc: "balanced accuracy", roc_auc: "ROC-AUC", case_f1: "F1 by case" };
+    const long = { bal_acc: "balanced_accuracy" };
+    const told = Object.entries(names).filter(([k]) => typeof figures.test[k] === "number");
+    fact("Test", `${told.map(([k, text]) => `${text} ${figures.test[k].toFixed(3)}${interval(long[k] ?? k)}`).join("; ")}; ${figures.images} images of ${figures.cases} cases${told.some(([k]) => interval(long[k] ?? k)) ? "; in brackets, 95 % intervals" : ""}`);
+  } else fact("Test", "no figures are known to this file");
+  if (model.threshold !== null) fact("Threshold", `${model.threshold} on the probability of ${model.classes[1].words}`);
+  fact("Network", `${model.backbone ?? "unknown"}, ${model.size} x ${model.size} pixels`);
+  fact("Use", model.notice);
+  $("about").replaceChildren(list);
+}
+
+function save(name, type, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function cell(value) {
+  const text = String(value ?? "");
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; // no formula in a spreadsheet
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+function asCsv() {
+  const classes = [...new Set(state.rows.flatMap((r) => state.models.find((m) => m.name === r.model).classes.map((c) => c.name)))];
+  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "notice"];
+  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, state.notice]);
+  return [head, ...lines].map((line) => line.map(cell).join(",")).join("\n") + "\n";
+}
+
+$("choose").addEventListener("click", () => $("files").click());
+$("files").addEventListener("change", () => { predict($("files").files); $("files").value = ""; });
+$("model").addEventListener("change", describe);
+$("access").addEventListener("submit", (event) => { event.preventDefault(); state.token = $("token").value; start(); });
+$("clear").addEventListener("click", () => { state.rows = []; $("results").replaceChildren(); $("outcome").hidden = true; say(""); });
+$("csv").addEventListener("click", () => save("predictions.csv", "text/csv", asCsv()));
+$("json").addEventListener("click", () => save("predictions.json", "application/json", JSON.stringify({ notice: state.notice, predictions: state.rows }, null, 1)));
+document.addEventListener("paste", (event) => predict(event.clipboardData?.files ?? []));
+document.addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
+document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
+document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); predict(event.dataTransfer.files); });
+start();

@@ -1,0 +1,89 @@
+"""`biopsy serve`: load the models, open the port, answer until Ctrl-C."""
+
+import ipaddress
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from biopsy.core.errors import MachineError, ParamsError, SourceError, some
+from biopsy.serving.extras import extra
+from biopsy.serving.predict import find_models
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> None:
+    """Serve models; returns when it is stopped, and what was accepted is answered.
+
+    Parameters
+    ----------
+    paths
+        Model folders or .onnx files; none: those of `find_models`.
+    host
+        The address to listen on. Other machines can reach every one but the loopback's, which therefore needs a token.
+    port
+        0 takes a free one.
+    token
+        What clients must send; None: nothing.
+
+    Raises
+    ------
+    ParamsError, SourceError, MachineError
+        An address without a token, no model or two of one name, a port that is none or taken.
+    """
+    loopback = is_loopback(host)
+    if not loopback and not token:
+        raise ParamsError(
+            f"--host {host} can be reached from other machines, so it needs a token. Set BIOPSY_TOKEN or --token."
+        )
+    if not 0 <= port <= 65535:
+        raise ParamsError(f"--port must be 0 to 65535. Got {port}.")
+    paths = paths or find_models()
+    if not paths:
+        raise SourceError("models/ and exports/ hold no model. Name one with --model, or make one with `dvc repro`.")
+    names = [path.resolve().stem if path.suffix.lower() == ".onnx" else path.resolve().name for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ParamsError(f"--model: two models are called {some(sorted(twice))}. Rename one of the files.")
+    with _listen(host, port) as listening:  # before the models load, which takes longer
+        from biopsy.serving.model import Model, describe
+
+        with extra("serve"):
+            import uvicorn
+
+            from biopsy.serving.api import make_app
+
+        models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
+        for name, model in models.items():
+            print(f"{name}: {describe(model.card)}", file=sys.stderr)
+        app = make_app(models, token, LOCAL if loopback and not token else ())
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
+        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False)
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
+            print("stopped.", file=sys.stderr)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, number)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MachineError(
+            f"{host}:{port} cannot be listened on ({reason}). Choose another --port or --host."
+        ) from None
+    return listening

@@ -1,0 +1,267 @@
+"""`biopsy serve`: what a program and a browser get, and that no input makes the server fail."""
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
+from biopsy.networks.model_file import NOTICE
+from biopsy.serving.api import PAGE, Limits, make_app
+from biopsy.serving.model import Model
+from biopsy.serving.serve import serve
+from conftest import ROOT
+from tiny_onnx import write_onnx
+
+Parts = list[tuple[str, tuple[str, bytes]]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model(write_onnx(tmp_path_factory.mktemp("api") / "dark.onnx"))
+
+
+@pytest.fixture(scope="module")
+def client(model: Model) -> Iterator[TestClient]:
+    limits = Limits(request_bytes=200_000, images=5)
+    with TestClient(make_app({"dark": model}, None, (), limits), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def png(value: int = 40) -> bytes:
+    return cv2.imencode(".png", np.full((48, 64, 3), value, np.uint8))[1].tobytes()
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header claims 200,000 x 20,000 pixels."""
+    header = b"IHDR" + struct.pack(">II", 200_000, 20_000) + png()[24:29]
+    return png()[:12] + header + struct.pack(">I", zlib.crc32(header)) + png()[33:]
+
+
+def parts(*contents: bytes) -> Parts:
+    return [("images", (f"{number}.png", content)) for number, content in enumerate(contents)]
+
+
+def test_each_image_is_a_row_in_order_with_the_class_and_its_probabilities(client: TestClient) -> None:
+    told = client.post("/v1/predict", files=parts(png(40), png(210))).json()
+    assert [row["image"] for row in told["predictions"]] == ["0.png", "1.png"]
+    assert [row["predicted"] for row in told["predictions"]] == ["malignant", "benign"]
+    assert told["predictions"][0]["probabilities"]["malignant"] == pytest.approx(0.9315, abs=1e-3)
+    assert told["notice"] == NOTICE
+
+
+BAD = {
+    "is truncated or damaged": png()[:60],
+    "is not an image": b"a text file called .png",
+    "has 20,000 pixels": cv2.imencode(".png", np.zeros((100, 200, 3)))[1].tobytes(),
+    "has 4,000,000,000 pixels": bomb(),
+}
+
+
+@pytest.mark.parametrize("reason", [*BAD, "empty"])
+def test_a_bad_image_is_a_row_with_its_reason_and_the_others_are_predicted(client: TestClient, reason: str) -> None:
+    answer = client.post("/v1/predict", files=parts(BAD.get(reason, b""), png()))
+    assert answer.status_code == 200
+    bad, good = answer.json()["predictions"]
+    assert good["predicted"] == "malignant"
+    assert bad["predicted"] is bad["probabilities"] is None
+    assert bad["error"]
+    assert reason == "empty" or reason in bad["error"]
+
+
+def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(client: TestClient) -> None:
+    rng, whole = np.random.default_rng(0), png()
+    for _ in range(40):
+        damaged = []
+        for _ in range(5):
+            content = bytearray(whole)
+            content[int(rng.integers(len(content)))] = int(rng.integers(256))
+            damaged.append(bytes(content[: int(rng.integers(1, len(content) + 40))]))
+        answer = client.post("/v1/predict", files=parts(*damaged))
+        assert answer.status_code == 200
+        assert all(row["error"] or row["predicted"] for row in answer.json()["predictions"])
+    request = client.build_request("POST", "/v1/predict", files=parts(whole))
+    form = request.read()
+    for _ in range(40):
+        content = bytearray(form)
+        for place in rng.integers(len(content), size=3):
+            content[int(place)] = int(rng.integers(256))
+        kind = {"content-type": request.headers["content-type"]}
+        status = client.post("/v1/predict", content=bytes(content), headers=kind).status_code
+        assert status in (200, 400)
+
+
+def test_what_nobody_foresaw_is_a_row_too(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr("biopsy.serving.model.prepare", fail)
+    with TestClient(make_app({"dark": model}, None)) as client:
+        rows = client.post("/v1/predict", files=parts(png(), png())).json()["predictions"]
+    assert [row["error"] for row in rows] == ["the image cannot be used"] * 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        ({"files": parts(*[png()] * 6)}, 413, "may hold 5 images"),
+        ({"files": parts(os.urandom(250_000))}, 413, "may hold 200,000 bytes"),
+        ({"files": parts(png()), "params": {"model": "other"}}, 404, "no model 'other'"),
+        ({"json": {}}, 400, "Send a form"),
+        ({"data": {"images": "text"}, "files": {}}, 400, "Send a form"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
+        ({"content": b"--a--\r\n", "headers": {"content-type": "multipart/form-data; boundary=a"}}, 400, "no file"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_told_why(
+    client: TestClient, sent: dict[str, Any], status: int, words: str
+) -> None:
+    answer = client.post("/v1/predict", **sent)
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
+
+
+def test_a_full_queue_answers_429_at_once_and_what_was_accepted_is_finished(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go_on, rows = threading.Event(), threading.Event(), model.rows
+
+    def slow(images: Any) -> Any:
+        started.set()
+        assert go_on.wait(20)
+        return rows(images)
+
+    monkeypatch.setattr(model, "rows", slow)
+    first = []
+    with TestClient(make_app({"dark": model}, None, (), Limits(waiting=1))) as client:
+        thread = threading.Thread(target=lambda: first.append(client.post("/v1/predict", files=parts(png()))))
+        thread.start()
+        assert started.wait(20)
+        try:
+            second = client.post("/v1/predict", files=parts(png()))
+            assert (second.status_code, second.headers["retry-after"]) == (429, "1")
+            assert client.get("/ready").status_code == 429
+            assert client.get("/health").status_code == 200
+        finally:
+            go_on.set()
+            thread.join()
+        assert first[0].json()["predictions"][0]["predicted"] == "malignant"
+        assert client.get("/ready").status_code == 200
+
+
+def test_with_a_token_predictions_need_it_and_the_page_does_not(model: Model) -> None:
+    with TestClient(make_app({"dark": model}, "secret")) as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+            answer = client.post("/v1/predict", files=parts(png()), headers=headers)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert client.get("/v1/models", headers=headers).status_code == 401
+        allowed = {"Authorization": "Bearer secret"}
+        assert client.post("/v1/predict", files=parts(png()), headers=allowed).status_code == 200
+        assert client.get("/").status_code == client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "localhost:8000"}, 200),
+        ({"host": "127.0.0.1", "origin": "http://127.0.0.1"}, 200),
+        ({"host": "elsewhere.example"}, 403),
+        ({"host": "["}, 403),
+        ({"host": "localhost:8000", "origin": "http://elsewhere.example"}, 403),
+        ({"host": "localhost:8000", "origin": "null"}, 403),
+    ],
+)
+def test_another_page_can_neither_name_itself_as_this_server_nor_send_to_it(
+    model: Model, headers: dict[str, str], status: int
+) -> None:
+    with TestClient(make_app({"dark": model}, None, ("localhost", "127.0.0.1"))) as client:
+        assert client.get("/v1/models", headers=headers).status_code == status
+
+
+def test_nothing_is_written_to_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise AssertionError("an upload went to disk")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", fail)
+    monkeypatch.setattr("starlette.formparsers.MultiPartParser.spool_max_size", 10)
+    assert client.post("/v1/predict", files=parts(png())).json()["predictions"][0]["error"] is None
+
+
+def test_the_page_is_of_this_server_alone_and_shows_the_notice(client: TestClient) -> None:
+    for path, (_, kind) in PAGE.items():
+        answer = client.get(f"/{path}")
+        assert answer.headers["content-type"].startswith(kind)
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+    page = client.get("/").text
+    assert NOTICE in page
+    assert not re.search(r"<script>|<style|style=|\son\w+=", page)
+    assert "innerHTML" not in client.get("/page.js").text
+
+
+def test_models_are_told_with_classes_training_and_figures_and_the_schema_names_every_answer(
+    client: TestClient,
+) -> None:
+    (told,) = client.get("/v1/models").json()["models"]
+    assert [c["name"] for c in told["classes"]] == ["benign", "malignant"]
+    assert (told["name"], told["protocol"], told["synthetic"], told["figures"]) == ("dark", "case", True, None)
+    schema = client.get("/openapi.json").json()
+    assert {"200", "400", "404", "408", "413", "429"} <= set(schema["paths"]["/v1/predict"]["post"]["responses"])
+
+
+def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "exports/dark.onnx")
+    command = [sys.executable, "-m", "biopsy.cli", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr
+        lines = [server.stderr.readline() for _ in range(2)]
+        try:
+            address = re.match(r"http://127\.0\.0\.1:(\d+)/", lines[1])
+            assert address, lines
+            with socket.create_connection(("127.0.0.1", int(address[1])), timeout=20) as connection:
+                connection.sendall(b"GET /v1/models HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")[2]
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert json.loads(body)["models"][0]["name"] == "dark"
+        assert server.wait(20) == 0
+        assert server.stderr.read() == "stopped.\n"
+
+
+def test_a_mistake_at_the_start_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: pytest.fail("it serves"))
+    path = write_onnx(tmp_path / "a/dark.onnx")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        mistakes: list[tuple[tuple[Any, ...], type[BiopsyError], str]] = [
+            (([path], "0.0.0.0", 8000, None), ParamsError, "needs a token"),
+            (([], "127.0.0.1", 8000, None), SourceError, "hold no model"),
+            (([path, path], "127.0.0.1", 8000, None), ParamsError, "two models are called dark"),
+            (([path], "127.0.0.1", taken.getsockname()[1], None), MachineError, "cannot be listened on"),
+            (([path], "127.0.0.1", 99999, None), ParamsError, "must be 0 to 65535"),
+            (([path], "nowhere.invalid", 8000, "secret"), MachineError, "cannot be listened on"),
+            (([tmp_path / "none.onnx"], "127.0.0.1", 0, None), SourceError, r"none.onnx is no file"),
+        ]
+        for given, kind, words in mistakes:
+            with pytest.raises(kind, match=words):
+                serve(*given)

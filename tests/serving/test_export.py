@@ -1,0 +1,93 @@
+"""`biopsy export`: the file answers as Keras does, says what it is, and is the same each time."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import biopsy
+from biopsy.cli import command
+from biopsy.core.errors import SourceError
+from biopsy.core.sections import Resize, Tiles
+from biopsy.images.preparation.record import Preparation, write_preparation
+from biopsy.networks.backend import keras
+from biopsy.networks.model_file import NOTICE, Card, save_model
+from biopsy.serving import export
+from biopsy.serving.onnx_file import open_file
+from cards import CARD
+from schemes import BREAKHIS
+from tiny_onnx import DARK, SIZE
+
+TILES = Preparation(max_pixels=10_000, resize=Resize(size=SIZE, mode="tiles", tiles=Tiles(px=32, rows=1, columns=2)))
+TILED = DARK.model_copy(update={"preparation": TILES})
+MANY = CARD.model_copy(update={"task": "multiclass", "labels": BREAKHIS, "preparation": DARK.preparation})
+
+
+def write_model(folder: Path, card: Card) -> None:
+    """Random weights large enough that the answers differ between images."""
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
+    maps = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 64)(pixels))
+    features = keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
+    classes = len(card.classes)
+    output = keras.layers.Dense(*((1, "sigmoid") if classes == 2 else (classes, "softmax")))(features)
+    folder.mkdir(parents=True)
+    save_model(keras.Model(pixels, output), folder, card)
+
+
+def write_tree(root: Path, preparation: Preparation) -> None:
+    """Prepared images as the stages keep them."""
+    rng = np.random.default_rng(0)
+    (root / "data/resized").mkdir(parents=True)
+    for number in range(4):
+        pixels = np.full((preparation.views * SIZE, SIZE, 3), rng.integers(0, 255, 3), np.uint8)
+        cv2.imwrite(str(root / f"data/resized/{number}.png"), pixels)
+    for folder in ("data/resized", "data/stained/case"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        write_preparation(root / folder, preparation)
+
+
+COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED, 1.7), (MANY, 0.6)))
+
+
+@pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
+def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Card) -> None:
+    write_model(tmp_path / "models/m", card)
+    write_tree(tmp_path, card.preparation)
+    path, difference = export.export_model(tmp_path / "models/m", root=tmp_path, figures={"test": {"accuracy": 0.5}})
+    assert path == tmp_path / "exports/m.onnx"
+    assert difference <= 1e-5
+    rng = np.random.default_rng(1)
+    images = [np.full((32, 64, 3), rng.integers(0, 255, 3), np.uint8) for _ in range(3)]
+    given, wanted = (biopsy.load(p).predict(images) for p in (path, tmp_path / "models/m"))
+    columns = [c for c in wanted if c.startswith("p_")]
+    assert wanted[columns[0]].nunique() == 3
+    assert given[columns].to_numpy() == pytest.approx(wanted[columns].to_numpy(), abs=2e-5)
+    assert given["predicted"].tolist() == wanted["predicted"].tolist()
+    content, facts, read = open_file(path)
+    assert read == biopsy.load(tmp_path / "models/m").card
+    assert facts["notice"] == NOTICE
+    assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
+    assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()
+    again, _ = export.export_model(tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"test": {"accuracy": 0.5}})
+    assert again.read_bytes() == content
+
+
+def test_other_probabilities_than_those_of_keras_are_no_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "models/m", DARK)
+    answers = export.Model.probabilities
+    monkeypatch.setattr(export.Model, "probabilities", lambda *given: answers(*given) + 0.001)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=r"gives other probabilities as ONNX \(by up to 0.001"):
+        command(["export", "models/m"])
+    assert not list(tmp_path.rglob("*.onnx"))
+    assert "compared on drawn ones" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"must end in .onnx"):
+        export.export_model(tmp_path, tmp_path / "x.pt")
