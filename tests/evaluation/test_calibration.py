@@ -147,9 +147,9 @@ def test_training_asks_about_validation_images_only_where_they_suffice() -> None
 
 def test_a_loaded_model_answers_with_calibrated_probabilities() -> None:
     model: Any = Model.__new__(Model)
-    model._network, model.card = Network(), CARD.model_copy(update={"temperature": 2.0})
+    model._onnx, model.network, model.card = None, Network(), CARD.model_copy(update={"temperature": 2.0})
     white = np.full((1, 1, 4, 4, 3), 204, np.uint8)  # 0.8 of the way: odds of 4, whose square root is 2
-    assert model._probabilities(white) == pytest.approx(np.array([[1 / 3, 2 / 3]]), abs=1e-6)
+    assert model.probabilities(white) == pytest.approx(np.array([[1 / 3, 2 / 3]]), abs=1e-6)
 
 
 def test_a_card_of_a_version_that_did_not_calibrate_has_temperature_1(tmp_path: Path) -> None:
