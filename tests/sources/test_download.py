@@ -194,7 +194,7 @@ def test_refused_connection_is_a_sentence(target: Path) -> None:
 
 
 def test_unusable_address_is_a_sentence(target: Path) -> None:
-    with pytest.raises(SourceError, match=r"Mend data\.breakhis\.url"):
+    with pytest.raises(SourceError, match=r"Fix data\.breakhis\.url"):
         fetch("http://[half/a.tar.gz", target)
 
 
