@@ -108,3 +108,8 @@ def test_no_module_of_the_library_imports_a_stage() -> None:
     for path in LIBRARY.rglob("*.py"):
         names = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module}
         assert "stages" not in {name.split(".")[0] for name in names}, path
+
+
+def test_what_python_writes_beside_its_sources_changes_no_room() -> None:
+    """Else the first run would make all stages stale, and dvc.lock would fit no other clone."""
+    assert {"__pycache__/", "*.py[cod]"} <= set((ROOT / ".dvcignore").read_text().split())
