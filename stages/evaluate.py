@@ -31,14 +31,12 @@ from biopsy.evaluation.predictions import (
     prediction_table,
 )
 from biopsy.images.preparation.record import images_of
-from biopsy.networks.answers import answer_images
+from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import Card, load_model
 from biopsy.tables.labels.scheme import SchemeTask, read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
-
-BATCH = 32  # squares that the network sees at once
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The parameters in force: `params.yaml`, parsed once into typed, bounded objects."""
 
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -299,3 +300,12 @@ def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
         if isinstance(section, BaseModel):
             section = getattr(section, name, None)
     return list(type(section).model_fields) if isinstance(section, BaseModel) else []
+
+
+def flat(params: Mapping[str, Any], above: str = "", whole: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """List nested parameters by their dotted names; an empty section is a value, and so is a key of `whole`."""
+    for key, value in params.items():
+        if isinstance(value, dict) and value and key not in whole:
+            yield from flat(value, f"{above}{key}.", whole)
+        else:
+            yield f"{above}{key}", value

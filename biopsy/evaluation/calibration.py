@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.outcome import Names, Outcome
 from biopsy.networks.temperature import SMALLEST, Calibration, calibrate
 
 BINS = 10
-Z = 1.959964  # the normal quantile of a 95 % interval
 
 
 def stated(outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -48,17 +48,10 @@ def reliability(outcome: Outcome, groups: Names) -> list[dict[str, Any]]:
         known = bool((units != "").all())
         n = len(np.unique(units)) if known else int(chosen.sum())
         share = float(came_true[chosen].mean())
-        low, high = wilson(share, n)
+        interval = wilson(share, n)
         row = {"stated": float(probability[chosen].mean()), "true": share, "images": int(chosen.sum())}
-        rows.append({**row, "cases": n if known else None, "low": low, "high": high})
+        rows.append({**row, "cases": n if known else None, "low": interval.low, "high": interval.high})
     return rows
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval (JASA 22, 1927) of a share of n."""
-    ratio = Z * Z / n
-    middle, half = (share + ratio / 2) / (1 + ratio), np.sqrt(ratio * (share * (1 - share) + ratio / 4)) / (1 + ratio)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def calibration_figures(outcome: Outcome) -> dict[str, float]:

@@ -206,15 +206,15 @@ def _interval(shape: Design, figure: LeftOut, pooled: float, level: float) -> In
     p, n = figure.estimate, float(1 / shape.unit.sum())
     spread = p * (1 - p)
     if spread < TINY:
-        return _wilson(p, n, float(shape.freedom[shape.unit > 0].sum()), level)
+        return wilson(p, n, float(shape.freedom[shape.unit > 0].sum()), level)
     seen = (shape.freedom - PRIOR) * shape.variances(figure.without)
     mixed = (seen + PRIOR * pooled * spread * shape.unit) / shape.freedom
     effect = mixed.sum() * n / spread
     effect = (n * spread * effect + ERRORS) / (n * spread + ERRORS)
-    return _wilson(p, n / effect, shape.satterthwaite(mixed), level)
+    return wilson(p, n / effect, shape.satterthwaite(mixed), level)
 
 
-def _wilson(p: float, n: float, freedom: float, level: float) -> Interval:
+def wilson(p: float, n: float, freedom: float = np.inf, level: float = 0.95) -> Interval:
     """Compute Wilson's interval (JASA 22, 1927) of a proportion p of n, with a t quantile."""
     ratio = float(stats.t.ppf((1 + level) / 2, freedom)) ** 2 / n
     middle = (p + ratio / 2) / (1 + ratio)

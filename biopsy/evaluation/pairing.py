@@ -121,7 +121,7 @@ def read_predictions(source: Any, name: str) -> pd.DataFrame:
         missing = [column for column in ("image_id", "slide", "case", "truth", "predicted") if column not in table]
         if missing or not columns or not len(table):
             raise ValueError(f"it lacks {some(missing) or 'probabilities or rows'}")
-        numbers = table[columns].astype(float)
+        numbers = table[columns].replace("", "nan").astype(float)
         if not np.isfinite(numbers.to_numpy()).all():
             raise ValueError("a probability is no number")
         odd = set(table["truth"]) - {column.removeprefix("p_") for column in columns}

@@ -11,6 +11,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from tqdm import tqdm
 
 from biopsy.evaluation.outcome import Outcome
+from biopsy.networks.temperature import both_classes
 
 POINTS = 200
 
@@ -48,7 +49,7 @@ def predict(
         asked = pixels if extra is None else {"pixels": pixels, "extra": extra[start : start + batch]}
         parts.append(np.asarray(answer(asked), np.float32))
     given = np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
-    return np.hstack([1 - given, given]) if given.shape[1] == 1 else given
+    return both_classes(given)
 
 
 def prediction_table(rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

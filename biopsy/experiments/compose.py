@@ -1,8 +1,7 @@
 """Parameters as `conf/` gives them: composed with overrides as `dvc exp run -S` does it, and listed by their names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from biopsy.core.errors import ParamsError, nearest, some
 from biopsy.core.params import Params, parse_params
@@ -50,12 +49,3 @@ def compose(experiment: str | None, overrides: Sequence[str], root: Path = Path(
         reason = str(error).split("Config search path:")[0].split("full_key:")[0]
         raise ParamsError(f"{said} cannot be composed: {' '.join(reason.split())}") from None
     return parse_params(content, f"{conf} composed with {said}" if said else str(conf))
-
-
-def flat(params: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """List nested parameters by their dotted names; an empty section is a value."""
-    for key, value in params.items():
-        if isinstance(value, dict) and value:
-            yield from flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import SourceError
+from biopsy.core.params import flat
 from biopsy.core.protocol import parse_protocol
-from biopsy.experiments.compose import flat
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
 from biopsy.experiments.shell import output_or_none

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from biopsy.core.errors import reason_in, some
-from biopsy.experiments.compose import flat
+from biopsy.core.params import flat
 from biopsy.experiments.dvc_lock import is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
 

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from biopsy.networks.temperature import calibrate
 
+BATCH = 32  # squares that the network sees at once
+
 
 def answer_images(model: Any, asked: Any, temperature: float) -> NDArray[np.float32]:
     """Return one calibrated answer an image; a model of single tiles is asked about each, and its answers are averaged.

@@ -4,6 +4,8 @@ Every probability p of a model becomes p^(1/T), scaled to sum to 1 (Guo et al., 
 less sure than it was, below 1 surer; the class with the largest probability stays the same.
 """
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 # of one case are not independent.
 FEWEST_CASES = 10
 BOUNDS = (0.1, 10.0)  # temperatures that are tried
+F = TypeVar("F", bound=np.floating)
 SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
@@ -37,6 +40,11 @@ class Calibration(BaseModel):
     reason: str | None = None
 
 
+def both_classes(given: NDArray[F]) -> NDArray[F]:
+    """From (n, 1), the probability of the second of two classes, to (n, 2); (n, c) stays as it is."""
+    return np.hstack([1 - given, given]) if given.shape[1] == 1 else given
+
+
 def calibrate(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
     """Bring probabilities to a temperature; `calibrate(p, 1 / T)` undoes it.
 
@@ -55,7 +63,7 @@ def calibrate(probabilities: NDArray[np.floating], temperature: float) -> NDArra
     if temperature == 1:
         return probabilities
     wide = np.asarray(probabilities, np.float64)
-    wide = np.hstack([1 - wide, wide]) if (single := wide.shape[1] == 1) else wide
+    single, wide = wide.shape[1] == 1, both_classes(wide)
     logs = np.log(np.clip(wide, SMALLEST, None)) / temperature
     raised = np.exp(logs - logs.max(1, keepdims=True))
     scaled = raised / raised.sum(1, keepdims=True)
@@ -93,7 +101,7 @@ def fit_temperature(
         left as it is: the fit would make it as sure as the bounds allow.
     """
     given = np.asarray(probabilities, np.float64)
-    given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
+    given = both_classes(given)
     names, place = np.unique(cases, return_inverse=True)
     reason = why_not(targets, cases)
     if not reason and not np.isfinite(given).all():

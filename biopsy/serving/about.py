@@ -37,7 +37,7 @@ def about(name: str, model: Model) -> dict[str, Any]:
             for c in task.classes
         ],
         "threshold": card.threshold if len(card.classes) == 2 else None,
-        "temperature": getattr(card, "temperature", 1.0),
+        "temperature": card.temperature,
         "size": card.preparation.size,
         "backbone": card.params.get("model", {}).get("backbone"),
         "model_sha256": card.model_sha256,

@@ -60,7 +60,7 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         "classes": card.classes,
         "preparation": card.preparation.model_dump(mode="json"),
         "threshold": card.threshold,
-        "temperature": getattr(card, "temperature", 1.0),
+        "temperature": card.temperature,
         "protocol": card.protocol,
         "figures": figures,
         "notice": NOTICE,
@@ -131,8 +131,8 @@ def _convert(model: Any, card: Card) -> bytes:
             given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
         p = given[OUTPUT]
         p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
-        if (temperature := getattr(card, "temperature", 1.0)) != 1:
-            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / temperature)
+        if card.temperature != 1:
+            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / card.temperature)
         return {**given, OUTPUT: p}
 
     signature = [tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.images.prepare import prepare
-from biopsy.networks.answers import answer_images
+from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
+from biopsy.networks.temperature import both_classes
 from biopsy.serving.onnx_file import Network, load_network
 
 Image = str | Path | bytes | NDArray[np.uint8]
-BATCH = 32  # squares that the network sees at once
 
 
 class Model:
@@ -95,8 +95,8 @@ class Model:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
         if self._onnx:
             return self._onnx(views)
-        given = answer_images(self.network, views.astype(np.float32), self.card.temperature).astype(np.float64)
-        given = np.hstack([1 - given, given]) if given.shape[1] == 1 else given
+        given = answer_images(self.network, views.astype(np.float32), self.card.temperature)
+        given = both_classes(given.astype(np.float64))
         return given / given.sum(1, keepdims=True)
 
     def _row(self, name: str, error: str, given: NDArray[np.float64] | None) -> dict[str, Any]:

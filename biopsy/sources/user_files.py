@@ -40,12 +40,14 @@ def gather(root: Path, folder: Path, key: str) -> tuple[list[str], Counter[str]]
     return find_images(root)
 
 
-def named_by(csv: Path) -> Callable[[str], bool]:
+def named_by(csv: Path | None) -> Callable[[str], bool]:
     """Return what tells whether a CSV may name an image: one of its cells ends in the file's name.
 
     Letter case, Unicode form and an image's ending do not count, as `ingest` matches the two more closely. Which of the
-    columns holds the paths is not known here. A CSV that cannot be read names every image: `ingest` says what is wrong.
+    columns holds the paths is not known here. No CSV, or one that cannot be read (`ingest` says why), names all.
     """
+    if csv is None:
+        return lambda path: True
     try:
         records = read_records(csv, [])
     except DataError:
@@ -58,7 +60,7 @@ def named_by(csv: Path) -> Callable[[str], bool]:
 
 def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[str, int]]:
     """Leave out the images that a CSV does not name, and count them; without a CSV keep all."""
-    named = named_by(csv) if csv else lambda path: True
+    named = named_by(csv)
     kept = [path for path in paths if named(path)]
     return kept, {UNNAMED: len(paths) - len(kept)}
 

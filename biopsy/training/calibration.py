@@ -4,10 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.networks.answers import answer_images
+from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.temperature import Calibration, fit_temperature, why_not
-
-BATCH = 32  # squares that the network sees at once
 
 
 def fit_calibration(

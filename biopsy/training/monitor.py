@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from biopsy.core.errors import warn
 from biopsy.networks.backend import keras
+from biopsy.networks.temperature import both_classes
 
 SCORES = ("val_macro_f1", "val_auc")  # more is better; the classes that validation holds are averaged
 
@@ -61,8 +62,7 @@ def score(name: str, targets: np.ndarray, answers: np.ndarray) -> float:
         0 to 1: macro-F1, or the area under the ROC curve: of class 1, or with more classes the mean of one against the
         rest.
     """
-    answers = np.asarray(answers, np.float64)
-    answers = np.hstack([1 - answers, answers]) if answers.shape[1] == 1 else answers
+    answers = both_classes(np.asarray(answers, np.float64))
     present = np.unique(targets)
     if not np.isfinite(answers).all():
         return float("nan")  # `check_losses` stops the training

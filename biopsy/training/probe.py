@@ -18,6 +18,7 @@ from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections import Probe, Train
 
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
+OF_STEPS = ("optimizer", "weight_decay", "clip_norm", "ema", "accumulate", "loss", "schedule", "monitor")  # of `train`
 NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
 FLAT = 1e-6  # a feature of a smaller deviation says nothing
 LEAST = 1e-2  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them
@@ -60,16 +61,13 @@ class FittedProbe:
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-@threadpool_limits.wrap(limits=1)  # matrices this small are ten times slower on two threads of a busy machine
 def without_effect(train: Train) -> list[str]:
     """Name what was changed in the section `train` for a training by steps, which a probe is not."""
-    plain, steps = (
-        Train(),
-        ("optimizer", "weight_decay", "clip_norm", "ema", "accumulate", "loss", "schedule", "monitor"),
-    )
-    return [f"train.{key}" for key in steps if getattr(train, key) != getattr(plain, key)]
+    plain = Train()
+    return [f"train.{key}" for key in OF_STEPS if getattr(train, key) != getattr(plain, key)]
 
 
+@threadpool_limits.wrap(limits=1)  # matrices this small are ten times slower on two threads of a busy machine
 def fit_probe(
     features: NDArray[np.floating],
     targets: Ints,

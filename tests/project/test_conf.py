@@ -7,8 +7,7 @@ import pytest
 from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
-from biopsy.core.params import parse_params
-from biopsy.experiments.compose import flat
+from biopsy.core.params import flat, parse_params
 from biopsy.sources.kinds.registry import read_settings
 from conftest import ROOT
 

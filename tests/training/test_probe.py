@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections import Loss, Probe, Train
@@ -42,6 +43,20 @@ def test_one_layer_answers_as_scikit_learns_pipeline(classes: int, pca: int | No
     theirs = make_pipeline(*steps, LogisticRegression(C=c, tol=1e-10, max_iter=5000))
     expected = theirs.fit(used.astype(float), y).predict_proba(used.astype(float))
     np.testing.assert_allclose(found.probabilities(x), expected, atol=1e-5)
+
+
+def test_it_is_fitted_on_one_thread_which_is_ten_times_faster_on_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fit, threads = LogisticRegression.fit, set[int]()
+
+    def spy(self: Any, *what: Any, **more: Any) -> Any:
+        threads.update(pool["num_threads"] for pool in threadpool_info())
+        return fit(self, *what, **more)
+
+    monkeypatch.setattr(LogisticRegression, "fit", spy)
+    fit_probe(features(), CLASSES[2], CASES, 2, Probe(C=[1.0]))
+    assert threads == {1}
 
 
 def test_copies_of_a_cases_images_change_nothing_where_cases_count_and_something_where_images_do() -> None:

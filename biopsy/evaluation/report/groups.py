@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from biopsy.core.errors import BiopsyError
-from biopsy.evaluation.calibration import wilson
+from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.report.results import Answers
 from biopsy.images.decode import read_rgb
 
@@ -49,8 +49,8 @@ def by_group(answers: Answers, groups: pd.Series) -> list[dict[str, Any]]:
         elif n < FEWEST_CASES:
             row["few"] = "too few cases"
         else:
-            row["low"], row["high"] = wilson(share, n)
-            row["share"] = share
+            interval = wilson(share, n)
+            row |= {"low": interval.low, "high": interval.high, "share": share}
         rows.append(row)
     return sorted(rows, key=lambda row: (row["right"] / row["images"], row["name"]))
 

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
-from biopsy.core.params import Params
+from biopsy.core.params import Params, flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, words
@@ -40,7 +40,7 @@ def render(params: Params, root: Path) -> str:
     scheme = read_scheme(root / "models/labels.json")
     results, problems = read_results(params.tasks, params.protocols, scheme, root)
     splits, labels = read_optional(root / "metrics/split.json"), _labels(root)
-    order = sorted(results, key=lambda r: (params.tasks.index(r.job.task), _trust(r, splits)))
+    order = sorted(results, key=lambda r: (params.tasks.index(r.job.task), words.trust(r, splits)))
     by_task = {task: [r for r in order if r.job.task == task] for task in params.tasks}
     heads = {task: words.headline(found, splits) for task, found in by_task.items() if found}
     context = {
@@ -56,7 +56,8 @@ def render(params: Params, root: Path) -> str:
         "rows": [overview(r, splits) for r in order],
         "results": [section(r, labels, root, params, scheme.columns, i < SHEETS) for i, r in enumerate(order)],
         "params": [
-            (key, _short(value)) for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}))
+            (key, _short(value))
+            for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
         ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
@@ -96,31 +97,25 @@ def data_flow(root: Path) -> list[tuple[str, str]]:
 def split_row(name: str, split: Mapping[str, Any]) -> dict[str, Any]:
     """Count the images and cases of each part of a protocol, and the cases and slides that two parts share."""
     parts = split.get("parts", {})
-    parts = (
-        {}
-        if not parts
-        else parts
-        if "train" in parts
-        else {part: _sum(parts, part) for part in ("train", "val", "test")}
-    )
+    folds = len(parts) if "train" not in parts else 0
+    if folds:
+        parts = {part: _range(parts, part) for part in ("train", "val", "test")}
     shared = split.get("shared", {})
     return {
         "name": name,
         "says": split.get("says"),
         "parts": {part: {unit: size.get(unit) for unit in ("images", "cases")} for part, size in parts.items()},
-        "folds": "parts" in split and "train" not in split["parts"] and len(split["parts"]),
+        "folds": folds,
         "shared": {unit: shared.get(unit) for unit in ("cases", "slides", "pixels")},
     }
 
 
-def _sum(folds: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """Give the range of a part's sizes over the folds."""
-    found = {}
+def _range(folds: Mapping[str, Any], part: str) -> dict[str, str | None]:
+    """Give the range of a part's sizes over the folds; None where one is not known."""
+    found: dict[str, str | None] = {}
     for unit in ("images", "cases"):
-        sizes = [fold[part][unit] for fold in folds.values()]
-        found[unit] = (
-            None if None in sizes else str(low) if (low := min(sizes)) == (high := max(sizes)) else f"{low}-{high}"
-        )
+        sizes = {fold[part][unit] for fold in folds.values()}
+        found[unit] = None if None in sizes else "-".join(str(end) for end in sorted({min(sizes), max(sizes)}))
     return found
 
 
@@ -200,20 +195,6 @@ def _labels(root: Path) -> pd.DataFrame:
         return read_csv(root / "data/interim/labels.csv", ["image_id", "path"])
     except BiopsyError:
         return pd.DataFrame({"image_id": [], "path": []})
-
-
-def _trust(result: Result, splits: Mapping[str, Any]) -> tuple[int, int]:
-    kind = words.leak(splits.get(result.job.protocol, {}), result.details["images"])
-    return ("none", "unknown", "some").index(kind), -(result.details["cases"] or 0)
-
-
-def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """List nested parameters as `a.b` and value; the classes of the label scheme stand elsewhere."""
-    for key, value in content.items():
-        if isinstance(value, dict) and value and key != "tasks":
-            yield from flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _short(value: Any) -> str:

@@ -13,9 +13,9 @@ from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import read_json
 from biopsy.core.job import Job
 from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.pairing import read_predictions
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 
-COLUMNS = ("image_id", "slide", "case", "magnification", "truth")
 NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
 NEEDED_TOO = ("per_class", "calibration", "operating_point", "models")
 AGAIN = "Run `dvc repro`."
@@ -94,19 +94,17 @@ def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers
     path = job.root / "data/predictions" / f"{job.name}.csv"
     names, shown = task.names, path.relative_to(job.root)
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if "fold" in rows:
-            rows = rows[rows["fold"].str.startswith("1-")].reset_index(drop=True)
-        given = rows[[f"p_{name}" for name in names]].replace("", "nan").astype(float).to_numpy()
-        place = {name: i for i, name in enumerate(names)}
-        truth = np.array([place[name] for name in rows["truth"]], dtype=int)
-        lacking = [column for column in COLUMNS if column not in rows]
+        rows = read_predictions(path, str(shown))
     except FileNotFoundError:
         raise DataError(f"{shown} is missing. {AGAIN}") from None
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{shown} is damaged or not a table of predictions ({error}). {AGAIN}") from None
-    if lacking:
-        raise DataError(f"{shown} has no column {lacking[0]}. {AGAIN}")
+    columns = [f"p_{name}" for name in names]
+    lacking = [column for column in ("magnification", *columns) if column not in rows]
+    if lacking or not set(rows["truth"]) <= set(names):
+        reason = f"it has no column {lacking[0]}" if lacking else "it has other classes"
+        raise DataError(f"{shown} is not a table of predictions of this task ({reason}). {AGAIN}")
+    if "fold" in rows:
+        rows = rows[rows["fold"].str.startswith("1-")].reset_index(drop=True)
+    truth, given = np.array([names.index(name) for name in rows["truth"]], dtype=int), rows[columns].to_numpy()
     by_fold = {model.get("fold"): float(model["temperature"]) for model in details["models"]}
     folds = rows["fold"] if "fold" in rows else [None] * len(rows)
     temperatures = np.array([by_fold.get(fold, 1.0) for fold in folds], dtype=float)

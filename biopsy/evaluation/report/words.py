@@ -1,6 +1,6 @@
 """The report's verdict and its limits, in plain words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biopsy.core.protocol import parse_protocol
@@ -38,15 +38,15 @@ def leak(split: dict[str, Any], images: int) -> str:
     return "none" if seen.get("cases") == 0 or (seen.get("cases") is None and seen.get("slides") == 0) else "unknown"
 
 
-def headline(results: Sequence[Result], splits: dict[str, Any]) -> Result:
-    """Choose the result that says most about the next patient: no leak first, then the most test cases."""
+def trust(result: Result, splits: Mapping[str, Any]) -> tuple[int, int]:
+    """Rank a result by what it says about the next patient, the lowest first: no leak, then the most test cases."""
+    kind = leak(splits.get(result.job.protocol, {}), result.details["images"])
+    return ("none", "unknown", "some").index(kind), -(result.details["cases"] or 0)
 
-    def rank(result: Result) -> tuple[int, int, int]:
-        kind = leak(splits.get(result.job.protocol, {}), result.details["images"])
-        cases = result.details["cases"] or 0
-        return ("none", "unknown", "some").index(kind), -cases, -result.details["images"]
 
-    return min(results, key=rank)
+def headline(results: Sequence[Result], splits: Mapping[str, Any]) -> Result:
+    """Choose the result that says most about the next patient; of equal ones that with the most images."""
+    return min(results, key=lambda result: (*trust(result, splits), -result.details["images"]))
 
 
 def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
