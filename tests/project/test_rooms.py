@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from biopsy.core.owned import JUNK
 from conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -110,6 +111,6 @@ def test_no_module_of_the_library_imports_a_stage() -> None:
         assert "stages" not in {name.split(".")[0] for name in names}, path
 
 
-def test_what_python_writes_beside_its_sources_changes_no_room() -> None:
-    """Else the first run would make all stages stale, and dvc.lock would fit no other clone."""
-    assert {"__pycache__/", "*.py[cod]"} <= set((ROOT / ".dvcignore").read_text().split())
+def test_what_python_and_file_managers_leave_beside_the_sources_changes_no_room() -> None:
+    """Else a run, or a look into the folder, would make stages stale, and dvc.lock would fit no other clone."""
+    assert {"__pycache__/", "*.py[cod]", *JUNK} <= set((ROOT / ".dvcignore").read_text().split())
