@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from biopsy.core.errors import MachineError
+from biopsy.core.errors import MachineError, warn
 
 LOCKS = Path("data/.resume/locks")
-PATIENCE = 10.0  # seconds: what an orphan needs to notice that its parent is gone, and to tidy up
+PATIENCE = 60.0  # seconds: what an orphan needs to notice that its parent is gone, and to tidy up on a busy disk
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows none: go on as before
+SILENCE = 2.0  # seconds after which the user is told what is waited for
 WATCH = 0.5  # seconds between two looks at the parent
 
 _held: set[str] = set()
@@ -46,13 +47,15 @@ def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> I
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / re.sub(r"[^\w.-]+", "-", name)
     with path.open("a+") as stream:
-        if not _acquire(stream.fileno(), patience):
+        if not _acquire(stream.fileno(), min(patience, SILENCE)):
             stream.seek(0)
             owner = stream.read().strip() or "unknown"
-            raise MachineError(
-                f"{name} is still being run by process {owner}, which an earlier `dvc` may have left. "
-                f"Wait for it to end, or stop it (kill {owner}), then run `dvc repro` again."
-            )
+            warn(f"{name} waits for process {owner}, which an earlier `dvc` has left, to end.")
+            if not _acquire(stream.fileno(), patience):
+                raise MachineError(
+                    f"{name} is still being run by process {owner}, which an earlier `dvc` may have left. "
+                    f"Wait for it to end, or stop it (kill {owner}), then run `dvc repro` again."
+                )
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
