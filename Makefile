@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Each of pytest's workers and of the processes that they start has a core: with more threads they wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -15,13 +17,13 @@ check: $(VENV)/dev ## Format, lint, types and the tests that start no process an
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -n 2 --dist loadfile -m "not slow" tests/core tests/images tests/tables tests/sources tests/evaluation tests/project/test_conf.py tests/project/test_rooms.py
+	$(ONE_THREAD) pytest -n 2 --dist loadfile -m "not slow" tests/core tests/images tests/tables tests/sources tests/evaluation tests/project/test_conf.py tests/project/test_rooms.py
 
 test: $(VENV)/dev ## Format, lint, types, tests with coverage
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -n 2 --dist loadfile --durations 12 --cov
+	$(ONE_THREAD) pytest -n 2 --dist loadfile --durations 12 --cov
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
