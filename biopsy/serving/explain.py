@@ -98,7 +98,7 @@ def lay_on(drops: Floats, height: int, width: int, resize: Resize) -> Floats:
     scale = min(1.0, SIDE / max(height, width))
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     total, seen = np.zeros(shape), np.zeros(shape)
-    for drop, (top, left, down, across) in zip(drops, _boxes(height, width, resize), strict=True):
+    for drop, (top, left, down, across) in zip(drops, boxes(height, width, resize), strict=True):
         y, x = round(top * scale), round(left * scale)
         bottom, right = max(y + 1, round((top + down) * scale)), max(x + 1, round((left + across) * scale))
         laid = cv2.resize(drop, (right - x, bottom - y), interpolation=cv2.INTER_LINEAR)
@@ -108,7 +108,7 @@ def lay_on(drops: Floats, height: int, width: int, resize: Resize) -> Floats:
     return np.divide(total, seen, out=np.full(shape, np.nan), where=seen > 0)
 
 
-def _boxes(height: int, width: int, resize: Resize) -> list[tuple[float, float, float, float]]:
+def boxes(height: int, width: int, resize: Resize) -> list[tuple[float, float, float, float]]:
     """Return top, left, height and width of each view in pixels of the image; a padded one reaches beyond it."""
     if resize.mode == "tiles":
         rows = np.broadcast_to(np.arange(height)[:, None], (height, width))

@@ -59,8 +59,8 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
             figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
         told = f"{explanation.predicted} {explanation.probability:.2f}. {explanation.verdict}"
         print(f"{image}: {told} {target}", flush=True)
-    for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+    for sentence in errors:
+        print(f"error: {sentence}", file=sys.stderr)
     return len(errors)
 
 
@@ -77,13 +77,13 @@ def _free(stem: str, used: set[str]) -> str:
 def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figure:
     """Draw an image and, beside it, the map laid on its grey copy. Raises `ImageError` where it cannot be read."""
     image = read_rgb(path, card.preparation.max_pixels)
-    laid = lay_on(explanation.drops, *image.shape[:2], card.preparation.resize)
+    height, width = image.shape[:2]
+    laid = lay_on(explanation.drops, height, width, card.preparation.resize)
     image, colours = shrink(image, laid), paint(laid, limit)
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     share = 0.6 * (colours[..., 3:] / 255)
     mixed = (grey * (1 - share) + colours[..., :3] * share).round().astype(np.uint8)
-    ratio = image.shape[0] / image.shape[1]
-    figure = Figure((10, min(max(4.6 * ratio + 1.6, 3), 14)), layout=ConstrainedLayoutEngine())
+    figure = Figure((10, min(max(4.6 * height / width + 1.6, 3), 14)), layout=ConstrainedLayoutEngine())
     figure.suptitle(f"{explanation.words}, probability {explanation.probability:.2f}\n{path.name}", wrap=True)
     axes = figure.subplots(1, 2)
     for axis, shown in zip(axes, (image, mixed), strict=True):
