@@ -46,13 +46,24 @@ class Explanation:
         return bool(np.abs(self.drops).max() < FLAT)
 
     @property
+    def trusted(self) -> bool:
+        """Whether the map names places that matter more than others."""
+        return self.check.better and not self.flat
+
+    @property
     def verdict(self) -> str:
-        """Say whether the map can be trusted, in a sentence or two."""
+        """Say in a sentence whether the map can be trusted."""
         if self.flat:
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}, so no place stands out."
+        if self.trusted:
+            return "The places that it names matter more than random ones."
+        return "The map is no better than a random order of places: do not rely on it."
+
+    @property
+    def scores(self) -> str:
+        """Give the figures of the check."""
         check = self.check
-        found = f"Deletion {check.deletion:.2f}, insertion {check.insertion:.2f}, a random order {check.random:.2f}."
-        return found if check.better else f"{found} The map is no better than a random order: do not rely on it."
+        return f"deletion {check.deletion:.2f}, insertion {check.insertion:.2f}, a random order {check.random:.2f}"
 
 
 def explain(model: Model, source: Path | bytes) -> Explanation:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
-from biopsy.core.errors import BiopsyError
+from biopsy.core.errors import BiopsyError, ParamsError
 from biopsy.core.files import atomic_file
 from biopsy.images.decode import read_rgb
 from biopsy.networks.model_file import NOTICE, Card
@@ -33,11 +33,14 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
     Raises
     ------
     ParamsError, DataError, SourceError
-        No image, no model or more than one.
+        No image, no model or more than one, a file in the folder's place.
     """
+    if out.exists() and not out.is_dir():
+        raise ParamsError(f"--out: {out} is a file. Name a folder.")
     path = path or only_model()
     images = find_images(inputs)
     model = Model(path)
+    out.mkdir(parents=True, exist_ok=True)  # before the work, in case it may not be made
     print(describe(model.card), file=sys.stderr)
     found: dict[Path, Explanation] = {}  # drawn when all are known, for their colours have one scale
     errors = []
@@ -47,7 +50,6 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
         except BiopsyError as error:
             errors.append(str(error))
     limit, used = scale_of(list(found.values())), set[str]()
-    out.mkdir(parents=True, exist_ok=True)
     for image, explanation in found.items():
         target = out / f"{_free(image.stem, used)}-explained.png"
         try:
@@ -57,8 +59,8 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
             continue
         with atomic_file(target) as temporary:
             figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-        told = f"{explanation.predicted} {explanation.probability:.2f}. {explanation.verdict}"
-        print(f"{image}: {told} {target}", flush=True)
+        told = f"{explanation.predicted} {explanation.probability:.2f}; {explanation.scores}. {explanation.verdict}"
+        print(f"{target}: {told}", flush=True)
     for sentence in errors:
         print(f"error: {sentence}", file=sys.stderr)
     return len(errors)
@@ -84,7 +86,8 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     share = 0.6 * (colours[..., 3:] / 255)
     mixed = (grey * (1 - share) + colours[..., :3] * share).round().astype(np.uint8)
     figure = Figure((10, min(max(4.6 * height / width + 1.6, 3), 14)), layout=ConstrainedLayoutEngine())
-    figure.suptitle(f"{explanation.words}, probability {explanation.probability:.2f}\n{path.name}", wrap=True)
+    title = f"{explanation.words}, probability {explanation.probability:.2f}\n{path.name}"
+    figure.suptitle(title, wrap=True, parse_math=False)  # of a name with two $
     axes = figure.subplots(1, 2)
     for axis, shown in zip(axes, (image, mixed), strict=True):
         axis.imshow(shown)
@@ -92,5 +95,5 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     bar = ScalarMappable(Normalize(-limit, limit), COLOURS)
     figure.colorbar(bar, ax=axes[1], label=LOST, shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
-    figure.supxlabel(f"{explanation.verdict}{unseen}\n{NOTICE}", fontsize="small")
+    figure.supxlabel(f"{explanation.verdict} ({explanation.scores}){unseen}\n{NOTICE}", fontsize="small")
     return figure

@@ -79,11 +79,12 @@ def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture:
         "predicted": e.predicted,
         "probability": round(e.probability, 6),
         "flat": e.flat,
-        "trusted": e.check.better and not e.flat,
+        "trusted": e.trusted,
         "deletion": round(e.check.deletion, 4),
         "insertion": round(e.check.insertion, 4),
         "random_order": round(e.check.random, 4),
         "verdict": e.verdict,
+        "scores": e.scores,
         "peak": {"x": round(x / laid.shape[1], 3), "y": round(y / laid.shape[0], 3), "lost": round(laid[y, x], 4)},
         "overlay": _url(cv2.cvtColor(paint(laid, limit), cv2.COLOR_RGBA2BGRA), "png"),
     }
