@@ -1,6 +1,7 @@
 """`biopsy explain`: for each image a picture of where the model looks, all on one colour scale."""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
         except BiopsyError as error:  # gone since
             errors.append(str(error))
             continue
-        with atomic_file(target) as temporary:
+        with atomic_file(target) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
             figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
         told = f"{explanation.predicted} {explanation.probability:.2f}; {explanation.scores}. {explanation.verdict}"
         print(f"{target}: {told}", flush=True)
@@ -85,9 +87,10 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     share = 0.6 * (colours[..., 3:] / 255)
     mixed = (grey * (1 - share) + colours[..., :3] * share).round().astype(np.uint8)
-    figure = Figure((10, min(max(4.6 * height / width + 1.6, 3), 14)), layout=ConstrainedLayoutEngine())
-    title = f"{explanation.words}, probability {explanation.probability:.2f}\n{path.name}"
-    figure.suptitle(title, wrap=True, parse_math=False)  # of a name with two $
+    figure = Figure((10, min(max(4.6 * height / width + 1.6, 4), 14)), layout=ConstrainedLayoutEngine())
+    name = path.name if len(path.name) <= 80 else f"{path.name[:40]}…{path.name[-39:]}"
+    title = f"{explanation.words}, probability {explanation.probability:.2f}\n{name}"
+    figure.suptitle(title, parse_math=False)  # a name may hold two $
     axes = figure.subplots(1, 2)
     for axis, shown in zip(axes, (image, mixed), strict=True):
         axis.imshow(shown)
@@ -95,5 +98,5 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     bar = ScalarMappable(Normalize(-limit, limit), COLOURS)
     figure.colorbar(bar, ax=axes[1], label=LOST, shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
-    figure.supxlabel(f"{explanation.verdict} ({explanation.scores}){unseen}\n{NOTICE}", fontsize="small")
+    figure.supxlabel(f"{explanation.verdict}{unseen}\n{explanation.scores.capitalize()}. {NOTICE}", fontsize="small")
     return figure

@@ -67,6 +67,7 @@ def test_a_constant_answer_gives_a_flat_map_and_one_of_chance_a_map_not_to_rely_
     flat = explained(subject_of(lambda views: np.full((len(views), 2), 0.5)))
     assert not flat.drops.any()
     assert flat.verdict.startswith("Flat")
+    assert "no place stands out" in flat.verdict
     assert flat.check.deletion == pytest.approx(flat.check.random)
     rng = np.random.default_rng(0)
     chance = explained(subject_of(lambda views: rng.uniform(size=(len(views), 2))))
@@ -112,7 +113,7 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
     write_onnx(tmp_path / "exports/dark.onnx")
     image = np.full((48, 64, 3), 200, np.uint8)
     image[:16, :16] = 10
-    for name in ("images/a.png", "images/other/a.png", "images/other/$_$.png"):
+    for name in ("images/a.png", "images/other/a.png", "images/other/図$_$.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), image)
     (tmp_path / "images/bad.png").write_bytes(b"no image")
@@ -126,7 +127,7 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
     assert NOTICE in notice
     assert bad.startswith("error: images/bad.png is not an image")
     assert summary.startswith("error: 1 of the images have no explanation")
-    names = ["$_$-explained.png", "a-2-explained.png", "a-explained.png"]
+    names = ["a-2-explained.png", "a-explained.png", "図$_$-explained.png"]
     assert sorted(p.name for p in (tmp_path / "explanations").iterdir()) == names
     for line in result.stdout.splitlines():
         assert re.search(r"-explained.png: benign 0\.\d+; deletion 0\.\d+, insertion 0\.\d+, a random order 0", line)

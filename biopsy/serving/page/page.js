@@ -182,7 +182,7 @@ function look(item, found, scale) {
   const svg = drawing(legend, `0 0 ${scale.colours.length} 1`);
   scale.colours.forEach((fill, i) => rectangle(svg, { x: i, width: 1.05, height: 1, fill }));
   add(legend, "span", `+${scale.limit}`);
-  add(figure, "figcaption", `Yellow: ${scale.words}. Blue: probability gained. ${found.verdict} (${found.scores})`, "small");
+  add(figure, "figcaption", `Yellow: ${scale.words}. Blue: probability gained. ${found.verdict} Check: ${found.scores}.`, "small");
   return slider;
 }
 
