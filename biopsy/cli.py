@@ -21,7 +21,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _predict, _export, _serve, _results, _compare, _experiments, _convert_weights, _info, _show_augment, _tune,
+        _predict, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights, _info, _show_augment,
+        _tune,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -45,6 +46,25 @@ def _predict(verbs: Any) -> None:
     )
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
     verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
+    verb.set_defaults(run=act)
+
+
+def _explain(verbs: Any) -> None:
+    """Add `biopsy explain`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.serving.explain_files import explain_files
+
+        failed = explain_files(chosen.inputs, chosen.model, chosen.out)
+        if failed:
+            raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
+
+    verb = verbs.add_parser("explain", help="draw where a model looks in images; research use only")
+    verb.add_argument(
+        "inputs", nargs="+", metavar="IMAGE", help="image files, folders, a .csv with a column path, or -"
+    )
+    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
     verb.set_defaults(run=act)
 
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import hmac
-import sys
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -15,11 +14,11 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from biopsy.core.errors import NO_MEMORY
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.form import BODY, Limits, read_images
 from biopsy.serving.model import Model
+from biopsy.serving.rows import Images, explained_rows, predicted_rows
 
 PAGE = {
     "": ("index.html", "text/html"),
@@ -45,7 +44,7 @@ ERRORS = {
 
 
 class Queue:
-    """Predicts one request after the other, for a network uses all cores by itself; holds a bounded number of them."""
+    """Answers one request after the other, for a network uses all cores by itself; holds a bounded number of them."""
 
     def __init__(self, limits: Limits) -> None:
         """Start with nothing held."""
@@ -57,13 +56,13 @@ class Queue:
         if self.held >= self.limits.waiting:
             raise HTTPException(429, "The queue is full. Try again in a moment.", {"Retry-After": "1"})
 
-    async def predict(self, request: Request, model: Model) -> list[dict[str, Any]]:
-        """Read a request's images and predict them. The place in the queue comes first: it bounds the memory."""
+    async def answer(self, request: Request, limits: Limits, work: Callable[[Images], Any]) -> Any:
+        """Read a request's images and work on them. The place in the queue comes first: it bounds the memory."""
         self.check()
         self.held += 1
         try:
-            images = await read_images(request, self.limits)
-            return await asyncio.get_running_loop().run_in_executor(self._worker, _rows, model, images)
+            images = await read_images(request, limits)
+            return await asyncio.get_running_loop().run_in_executor(self._worker, work, images)
         finally:
             self.held -= 1
 
@@ -120,18 +119,35 @@ def make_app(
         told = [about(name, model) for name, model in models.items()]
         return {"notice": NOTICE, "models": told, "limits": {"images": limits.images, "bytes": limits.request_bytes}}
 
-    @app.post(
-        "/v1/predict",
-        summary="One row an image; an image that cannot be used has its reason in `error`",
-        openapi_extra={"requestBody": BODY},
-        responses={code: {"description": text} for code, text in ERRORS.items()},
-    )
-    async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
-        name = next(iter(models)) if model is None else model
+    def find(name: str | None) -> str:
+        name = next(iter(models)) if name is None else name
         if name not in models:
             raise HTTPException(404, f"There is no model '{name[:80]}'. There are: {', '.join(models)}.")
-        rows = await queue.predict(request, models[name])
+        return name
+
+    images: dict[str, Any] = {
+        "openapi_extra": {"requestBody": BODY},
+        "responses": {code: {"description": text} for code, text in ERRORS.items()},
+    }
+
+    @app.post(
+        "/v1/predict", summary="One row an image; an image that cannot be used has its reason in `error`", **images
+    )
+    async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
+        name = find(model)
+        rows = await queue.answer(request, limits, partial(predicted_rows, models[name]))
         return {"model": name, "classes": models[name].card.classes, "notice": NOTICE, "predictions": rows}
+
+    @app.post(
+        "/v1/explain", summary="Which places of an image its class depends on: a map as a PNG, and its check", **images
+    )
+    async def explain(
+        request: Request, model: str | None = None, picture: bool = False, numbers: bool = False
+    ) -> dict[str, Any]:
+        name = find(model)
+        work = partial(explained_rows, models[name], picture=picture, numbers=numbers)
+        told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
+        return {"model": name, "notice": NOTICE, **told}
 
     return app
 
@@ -157,26 +173,3 @@ def _rejection(request: Request, token: str | None, hosts: Sequence[str]) -> Res
     if hmac.compare_digest(given, f"Bearer {token}".encode()):
         return None
     return JSONResponse({"detail": "A token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
-
-
-def _rows(model: Model, images: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
-    """Predict; what fails in a way that nobody foresaw is one row, too."""
-    try:
-        rows = list(model.rows(data for _, data in images))
-    except Exception as error:
-        if len(images) > 1:
-            return [row for image in images for row in _rows(model, [image])]
-        traceback.print_exc(file=sys.stderr)  # for whoever runs the server
-        told = NO_MEMORY if isinstance(error, MemoryError) else "the image cannot be used"
-        rows = [{"error": told}]
-    return [_row(model, name, row) for (name, _), row in zip(images, rows, strict=True)]
-
-
-def _row(model: Model, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
-    return {
-        "image": name,
-        "predicted": row.get("predicted") or None,
-        "probabilities": shares,
-        "error": row["error"] or None,
-    }

@@ -31,6 +31,8 @@ class Limits:
     ----------
     request_bytes, images
         Of one request.
+    explained
+        Images of one request for explanations, each of which costs as much as some 140 predictions.
     waiting
         Requests that are held at once, the one that is predicted included; the next is told to come again.
     seconds
@@ -39,6 +41,7 @@ class Limits:
 
     request_bytes: int = 64 * 2**20
     images: int = 64
+    explained: int = 4
     waiting: int = 8
     seconds: float = 60
 

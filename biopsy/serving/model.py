@@ -99,13 +99,16 @@ class Model:
         given = both_classes(given.astype(np.float64))
         return given / given.sum(1, keepdims=True)
 
+    def choose(self, given: NDArray[np.float64]) -> int:
+        """Return the place of the class that probabilities (classes,) stand for: of two, by the card's threshold."""
+        return int(given[1] >= self.card.threshold) if len(given) == 2 else int(given.argmax())
+
     def _row(self, name: str, error: str, given: NDArray[np.float64] | None) -> dict[str, Any]:
         classes = self.card.classes
         values = [np.nan] * len(classes) if given is None else given.round(6).tolist()
         predicted = ""
         if given is not None:
-            best = int(given[1] >= self.card.threshold) if len(classes) == 2 else int(given.argmax())
-            predicted = classes[best]
+            predicted = classes[self.choose(given)]
         return dict(zip(self.columns, [name, predicted, *values, error], strict=True))
 
 

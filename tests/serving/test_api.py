@@ -1,5 +1,6 @@
 """`biopsy serve`: what a program and a browser get, and that no input makes the server fail."""
 
+import base64
 import json
 import os
 import re
@@ -105,14 +106,48 @@ def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(clien
         assert status in (200, 400)
 
 
-def test_what_nobody_foresaw_is_a_row_too(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("path", "rows", "place"),
+    [
+        ("/v1/predict", "predictions", "model.prepare"),
+        ("/v1/explain", "explanations", "explain.prepare"),
+        ("/v1/explain", "explanations", "rows.read_rgb"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_row_too(
+    model: Model, monkeypatch: pytest.MonkeyPatch, path: str, rows: str, place: str
+) -> None:
     def fail(*_: Any) -> Any:
         raise RuntimeError("not foreseen")
 
-    monkeypatch.setattr("biopsy.serving.model.prepare", fail)
+    monkeypatch.setattr(f"biopsy.serving.{place}", fail)
     with TestClient(make_app({"dark": model}, None)) as client:
-        rows = client.post("/v1/predict", files=parts(png(), png())).json()["predictions"]
-    assert [row["error"] for row in rows] == ["the image cannot be used"] * 2
+        told = client.post(path, files=parts(png(), png())).json()[rows]
+    assert [row["error"] for row in told] == ["the image cannot be used"] * 2
+
+
+def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_a_row(client: TestClient) -> None:
+    image = np.full((48, 64, 3), 190, np.uint8)
+    image[32:, :16] = 10  # bottom left: what the model takes for malignant
+    sent = parts(cv2.imencode(".png", image)[1].tobytes(), png(), *BAD.values())[:4]
+    told = client.post("/v1/explain", files=sent, params={"picture": True, "numbers": True}).json()
+    dark, plain, *bad = told["explanations"]
+    assert (told["notice"], told["scale"]["limit"] > 0.01) == (NOTICE, True)
+    assert all(row["error"] and row["predicted"] is None for row in bad)
+    assert [plain["flat"], plain["trusted"]] == [True, False]
+    assert (dark["predicted"], dark["trusted"]) == ("benign", True)
+    assert dark["deletion"] < dark["random_order"] < dark["insertion"]
+    assert dark["peak"]["lost"] > 0
+    (view,) = dark["views"]
+    assert view["top_left_height_width"] == [0, 0, 48, 64]
+    assert np.argmin(view["lost"]) // 10 >= 6  # hiding the dark corner makes the image brighter, and more benign
+    for key, channels in (("overlay", 4), ("picture", 3)):
+        data = base64.b64decode(dark[key].partition(",")[2])
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).shape == (48, 64, channels)
+    few = client.post("/v1/explain", files=sent[:1]).json()["explanations"][0]
+    assert {"picture", "views"}.isdisjoint(few)
+    many = client.post("/v1/explain", files=parts(*[png()] * 5))
+    assert (many.status_code, "may hold 4 images" in many.text) == (413, True)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +258,8 @@ def test_models_are_told_with_classes_training_and_figures_and_the_schema_names_
     assert [c["name"] for c in told["classes"]] == ["benign", "malignant"]
     assert (told["name"], told["protocol"], told["synthetic"], told["figures"]) == ("dark", "case", True, None)
     schema = client.get("/openapi.json").json()
-    assert {"200", "400", "404", "408", "413", "429"} <= set(schema["paths"]["/v1/predict"]["post"]["responses"])
+    for path in ("/v1/predict", "/v1/explain"):
+        assert {"200", "400", "404", "408", "413", "429"} <= set(schema["paths"][path]["post"]["responses"])
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:

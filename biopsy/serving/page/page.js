@@ -57,17 +57,19 @@ function bars(parent, model, probabilities) {
   for (const { name, words: text, colour } of model.classes) {
     const p = probabilities[name];
     add(list, "dt", text);
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", "0 0 100 1");
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("aria-hidden", "true");
-    const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [key, value] of Object.entries({ width: Math.max(100 * p, 0.4), height: 1, fill: visible(colour) })) bar.setAttribute(key, value);
-    svg.append(bar);
-    list.append(svg);
+    rectangle(drawing(list, "0 0 100 1"), { width: Math.max(100 * p, 0.4), height: 1, fill: visible(colour) });
     add(list, "dd", percent(p));
   }
 }
+
+function shape(parent, tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return parent.appendChild(made);
+}
+
+const drawing = (parent, viewBox) => shape(parent, "svg", { viewBox, preserveAspectRatio: "none", "aria-hidden": "true" });
+const rectangle = (svg, attributes) => shape(svg, "rect", attributes);
 
 function visible(colour) {
   return colour.toLowerCase() === "#000000" ? "currentColor" : colour; // black would vanish in dark mode
@@ -126,9 +128,62 @@ function show(row, file, model) {
   add(text, "div", row.image || "pasted image", "name");
   if (state.models.length > 1) add(text, "div", row.model, "name");
   if (row.error) add(text, "div", row.error, "error");
-  else bars(item, model, row.probabilities);
+  else {
+    bars(item, model, row.probabilities);
+    offer(item, row, file, model);
+  }
   $("outcome").hidden = false;
   summarise(model);
+}
+
+function offer(item, row, file, model) {
+  const button = add(item, "button", "Where does the model look?", "why");
+  button.type = "button";
+  add(button, "span", ` ${row.image || "pasted image"}`, "hidden");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    say("Hiding one place after the other. This takes as long as some 140 predictions …");
+    try {
+      const form = new FormData();
+      form.append("images", file, file.name);
+      const told = await ask(`v1/explain?picture=true&model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
+      const [found] = told.explanations;
+      if (found.error) throw new Error(found.error);
+      const slider = look(item, found, told.scale);
+      const kept = document.activeElement === button || document.activeElement === document.body;
+      button.remove();
+      if (kept) slider.focus();
+      say(found.verdict);
+    } catch (error) {
+      button.disabled = false;
+      say(error.message, true);
+    }
+  });
+}
+
+function look(item, found, scale) {
+  const figure = add(item, "figure", undefined, "look");
+  const layers = add(figure, "div", undefined, "layers");
+  const picture = add(layers, "img");
+  picture.alt = "The image";
+  picture.src = found.picture;
+  const map = add(layers, "img", undefined, "map");
+  const { x, y, lost } = found.peak;
+  map.alt = found.flat ? "A flat map: no place stands out" : `The map: most probability, ${lost.toFixed(2)}, is lost at ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top`;
+  map.src = found.overlay;
+  const label = add(figure, "label", "Opacity of the map ");
+  const slider = add(label, "input");
+  Object.assign(slider, { type: "range", min: 0, max: 100, step: 5, value: 60 });
+  const fade = () => { map.style.opacity = slider.value / 100; slider.setAttribute("aria-valuetext", `${slider.value} %`); };
+  slider.addEventListener("input", fade);
+  fade();
+  const legend = add(figure, "div", undefined, "legend small");
+  add(legend, "span", `\u2212${scale.limit}`);
+  const svg = drawing(legend, `0 0 ${scale.colours.length} 1`);
+  scale.colours.forEach((fill, i) => rectangle(svg, { x: i, width: 1.05, height: 1, fill }));
+  add(legend, "span", `+${scale.limit}`);
+  add(figure, "figcaption", `Yellow: ${scale.words}. Blue: probability gained. ${found.verdict} Check: ${found.scores}.`, "small");
+  return slider;
 }
 
 function summarise(model) {

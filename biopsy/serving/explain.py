@@ -1,0 +1,148 @@
+"""Where a model looks in one image: the map, its check in words, and the map laid on the image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from biopsy.core.sections import Resize
+from biopsy.images.prepare import prepare
+from biopsy.images.resize import cut_tiles
+from biopsy.serving.model import Model
+from biopsy.serving.occlusion import FLAT, Faithfulness, Floats, Subject, faithfulness, occlusion_map
+
+COLOURS = "managua_r"  # uniform to the eye, also to a colour-blind one: blue, dark, yellow
+SIDE = 640  # pixels of the longer side of what is drawn, at most
+LOST = "probability lost when this place is hidden"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image was given its class.
+
+    Attributes
+    ----------
+    predicted, words
+        The class, and what a person calls it.
+    probability
+        Its own.
+    drops : float array of shape (views, cells, cells)
+        See `occlusion_map`.
+    check : Faithfulness
+    """
+
+    predicted: str
+    words: str
+    probability: float
+    drops: Floats
+    check: Faithfulness
+
+    @property
+    def flat(self) -> bool:
+        """Whether no place matters."""
+        return bool(np.abs(self.drops).max() < FLAT)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the map names places that matter more than others."""
+        return self.check.better and not self.flat
+
+    @property
+    def verdict(self) -> str:
+        """Say in a sentence whether the map can be trusted."""
+        if self.flat:
+            rest = "only many places together do" if self.check.better else "so no place stands out"
+            return f"Flat: hiding any one place changes the probability by less than {FLAT:g}, {rest}."
+        if self.trusted:
+            return "The places that the map names matter more than random ones."
+        return "The map is no better than a random order of places: do not rely on it."
+
+    @property
+    def scores(self) -> str:
+        """Give the figures of the check."""
+        check = self.check
+        return f"deletion {check.deletion:.2f}, insertion {check.insertion:.2f}, a random order {check.random:.2f}"
+
+
+def explain(model: Model, source: Path | bytes) -> Explanation:
+    """Explain one prediction; asks the model about some 140 changed copies of the image.
+
+    Raises
+    ------
+    BiopsyError
+        The image cannot be used, as in `prepare`.
+    """
+    views, card = prepare(source, model.card.preparation), model.card
+    given = model.probabilities(views[None])[0]
+    index = model.choose(given)
+    subject = Subject(model.probabilities, views, index)
+    drops = occlusion_map(subject)
+    found = card.labels[card.task].classes[index]
+    return Explanation(found.name, found.words, float(given[index]), drops, faithfulness(subject, drops))
+
+
+def scale_of(explanations: list[Explanation]) -> float:
+    """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`."""
+    largest = max([FLAT, *(float(np.abs(e.drops).max()) for e in explanations)])
+    return float(np.ceil(largest * 100) / 100)
+
+
+def lay_on(drops: Floats, height: int, width: int, resize: Resize) -> Floats:
+    """Put the maps of the views where these were taken from.
+
+    Parameters
+    ----------
+    drops
+        (views, cells, cells).
+    height, width
+        Of the image in pixels.
+    resize
+        How the views were made of it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (height, width), both reduced to at most `SIDE`; the mean where views overlap, NaN where the model saw nothing.
+    """
+    scale = min(1.0, SIDE / max(height, width))
+    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    total, seen = np.zeros(shape), np.zeros(shape)
+    for drop, (top, left, down, across) in zip(drops, boxes(height, width, resize), strict=True):
+        y, x = round(top * scale), round(left * scale)
+        bottom, right = max(y + 1, round((top + down) * scale)), max(x + 1, round((left + across) * scale))
+        laid = cv2.resize(drop, (right - x, bottom - y), interpolation=cv2.INTER_LINEAR)
+        rows, columns = slice(max(y, 0), min(bottom, shape[0])), slice(max(x, 0), min(right, shape[1]))
+        total[rows, columns] += laid[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+        seen[rows, columns] += 1
+    return np.divide(total, seen, out=np.full(shape, np.nan), where=seen > 0)
+
+
+def boxes(height: int, width: int, resize: Resize) -> list[tuple[float, float, float, float]]:
+    """Return top, left, height and width of each view in pixels of the image; a padded one reaches beyond it."""
+    if resize.mode == "tiles":
+        rows = np.broadcast_to(np.arange(height)[:, None], (height, width))
+        columns = np.broadcast_to(np.arange(width), (height, width))
+        cut: list[Any] = [cut_tiles(place, resize.tiles) for place in (rows, columns)]  # type: ignore[arg-type]
+        side = resize.tiles.px
+        return [(int(row[0, 0]), int(column[0, 0]), side, side) for row, column in zip(*cut, strict=True)]
+    if resize.mode == "stretch":
+        return [(0, 0, height, width)]
+    side = min(height, width) if resize.mode == "crop" else max(height, width)
+    return [((height - side) // 2, (width - side) // 2, side, side)]
+
+
+def paint(laid: Floats, limit: float) -> NDArray[np.uint8]:
+    """Colour a map, (height, width, 4) RGBA; transparent where it is NaN."""
+    import matplotlib as mpl  # a third of a second, which `biopsy.load` should not cost
+
+    colours = mpl.colormaps[COLOURS](0.5 + np.nan_to_num(laid) / (2 * limit), bytes=True)
+    colours[..., 3] = np.where(np.isnan(laid), 0, 255)
+    return np.asarray(colours, np.uint8)
+
+
+def shrink(image: NDArray[np.uint8], laid: Floats) -> NDArray[np.uint8]:
+    """Bring an image to the size of the map that is laid on it."""
+    return np.asarray(cv2.resize(image, laid.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,109 @@
+"""What the HTTP interface answers about images: one JSON object an image, whatever happens to it."""
+
+import base64
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from biopsy.core.errors import NO_MEMORY, BiopsyError
+from biopsy.images.decode import read_rgb
+from biopsy.serving.explain import LOST, Explanation, boxes, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.model import Model
+
+Images = Sequence[tuple[str, bytes]]
+
+
+def predicted_rows(model: Model, images: Images) -> list[dict[str, Any]]:
+    """Predict; what fails in a way that nobody foresaw is one row, too."""
+    try:
+        rows = list(model.rows(data for _, data in images))
+    except Exception as error:
+        if len(images) > 1:
+            return [row for image in images for row in predicted_rows(model, [image])]
+        rows = [{"error": _told(error)}]
+    return [_row(model, name, row) for (name, _), row in zip(images, rows, strict=True)]
+
+
+def _row(model: Model, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
+    return {
+        "image": name,
+        "predicted": row.get("predicted") or None,
+        "probabilities": shares,
+        "error": row["error"] or None,
+    }
+
+
+def explained_rows(model: Model, images: Images, picture: bool, numbers: bool) -> dict[str, Any]:
+    """Explain images on one colour scale.
+
+    Parameters
+    ----------
+    picture
+        Whether each row has the image, as small as its overlay: browsers show no TIFF, and turn what has an EXIF tag.
+    numbers
+        Whether each row has the map's values, view by view.
+    """
+    found: list[Explanation | str] = []
+    for _, data in images:
+        try:
+            found.append(explain(model, data))
+        except Exception as error:
+            found.append(_told(error))
+    limit = scale_of([e for e in found if isinstance(e, Explanation)])
+    rows = []
+    for (name, data), e in zip(images, found, strict=True):
+        told: dict[str, Any] = {"predicted": None, "error": e}
+        if isinstance(e, Explanation):
+            try:
+                told = {**_explained(model, data, e, limit, picture, numbers), "error": None}
+            except Exception as error:
+                told["error"] = _told(error)
+        rows.append({"image": name, **told})
+    colours = ["#{:02x}{:02x}{:02x}".format(*c[:3]) for c in paint(np.linspace(-limit, limit, 21)[None], limit)[0]]
+    return {"scale": {"limit": limit, "words": LOST, "colours": colours}, "explanations": rows}
+
+
+def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture: bool, numbers: bool) -> dict[str, Any]:
+    preparation = model.card.preparation
+    image = read_rgb(data, preparation.max_pixels)
+    height, width = image.shape[:2]
+    laid = lay_on(e.drops, height, width, preparation.resize)
+    y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
+    row: dict[str, Any] = {
+        "predicted": e.predicted,
+        "probability": round(e.probability, 6),
+        "flat": e.flat,
+        "trusted": e.trusted,
+        "deletion": round(e.check.deletion, 4),
+        "insertion": round(e.check.insertion, 4),
+        "random_order": round(e.check.random, 4),
+        "verdict": e.verdict,
+        "scores": e.scores,
+        "peak": {"x": round(x / laid.shape[1], 3), "y": round(y / laid.shape[0], 3), "lost": round(laid[y, x], 4)},
+        "overlay": _url(cv2.cvtColor(paint(laid, limit), cv2.COLOR_RGBA2BGRA), "png"),
+    }
+    if picture:
+        row["picture"] = _url(cv2.cvtColor(shrink(image, laid), cv2.COLOR_RGB2BGR), "jpeg")
+    if numbers:
+        places = zip(boxes(height, width, preparation.resize), e.drops, strict=True)
+        row["views"] = [{"top_left_height_width": box, "lost": drop.round(4).tolist()} for box, drop in places]
+    return row
+
+
+def _url(image: Any, kind: str) -> str:
+    content: NDArray[np.uint8] = cv2.imencode(f".{kind}", image)[1]
+    return f"data:image/{kind};base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
+def _told(error: Exception) -> str:
+    """Say what went wrong with an image; print what nobody foresaw, for whoever runs the server."""
+    if isinstance(error, BiopsyError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return NO_MEMORY if isinstance(error, MemoryError) else "the image cannot be used"
