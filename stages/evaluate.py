@@ -15,7 +15,9 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
+from biopsy.core.sections import Evaluate
 from biopsy.core.stage import run_stage
+from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
 from biopsy.evaluation.operating import operating_points
@@ -70,9 +72,7 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
         "synthetic": card.synthetic,
         "classes_not_in_training": [name for name in card.classes if name in unseen],
         **average_details(each_repeat),
-        **settle(
-            average([about_probabilities(t, v, params.evaluate.sensitivity) for t, v in zip(tests, vals, strict=True)])
-        ),
+        **settle(average([about_probabilities(t, v, params.evaluate) for t, v in zip(tests, vals, strict=True)])),
         "models": [about_model(each, card) for each, card, *_ in folds],
     }
     if job.each != [job]:
@@ -91,11 +91,14 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     print(f"evaluate {job.name}: macro-F1 {short['macro_f1']} on {n} test images -> {job.metrics}/test.json")
 
 
-def about_probabilities(test: Answers, val: Answers, sensitivity: float) -> dict[str, Any]:
-    """Say how far the probabilities hold, and where to cut them for this sensitivity."""
-    points = operating_points((val.outcome, val.cases), (test.outcome, test.cases), sensitivity)
-    held = describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float))
-    return {"calibration": held, "operating_point": points}
+def about_probabilities(test: Answers, val: Answers, wanted: Evaluate) -> dict[str, Any]:
+    """Say how far the probabilities hold, where to cut them, and where to rather give no answer."""
+    chosen, tested = (val.outcome, val.cases), (test.outcome, test.cases)
+    return {
+        "calibration": describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float)),
+        "operating_point": operating_points(chosen, tested, wanted.sensitivity),
+        "abstention": describe_abstention(chosen, tested, wanted.abstain_error),
+    }
 
 
 def about_model(job: Job, card: Card) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.calibration import describe_calibration
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.operating import operating_points
@@ -62,7 +63,7 @@ def write_project(root: Path, classes: list[str], protocols: list[str], cases: i
         folds = [fold.name for fold in parse_protocol(protocol).folds]
         tables, wrong = [], rng.random(n) < 0.25
         given = rng.dirichlet(np.ones(len(classes)), n)
-        given[np.arange(n), (truth + wrong) % len(classes)] += 1
+        given[np.arange(n), (truth + wrong) % len(classes)] += np.where(wrong, 1, 4)
         task = scheme["tissue"]
         outcome = make_outcome(truth, given / given.sum(1, keepdims=True), task.names, 0.5, task.positive)
         for repeat in sorted({name.split("-")[0] for name in folds}) or [""]:
@@ -78,6 +79,7 @@ def write_project(root: Path, classes: list[str], protocols: list[str], cases: i
             **evaluate_outcome(outcome, known, rows["magnification"].to_numpy(str)),
             **settle({"calibration": describe_calibration(outcome, np.full(n, 2.0))}),
             "operating_point": operating_points((outcome, known), (outcome, known), 0.95),
+            "abstention": describe_abstention((outcome, known), (outcome, known), 0.2),
             "models": [{**model, **({"fold": name} if folds else {})} for name in folds or [""]],
         }  # fmt: skip
         if len(tables) > 1:
@@ -171,6 +173,17 @@ def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
     assert len(set(ids)) == len(ids)
     targets = {str(a["href"])[1:] for a in page.all("a")} | {str(a["aria-labelledby"]) for a in page.all("section")}
     assert targets <= set(ids)
+
+
+def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tuple[Path, Params]) -> None:
+    said = words_of(render(project[1], project[0]))
+    found = json.loads((project[0] / "metrics/tissue-case/details.json").read_text())["abstention"]
+    test = found["image"]["rule"]["test"]
+    low, high = test["interval"]
+    assert 0 < test["answered"] < test["of"]
+    assert f"answers {test['answered']} of {test['of']} test images, {test['share']:.0%}; {test['wrong']} of" in said
+    assert f"answers are wrong, {test['error']:.3f} (95 % interval {low:.3f} to {high:.3f})" in said
+    assert f"mean error over all shares answered is {found['case']['area']:.3f}" in said
 
 
 def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:

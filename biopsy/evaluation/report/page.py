@@ -14,7 +14,7 @@ from biopsy.core.files import read_csv
 from biopsy.core.params import Params, flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
-from biopsy.evaluation.report import charts, words
+from biopsy.evaluation.report import charts, choices, words
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, worst_errors
 from biopsy.evaluation.report.results import Result, read_optional, read_results
 from biopsy.networks.model_file import NOTICE
@@ -166,6 +166,7 @@ def section(
         "bins": after,
         "stated": stated,
         "changed": changed,
+        "abstention": choices.abstention(result.details, result.title),
         "groups": list(_groups(result, labels, tasks)),
         "errors": errors,
         "wrong": int((outcome.predicted != outcome.truth).sum()),
