@@ -20,6 +20,7 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.calibration import describe_calibration
+from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.operating import operating_points
 from biopsy.evaluation.outcome import make_outcome, settle
@@ -32,9 +33,14 @@ PER_CASE, HASH = 4, "0" * 64
 PARTS = {part: {"images": 40, "slides": 10, "cases": 10} for part in ("train", "val", "test")}
 
 
-def write_project(root: Path, classes: list[str], protocols: list[str], cases: int = 12, leak: int = 0) -> Params:
+def write_project(
+    root: Path, classes: list[str], protocols: list[str], cases: int = 12, leak: int = 0, positives: int = 1
+) -> Params:
     """Write what the stages before the report write, of one task, 'tissue'; the model is right in 3 of 4 images."""
-    labels = {"name": "test", "tasks": {"tissue": {"column": None, "classes": classes, "positive": classes[-1:]}}}
+    labels = {
+        "name": "test",
+        "tasks": {"tissue": {"column": None, "classes": classes, "positive": classes[len(classes) - positives :]}},
+    }
     params = make_params(labels=labels, tasks=["tissue"], protocols=protocols)
     scheme = LabelScheme.of(params.labels)
     write_scheme(root / "models/labels.json", scheme)
@@ -80,6 +86,7 @@ def write_project(root: Path, classes: list[str], protocols: list[str], cases: i
             **settle({"calibration": describe_calibration(outcome, np.full(n, 2.0))}),
             "operating_point": operating_points((outcome, known), (outcome, known), 0.95),
             "abstention": describe_abstention((outcome, known), (outcome, known), 0.2),
+            "decision": decision_curve(outcome, known),
             "models": [{**model, **({"fold": name} if folds else {})} for name in folds or [""]],
         }  # fmt: skip
         if len(tables) > 1:
@@ -184,6 +191,15 @@ def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tu
     assert f"answers {test['answered']} of {test['of']} test images, {test['share']:.0%}; {test['wrong']} of" in said
     assert f"answers are wrong, {test['error']:.3f} (95 % interval {low:.3f} to {high:.3f})" in said
     assert f"mean error over all shares answered is {found['case']['area']:.3f}" in said
+
+
+@pytest.mark.parametrize(("cases", "positives"), [(1, 1), (2, 0), (12, 0)])
+def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positives: int, tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["case"], cases=cases, positives=positives)
+    said = words_of(render(params, tmp_path))
+    assert "No curve: the task names no positive classes." in said or positives
+    assert "No curve: nothing positive is in the test part." in said or not positives
+    assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
 
 
 def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:

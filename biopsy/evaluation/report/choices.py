@@ -3,8 +3,9 @@
 from typing import Any
 
 from biopsy.evaluation.abstention import STEPS
+from biopsy.evaluation.decision import better
 from biopsy.evaluation.report import charts
-from biopsy.evaluation.report.words import interval, number
+from biopsy.evaluation.report.words import count, interval, number
 
 UNITS = {"image": charts.FIRST, "case": charts.SECOND}
 
@@ -23,6 +24,33 @@ def abstention(details: dict[str, Any], title: str) -> dict[str, Any]:
     if not found["case"]:
         says.append(f"Cases: no line, because {found['reasons']['case']}.")
     return {"chart": chart, "legend": legend, "says": says}
+
+
+def decision(details: dict[str, Any], title: str) -> dict[str, Any]:
+    """Draw the decision curve, None where there is none, and say where the model is worth acting on."""
+    found = details["decision"]
+    curve, unit = found["curve"], found["unit"]
+    if not curve:
+        return {"chart": None, "legend": [], "says": f"No curve: {found.get('reasons', {}).get('curve', 'not known')}."}
+    at = curve["threshold"]
+    rows = [("the model", curve["model"], charts.FIRST), (f"every {unit}", curve["all"], charts.SECOND),
+            (f"no {unit}", [0.0] * len(at), "#555555")]  # fmt: skip
+    chart = charts.curve_chart(
+        [charts.Line(at, y, colour, i) for i, (_, y, colour) in enumerate(rows)],
+        "probability from which on one acts", f"net benefit a {unit}", f"decision curve of {title}", below=True,
+    )  # fmt: skip
+    ranges = [f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in better(curve)]
+    of = count(found["of"], f"test {unit}")
+    says = (
+        f"On these {of} the model is better than both at {' and '.join(ranges)}; that has no interval."
+        if ranges
+        else f"On these {of} the model is nowhere better than both."
+    )
+    return {
+        "chart": chart,
+        "legend": [(name, charts.swatch(c, i)) for i, (name, _, c) in enumerate(rows)],
+        "says": says,
+    }
 
 
 def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:

@@ -10,13 +10,13 @@ import pandas as pd
 from PIL import Image
 
 from biopsy.core.errors import BiopsyError
+from biopsy.evaluation.errors import Error, find_errors
 from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.report.results import Answers
 from biopsy.images.decode import read_rgb
 
 FEWEST_CASES = 5  # below, a share says more of these few cases than of their group
 MOST_SLIDES = 15
-WORST = 12
 SIDE = 200  # pixels of a picture's longer side
 
 
@@ -55,8 +55,10 @@ def by_group(answers: Answers, groups: pd.Series) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["right"] / row["images"], row["name"]))
 
 
-def worst_errors(answers: Answers, paths: dict[str, str], images: Path, max_pixels: int) -> list[dict[str, Any]]:
-    """Show the wrong answers that gave the truth the least probability.
+def error_pictures(
+    answers: Answers, paths: dict[str, str], images: Path, max_pixels: int
+) -> list[tuple[Error, str | None]]:
+    """Show the worst errors.
 
     Parameters
     ----------
@@ -71,25 +73,12 @@ def worst_errors(answers: Answers, paths: dict[str, str], images: Path, max_pixe
 
     Returns
     -------
-    list of dict
-        At most twelve: `image_id`, `slide`, `truth`, `predicted`, `p_truth`, `p_predicted`, and `picture`, a data URI,
-        None where the original cannot be read.
+    list
+        Each error, and its picture as a data URI; None where the original cannot be read.
     """
-    outcome, rows = answers.outcome, np.arange(len(answers.rows))
-    own, said = outcome.probabilities[rows, outcome.truth], outcome.probabilities[rows, outcome.predicted]
-    order = np.lexsort((answers.rows["image_id"].to_numpy(str), own))
-    wrong = [i for i in order if outcome.predicted[i] != outcome.truth[i]][:WORST]
     return [
-        {
-            "image_id": (image_id := answers.rows["image_id"].iloc[i]),
-            "slide": answers.rows["slide"].iloc[i] or "not known",
-            "truth": outcome.classes[outcome.truth[i]],
-            "predicted": outcome.classes[outcome.predicted[i]],
-            "p_truth": float(own[i]),
-            "p_predicted": float(said[i]),
-            "picture": thumbnail(images / paths[image_id], max_pixels) if image_id in paths else None,
-        }
-        for i in wrong
+        (error, thumbnail(images / paths[error.image_id], max_pixels) if error.image_id in paths else None)
+        for error in find_errors(answers.outcome, answers.rows)
     ]
 
 

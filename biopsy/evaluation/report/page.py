@@ -15,7 +15,7 @@ from biopsy.core.params import Params, flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
-from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, worst_errors
+from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, error_pictures
 from biopsy.evaluation.report.results import Result, read_optional, read_results
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import read_scheme
@@ -149,7 +149,7 @@ def section(
     curves = curve_table(outcome, "roc")
     drawn = [name for name in names if name in set(curves["class"])]
     paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
-    errors = worst_errors(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
+    errors = error_pictures(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
     return {
         "title": result.title,
         "id": result.job.name,
@@ -166,6 +166,7 @@ def section(
         "bins": after,
         "stated": stated,
         "changed": changed,
+        "decision": choices.decision(result.details, result.title),
         "abstention": choices.abstention(result.details, result.title),
         "groups": list(_groups(result, labels, tasks)),
         "errors": errors,
