@@ -25,7 +25,9 @@ from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.operating import operating_points
 from biopsy.evaluation.outcome import make_outcome, settle
 from biopsy.evaluation.predictions import prediction_table
+from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
+from biopsy.evaluation.report.results import Answers
 from biopsy.tables.labels.scheme import LabelScheme, write_scheme
 from schemes import params as make_params
 
@@ -200,6 +202,22 @@ def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positi
     assert "No curve: the task names no positive classes." in said or positives
     assert "No curve: nothing positive is in the test part." in said or not positives
     assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
+
+
+def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() -> None:
+    slides = np.repeat(["bad", "small", "half", "good", ""], [5, 4, 6, 5, 2])
+    truth, wrong = np.zeros(22, int), np.isin(slides, ["bad", "small"]) | (np.arange(22) // 3 == 3)
+    p = np.eye(3)[np.where(wrong, 2, truth)]
+    rows = pd.DataFrame({"slide": slides})
+    found = by_slide(Answers(rows, make_outcome(truth, p, list("abc")), np.ones(22)))
+    assert [(row["name"], row["right"], row["images"], row["instead"]) for row in found] == [
+        ("bad", 0, 5, ("c", 5)), ("small", 0, 4, ("c", 4)), ("half", 3, 6, ("c", 3)), ("good", 5, 5, None),
+    ]  # fmt: skip
+    assert say_slides(found) == (
+        "Wholly wrong: 1 of 3 slides with 5 images or more: bad. 1 slide with fewer images does not count."
+    )
+    assert say_slides(found[1:2]).startswith("Too few images")
+    assert "not known" in say_slides([])
 
 
 def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:

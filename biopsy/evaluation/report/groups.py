@@ -13,9 +13,11 @@ from biopsy.core.errors import BiopsyError
 from biopsy.evaluation.errors import Error, find_errors
 from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.report.words import count
 from biopsy.images.decode import read_rgb
 
 FEWEST_CASES = 5  # below, a share says more of these few cases than of their group
+FEWEST_IMAGES = 5  # below, a slide that is wholly wrong may be so by chance
 MOST_SLIDES = 15
 SIDE = 200  # pixels of a picture's longer side
 
@@ -53,6 +55,49 @@ def by_group(answers: Answers, groups: pd.Series) -> list[dict[str, Any]]:
             row |= {"low": interval.low, "high": interval.high, "share": share}
         rows.append(row)
     return sorted(rows, key=lambda row: (row["right"] / row["images"], row["name"]))
+
+
+def by_slide(answers: Answers) -> list[dict[str, Any]]:
+    """Count what was called right on each known slide, the slide with the lowest share first.
+
+    Returns
+    -------
+    list of dict
+        `name`, `truth` (its classes), `images`, `right`, `instead` (the most frequent wrong answer and how often it was
+        given; None where all are right), `wholly` (no image is right), and `few` (too few images to say so).
+    """
+    outcome, slides = answers.outcome, answers.rows["slide"].to_numpy(str)
+    right, rows = outcome.predicted == outcome.truth, []
+    for name in np.unique(slides[slides != ""]):
+        chosen = slides == name
+        wrong = np.bincount(outcome.predicted[chosen & ~right], minlength=len(outcome.classes))
+        rows.append(
+            {
+                "name": str(name),
+                "truth": ", ".join(outcome.classes[i] for i in np.unique(outcome.truth[chosen])),
+                "images": int(chosen.sum()),
+                "right": int(right[chosen].sum()),
+                "instead": (outcome.classes[int(wrong.argmax())], int(wrong.max())) if wrong.any() else None,
+                "wholly": not right[chosen].any(),
+                "few": int(chosen.sum()) < FEWEST_IMAGES,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["right"] / row["images"], -row["images"], row["name"]))
+
+
+def say_slides(slides: list[dict[str, Any]]) -> str:
+    """Say which slides are wholly wrong, from the rows of `by_slide`."""
+    told = [row for row in slides if not row["few"]]
+    if not slides:
+        return "The slides of the test images are not known."
+    few = len(slides) - len(told)
+    rest = f" {count(few, 'slide')} with fewer images {'do' if few > 1 else 'does'} not count." if few else ""
+    if not told:
+        return f"Too few images: no slide has {FEWEST_IMAGES}, so none can be said to fail as a whole."
+    bad = [row["name"] for row in told if row["wholly"]]
+    shown = ", ".join(bad[:MOST_SLIDES]) + (" and others" if len(bad) > MOST_SLIDES else "")
+    of = f"{len(bad)} of {count(len(told), 'slide')} with {FEWEST_IMAGES} images or more"
+    return f"Wholly wrong: {of}{f': {shown}' if bad else ''}.{rest}"
 
 
 def error_pictures(

@@ -15,7 +15,7 @@ from biopsy.core.params import Params, flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
-from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, error_pictures
+from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
 from biopsy.evaluation.report.results import Result, read_optional, read_results
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import read_scheme
@@ -61,7 +61,6 @@ def render(params: Params, root: Path) -> str:
         ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
-        "worst": MOST_SLIDES,
     }
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -150,6 +149,7 @@ def section(
     drawn = [name for name in names if name in set(curves["class"])]
     paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
     errors = error_pictures(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
+    slides = by_slide(result.test)
     return {
         "title": result.title,
         "id": result.job.name,
@@ -169,26 +169,25 @@ def section(
         "decision": choices.decision(result.details, result.title),
         "abstention": choices.abstention(result.details, result.title),
         "groups": list(_groups(result, labels, tasks)),
+        "slides": slides[:MOST_SLIDES],
+        "more_slides": len(slides) - MOST_SLIDES,
+        "slides_say": say_slides(slides),
         "errors": errors,
         "wrong": int((outcome.predicted != outcome.truth).sum()),
         "pictures": pictures,
     }
 
 
-def _groups(
-    result: Result, labels: pd.DataFrame, tasks: Iterable[str]
-) -> Iterator[tuple[str, list[dict[str, Any]], int]]:
-    """Yield a name, the rows, and how many rows are left out, of each kind of group."""
+def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield a name and the rows of each kind of group."""
     rows = result.test.rows
-    yield "class", by_group(result.test, rows["truth"]), 0
+    yield "class", by_group(result.test, rows["truth"])
     for task in tasks:
         if task in labels and task != result.job.task:
             known = rows["image_id"].map(dict(zip(labels["image_id"], labels[task], strict=True))).fillna("")
-            yield f"class of task {task}", by_group(result.test, known), 0
+            yield f"class of task {task}", by_group(result.test, known)
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
-    yield "magnification", by_group(result.test, times), 0
-    slides = by_group(result.test, rows["slide"])
-    yield "slide", slides[:MOST_SLIDES], max(0, len(slides) - MOST_SLIDES)
+    yield "magnification", by_group(result.test, times)
 
 
 def _labels(root: Path) -> pd.DataFrame:
