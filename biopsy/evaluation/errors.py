@@ -99,7 +99,7 @@ def plot_errors(errors: list[Error], pictures: list[NDArray[np.uint8]], wrong: i
             f"{_short(error.truth)} ({error.p_truth:.2f})\n"
             f"called {_short(error.predicted)} ({error.p_predicted:.2f})\nslide {_short(error.slide)}"
         )
-        axes.set_title(said, fontsize=8.5, loc="left", y=-0.02, va="top", parse_math=False)
+        axes.set_title(said, fontsize=8.5, loc="left", y=-0.05, va="top", parse_math=False)
     return figure
 
 

@@ -15,6 +15,7 @@ from biopsy.core.params import Params, flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
 from biopsy.evaluation.report.results import Result, read_optional, read_results
 from biopsy.networks.model_file import NOTICE
@@ -68,54 +69,6 @@ def render(params: Params, root: Path) -> str:
     )
     environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
     return environment.get_template("report.html.j2").render(context)
-
-
-def data_flow(root: Path) -> list[tuple[str, str]]:
-    """Say step by step how many images there were, what went and what was filled; what is not known is left out."""
-    ingest, impute = (read_optional(root / f"metrics/{name}.json") for name in ("ingest", "impute"))
-    steps = []
-    if ingest:
-        steps.append(("Source", str(ingest.get("source", "not known"))))
-        if rows := ingest.get("csv", {}).get("rows"):
-            steps.append(("Rows of the table", f"{rows:,}"))
-        dropped = ingest.get("dropped", {})
-        reasons = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in dropped.get("by_reason", {}).items())
-        steps.append(("Images left out", f"{dropped.get('count', 0):,}" + (f" ({reasons})" if reasons else "")))
-    if impute:
-        if gone := impute.get("unlabelled", {}).get("dropped"):
-            steps.append(("Without a label, left out", f"{gone:,}"))
-        filled = {name: entry.get("count", 0) for name, entry in impute.get("filled", {}).items()}
-        steps.append(("Gaps filled from file names", ", ".join(f"{k} {v:,}" for k, v in filled.items()) or "none"))
-        units = [f"{impute[unit]:,} {unit}" for unit in ("images", "slides", "cases") if impute.get(unit)]
-        steps.append(("Used", ", ".join(units)))
-        for task, classes in impute.get("labels", {}).items():
-            steps.append((f"Images by {task}", ", ".join(f"{name} {n:,}" for name, n in classes.items())))
-    return steps
-
-
-def split_row(name: str, split: Mapping[str, Any]) -> dict[str, Any]:
-    """Count the images and cases of each part of a protocol, and the cases and slides that two parts share."""
-    parts = split.get("parts", {})
-    folds = len(parts) if "train" not in parts else 0
-    if folds:
-        parts = {part: _range(parts, part) for part in ("train", "val", "test")}
-    shared = split.get("shared", {})
-    return {
-        "name": name,
-        "says": split.get("says"),
-        "parts": {part: {unit: size.get(unit) for unit in ("images", "cases")} for part, size in parts.items()},
-        "folds": folds,
-        "shared": {unit: shared.get(unit) for unit in ("cases", "slides", "pixels")},
-    }
-
-
-def _range(folds: Mapping[str, Any], part: str) -> dict[str, str | None]:
-    """Give the range of a part's sizes over the folds; None where one is not known."""
-    found: dict[str, str | None] = {}
-    for unit in ("images", "cases"):
-        sizes = {fold[part][unit] for fold in folds.values()}
-        found[unit] = None if None in sizes else "-".join(str(end) for end in sorted({min(sizes), max(sizes)}))
-    return found
 
 
 def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:
