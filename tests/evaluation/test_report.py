@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def words_of(page: str) -> str:
-    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+    return " ".join(re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]+>", " ", page, flags=re.DOTALL).split())
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int,
     links = [a.get(key) or "" for _, a in page.tags for key in ("src", "href", "srcset", "poster") if key in a]
     assert links
     assert all(link.startswith(("data:", "#")) for link in links)
-    assert not re.search(r"https?:|@import|url\(|<script", text)
+    assert not re.search(r"https?:|@import|url\(|<script[^>]|fetch\(|XMLHttp|import\(", text)
     assert len(page.all("img")) == min(12, text.count("<li><figure>")) > 0
     assert ("means over 2 repeats" in words_of(text)) == (protocol == "case-cv3x2")
     assert "(one a fold)" in text if "cv" in protocol else "Temperature: 2.0" in text
@@ -222,5 +222,12 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
         page.on("request", lambda asked: found.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
         page.goto(f"file://{tmp_path / 'report.html'}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
+        names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
+        unsorted = page.evaluate(names)
+        for way in ("ascending", "descending"):
+            head.get_by_role("button").press("Enter")
+            assert head.get_attribute("aria-sort") == way
+            assert page.evaluate(names) == sorted(unsorted, reverse=way == "descending") != unsorted
         opened.close()
     assert found == []
