@@ -115,8 +115,11 @@ def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tu
     test = found["image"]["rule"]["test"]
     low, high = test["interval"]
     assert 0 < test["answered"] < test["of"]
-    assert f"answers {test['answered']} of {test['of']} test images, {test['share']:.0%}; {test['wrong']} of" in said
-    assert f"answers are wrong, {test['error']:.3f} (95 % interval {low:.3f} to {high:.3f})" in said
+    assert f"answers {test['answered']} of {test['of']} test images ({100 * test['share']:.0f} %)" in said
+    assert (
+        f"{test['wrong']} of {test['answered']} wrong: {test['error']:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        in said
+    )
     assert f"mean error over all shares answered is {found['case']['area']:.3f}" in said
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup, escape
 
-SIDE, LEFT, TOP, RIGHT, BOTTOM = 300, 54, 10, 12, 40  # of a square plot and its margins
+SIDE, LEFT, TOP, RIGHT, BOTTOM = 300, 58, 10, 12, 40  # of a square plot and its margins
 DASHES = ("", "7 3", "2 3", "9 3 2 3")  # told apart without colours
 BEFORE, AFTER = "#8a8a8a", "#0072B2"
 FIRST, SECOND = "#0072B2", "#D55E00"

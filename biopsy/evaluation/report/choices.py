@@ -66,7 +66,7 @@ def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
     said = (
         f"{units}: answering from a confidence of {number(rule['threshold'])} on, chosen on validation (there "
         f"{_of(val['wrong'], val['answered'])} wrong, {_of(val['answered'], val['of'])} answered), the model answers "
-        f"{_of(test['answered'], test['of'])} test {unit}s, {test['share']:.0%}"
+        f"{_of(test['answered'], test['of'])} test {unit}s ({100 * test['share']:.0f} %)"
     )
     if test["error"] is None:
         return [area, f"{said}."]
@@ -75,7 +75,7 @@ def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
     reached = "is reached" if test["error"] <= target else "is not reached"
     return [
         area,
-        f"{said}; {_of(test['wrong'], test['answered'])} answers are wrong, {number(test['error'])} ({sure}). "
+        f"{said}, {_of(test['wrong'], test['answered'])} wrong: {number(test['error'])} ({sure}). "
         f"The wanted error of {target:g} {reached} on the test part.",
     ]
 
