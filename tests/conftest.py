@@ -1,11 +1,14 @@
 """What the tests share: a scratch project, stages run as a user runs them, the real images where they are."""
 
+import io
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what runs stages or the pipeline in processes of their own."""
     for item in items:
-        if {"run_stage", "origin"} & set(getattr(item, "fixturenames", ())):
+        if {"run_alone", "origin"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 
@@ -40,8 +43,31 @@ def set_params(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run_stage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python stages/<name>.py <args>` in tmp_path as `dvc repro` would."""
+def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the script stages/<name>.py with its arguments in tmp_path, in this process: its imports are done."""
+
+    def run(name: str, *args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        script, out, err, code = ROOT / "stages" / f"{name}.py", io.StringIO(), io.StringIO(), 0
+        terminate = signal.getsignal(signal.SIGTERM)
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", [str(script), *args])
+            for key, value in (env or {}).items():
+                patch.setenv(key, value)
+            try:
+                runpy.run_path(str(script), run_name="__main__")
+            except SystemExit as end:
+                code = int(end.code or 0)
+            finally:
+                signal.signal(signal.SIGTERM, terminate)
+        return subprocess.CompletedProcess([name, *args], code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def run_alone(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python stages/<name>.py <args>` in tmp_path in a process of its own, as `dvc repro` would."""
 
     def run(name: str, *args: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **kwargs.pop("env", {})}

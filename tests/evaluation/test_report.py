@@ -196,14 +196,14 @@ def test_before_anything_has_run_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_stage_writes_the_file_and_never_loads_tensorflow(
-    copy: tuple[Path, Params], tmp_path: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+    copy: tuple[Path, Params], tmp_path: Path, run_alone: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
     root, params = copy
     for item in root.iterdir():
         shutil.move(item, tmp_path / item.name)
     set_params({"labels": params.labels.model_dump(mode="json"), "tasks": ["tissue"], "protocols": ["case"]})
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('tensorflow was imported')\n")
-    result = run_stage("report", env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
+    result = run_alone("report", env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
     assert result.returncode == 0, result.stderr
     assert "MB -> plots/report.html" in result.stdout
     assert (tmp_path / "plots/report.html").read_text() == render(read_params(tmp_path / "params.yaml"), tmp_path)

@@ -76,9 +76,9 @@ def evaluate(root: Path, task: str) -> None:
     stage["evaluate"](read_params(root / "params.yaml"), task, "case", root)
 
 
-def test_a_good_model_scores_one_and_two_runs_leave_the_same_bytes(project: Path, run_stage: Any) -> None:
+def test_a_good_model_scores_one_and_two_runs_leave_the_same_bytes(project: Path, run_alone: Any) -> None:
     write_model(project, "binary")
-    result = run_stage("evaluate", "--task", "binary", "--protocol", "case")
+    result = run_alone("evaluate", "--task", "binary", "--protocol", "case")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert result.stdout == "evaluate binary-case: macro-F1 1.0 on 8 test images -> metrics/binary-case/test.json\n"

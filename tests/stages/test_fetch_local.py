@@ -161,21 +161,21 @@ def test_half_a_local_source_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("name", ["Fälle/ü.tif", "Fälle/eins", "../my.csv"])
 def test_file_or_folder_without_permission_is_named(
-    mine: Path, set_params: SetParams, run_stage: RunStage, name: str
+    mine: Path, set_params: SetParams, run_alone: RunStage, name: str
 ) -> None:
     (mine / name).chmod(0)
     set_params(LOCAL)
     try:
-        assert_kind(run_stage("fetch", preexec_fn=obey_permissions), name.rsplit("/")[-1], "chmod u+r")
+        assert_kind(run_alone("fetch", preexec_fn=obey_permissions), name.rsplit("/")[-1], "chmod u+r")
     finally:
         (mine / name).chmod(0o755)
 
 
-def test_read_only_output_is_a_sentence(mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage) -> None:
+def test_read_only_output_is_a_sentence(mine: Path, tmp_path: Path, set_params: SetParams, run_alone: RunStage) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o500)
     set_params(LOCAL)
-    assert_kind(run_stage("fetch", preexec_fn=obey_permissions), "no permission for", "data/")
+    assert_kind(run_alone("fetch", preexec_fn=obey_permissions), "no permission for", "data/")
 
 
 @pytest.mark.parametrize("key", ["data.breakhis.path", "data.breakhis.csv", "data.local.images", "data.slides"])

@@ -40,7 +40,7 @@ def with_row(row: str) -> str:
 
 
 def test_ingest_and_impute_write_tables_counts_and_plots(
-    tmp_path: Path, set_params: Callable, run_stage: Callable
+    tmp_path: Path, set_params: Callable, run_stage: Callable, run_alone: Callable
 ) -> None:
     set_params()
     rows = rows_of(eight_images())
@@ -80,7 +80,7 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
     assert outputs(tmp_path) == before
     (tmp_path / "data/raw/metadata.csv").write_text("\n".join([HEADER, *rows[1:]]))
     (tmp_path / "metrics").chmod(0o555)
-    assert_kind(run_stage("ingest", preexec_fn=obey_permissions), "no permission for metrics/")
+    assert_kind(run_alone("ingest", preexec_fn=obey_permissions), "no permission for metrics/")
     (tmp_path / "metrics").chmod(0o755)
     assert outputs(tmp_path) == before
     write_raw(tmp_path, eight_images(), "\n".join([HEADER, *short]))
@@ -178,7 +178,7 @@ def faulty_images(root: Path) -> dict[str, bytes | None]:
 
 
 def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
-    tmp_path: Path, set_params: Callable, run_stage: Callable
+    tmp_path: Path, set_params: Callable, run_stage: Callable, run_alone: Callable
 ) -> None:
     images = faulty_images(tmp_path)
     rows = [f'"{name}",{"benign,A" if i % 2 else "malignant,DC"},S{i}' for i, name in enumerate(images)]
@@ -186,11 +186,11 @@ def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
     (tmp_path / "data/raw/images/faults/locked.png").chmod(0)
 
     set_params(LOCAL)
-    result = run_stage("ingest", preexec_fn=obey_permissions)
+    result = run_alone("ingest", preexec_fn=obey_permissions)
     assert_kind(result, "1 of 16 files", "row 10: faults/gone.png", "ingest.missing_files to drop")
 
     set_params({**LOCAL, "ingest.missing_files": "drop"})
-    result = run_stage("ingest", preexec_fn=obey_permissions)
+    result = run_alone("ingest", preexec_fn=obey_permissions)
     kinds = (
         "1 animated, 1 broken, 1 empty, 1 no_permission, 1 not_a_file, 1 not_an_image, 1 too_many_pixels, 1 too_small"
     )
@@ -200,7 +200,7 @@ def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
     assert outputs(tmp_path) == {}
 
     set_params({**LOCAL, "ingest.missing_files": "drop", "ingest.unreadable": "drop"})
-    result = run_stage("ingest", preexec_fn=obey_permissions)
+    result = run_alone("ingest", preexec_fn=obey_permissions)
     assert result.returncode == 0, result.stderr
     counts = metrics(tmp_path)
     assert counts["images"] == 7

@@ -101,21 +101,21 @@ def run_and_kill(root: Path, after_epochs: int, delay: float, number: int = sign
 
 @pytest.mark.parametrize(("after_epochs", "delay"), [(1, 0.0), (3, 0.05)], ids=["at an epoch's end", "within an epoch"])
 def test_a_killed_training_ends_like_the_unbroken_one(
-    project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any], after_epochs: int, delay: float
+    project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any], after_epochs: int, delay: float
 ) -> None:
     assert run_and_kill(project, after_epochs, delay).wait() == -signal.SIGKILL
-    again = run_stage("train", *ARGUMENTS)
+    again = run_alone("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
     assert "goes on after epoch" in again.stdout
     assert outputs(project) == unbroken
 
 
 def test_a_killed_training_ends_alike_with_adopt_an_average_and_a_cosine(
-    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path], tmp_path_factory: Any
+    project: Path, run_alone: Callable[..., Any], set_params: Callable[..., Path], tmp_path_factory: Any
 ) -> None:
     set_params(AVERAGED)
     assert run_and_kill(project, 2, 0.03).wait() == -signal.SIGKILL
-    again = run_stage("train", *ARGUMENTS)
+    again = run_alone("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
     assert "goes on after epoch" in again.stdout
     whole = run_whole(tmp_path_factory.mktemp("averaged"), AVERAGED)
@@ -173,13 +173,13 @@ def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None
 
 
 def test_a_training_that_was_done_but_not_written_is_written_without_training_again(
-    project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any]
+    project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any]
 ) -> None:
     in_the_way = project / "metrics" / NAME
     in_the_way.write_text("a file where the folder of the figures should be")
-    assert run_stage("train", *ARGUMENTS).returncode != 0
+    assert run_alone("train", *ARGUMENTS).returncode != 0
     in_the_way.unlink()
-    again = run_stage("train", *ARGUMENTS)
+    again = run_alone("train", *ARGUMENTS)
     assert "goes on after epoch" in again.stdout
     assert outputs(project) == unbroken
 
@@ -194,21 +194,21 @@ def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_leaves_no_half_model(project:
 
 
 def test_a_changed_parameter_starts_anew(
-    project: Path, run_stage: Callable[..., Any], set_params: Callable[..., Path]
+    project: Path, run_alone: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
     run_and_kill(project, 2, 0.0).wait()
     set_params(SHORT | {"train.epochs": 2, "train.batch": 8})
-    again = run_stage("train", *ARGUMENTS)
+    again = run_alone("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
     assert "goes on" not in again.stdout
     assert read(project / "metrics" / NAME / "train.json")["epochs"] == 2
 
 
 def test_images_above_the_memory_limit_are_mapped_and_train_alike(
-    project: Path, unbroken: dict[str, bytes], run_stage: Callable[..., Any], set_params: Callable[..., Path]
+    project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
     set_params(SHORT | {"train.cache_mb": 0})
-    result = run_stage("train", *ARGUMENTS)
+    result = run_alone("train", *ARGUMENTS)
     assert result.returncode == 0, result.stderr
     curves = [name for name in unbroken if name.endswith(".tsv")]
     assert curves
