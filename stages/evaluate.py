@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
+from biopsy.core.sections import Evaluate
 from biopsy.core.stage import run_stage
+from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
+from biopsy.evaluation.decision import decision_curve
+from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
 from biopsy.evaluation.operating import operating_points
 from biopsy.evaluation.outcome import Outcome, make_outcome, settle
@@ -30,11 +35,11 @@ from biopsy.evaluation.predictions import (
     predict,
     prediction_table,
 )
-from biopsy.images.preparation.record import images_of
+from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import Card, load_model
-from biopsy.tables.labels.scheme import SchemeTask, read_scheme
+from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
 
@@ -70,15 +75,13 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
         "synthetic": card.synthetic,
         "classes_not_in_training": [name for name in card.classes if name in unseen],
         **average_details(each_repeat),
-        **settle(
-            average([about_probabilities(t, v, params.evaluate.sensitivity) for t, v in zip(tests, vals, strict=True)])
-        ),
+        **settle(average([about_probabilities(t, v, params.evaluate) for t, v in zip(tests, vals, strict=True)])),
         "models": [about_model(each, card) for each, card, *_ in folds],
     }
     if job.each != [job]:
         cases = {each.fold.name: (a.outcome, a.cases) for each, a in test if each.fold}
         details["folds"] = describe_folds(cases)
-    draw(tests[0].outcome, card.labels[task], details, job.plots / "test")
+    draw(tests[0], card, details, job.plots / "test")
     for answers, ending in ((tests, ""), (vals, "-val")):
         tables = [prediction_table(a.rows, a.outcome) for a in answers]
         write_csv(root / "data/predictions" / f"{job.name}{ending}.csv", pd.concat(tables, ignore_index=True))
@@ -91,11 +94,15 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     print(f"evaluate {job.name}: macro-F1 {short['macro_f1']} on {n} test images -> {job.metrics}/test.json")
 
 
-def about_probabilities(test: Answers, val: Answers, sensitivity: float) -> dict[str, Any]:
-    """Say how far the probabilities hold, and where to cut them for this sensitivity."""
-    points = operating_points((val.outcome, val.cases), (test.outcome, test.cases), sensitivity)
-    held = describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float))
-    return {"calibration": held, "operating_point": points}
+def about_probabilities(test: Answers, val: Answers, wanted: Evaluate) -> dict[str, Any]:
+    """Say how far the probabilities hold, where to cut them, when to give no answer, and what acting is worth."""
+    chosen, tested = (val.outcome, val.cases), (test.outcome, test.cases)
+    return {
+        "calibration": describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float)),
+        "operating_point": operating_points(chosen, tested, wanted.sensitivity),
+        "abstention": describe_abstention(chosen, tested, wanted.abstain_error),
+        "decision": decision_curve(*tested),
+    }
 
 
 def about_model(job: Job, card: Card) -> dict[str, Any]:
@@ -174,8 +181,9 @@ def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
     return card, answers, absent
 
 
-def draw(outcome: Outcome, scheme: SchemeTask, details: dict[str, Any], folder: Path) -> None:
+def draw(answers: Answers, card: Card, details: dict[str, Any], folder: Path) -> None:
     """Write the tables that DVC draws and the pictures that a person opens."""
+    scheme, outcome = card.labels[card.task], answers.outcome
     about = About(scheme, **{key: details[key] for key in ("task", "protocol", "images", "cases", "synthetic")})
     by_magnification = magnification_table(details)
     with atomic_dir(folder) as new:
@@ -189,6 +197,17 @@ def draw(outcome: Outcome, scheme: SchemeTask, details: dict[str, Any], folder: 
         save(
             plot_magnifications(by_magnification, details["image_level"]["macro_f1"], about), new / "magnification.png"
         )
+        save(draw_errors(answers, card.preparation, about), new / "errors.png")
+
+
+def draw_errors(answers: Answers, preparation: Preparation, about: About) -> Figure:
+    """Show the worst errors as the network saw them."""
+    errors = find_errors(answers.outcome, answers.rows)
+    files = [Path(answers.rows["file"].iloc[error.row]) for error in errors]
+    pixels = read_images(files, preparation.size, preparation.views)
+    views = pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+    pictures = [whole_picture(each, preparation.resize) for each in views]
+    return plot_errors(errors, pictures, int((answers.outcome.predicted != answers.outcome.truth).sum()), about)
 
 
 def main() -> None:

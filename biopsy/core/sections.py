@@ -367,7 +367,8 @@ class Tune(Section):
 
 
 class Evaluate(Section):
-    """`evaluate`: how the figures are rounded, and the share of positives that the operating point must find."""
+    """`evaluate`: how figures are rounded, the share of positives to find, and the error to reach by abstaining."""
 
     digits: int = Field(3, ge=1, le=6)
     sensitivity: Fraction = 0.95
+    abstain_error: Fraction = 0.05

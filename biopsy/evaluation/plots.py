@@ -49,7 +49,7 @@ def plot_confusion(outcome: Outcome, about: About) -> Figure:
     rows = counts.sum(1, keepdims=True)
     shares = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
     side = 5.0 if len(names) < 10 else 0.45 * len(names) + 1.5
-    figure = _figure(about.title("Confusion matrix"), (2 * side, side + 0.5) if len(names) > 2 else (9, 4.8))
+    figure = blank(about.title("Confusion matrix"), (2 * side, side + 0.5) if len(names) > 2 else (9, 4.8))
     left, right = figure.subplots(1, 2)
     _matrix(left, counts.astype(float), names, "{:.0f}", "images")
     _matrix(right, shares, names, "{:.2f}", "share of the actual class")
@@ -77,7 +77,7 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
     x, y = table.columns[1:]
     what, score = ("ROC", "roc_auc") if kind == "roc" else ("Precision and recall", "pr_auc")
     many = len(details["classes"]) > 16  # the legend takes two columns
-    figure = _figure(about.title(what), (9.4, 5.6) if many else (7.4, 5.4))
+    figure = blank(about.title(what), (9.4, 5.6) if many else (7.4, 5.4))
     axes = figure.subplots()
     classes = details["classes"][1:] if len(details["classes"]) == 2 else details["classes"]
     dashed = set(details["classes"]) - set(about.scheme.positive) if about.scheme.positive else set()
@@ -105,7 +105,7 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
 
 def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> Figure:
     """Draw macro-F1 at each magnification with the number of images and cases; the line is that of all images."""
-    figure = _figure(about.title("Macro-F1 by magnification"), (6.4, 4.2))
+    figure = blank(about.title("Macro-F1 by magnification"), (6.4, 4.2))
     axes = figure.subplots()
     cases = ["" if pd.isna(n) else f"\n{_count(int(n), 'case')}" for n in table["cases"].astype(float)]
     images = [_count(n, "image") for n in table["images"]]
@@ -130,7 +130,8 @@ def _count(number: int, name: str) -> str:
     return f"{number} {name}{'s' * (number != 1)}"
 
 
-def _figure(title: str, size: tuple[float, float]) -> Figure:
+def blank(title: str, size: tuple[float, float]) -> Figure:
+    """Return a figure of this size in inches, with its title and the notice."""
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0.035, 1, 0.965)))
     figure.suptitle(title, fontsize=11)
     figure.text(0.99, 0.01, NOTICE, ha="right", fontsize=8, color="0.35")

@@ -12,80 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
-from biopsy.core.protocol import parse_protocol
-from biopsy.evaluation.calibration import describe_calibration
-from biopsy.evaluation.figures import evaluate_outcome
-from biopsy.evaluation.operating import operating_points
-from biopsy.evaluation.outcome import make_outcome, settle
-from biopsy.evaluation.predictions import prediction_table
+from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
-from biopsy.tables.labels.scheme import LabelScheme, write_scheme
+from biopsy.evaluation.report.results import Answers
+from report_project import write_project
 from schemes import params as make_params
-
-PER_CASE, HASH = 4, "0" * 64
-PARTS = {part: {"images": 40, "slides": 10, "cases": 10} for part in ("train", "val", "test")}
-
-
-def write_project(root: Path, classes: list[str], protocols: list[str], cases: int = 12, leak: int = 0) -> Params:
-    """Write what the stages before the report write, of one task, 'tissue'; the model is right in 3 of 4 images."""
-    labels = {"name": "test", "tasks": {"tissue": {"column": None, "classes": classes, "positive": classes[-1:]}}}
-    params = make_params(labels=labels, tasks=["tissue"], protocols=protocols)
-    scheme = LabelScheme.of(params.labels)
-    write_scheme(root / "models/labels.json", scheme)
-    rng, n = np.random.default_rng(0), cases * PER_CASE
-    truth = np.repeat(np.arange(cases) % len(classes), PER_CASE)
-    rows = pd.DataFrame(
-        {
-            "image_id": [f"i{i:03d}" for i in range(n)],
-            "case": [f"c{i // PER_CASE:02d}" for i in range(n)],
-            "slide": [f"<script>s{i // PER_CASE:02d}" for i in range(n)],
-            "magnification": ["40", "100"] * (n // 2),
-        }
-    )
-    write_csv(root / "data/interim/labels.csv", rows.assign(path=rows["image_id"] + ".png", tissue="x"))
-    for image_id in rows["image_id"]:
-        (root / "data/raw/images").mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (230, 350, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / f"data/raw/images/{image_id}.png", compress_level=0)
-    write_json(root / "metrics/ingest.json", {"source": "a source", "dropped": {"count": 1, "by_reason": {"dup": 1}}})
-    write_json(root / "metrics/impute.json", {"images": n, "labels": {"tissue": dict.fromkeys(classes, 1)}})
-    counts = {unit: {"train_val": 0, "train_test": leak, "val_test": 0} for unit in ("cases", "slides", "pixels")}
-    entry = {"says": f"{leak} of {n} test images come from slides seen in training", "parts": PARTS, "shared": counts}
-    entry["test_images_seen"] = {"cases": leak, "slides": leak, "pixels": 0}
-    write_json(root / "metrics/split.json", dict.fromkeys(protocols, entry))
-    for protocol in protocols:
-        folds = [fold.name for fold in parse_protocol(protocol).folds]
-        tables, wrong = [], rng.random(n) < 0.25
-        given = rng.dirichlet(np.ones(len(classes)), n)
-        given[np.arange(n), (truth + wrong) % len(classes)] += 1
-        task = scheme["tissue"]
-        outcome = make_outcome(truth, given / given.sum(1, keepdims=True), task.names, 0.5, task.positive)
-        for repeat in sorted({name.split("-")[0] for name in folds}) or [""]:
-            of = [name for name in folds if name.startswith(f"{repeat}-")]
-            part = rows.assign(fold=[of[i % len(of)] for i in range(n)]) if of else rows
-            tables.append(prediction_table(part, outcome))
-        folder = root / "metrics" / f"tissue-{protocol}"
-        write_csv(root / "data/predictions" / f"tissue-{protocol}.csv", pd.concat(tables))
-        known = rows["case"].to_numpy(str)
-        model = {"sha256": HASH, "data": {"labels": HASH, "split": HASH}, "temperature": 2.0, "cases": 12}
-        details = {
-            "task": "tissue", "protocol": protocol, "synthetic": False, "classes_not_in_training": [],
-            **evaluate_outcome(outcome, known, rows["magnification"].to_numpy(str)),
-            **settle({"calibration": describe_calibration(outcome, np.full(n, 2.0))}),
-            "operating_point": operating_points((outcome, known), (outcome, known), 0.95),
-            "models": [{**model, **({"fold": name} if folds else {})} for name in folds or [""]],
-        }  # fmt: skip
-        if len(tables) > 1:
-            details["repeats"] = {"count": len(tables), "sd": {}}
-        write_json(folder / "details.json", details)
-        for name in ("test", "val", "train"):
-            write_json(folder / f"{name}.json", {"macro_f1": 0.5})
-    return params
 
 
 class Page(HTMLParser):
@@ -104,7 +40,7 @@ class Page(HTMLParser):
 
 
 def words_of(page: str) -> str:
-    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+    return " ".join(re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]+>", " ", page, flags=re.DOTALL).split())
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +64,7 @@ def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int,
     links = [a.get(key) or "" for _, a in page.tags for key in ("src", "href", "srcset", "poster") if key in a]
     assert links
     assert all(link.startswith(("data:", "#")) for link in links)
-    assert not re.search(r"https?:|@import|url\(|<script", text)
+    assert not re.search(r"https?:|@import|url\(|<script[^>]|fetch\(|XMLHttp|import\(", text)
     assert len(page.all("img")) == min(12, text.count("<li><figure>")) > 0
     assert ("means over 2 repeats" in words_of(text)) == (protocol == "case-cv3x2")
     assert "(one a fold)" in text if "cv" in protocol else "Temperature: 2.0" in text
@@ -171,6 +107,45 @@ def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
     assert len(set(ids)) == len(ids)
     targets = {str(a["href"])[1:] for a in page.all("a")} | {str(a["aria-labelledby"]) for a in page.all("section")}
     assert targets <= set(ids)
+
+
+def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tuple[Path, Params]) -> None:
+    said = words_of(render(project[1], project[0]))
+    found = json.loads((project[0] / "metrics/tissue-case/details.json").read_text())["abstention"]
+    test = found["image"]["rule"]["test"]
+    low, high = test["interval"]
+    assert 0 < test["answered"] < test["of"]
+    assert f"answers {test['answered']} of {test['of']} test images ({100 * test['share']:.0f} %)" in said
+    assert (
+        f"{test['wrong']} of {test['answered']} wrong: {test['error']:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        in said
+    )
+    assert f"mean error over all shares answered is {found['case']['area']:.3f}" in said
+
+
+@pytest.mark.parametrize(("cases", "positives"), [(1, 1), (2, 0), (12, 0)])
+def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positives: int, tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["case"], cases=cases, positives=positives)
+    said = words_of(render(params, tmp_path))
+    assert "No curve: the task names no positive classes." in said or positives
+    assert "No curve: nothing positive is in the test part." in said or not positives
+    assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
+
+
+def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() -> None:
+    slides = np.repeat(["bad", "small", "half", "good", ""], [5, 4, 6, 5, 2])
+    truth, wrong = np.zeros(22, int), np.isin(slides, ["bad", "small"]) | (np.arange(22) // 3 == 3)
+    p = np.eye(3)[np.where(wrong, 2, truth)]
+    rows = pd.DataFrame({"slide": slides})
+    found = by_slide(Answers(rows, make_outcome(truth, p, list("abc")), np.ones(22)))
+    assert [(row["name"], row["right"], row["images"], row["instead"]) for row in found] == [
+        ("bad", 0, 5, ("c", 5)), ("small", 0, 4, ("c", 4)), ("half", 3, 6, ("c", 3)), ("good", 5, 5, None),
+    ]  # fmt: skip
+    assert say_slides(found) == (
+        "Wholly wrong: 1 of 3 slides with 5 images or more: bad. 1 slide with fewer images does not count."
+    )
+    assert say_slides(found[1:2]).startswith("Too few images")
+    assert "not known" in say_slides([])
 
 
 def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:
@@ -250,5 +225,12 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
         page.on("request", lambda asked: found.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
         page.goto(f"file://{tmp_path / 'report.html'}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
+        names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
+        unsorted = page.evaluate(names)
+        for way in ("ascending", "descending"):
+            head.get_by_role("button").press("Enter")
+            assert head.get_attribute("aria-sort") == way
+            assert page.evaluate(names) == sorted(unsorted, reverse=way == "descending") != unsorted
         opened.close()
     assert found == []

@@ -87,7 +87,9 @@ def test_a_good_model_scores_one_and_two_runs_leave_the_same_bytes(project: Path
     assert short == dict.fromkeys(("macro_f1", "bal_acc", "roc_auc", "case_f1"), 1.0) | too_few
     assert (details["images"], details["cases"], details["synthetic"]) == (8, 8, True)
     plots = {p.name for p in (project / "plots/binary-case/test").iterdir()}
-    assert plots == {f"{n}.{s}" for n in ("confusion", "roc", "pr", "magnification") for s in ("csv", "png")}
+    assert plots == {f"{n}.{s}" for n in ("confusion", "roc", "pr", "magnification") for s in ("csv", "png")} | {
+        "errors.png"
+    }
     first = outputs(project)
     (project / "plots/binary-case/test/stale.png").write_text("an earlier run's")
     note_made(project / "plots/binary-case/test")

@@ -1,14 +1,25 @@
 """The report's charts as SVG text: no script, no font of their own, the same bytes for the same figures."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup, escape
 
-SIDE, LEFT, TOP, RIGHT, BOTTOM = 300, 46, 10, 12, 40  # of a square plot and its margins
+SIDE, LEFT, TOP, RIGHT, BOTTOM = 300, 58, 10, 12, 40  # of a square plot and its margins
 DASHES = ("", "7 3", "2 3", "9 3 2 3")  # told apart without colours
 BEFORE, AFTER = "#8a8a8a", "#0072B2"
+FIRST, SECOND = "#0072B2", "#D55E00"
+TOPS = (0.1, 0.2, 0.4, 0.8, 1.0)  # ends of a scale whose quarters are short numbers
+
+
+class Line(NamedTuple):
+    """A curve: its points, its colour, and its place among the others, which says how it is dashed."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    place: int
 
 
 def roc_chart(table: pd.DataFrame, colours: dict[str, str], title: str) -> Markup:
@@ -38,6 +49,21 @@ def reliability_chart(
     return _square(parts, stated, "share that came true", title)
 
 
+def curve_chart(lines: Iterable[Line], across: str, up: str, title: str, below: bool = False) -> Markup:
+    """Draw curves over 0 to 1 on a scale that fits them; `below`: with a quarter of it below 0."""
+    drawn = list(lines)
+    most = max((max(line.y) for line in drawn), default=0.0)
+    high = next((top for top in TOPS if top >= most), 1.0)
+    low = -high / 4 if below else 0.0
+    parts = [
+        _line(zip(line.x, [(y - low) / (high - low) for y in line.y], strict=True), line.colour, dash(line.place), 2)
+        for line in drawn
+    ]
+    inside = f'x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" viewBox="{LEFT} {TOP} {SIDE} {SIDE}"'
+    kept = f'<svg {inside} aria-hidden="true">{"".join(parts)}</svg>'  # what leaves the scale is not drawn
+    return _square([kept], across, up, title, low, high)
+
+
 def interval_bar(value: float | None, low: float | None, high: float | None, title: str) -> Markup:
     """Draw a figure and its interval on a line from 0 to 1, for a cell of a table."""
     if value is None:
@@ -51,24 +77,27 @@ def interval_bar(value: float | None, low: float | None, high: float | None, tit
 
 
 def swatch(colour: str, index: int) -> Markup:
-    """Draw the line that stands for a class in a legend."""
+    """Draw the line that stands for a class, or for a curve, in a legend."""
     line = f'<path d="M0 6H26" stroke="{escape(colour)}" stroke-width="3" stroke-dasharray="{dash(index)}"/>'
     return _svg("swatch", "0 0 26 12", line)
 
 
 def dash(index: int) -> str:
-    """Return the dashes of the class at a place among the classes."""
+    """Return the dashes of the class, or curve, at a place among the others."""
     return DASHES[index % len(DASHES)]
 
 
-def _square(parts: Iterable[str], x: str, y: str, title: str) -> Markup:
-    """Put a plot of 0 to 1 by 0 to 1 into its axes; everything but `parts` is escaped."""
+def _square(parts: Iterable[str], x: str, y: str, title: str, low: float = 0.0, high: float = 1.0) -> Markup:
+    """Put a plot into its axes, 0 to 1 across and `low` to `high` up; everything but `parts` is escaped."""
     width, height = LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM
     grid = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        grid.append(f'<path d="M{_x(tick)} {_y(0)}V{_y(1)}M{_x(0)} {_y(tick)}H{_x(1)}" stroke="#e3e3e3"/>')
+        grid.append(f'<path d="M{_x(tick)} {_y(0)}V{_y(1)}" stroke="#e3e3e3"/>')
         grid.append(f'<text x="{_x(tick)}" y="{_y(0) + 15}" text-anchor="middle">{tick:g}</text>')
-        grid.append(f'<text x="{LEFT - 6}" y="{_y(tick) + 4}" text-anchor="end">{tick:g}</text>')
+    for tick in (high * quarter / 4 for quarter in range(-1 if low < 0 else 0, 5)):
+        at, shade = _y((tick - low) / (high - low)), "#999" if low < 0 and tick == 0 else "#e3e3e3"
+        grid.append(f'<path d="M{_x(0)} {at:g}H{_x(1)}" stroke="{shade}"/>')
+        grid.append(f'<text x="{LEFT - 6}" y="{at + 4:g}" text-anchor="end">{tick:g}</text>')
     middle = TOP + SIDE / 2
     names = (
         f'<text x="{LEFT + SIDE / 2}" y="{height - 6}" text-anchor="middle">{escape(x)}</text>'

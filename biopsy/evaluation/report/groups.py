@@ -10,13 +10,15 @@ import pandas as pd
 from PIL import Image
 
 from biopsy.core.errors import BiopsyError
+from biopsy.evaluation.errors import Error, find_errors
 from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.report.words import count
 from biopsy.images.decode import read_rgb
 
 FEWEST_CASES = 5  # below, a share says more of these few cases than of their group
+FEWEST_IMAGES = 5  # below, a slide that is wholly wrong may be so by chance
 MOST_SLIDES = 15
-WORST = 12
 SIDE = 200  # pixels of a picture's longer side
 
 
@@ -55,8 +57,53 @@ def by_group(answers: Answers, groups: pd.Series) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["right"] / row["images"], row["name"]))
 
 
-def worst_errors(answers: Answers, paths: dict[str, str], images: Path, max_pixels: int) -> list[dict[str, Any]]:
-    """Show the wrong answers that gave the truth the least probability.
+def by_slide(answers: Answers) -> list[dict[str, Any]]:
+    """Count what was called right on each known slide, the slide with the lowest share first.
+
+    Returns
+    -------
+    list of dict
+        `name`, `truth` (its classes), `images`, `right`, `instead` (the most frequent wrong answer and how often it was
+        given; None where all are right), `wholly` (no image is right), and `few` (too few images to say so).
+    """
+    outcome, slides = answers.outcome, answers.rows["slide"].to_numpy(str)
+    right, rows = outcome.predicted == outcome.truth, []
+    for name in np.unique(slides[slides != ""]):
+        chosen = slides == name
+        wrong = np.bincount(outcome.predicted[chosen & ~right], minlength=len(outcome.classes))
+        rows.append(
+            {
+                "name": str(name),
+                "truth": ", ".join(outcome.classes[i] for i in np.unique(outcome.truth[chosen])),
+                "images": int(chosen.sum()),
+                "right": int(right[chosen].sum()),
+                "instead": (outcome.classes[int(wrong.argmax())], int(wrong.max())) if wrong.any() else None,
+                "wholly": not right[chosen].any(),
+                "few": int(chosen.sum()) < FEWEST_IMAGES,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["right"] / row["images"], -row["images"], row["name"]))
+
+
+def say_slides(slides: list[dict[str, Any]]) -> str:
+    """Say which slides are wholly wrong, from the rows of `by_slide`."""
+    told = [row for row in slides if not row["few"]]
+    if not slides:
+        return "The slides of the test images are not known."
+    few = len(slides) - len(told)
+    rest = f" {count(few, 'slide')} with fewer images {'do' if few > 1 else 'does'} not count." if few else ""
+    if not told:
+        return f"Too few images: no slide has {FEWEST_IMAGES}, so none can be said to fail as a whole."
+    bad = [row["name"] for row in told if row["wholly"]]
+    shown = ", ".join(bad[:MOST_SLIDES]) + (" and others" if len(bad) > MOST_SLIDES else "")
+    of = f"{len(bad)} of {count(len(told), 'slide')} with {FEWEST_IMAGES} images or more"
+    return f"Wholly wrong: {of}{f': {shown}' if bad else ''}.{rest}"
+
+
+def error_pictures(
+    answers: Answers, paths: dict[str, str], images: Path, max_pixels: int
+) -> list[tuple[Error, str | None]]:
+    """Show the worst errors.
 
     Parameters
     ----------
@@ -71,25 +118,12 @@ def worst_errors(answers: Answers, paths: dict[str, str], images: Path, max_pixe
 
     Returns
     -------
-    list of dict
-        At most twelve: `image_id`, `slide`, `truth`, `predicted`, `p_truth`, `p_predicted`, and `picture`, a data URI,
-        None where the original cannot be read.
+    list
+        Each error, and its picture as a data URI; None where the original cannot be read.
     """
-    outcome, rows = answers.outcome, np.arange(len(answers.rows))
-    own, said = outcome.probabilities[rows, outcome.truth], outcome.probabilities[rows, outcome.predicted]
-    order = np.lexsort((answers.rows["image_id"].to_numpy(str), own))
-    wrong = [i for i in order if outcome.predicted[i] != outcome.truth[i]][:WORST]
     return [
-        {
-            "image_id": (image_id := answers.rows["image_id"].iloc[i]),
-            "slide": answers.rows["slide"].iloc[i] or "not known",
-            "truth": outcome.classes[outcome.truth[i]],
-            "predicted": outcome.classes[outcome.predicted[i]],
-            "p_truth": float(own[i]),
-            "p_predicted": float(said[i]),
-            "picture": thumbnail(images / paths[image_id], max_pixels) if image_id in paths else None,
-        }
-        for i in wrong
+        (error, thumbnail(images / paths[error.image_id], max_pixels) if error.image_id in paths else None)
+        for error in find_errors(answers.outcome, answers.rows)
     ]
 
 

@@ -14,8 +14,9 @@ from biopsy.core.files import read_csv
 from biopsy.core.params import Params, flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
-from biopsy.evaluation.report import charts, words
-from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, worst_errors
+from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.flow import data_flow, split_row
+from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
 from biopsy.evaluation.report.results import Result, read_optional, read_results
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import read_scheme
@@ -61,7 +62,6 @@ def render(params: Params, root: Path) -> str:
         ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
-        "worst": MOST_SLIDES,
     }
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -69,54 +69,6 @@ def render(params: Params, root: Path) -> str:
     )
     environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
     return environment.get_template("report.html.j2").render(context)
-
-
-def data_flow(root: Path) -> list[tuple[str, str]]:
-    """Say step by step how many images there were, what went and what was filled; what is not known is left out."""
-    ingest, impute = (read_optional(root / f"metrics/{name}.json") for name in ("ingest", "impute"))
-    steps = []
-    if ingest:
-        steps.append(("Source", str(ingest.get("source", "not known"))))
-        if rows := ingest.get("csv", {}).get("rows"):
-            steps.append(("Rows of the table", f"{rows:,}"))
-        dropped = ingest.get("dropped", {})
-        reasons = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in dropped.get("by_reason", {}).items())
-        steps.append(("Images left out", f"{dropped.get('count', 0):,}" + (f" ({reasons})" if reasons else "")))
-    if impute:
-        if gone := impute.get("unlabelled", {}).get("dropped"):
-            steps.append(("Without a label, left out", f"{gone:,}"))
-        filled = {name: entry.get("count", 0) for name, entry in impute.get("filled", {}).items()}
-        steps.append(("Gaps filled from file names", ", ".join(f"{k} {v:,}" for k, v in filled.items()) or "none"))
-        units = [f"{impute[unit]:,} {unit}" for unit in ("images", "slides", "cases") if impute.get(unit)]
-        steps.append(("Used", ", ".join(units)))
-        for task, classes in impute.get("labels", {}).items():
-            steps.append((f"Images by {task}", ", ".join(f"{name} {n:,}" for name, n in classes.items())))
-    return steps
-
-
-def split_row(name: str, split: Mapping[str, Any]) -> dict[str, Any]:
-    """Count the images and cases of each part of a protocol, and the cases and slides that two parts share."""
-    parts = split.get("parts", {})
-    folds = len(parts) if "train" not in parts else 0
-    if folds:
-        parts = {part: _range(parts, part) for part in ("train", "val", "test")}
-    shared = split.get("shared", {})
-    return {
-        "name": name,
-        "says": split.get("says"),
-        "parts": {part: {unit: size.get(unit) for unit in ("images", "cases")} for part, size in parts.items()},
-        "folds": folds,
-        "shared": {unit: shared.get(unit) for unit in ("cases", "slides", "pixels")},
-    }
-
-
-def _range(folds: Mapping[str, Any], part: str) -> dict[str, str | None]:
-    """Give the range of a part's sizes over the folds; None where one is not known."""
-    found: dict[str, str | None] = {}
-    for unit in ("images", "cases"):
-        sizes = {fold[part][unit] for fold in folds.values()}
-        found[unit] = None if None in sizes else "-".join(str(end) for end in sorted({min(sizes), max(sizes)}))
-    return found
 
 
 def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +101,8 @@ def section(
     curves = curve_table(outcome, "roc")
     drawn = [name for name in names if name in set(curves["class"])]
     paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
-    errors = worst_errors(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
+    errors = error_pictures(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
+    slides = by_slide(result.test)
     return {
         "title": result.title,
         "id": result.job.name,
@@ -166,27 +119,28 @@ def section(
         "bins": after,
         "stated": stated,
         "changed": changed,
+        "decision": choices.decision(result.details, result.title),
+        "abstention": choices.abstention(result.details, result.title),
         "groups": list(_groups(result, labels, tasks)),
+        "slides": slides[:MOST_SLIDES],
+        "more_slides": len(slides) - MOST_SLIDES,
+        "slides_say": say_slides(slides),
         "errors": errors,
         "wrong": int((outcome.predicted != outcome.truth).sum()),
         "pictures": pictures,
     }
 
 
-def _groups(
-    result: Result, labels: pd.DataFrame, tasks: Iterable[str]
-) -> Iterator[tuple[str, list[dict[str, Any]], int]]:
-    """Yield a name, the rows, and how many rows are left out, of each kind of group."""
+def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield a name and the rows of each kind of group."""
     rows = result.test.rows
-    yield "class", by_group(result.test, rows["truth"]), 0
+    yield "class", by_group(result.test, rows["truth"])
     for task in tasks:
         if task in labels and task != result.job.task:
             known = rows["image_id"].map(dict(zip(labels["image_id"], labels[task], strict=True))).fillna("")
-            yield f"class of task {task}", by_group(result.test, known), 0
+            yield f"class of task {task}", by_group(result.test, known)
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
-    yield "magnification", by_group(result.test, times), 0
-    slides = by_group(result.test, rows["slide"])
-    yield "slide", slides[:MOST_SLIDES], max(0, len(slides) - MOST_SLIDES)
+    yield "magnification", by_group(result.test, times)
 
 
 def _labels(root: Path) -> pd.DataFrame:

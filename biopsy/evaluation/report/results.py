@@ -17,7 +17,7 @@ from biopsy.evaluation.pairing import read_predictions
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 
 NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
-NEEDED_TOO = ("per_class", "calibration", "operating_point", "models")
+NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "decision", "models")
 AGAIN = "Run `dvc repro`."
 
 

@@ -29,7 +29,7 @@ def interval(ends: Sequence[float] | None) -> str:
     return "-" if not ends else f"{number(ends[0])} to {number(ends[1])}"
 
 
-def leak(split: dict[str, Any], images: int) -> str:
+def leak(split: Mapping[str, Any], images: int) -> str:
     """Say whether the test images come from cases that training has seen: 'none', 'some' or 'unknown'."""
     seen = split.get("test_images_seen") or {}
     units = [seen.get(unit) for unit in ("cases", "slides", "pixels")]
@@ -49,8 +49,8 @@ def headline(results: Sequence[Result], splits: Mapping[str, Any]) -> Result:
     return min(results, key=lambda result: (*trust(result, splits), -result.details["images"]))
 
 
-def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
-    """Say what the best-founded result of a task means, one sentence an item, the figure first."""
+def verdict(result: Result, splits: Mapping[str, Any], best: bool = True) -> list[str]:
+    """Say what a result means, one sentence an item, the figure first; `best`: it is the best-founded of its task."""
     details, split = result.details, splits.get(result.job.protocol, {})
     kind = leak(split, details["images"])
     cases = count(details["cases"], "case") if details["cases"] is not None else "an unknown number of cases"
@@ -73,7 +73,8 @@ def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
         )
     says = split.get("says")
     if kind == "some":
-        sentences.append(f"This figure is too high for new patients: {says}. No honest protocol was run for this task.")
+        sentences.append(f"This figure is too high for new patients: {says}.")
+        sentences += ["No honest protocol was run for this task."] if best else []
     elif kind == "unknown":
         sentences.append("Whether test cases were seen in training is not known, so the figure may be too high.")
     else:
@@ -84,7 +85,7 @@ def verdict(result: Result, splits: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def limits(results: Sequence[Result], splits: dict[str, Any]) -> list[str]:
+def limits(results: Sequence[Result], splits: Mapping[str, Any]) -> list[str]:
     """List what the report does not show."""
     found = [SYNTHETIC] if any(result.details["synthetic"] for result in results) else []
     found += [

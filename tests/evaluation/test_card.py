@@ -1,0 +1,86 @@
+"""The card of a model: a head that Hugging Face can read, and every figure of the run with its interval."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from biopsy.core.files import write_json
+from biopsy.evaluation.report.card import model_cards
+from report_project import write_project
+
+
+def parse(text: str) -> tuple[dict[str, Any], str]:
+    _, head, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
+    return yaml.safe_load(head), body
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["benign", "a|b: c"], ["case"])
+    head, body = parse(model_cards(params, tmp_path)["tissue-case"])
+    details = read(tmp_path / "metrics/tissue-case/details.json")
+    assert (head["license"], head["library_name"], head["pipeline_tag"]) == ("other", "keras", "image-classification")
+    assert "research-use-only" in head["tags"]
+    (model,) = head["model-index"]
+    (result,) = model["results"]
+    assert (model["name"], result["dataset"]["split"], result["dataset"]["name"]) == ("tissue-case", "test", "a source")
+    assert {"type", "name"} <= set(result["task"]) & set(result["dataset"])
+    values = {metric["name"].split(",")[0]: metric for metric in result["metrics"]}
+    low, high = details["intervals"]["macro_f1"]
+    assert values["macro-F1 of images"] == {
+        "type": "f1",
+        "name": f"macro-F1 of images, 95 % interval {low:.3f} to {high:.3f}",
+        "value": details["image_level"]["macro_f1"],
+    }
+    assert values["sensitivity of cases"]["value"] == details["case_level"]["sensitivity"]
+    assert set(head["metrics"]) == {metric["type"] for metric in result["metrics"]}
+    test = details["abstention"]["image"]["rule"]["test"]
+    for fact in (
+        "Research use only", "| train | 40 | 10 | 10 |", "models/tissue-case", "0" * 64, r"a\|b: c",
+        "another laboratory",
+        f"| images | macro-F1 | {details['image_level']['macro_f1']:.3f} | 95 % interval {low:.3f} to {high:.3f} |",
+        f"| with temperature | {details['calibration']['after']['ece']:.3f} |",
+        f"answers {test['answered']} of {test['of']} test images",
+        f"positive from {details['operating_point']['case']['threshold']:.3f} on",
+    ):  # fmt: skip
+        assert fact in body, fact
+    assert "Synthetic" not in body
+    assert "\n\n\n" not in body
+    for table in re.findall(r"(?:^\|.*\n)+", body, re.MULTILINE):  # GitHub and Hugging Face draw it if columns agree
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+
+
+@pytest.mark.parametrize(
+    ("classes", "protocol", "cases", "positives"), [(2, "case", 1, 0), (3, "case-cv3x2", 12, 1), (30, "image", 30, 2)]
+)
+def test_it_is_written_for_any_classes_folds_and_few_cases(
+    classes: int, protocol: str, cases: int, positives: int, tmp_path: Path
+) -> None:
+    params = write_project(tmp_path, [f"k{i}" for i in range(classes)], [protocol], cases, 3, positives)
+    path = tmp_path / f"metrics/tissue-{protocol}/details.json"
+    write_json(path, {**read(path), "synthetic": True})
+    head, body = parse(model_cards(params, tmp_path)[f"tissue-{protocol}"])
+    named = [metric["name"] for metric in head["model-index"][0]["results"][0]["metrics"]]
+    assert any("sensitivity" in name for name in named) == (positives > 0)
+    assert "no interval: too few cases" in body
+    assert (head["license"], "synthetic" in head["tags"]) == ("apache-2.0", True)
+    assert "Synthetic sample" in body
+    assert "too high for new patients" in body
+    assert "No honest protocol" not in body  # which another model of the task may well have
+    assert ("models/tissue-case-cv3x2/1-1" in body) == ("cv" in protocol)
+
+
+def test_a_half_finished_run_has_cards_of_what_is_tested_and_says_what_is_missing(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["case", "image"])
+    (tmp_path / "metrics/tissue-image/test.json").unlink()
+    (tmp_path / "metrics/split.json").unlink()
+    cards = model_cards(params, tmp_path)
+    assert list(cards) == ["tissue-case"]
+    assert "sizes of the parts are not known" in cards["tissue-case"]
