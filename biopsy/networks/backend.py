@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# TensorFlow's faster kernels: of itself it takes them with AVX-512 alone, though a step costs a third less with AVX2 too.
+# Its faster kernels. Without AVX-512 TensorFlow leaves them off, though with AVX2 too a step costs a third less.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _NOISE = re.compile(r"^(WARNING: All log messages|[IWE]0000|To enable the following|\s*$)")

@@ -99,14 +99,21 @@ def run_and_kill(root: Path, after_epochs: int, delay: float, number: int = sign
     return process
 
 
-@pytest.mark.parametrize(("after_epochs", "delay"), [(1, 0.0), (3, 0.05)], ids=["at an epoch's end", "within an epoch"])
-def test_a_killed_training_ends_like_the_unbroken_one(
-    project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any], after_epochs: int, delay: float
+def test_killed_at_an_epochs_end_and_within_one_and_kept_from_writing_it_ends_like_the_unbroken_one(
+    project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any]
 ) -> None:
-    assert run_and_kill(project, after_epochs, delay).wait() == -signal.SIGKILL
-    again = run_alone("train", *ARGUMENTS)
+    for after_epochs, delay in ((1, 0.0), (2, 0.05)):
+        assert run_and_kill(project, after_epochs, delay).wait() == -signal.SIGKILL
+    in_the_way = project / "metrics" / NAME
+    in_the_way.write_text("a file where the folder of the figures should be")
+    done = run_alone("train", *ARGUMENTS)
+    assert done.returncode != 0
+    assert "goes on after epoch" in done.stdout
+    in_the_way.unlink()
+    again = run_alone("train", *ARGUMENTS)  # trained, but not written: nothing is trained again
     assert again.returncode == 0, again.stderr
-    assert "goes on after epoch" in again.stdout
+    epochs = len(unbroken[f"plots/{NAME}/train/plots/metrics/learning_rate.tsv"].split()) // 2 - 1
+    assert f"goes on after epoch {epochs}," in again.stdout
     assert outputs(project) == unbroken
 
 
@@ -172,31 +179,15 @@ def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None
     assert unbroken[f"plots/{NAME}/train/augment.png"].startswith(b"\x89PNG")
 
 
-def test_a_training_that_was_done_but_not_written_is_written_without_training_again(
-    project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any]
+def test_ctrl_c_ends_cleanly_says_how_to_go_on_leaves_no_half_model_and_other_parameters_start_anew(
+    project: Path, run_alone: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
-    in_the_way = project / "metrics" / NAME
-    in_the_way.write_text("a file where the folder of the figures should be")
-    assert run_alone("train", *ARGUMENTS).returncode != 0
-    in_the_way.unlink()
-    again = run_alone("train", *ARGUMENTS)
-    assert "goes on after epoch" in again.stdout
-    assert outputs(project) == unbroken
-
-
-def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_leaves_no_half_model(project: Path) -> None:
     process = run_and_kill(project, 1, 0.0, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
     assert "dvc repro" in stderr
     assert not (project / "models" / NAME).exists()
-
-
-def test_a_changed_parameter_starts_anew(
-    project: Path, run_alone: Callable[..., Any], set_params: Callable[..., Path]
-) -> None:
-    run_and_kill(project, 2, 0.0).wait()
     set_params(SHORT | {"train.epochs": 2, "train.batch": 8})
     again = run_alone("train", *ARGUMENTS)
     assert again.returncode == 0, again.stderr
