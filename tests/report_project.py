@@ -40,7 +40,7 @@ def write_project(
         {
             "image_id": [f"i{i:03d}" for i in range(n)],
             "case": [f"c{i // PER_CASE:02d}" for i in range(n)],
-            "slide": [f"<script>s{i // PER_CASE:02d}" for i in range(n)],
+            "slide": [f"14-{i // PER_CASE:02d}<script>" for i in range(n)],
             "magnification": ["40", "100"] * (n // 2),
         }
     )

@@ -15,7 +15,7 @@ from biopsy.evaluation.outcome import DIGITS, Names, Outcome, Undefined, settle
 
 STEPS = 20  # points of the curve: 5 %, 10 %, ... 100 % answered
 FEWEST = 10  # validation cases for a rule
-FEWEST_ANSWERED = 5  # cases that the rule must answer on validation; an error of nothing would reach any target
+FEWEST_ANSWERED = 5  # cases that the rule must answer on validation; without answers there is no error
 
 
 def describe_abstention(val: tuple[Outcome, Names], test: tuple[Outcome, Names], target: float) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def describe_abstention(val: tuple[Outcome, Names], test: tuple[Outcome, Names],
 
         - `risk`: 20 error rates, of the surest 5 %, 10 %, ... 100 % of the test part;
         - `area`: their area, the mean error over all shares (AURC; Geifman and El-Yaniv, NeurIPS 2017), and
-          `area_best`, that of a model with the same errors that is least sure of these; `error` is that of an order
-          that tells nothing;
+          `area_best`, that of a model with the same errors that is least sure of these; `error` is that of a
+          random order;
         - `rule`: the `threshold` on the confidence, and for `val` and `test` how many are `answered` `of` all and
           `wrong`; of the test part also `cases` among the answered, `share` answered, and `error` with its `interval`
           over cases. Null with a reason where there is none.

@@ -56,7 +56,7 @@ def plot_confusion(outcome: Outcome, about: About) -> Figure:
     left.set_ylabel("actual")
     absent = [name for name, row in zip(names, rows[:, 0], strict=True) if not row]
     if absent:
-        figure.text(0.01, 0.01, f"not in the test set: {', '.join(absent)}", fontsize=8, color="0.35")
+        figure.text(0.01, 0.01, f"not in the test set: {', '.join(absent)}", fontsize=8, color="0.35", parse_math=False)
     return figure
 
 
@@ -81,25 +81,27 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
     axes = figure.subplots()
     classes = details["classes"][1:] if len(details["classes"]) == 2 else details["classes"]
     dashed = set(details["classes"]) - set(about.scheme.positive) if about.scheme.positive else set()
+    labels = []  # not those of the lines: one that begins with _ would be left out
     for name in classes:
         area, points = details["per_class"][name][score], table[table["class"] == name]
-        label = f"{name}  not defined" if area is None else f"{name}  {area:.2f}"
+        labels.append(f"{name}  not defined" if area is None else f"{name}  {area:.2f}")
         style = " " if area is None else "--" if name in dashed else "-"
-        axes.plot(
-            points[x], points[y], style, color=about.scheme.colours[name], label=label, linewidth=1.8, clip_on=False
-        )
+        axes.plot(points[x], points[y], style, color=about.scheme.colours[name], linewidth=1.8, clip_on=False)
     if kind == "roc":
-        axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1, label="chance")
+        axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1)
+        labels.append("chance")
         axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
     else:
         axes.set(xlabel="recall (sensitivity)", ylabel="precision")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     axes.grid(alpha=0.3)
     title = "area under the curve"
-    figure.legend(
-        title=title, loc="outside right center", frameon=False, alignment="left", ncols=2 if many else 1,
-        fontsize="small" if many else None,
+    legend = figure.legend(
+        axes.lines, labels, title=title, loc="outside right center", frameon=False, alignment="left",
+        ncols=2 if many else 1, fontsize="small" if many else None,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a class may have two $ in its name
     return figure
 
 
@@ -143,8 +145,9 @@ def _matrix(axes: Axes, values: np.ndarray, names: Sequence[str], form: str, tit
     top = np.nanmax(values) or 1.0
     axes.set_facecolor("0.9")
     axes.imshow(values, cmap="Blues", vmin=0, vmax=top)
-    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) * max(map(len, names)) > 40 else 0)
-    axes.set_yticks(range(len(names)), names)
+    turn = 90 if len(names) * max(map(len, names)) > 40 else 0
+    axes.set_xticks(range(len(names)), names, rotation=turn, parse_math=False)  # a class may have two $ in its name
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set(xlabel="predicted", title=title)
     size = 9 if len(names) < 16 else 6
     for (i, j), value in np.ndenumerate(values):

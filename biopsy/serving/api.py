@@ -62,7 +62,13 @@ class Queue:
         self.held += 1
         try:
             images = await read_images(request, limits)
-            return await asyncio.get_running_loop().run_in_executor(self._worker, work, images)
+            job = self._worker.submit(work, images)
+            answer, gone = asyncio.wrap_future(job), asyncio.ensure_future(request.receive())
+            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and job.cancel():  # what has begun goes on: a thread cannot be stopped
+                raise HTTPException(400, "The client has gone.")
+            gone.cancel()
+            return await answer
         finally:
             self.held -= 1
 

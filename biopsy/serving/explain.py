@@ -54,8 +54,8 @@ class Explanation:
     def verdict(self) -> str:
         """Say in a sentence whether the map can be trusted."""
         if self.flat:
-            rest = "only many places together do" if self.check.better else "so no place stands out"
-            return f"Flat: hiding any one place changes the probability by less than {FLAT:g}, {rest}."
+            rest = "only hiding many does" if self.check.better else "no place stands out"
+            return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
         if self.trusted:
             return "The places that the map names matter more than random ones."
         return "The map is no better than a random order of places: do not rely on it."

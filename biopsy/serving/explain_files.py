@@ -1,5 +1,6 @@
 """`biopsy explain`: for each image a picture of where the model looks, all on one colour scale."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,13 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
-from biopsy.core.errors import BiopsyError, ParamsError
+from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
 from biopsy.core.files import atomic_file
-from biopsy.images.decode import read_rgb
+from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.explain import COLOURS, LOST, Explanation, explain, lay_on, paint, scale_of, shrink
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import find_images, only_model
+
+ENDING = "-explained.png"
 
 
 def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
@@ -35,37 +38,62 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
     ------
     ParamsError, DataError, SourceError
         No image, no model or more than one, a file in the folder's place.
+    MachineError
+        The folder is read-only.
+    KeyboardInterrupt
+        Stopped; what was explained by then is drawn, and the message says how many.
     """
-    if out.exists() and not out.is_dir():
-        raise ParamsError(f"--out: {out} is a file. Name a folder.")
+    if os.path.lexists(out) and not out.is_dir():
+        raise ParamsError(f"--out: {out} is not a folder. Name one.")
     path = path or only_model()
-    images = find_images(inputs)
+    images = [image for image in find_images(inputs) if not image.name.endswith(ENDING)]  # not its own pictures
+    if not images:
+        raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")
     model = Model(path)
     out.mkdir(parents=True, exist_ok=True)  # before the work, in case it may not be made
+    if not os.access(out, os.W_OK):
+        raise MachineError(f"no permission to write into {out}. Change its mode (chmod u+w), or name another --out.")
     print(describe(model.card), file=sys.stderr)
-    found: dict[Path, Explanation] = {}  # drawn when all are known, for their colours have one scale
-    errors = []
-    for image in tqdm(images, "explain", unit="image", delay=2, file=sys.stderr):
-        try:
-            found[image] = explain(model, image)
-        except BiopsyError as error:
-            errors.append(str(error))
-    limit, used = scale_of(list(found.values())), set[str]()
-    for image, explanation in found.items():
-        target = out / f"{_free(image.stem, used)}-explained.png"
-        try:
-            figure = draw(image, explanation, model.card, limit)
-        except BiopsyError as error:  # gone since
-            errors.append(str(error))
-            continue
-        with atomic_file(target) as temporary, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
-            figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-        told = f"{explanation.predicted} {explanation.probability:.2f}; {explanation.scores}. {explanation.verdict}"
-        print(f"{target}: {told}", flush=True)
+    found, errors, stopped = _explain(model, images)
+    limit, used, drawn = scale_of(list(found.values())), set[str](), 0  # one scale for the colours of all
+    try:
+        for image, explanation in found.items():
+            target = out / f"{_free(image.stem, used)}{ENDING}"
+            try:
+                _write(image, explanation, model.card, limit, target)
+            except ImageError as error:  # gone since
+                errors.append(str(error))
+                continue
+            told = f"{explanation.predicted} {explanation.probability:.2f}; {explanation.scores}. {explanation.verdict}"
+            print(f"{_shown(image)} -> {_shown(target)}: {told}", flush=True)
+            drawn += 1
+    except KeyboardInterrupt:
+        stopped = True
+    if stopped:
+        raise KeyboardInterrupt(f"{drawn} of {len(images)} images have a picture in {out}.")
     for sentence in errors:
         print(f"error: {sentence}", file=sys.stderr)
     return len(errors)
+
+
+def _shown(name: object) -> str:
+    """Write a name in one line that terminals and fonts can show, whatever bytes it has."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def _explain(model: Model, images: list[Path]) -> tuple[dict[Path, Explanation], list[str], bool]:
+    """Return the explanations, the errors of the other images, and whether the user stopped it in between."""
+    found: dict[Path, Explanation] = {}
+    errors = []
+    try:
+        for image in tqdm(images, "explain", unit="image", delay=2, file=sys.stderr):
+            try:
+                found[image] = explain(model, image)
+            except BiopsyError as error:
+                errors.append(str(error))
+    except KeyboardInterrupt:  # what is known is drawn; another one stops that, too
+        return found, errors, True
+    return found, errors, False
 
 
 def _free(stem: str, used: set[str]) -> str:
@@ -78,6 +106,13 @@ def _free(stem: str, used: set[str]) -> str:
     return name
 
 
+def _write(image: Path, explanation: Explanation, card: Card, limit: float, target: Path) -> None:
+    figure = draw(image, explanation, card, limit)
+    with atomic_file(target) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+
+
 def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figure:
     """Draw an image and, beside it, the map laid on its grey copy. Raises `ImageError` where it cannot be read."""
     image = read_rgb(path, card.preparation.max_pixels)
@@ -88,7 +123,8 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     share = 0.6 * (colours[..., 3:] / 255)
     mixed = (grey * (1 - share) + colours[..., :3] * share).round().astype(np.uint8)
     figure = Figure((10, min(max(4.6 * height / width + 1.6, 4), 14)), layout=ConstrainedLayoutEngine())
-    name = path.name if len(path.name) <= 80 else f"{path.name[:40]}…{path.name[-39:]}"
+    name = _shown(path.name)
+    name = name if len(name) <= 80 else f"{name[:40]}…{name[-39:]}"
     title = f"{explanation.words}, probability {explanation.probability:.2f}\n{name}"
     figure.suptitle(title, parse_math=False)  # a name may hold two $
     axes = figure.subplots(1, 2)

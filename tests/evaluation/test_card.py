@@ -12,6 +12,9 @@ from biopsy.core.files import write_json
 from biopsy.evaluation.report.card import model_cards
 from report_project import write_project
 
+ODD = "a|b: <i>c</i> &lt; *d* _e_f_ `g`\n$h$ [i](http://j) ~~k~~ \\"
+SHOWN = r"a\|b: &lt;i>c&lt;/i> &amp;lt; \*d\* \_e_f\_ \`g\` \$h\$ \[i\](http://j) \~\~k\~\~ \\"
+
 
 def parse(text: str) -> tuple[dict[str, Any], str]:
     _, head, body = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
@@ -23,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) -> None:
-    params = write_project(tmp_path, ["benign", "a|b: c"], ["case"])
+    params = write_project(tmp_path, ["benign", ODD], ["case"])
     head, body = parse(model_cards(params, tmp_path)["tissue-case"])
     details = read(tmp_path / "metrics/tissue-case/details.json")
     assert (head["license"], head["library_name"], head["pipeline_tag"]) == ("other", "keras", "image-classification")
@@ -43,7 +46,8 @@ def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) 
     assert set(head["metrics"]) == {metric["type"] for metric in result["metrics"]}
     test = details["abstention"]["image"]["rule"]["test"]
     for fact in (
-        "Research use only", "| train | 40 | 10 | 10 |", "models/tissue-case", "0" * 64, r"a\|b: c",
+        "Research use only", "| train | 40 | 10 | 10 |", "models/tissue-case", "0" * 64,
+        rf"| {SHOWN} | {SHOWN} | yes |",
         "another laboratory",
         f"| images | macro-F1 | {details['image_level']['macro_f1']:.3f} | 95 % interval {low:.3f} to {high:.3f} |",
         f"| with temperature | {details['calibration']['after']['ece']:.3f} |",
@@ -51,6 +55,7 @@ def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) 
         f"positive from {details['operating_point']['case']['threshold']:.3f} on",
     ):  # fmt: skip
         assert fact in body, fact
+    assert ODD in result["task"]["name"]
     assert "Synthetic" not in body
     assert "\n\n\n" not in body
     for table in re.findall(r"(?:^\|.*\n)+", body, re.MULTILINE):  # GitHub and Hugging Face draw it if columns agree

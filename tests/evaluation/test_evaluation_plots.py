@@ -1,5 +1,6 @@
 """The pictures: they exist, they say what they show, and equal inputs give equal bytes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from biopsy.core.labels import Labels
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import NOTICE, About, plot_confusion, plot_curves, plot_magnifications, save
 from biopsy.evaluation.predictions import curve_table, magnification_table
+from biopsy.tables.labels.scheme import LabelScheme
 from schemes import BREAKHIS, scheme
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -73,6 +76,15 @@ def test_a_type_that_is_not_tested_is_named_and_has_no_curve() -> None:
     assert "not in the test set: A" in texts(figures["confusion"])
     assert "A  not defined" in texts(figures["roc"])
     assert "F  0." in texts(figures["roc"])
+
+
+def test_names_of_classes_are_drawn_as_they_are_written(tmp_path: Path) -> None:
+    names = ["$x^$", "_under", "<b>&", "e$\\frac", "two\nlines", "A", "F"]
+    tasks = {"tissue": {"column": None, "classes": names}}
+    about = replace(ABOUT, scheme=LabelScheme.of(Labels(tasks=tasks))["tissue"])  # type: ignore[arg-type]
+    for name, figure in all_figures(outcome_without_adenosis(names), about).items():
+        save(figure, tmp_path / f"{name}.png")
+        assert name == "magnification" or all(name in texts(figure) for name in names), name
 
 
 def test_the_matrix_shows_counts_and_shares() -> None:

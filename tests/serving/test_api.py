@@ -1,5 +1,6 @@
 """`biopsy serve`: what a program and a browser get, and that no input makes the server fail."""
 
+import asyncio
 import base64
 import json
 import os
@@ -18,11 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.api import PAGE, Limits, make_app
+from biopsy.serving.api import PAGE, Limits, Queue, make_app
 from biopsy.serving.model import Model
 from biopsy.serving.serve import serve
 from conftest import ROOT
@@ -195,6 +197,28 @@ def test_a_full_queue_answers_429_at_once_and_what_was_accepted_is_finished(
             thread.join()
         assert first[0].json()["predictions"][0]["predicted"] == "malignant"
         assert client.get("/ready").status_code == 200
+
+
+def test_an_image_whose_client_has_gone_is_not_worked_on() -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\na\r\n--x--\r\n'
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"multipart/form-data; boundary=x")]}
+    begin, done = threading.Event(), []
+
+    async def ask() -> None:
+        queue, sent = Queue(Limits()), iter([{"type": "http.request", "body": body}, {"type": "http.disconnect"}])
+
+        async def receive() -> Any:
+            return next(sent)
+
+        queue._worker.submit(begin.wait)
+        with pytest.raises(HTTPException, match="has gone"):
+            await queue.answer(Request(scope, receive), Limits(), done.append)
+        begin.set()
+        assert queue.held == 0
+        queue._worker.shutdown()
+
+    asyncio.run(ask())
+    assert done == []
 
 
 def test_with_a_token_predictions_need_it_and_the_page_does_not(model: Model) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections import Resize, Tiles
 from biopsy.images.resize import make_views
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.explain import Explanation, lay_on, paint, scale_of
+from biopsy.serving.explain_files import explain_files
 from biopsy.serving.occlusion import CELLS, Subject, faithfulness, occlusion_map
 from conftest import ROOT
 from tiny_onnx import write_onnx
@@ -113,9 +116,11 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
     write_onnx(tmp_path / "exports/dark.onnx")
     image = np.full((48, 64, 3), 200, np.uint8)
     image[:16, :16] = 10
-    for name in ("images/a.png", "images/other/a.png", "images/other/図$_$.png"):
+    latin = os.fsdecode(b"images/other/\xe9\n.png")  # neither text nor one line
+    for name in ("images/a.png", "images/other/a.png", "images/other/図$_$.png", "images/old-explained.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), image)
+    shutil.copy(tmp_path / "images/a.png", tmp_path / latin)
     (tmp_path / "images/bad.png").write_bytes(b"no image")
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('tensorflow was imported')\n")
     result = subprocess.run(
@@ -127,8 +132,38 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
     assert NOTICE in notice
     assert bad.startswith("error: images/bad.png is not an image")
     assert summary.startswith("error: 1 of the images have no explanation")
-    names = ["a-2-explained.png", "a-explained.png", "図$_$-explained.png"]
+    names = ["a-2-explained.png", "a-explained.png", "図$_$-explained.png", os.fsdecode(b"\xe9\n-explained.png")]
     assert sorted(p.name for p in (tmp_path / "explanations").iterdir()) == names
-    for line in result.stdout.splitlines():
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith("images/other/a.png -> explanations/a-2-explained.png: ")
+    assert len(lines) == 4
+    for line in lines:
         assert re.search(r"-explained.png: benign 0\.\d+; deletion 0\.\d+, insertion 0\.\d+, a random order 0", line)
     assert cv2.imread(str(tmp_path / "explanations/a-explained.png")).shape[1] == 1200
+
+
+def test_ctrl_c_draws_what_is_explained_by_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_onnx(tmp_path / "dark.onnx")
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64, 3), 200, np.uint8))
+
+    def interrupted(_: object, path: Path) -> Explanation:
+        if path.name == "b.png":
+            raise KeyboardInterrupt
+        return explained(subject_of(brightness))
+
+    monkeypatch.setattr("biopsy.serving.explain_files.explain", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 images have a picture"):
+        explain_files([str(tmp_path)], model, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a-explained.png"]
+
+
+def test_what_cannot_be_explained_or_written_is_one_sentence(tmp_path: Path) -> None:
+    model, own = write_onnx(tmp_path / "dark.onnx"), tmp_path / "a-explained.png"
+    own.touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for out in (own, tmp_path / "link"):
+        with pytest.raises(ParamsError, match="is not a folder"):
+            explain_files([str(tmp_path)], model, out)
+    with pytest.raises(DataError, match="explain drew them"):
+        explain_files([str(own)], model, tmp_path / "out")

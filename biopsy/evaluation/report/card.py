@@ -1,5 +1,6 @@
 """The card of each model, for a registry such as Hugging Face: a YAML head, and below it what a reader must know."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,13 @@ def model_card(result: Result, splits: Mapping[str, Any], params: Params, source
     """Write the card of one model, or of the models of all folds, in Markdown; every figure comes from the run."""
     details, split = result.details, splits.get(result.job.protocol, {})
     loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(  # noqa: S701 - Markdown, whose cells are escaped by `cell`
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    environment = Environment(  # noqa: S701 - Markdown, which `_plain` escapes
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_plain
     )
-    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count, "cell": _cell}
+    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
     folds = [model["fold"] for model in details["models"] if model.get("fold")]
+    head = yaml.safe_dump(_head(result, params, source), sort_keys=False, allow_unicode=True, width=1000)
     text = environment.get_template("card.md.j2").render(
-        head=yaml.safe_dump(_head(result, params, source), sort_keys=False, allow_unicode=True, width=1000).strip(),
         notice=NOTICE,
         synthetic=words.SYNTHETIC if details["synthetic"] else None,
         name=result.job.name,
@@ -69,7 +70,7 @@ def model_card(result: Result, splits: Mapping[str, Any], params: Params, source
         folder=f"models/{result.job.name}" + (f"/{folds[0]}" if folds else ""),
         folds=len(folds),
     )
-    return text.strip() + "\n"
+    return f"---\n{head}---\n\n{text.strip()}\n"
 
 
 def _head(result: Result, params: Params, source: str) -> dict[str, Any]:
@@ -127,7 +128,9 @@ def _figures(details: Mapping[str, Any]) -> Iterator[tuple[str, str, str, float 
             yield f"{level.removesuffix('_level')}s", name, kind, details[level][key], known
 
 
-def _cell(value: Any) -> str:
-    """Write what stands in a cell of a Markdown table, or in its text: a bar or a line's end would break it."""
-    text = " ".join(str(value).split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+def _plain(value: Any) -> Any:
+    """Write a text so that Markdown shows it as it is, in a table too: names of classes may hold anything."""
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[\\`*\[\]|$~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)

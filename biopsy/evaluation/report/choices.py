@@ -42,7 +42,7 @@ def decision(details: dict[str, Any], title: str) -> dict[str, Any]:
     ranges = [f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in better(curve)]
     of = count(found["of"], f"test {unit}")
     says = (
-        f"On these {of} the model is better than both at {' and '.join(ranges)}; that has no interval."
+        f"On these {of} the model is better than both at {' and '.join(ranges)}; there is no interval for this."
         if ranges
         else f"On these {of} the model is nowhere better than both."
     )
@@ -56,7 +56,7 @@ def decision(details: dict[str, Any], title: str) -> dict[str, Any]:
 def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
     rule, units = level["rule"], f"{unit.capitalize()}s"
     area = (
-        f"{units}: the mean error over all shares answered is {number(level['area'])}; an order that tells nothing "
+        f"{units}: the mean error over all shares answered is {number(level['area'])}; a random order "
         f"would have {number(level['error'])}, the best possible one {number(level['area_best'])}."
     )
     if not rule:
@@ -72,11 +72,11 @@ def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
         return [area, f"{said}."]
     known = test["interval"]
     sure = f"95 % interval {interval(known)}" if known else f"no interval: {test['reasons']['interval']}"
-    reached = "is reached" if test["error"] <= target else "is not reached"
+    reached = "is met" if test["error"] <= target else "is not met"
     return [
         area,
         f"{said}, {_of(test['wrong'], test['answered'])} wrong: {number(test['error'])} ({sure}). "
-        f"The wanted error of {target:g} {reached} on the test part.",
+        f"The target of {target:g} {reached} on the test part.",
     ]
 
 

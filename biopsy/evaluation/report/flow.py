@@ -28,7 +28,7 @@ def data_flow(root: Path) -> list[tuple[str, str]]:
         units = [f"{impute[unit]:,} {unit}" for unit in ("images", "slides", "cases") if impute.get(unit)]
         steps.append(("Used", ", ".join(units)))
         for task, classes in impute.get("labels", {}).items():
-            steps.append((f"Images by {task}", ", ".join(f"{name} {n:,}" for name, n in classes.items())))
+            steps.append((f"Images by {task}", ", ".join(f"{name}: {n:,}" for name, n in classes.items())))
     return steps
 
 

@@ -19,7 +19,8 @@ for (const table of document.querySelectorAll("table.sort")) {
         return { row, text, number: number ? Number(number[0].replaceAll(",", "")) : null };
       });
       const numbers = keyed.some((entry) => entry.number !== null);
-      const one = (a, b) => (numbers ? a.number - b.number : a.text.localeCompare(b.text, "en", { numeric: true }));
+      // Equal numbers, as of slides 14-2523 and 14-2980, are sorted by their text.
+      const one = (a, b) => a.number - b.number || a.text.localeCompare(b.text, "en", { numeric: true });
       keyed.sort((a, b) => {
         // What has no number, such as "too few cases", stands last either way.
         const gone = numbers ? (a.number === null) - (b.number === null) : 0;
