@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     for add in added:
         add(verbs)
     chosen = parser.parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text of the screen's encoding
     chosen.run(chosen)
 
 
@@ -55,7 +59,13 @@ def _explain(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.explain_files import explain_files
 
-        failed = explain_files(chosen.inputs, chosen.model, chosen.out)
+        try:
+            failed = explain_files(chosen.inputs, chosen.model, chosen.out)
+        except KeyboardInterrupt as stop:
+            if not str(stop):
+                raise
+            print(f"stopped: {stop}", file=sys.stderr)
+            raise SystemExit(130) from None
         if failed:
             raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
 

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from io import TextIOWrapper
 from pathlib import Path
 
 NO_MEMORY = (
@@ -99,15 +98,15 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to g
     main
         The stage or command.
     interrupted
-        What Ctrl-C or a polite kill (SIGTERM) should say about going on, unless the exception itself says it.
+        What Ctrl-C or a polite kill (SIGTERM) should say about going on.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     _open_standard_streams()
     try:
         main()
         sys.stdout.flush()
-    except KeyboardInterrupt as stop:
-        _leave(f"stopped: {str(stop) or interrupted}", 130)
+    except KeyboardInterrupt:
+        _leave(f"stopped: {interrupted}", 130)
     except BiopsyError as error:
         _leave(f"error: {error}", error.exit_code)
     except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at its end
@@ -153,8 +152,6 @@ def _open_standard_streams() -> None:
                 os.close(opened)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
-    if isinstance(sys.stdout, TextIOWrapper):  # file names need not be text of the terminal's encoding
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _import_sentence(error: ImportError) -> str | None:
