@@ -30,21 +30,40 @@ def command(arguments: Sequence[str] | None = None) -> None:
     chosen.run(chosen)
 
 
+def _verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.ArgumentParser:
+    """Add a verb whose help ends with examples."""
+    shown = "\n".join(["examples:", *(f"  {example}" for example in examples)])
+    added: argparse.ArgumentParser = verbs.add_parser(
+        name, help=words, epilog=shown, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    return added
+
+
 def _predict(verbs: Any) -> None:
     """Add `biopsy predict`."""
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.predict import predict_files
 
-        failed = predict_files(chosen.inputs, chosen.model, chosen.out)
+        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by)
         if failed:
-            raise DataError(f"{failed} of the images have no prediction. The column 'error' says why.")
+            why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
+            raise DataError(f"{failed} of the images have no prediction. {why}")
 
-    verb = verbs.add_parser("predict", help="predict images with a trained model; research use only")
+    verb = _verb(
+        verbs, "predict", "predict images with a trained model; research use only",
+        "biopsy predict images/ --model exports/binary-case.onnx --out predictions.csv",
+        "biopsy predict images.csv --by case",
+    )  # fmt: skip
     verb.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="image files, folders, a .csv with a column path, or -"
-    )
+        "inputs", nargs="+", metavar="INPUT",
+        help="image files, folders, patterns such as 'a/**/*.png', a .zip, a .csv with the columns path and, if known, "
+        "case and slide, or - for a list of paths",
+    )  # fmt: skip
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    verb.add_argument(
+        "--by", choices=("case", "slide"), help="one row for each: the mean probability over its images, as in the test"
+    )
     verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
     verb.set_defaults(run=act)
 

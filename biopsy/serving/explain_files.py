@@ -17,8 +17,9 @@ from biopsy.core.files import atomic_file
 from biopsy.images.decode import read_rgb
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.explain import COLOURS, LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.inputs import find_images
 from biopsy.serving.model import Model, describe
-from biopsy.serving.predict import find_images, only_model
+from biopsy.serving.predict import only_model
 
 
 def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
@@ -39,7 +40,10 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
     if out.exists() and not out.is_dir():
         raise ParamsError(f"--out: {out} is a file. Name a folder.")
     path = path or only_model()
-    images = find_images(inputs)
+    named = find_images(inputs)
+    if packed := [image.path for image in named if image.member]:
+        raise ParamsError(f"{packed[0]}: explain reads no .zip. Unpack it, and name the folder.")
+    images = [image.path for image in named]
     model = Model(path)
     out.mkdir(parents=True, exist_ok=True)  # before the work, in case it may not be made
     print(describe(model.card), file=sys.stderr)
