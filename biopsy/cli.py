@@ -109,11 +109,16 @@ def _serve(verbs: Any) -> None:
     """Add `biopsy serve`."""
 
     def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.serve import serve
 
-        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"))
+        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), figures_of)
 
-    verb = verbs.add_parser("serve", help="open a page and an API that predict images; research use only")
+    verb = _verb(
+        verbs, "serve", "open a page and an API that predict images; research use only",
+        "biopsy serve --model exports/binary-case.onnx",
+        "BIOPSY_TOKEN=... biopsy serve --host 0.0.0.0 --port 80",
+    )  # fmt: skip
     verb.add_argument(
         "--model", type=Path, action="append", default=[], metavar="MODEL",
         help="a folder or .onnx file; again for more (default: all in models/, else in exports/)",

@@ -29,7 +29,7 @@ class Model:
     card : Card
         What the model is: classes, preparation, protocol, threshold.
     facts : dict of str
-        Of an .onnx file, its metadata; else empty.
+        Of an .onnx file, its metadata; of a folder what `serve` adds.
     network
         The Keras model; None of an .onnx file.
     """
