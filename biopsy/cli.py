@@ -21,8 +21,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _predict, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights, _info, _show_augment,
-        _tune,
+        _list, _predict, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights, _info,
+        _show_augment, _tune,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -37,6 +37,27 @@ def _verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.Argumen
         name, help=words, epilog=shown, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     return added
+
+
+def _list(verbs: Any) -> None:
+    """Add `biopsy list`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is computed, and TensorFlow takes ten seconds
+        from biopsy.experiments.listing import list_kinds
+
+        for line in list_kinds(chosen.kind, chosen.root):
+            print(line, flush=True)
+
+    verb = _verb(
+        verbs, "list", "say what backbones, augmentations, presets and models there are",
+        "biopsy list models",
+        "biopsy list presets | grep -i stain",
+    )  # fmt: skip
+    kinds = ("backbones", "augmentations", "presets", "models")
+    verb.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"{', '.join(kinds)} (default: all)")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
 
 
 def _predict(verbs: Any) -> None:
@@ -78,9 +99,13 @@ def _explain(verbs: Any) -> None:
         if failed:
             raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
 
-    verb = verbs.add_parser("explain", help="draw where a model looks in images; research use only")
+    verb = _verb(
+        verbs, "explain", "draw where a model looks in images; research use only",
+        "biopsy explain images/ --model exports/binary-case.onnx",
+        "biopsy explain 'slides/**/*.png' --out looks/",
+    )  # fmt: skip
     verb.add_argument(
-        "inputs", nargs="+", metavar="IMAGE", help="image files, folders, a .csv with a column path, or -"
+        "inputs", nargs="+", metavar="IMAGE", help="image files, folders, patterns, a .csv with a column path, or -"
     )
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
