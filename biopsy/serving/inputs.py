@@ -66,7 +66,7 @@ class Found:
         try:
             return self.archive.read(self.member)
         except BROKEN as error:
-            raise DataError(f"{self.name} is damaged ({error})") from None
+            raise DataError(f"{self.name} is damaged ({error or 'it ends early'})") from None
 
 
 def find_images(inputs: Sequence[str]) -> list[Found]:

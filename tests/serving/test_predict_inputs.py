@@ -164,6 +164,26 @@ def test_a_row_a_case_has_the_mean_probability_by_which_the_test_judges_cases(
     assert cases["predicted"].tolist()[:2] == [["benign", "malignant"][i] for i in expected.predicted]
 
 
+@pytest.mark.parametrize(
+    ("by", "column"), [([], "'error' says why"), (["--by", "case"], "'without_prediction' counts")]
+)
+def test_images_without_a_prediction_are_an_error_that_names_their_column(
+    project: Path, by: list[str], column: str
+) -> None:
+    (project / "images/x.csv").write_text(CASES)
+    with pytest.raises(DataError, match=f"2 of the images have no prediction. The column {column}") as caught:
+        command(["predict", "images/x.csv", *by, "--out", "x.jsonl"])
+    assert caught.value.exit_code == 3
+    assert len((project / "x.jsonl").read_text().splitlines()) == (3 if by else 5)
+
+
+def test_explain_takes_patterns_and_says_that_it_reads_no_archive(project: Path) -> None:
+    command(["explain", "images/[l]*.png"])
+    assert (project / "explanations/light-explained.png").is_file()
+    with pytest.raises(BiopsyError, match="explain reads no .zip"):
+        command(["explain", str(pack(project / "x.zip", {"a.png": png(40)}))])
+
+
 def test_slides_of_two_cases_may_have_one_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "images/x.csv").write_text(CASES)
     table = predicted(capsys, "images/x.csv", "--by", "slide")
