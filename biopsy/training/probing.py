@@ -1,4 +1,7 @@
-"""Put a probe into a Keras model, and say how it did as a training does: in the place of `fit`."""
+"""Put a probe into a Keras model, and say how it did as a training does: in the place of `fit`.
+
+`refit_head` puts in another afterwards, which has learnt from the validation images too.
+"""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from biopsy.networks.backend import keras
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
-from biopsy.training.probe import fit_probe, without_effect
+from biopsy.training.probe import FittedProbe, fit_probe, without_effect
 from biopsy.training.progress import LiveLog
 
 SMALLEST = 1e-7  # the probability that a loss takes for none, as Keras does
@@ -75,9 +78,7 @@ def fit_head(
         As `fit_probe` and `image_features`.
     """
     begun, classes = time.perf_counter(), max(2, model.output_shape[-1])
-    extractor, _head = split_model(model)
-    found = image_features(extractor, store.array, title)
-    found = found if extra is None else np.concatenate([found, extra], axis=1)
+    found = _features(model, store, extra, title)
     probe = fit_probe(found[:n_train], targets[:n_train], cases, classes, params.model.probe, params.seed)
     if any(params.augment.every.values()):
         print(f"{title}: a probe takes the images as they are; augment.every is not used")
@@ -85,8 +86,7 @@ def fit_head(
         print(f"{title}: a probe is fitted at once; not used: {', '.join(unused)}")
     for note in probe.notes:
         print(f"{title}: {note}")
-    model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])
-    model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
+    _set(model, probe)
     head = keras.Model(model.get_layer("probe_centre").input, model.output)
     figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
@@ -96,6 +96,44 @@ def fit_head(
     log.on_train_begin()
     log.on_train_end()
     return state
+
+
+def refit_head(
+    model: Any,
+    params: Params,
+    store: ImageStore,
+    targets: np.ndarray,
+    cases: np.ndarray,
+    *,
+    chosen: float,
+    title: str,
+    extra: np.ndarray | None = None,
+) -> None:
+    """Fit the probe on all images of the store and set the output layer's weights anew.
+
+    Parameters
+    ----------
+    model, params, store, title, extra
+        As for `fit_head`.
+    targets, cases
+        (n,) the class and the case of each training and validation image.
+    chosen
+        The C that `fit_head` chose.
+    """
+    settings = params.model.probe.model_copy(update={"C": [chosen]})
+    found, classes = _features(model, store, extra, title), max(2, model.output_shape[-1])
+    _set(model, fit_probe(found, targets, cases, classes, settings, params.seed))
+
+
+def _features(model: Any, store: ImageStore, extra: np.ndarray | None, title: str) -> np.ndarray:
+    """Compute what the head sees of each image: (n, p)."""
+    found = image_features(split_model(model)[0], store.array, title)
+    return found if extra is None else np.concatenate([found, extra], axis=1)
+
+
+def _set(model: Any, probe: FittedProbe) -> None:
+    model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])
+    model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
 
 
 def _figures(head: Any, features: np.ndarray, targets: np.ndarray) -> dict[str, float]:
