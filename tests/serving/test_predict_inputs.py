@@ -180,7 +180,7 @@ def test_images_without_a_prediction_are_an_error_that_names_their_column(
 def test_explain_takes_patterns_and_says_that_it_reads_no_archive(project: Path) -> None:
     command(["explain", "images/[l]*.png"])
     assert (project / "explanations/light-explained.png").is_file()
-    with pytest.raises(BiopsyError, match="explain reads no .zip"):
+    with pytest.raises(BiopsyError, match="explain reads no"):
         command(["explain", str(pack(project / "x.zip", {"a.png": png(40)}))])
 
 
