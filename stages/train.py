@@ -132,8 +132,7 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     if probe and params.model.probe.refit:
         kept = write_validation(job.model, list(table["image_id"][n_train:]), answers())
         card = card.model_copy(update={"data": {**card.data, "validation": kept}})
-        repeated = np.repeat(targets, each), np.repeat(cases, each)
-        refit_head(model, params, store, *repeated, chosen=state.history[0]["C"], title=job.title, extra=extra)
+        refit_head(model, params, state, np.repeat(targets, each), np.repeat(cases, each))
         print(f"train {job.title}: fitted once more with the {len(table) - n_train} validation images")
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)

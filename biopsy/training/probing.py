@@ -32,10 +32,13 @@ class ProbeState:
         One dict: loss and accuracy of both parts, the chosen `C`, and `inner_macro_f1` where there was a choice.
     seconds
         How long it took.
+    features
+        (n, p), what the head sees of each image.
     """
 
     history: list[dict[str, float]]
     seconds: list[float]
+    features: np.ndarray
 
     @property
     def epoch(self) -> int:
@@ -78,7 +81,8 @@ def fit_head(
         As `fit_probe` and `image_features`.
     """
     begun, classes = time.perf_counter(), max(2, model.output_shape[-1])
-    found = _features(model, store, extra, title)
+    found = image_features(split_model(model)[0], store.array, title)
+    found = found if extra is None else np.concatenate([found, extra], axis=1)
     probe = fit_probe(found[:n_train], targets[:n_train], cases, classes, params.model.probe, params.seed)
     if any(params.augment.every.values()):
         print(f"{title}: a probe takes the images as they are; augment.every is not used")
@@ -91,44 +95,27 @@ def fit_head(
     figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
         figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}
-    state = ProbeState([figures], [time.perf_counter() - begun])
+    state = ProbeState([figures], [time.perf_counter() - begun], found)
     log = LiveLog(live_dir, state)
     log.on_train_begin()
     log.on_train_end()
     return state
 
 
-def refit_head(
-    model: Any,
-    params: Params,
-    store: ImageStore,
-    targets: np.ndarray,
-    cases: np.ndarray,
-    *,
-    chosen: float,
-    title: str,
-    extra: np.ndarray | None = None,
-) -> None:
-    """Fit the probe on all images of the store and set the output layer's weights anew.
+def refit_head(model: Any, params: Params, state: ProbeState, targets: np.ndarray, cases: np.ndarray) -> None:
+    """Fit the probe on the training and the validation images, and set the output layer's weights anew.
 
     Parameters
     ----------
-    model, params, store, title, extra
+    model, params
         As for `fit_head`.
+    state
+        What that returned; its C is kept.
     targets, cases
-        (n,) the class and the case of each training and validation image.
-    chosen
-        The C that `fit_head` chose.
+        (n,) the class and the case of each image.
     """
-    settings = params.model.probe.model_copy(update={"C": [chosen]})
-    found, classes = _features(model, store, extra, title), max(2, model.output_shape[-1])
-    _set(model, fit_probe(found, targets, cases, classes, settings, params.seed))
-
-
-def _features(model: Any, store: ImageStore, extra: np.ndarray | None, title: str) -> np.ndarray:
-    """Compute what the head sees of each image: (n, p)."""
-    found = image_features(split_model(model)[0], store.array, title)
-    return found if extra is None else np.concatenate([found, extra], axis=1)
+    settings = params.model.probe.model_copy(update={"C": [state.history[0]["C"]]})
+    _set(model, fit_probe(state.features, targets, cases, max(2, model.output_shape[-1]), settings, params.seed))
 
 
 def _set(model: Any, probe: FittedProbe) -> None:
