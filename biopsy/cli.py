@@ -23,8 +23,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _predict, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights, _info, _show_augment,
-        _tune,
+        _list, _predict, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights, _info,
+        _show_augment, _tune,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -34,21 +34,61 @@ def command(arguments: Sequence[str] | None = None) -> None:
     chosen.run(chosen)
 
 
+def _verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.ArgumentParser:
+    """Add a verb whose help ends with examples."""
+    shown = "\n".join(["examples:", *(f"  {example}" for example in examples)])
+    added: argparse.ArgumentParser = verbs.add_parser(
+        name, help=words, epilog=shown, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    return added
+
+
+def _list(verbs: Any) -> None:
+    """Add `biopsy list`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is computed, and TensorFlow takes ten seconds
+        from biopsy.experiments.listing import list_kinds
+
+        for line in list_kinds(chosen.kind, chosen.root):
+            print(line, flush=True)
+
+    verb = _verb(
+        verbs, "list", "say what backbones, augmentations, presets and models there are",
+        "biopsy list models",
+        "biopsy list presets | grep -i stain",
+    )  # fmt: skip
+    kinds = ("backbones", "augmentations", "presets", "models")
+    verb.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"{', '.join(kinds)} (default: all)")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
 def _predict(verbs: Any) -> None:
     """Add `biopsy predict`."""
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.predict import predict_files
 
-        failed = predict_files(chosen.inputs, chosen.model, chosen.out)
+        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by)
         if failed:
-            raise DataError(f"{failed} of the images have no prediction. The column 'error' says why.")
+            why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
+            raise DataError(f"{failed} of the images have no prediction. {why}")
 
-    verb = verbs.add_parser("predict", help="predict images with a trained model; research use only")
+    verb = _verb(
+        verbs, "predict", "predict images with a trained model; research use only",
+        "biopsy predict images/ --model exports/binary-case.onnx --out predictions.csv",
+        "biopsy predict images.csv --by case",
+    )  # fmt: skip
     verb.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="image files, folders, a .csv with a column path, or -"
-    )
+        "inputs", nargs="+", metavar="INPUT",
+        help="image files, folders, patterns such as 'a/**/*.png', a .zip, a .csv with the columns path and, if known, "
+        "case and slide, or - for a list of paths",
+    )  # fmt: skip
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    verb.add_argument(
+        "--by", choices=("case", "slide"), help="one row for each: the mean probability over its images, as in the test"
+    )
     verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
     verb.set_defaults(run=act)
 
@@ -69,9 +109,13 @@ def _explain(verbs: Any) -> None:
         if failed:
             raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
 
-    verb = verbs.add_parser("explain", help="draw where a model looks in images; research use only")
+    verb = _verb(
+        verbs, "explain", "draw where a model looks in images; research use only",
+        "biopsy explain images/ --model exports/binary-case.onnx",
+        "biopsy explain 'slides/**/*.png' --out looks/",
+    )  # fmt: skip
     verb.add_argument(
-        "inputs", nargs="+", metavar="IMAGE", help="image files, folders, a .csv with a column path, or -"
+        "inputs", nargs="+", metavar="IMAGE", help="image files, folders, patterns, a .csv with a column path, or -"
     )
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
@@ -100,11 +144,16 @@ def _serve(verbs: Any) -> None:
     """Add `biopsy serve`."""
 
     def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.serve import serve
 
-        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"))
+        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), figures_of)
 
-    verb = verbs.add_parser("serve", help="open a page and an API that predict images; research use only")
+    verb = _verb(
+        verbs, "serve", "open a page and an API that predict images; research use only",
+        "biopsy serve --model exports/binary-case.onnx",
+        "BIOPSY_TOKEN=... biopsy serve --host 0.0.0.0 --port 80",
+    )  # fmt: skip
     verb.add_argument(
         "--model", type=Path, action="append", default=[], metavar="MODEL",
         help="a folder or .onnx file; again for more (default: all in models/, else in exports/)",

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,8 @@ from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.model_file import Card, load_model
+from biopsy.networks.temperature import calibrate
+from biopsy.networks.validation import read_validation
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
 from biopsy.tables.split.parts import read_images, read_parts
@@ -162,9 +165,9 @@ def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
             return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
 
         batch = max(1, BATCH // preparation.views)
-        probabilities = predict(
-            partial(answer_images, model, temperature=card.temperature), list(rows["file"]), read, batch, extra
-        )
+        now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature)
+        before = earlier_answers(job.model, card, list(rows["image_id"]), batch) if part == "val" else None
+        probabilities = predict(before or now, list(rows["file"]), read, batch, extra)
         if card.data.get(f"{part}_pixels") != seen.hexdigest():
             raise DataError(
                 f"{where} was made for other {part} images than those in {tree}, though their labels and parts are the "
@@ -179,6 +182,15 @@ def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
     trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
     absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
     return card, answers, absent
+
+
+def earlier_answers(folder: Path, card: Card, ids: list[str], batch: int) -> Callable[[Any], Any] | None:
+    """Repeat, batch by batch, what a model answered about images from which it has learnt since; None: it has not."""
+    given = read_validation(folder, card, ids)
+    if given is None:
+        return None
+    parts = (calibrate(given[start : start + batch], card.temperature) for start in range(0, len(ids), batch))
+    return lambda _: next(parts)
 
 
 def draw(answers: Answers, card: Card, details: dict[str, Any], folder: Path) -> None:

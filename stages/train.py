@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -26,21 +26,22 @@ from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import Card, save_model
+from biopsy.networks.validation import VALIDATION, write_validation
 from biopsy.tables.labels.scheme import LabelScheme, read_scheme
 from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
 from biopsy.tables.split.parts import cases_of, hash_images, read_parts
 from biopsy.training.augment.pipeline import check_augment
-from biopsy.training.calibration import fit_calibration
+from biopsy.training.calibration import ask, fit_calibration
 from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.monitor import best_epoch
 from biopsy.training.plots import plot_curves
-from biopsy.training.probing import fit_head
+from biopsy.training.probing import fit_head, refit_head
 from biopsy.training.progress import still_improving
 
-FILES = ("model.keras", "model.json")
+FILES = ("model.keras", "model.json", VALIDATION)
 
 
 @dataclass(frozen=True)
@@ -110,26 +111,32 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     val_extra = None if extra is None else extra[n_train:]
     extra = None if extra is None else np.repeat(extra, each, axis=0)
     learn: Callable[..., Any] = fit
-    if params.model.head.kind == "probe":
-        learn = partial(fit_head, cases=np.repeat(cases_of(table[:n_train]), each))
+    cases, probe = cases_of(table), params.model.head.kind == "probe"
+    if probe:
+        learn = partial(fit_head, cases=np.repeat(cases[:n_train], each))
     state = learn(
         model, params, job.task, store, np.repeat(targets, each), n_train * each,
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
         extra=extra,
     )  # fmt: skip
     val_pixels = store.array.reshape(-1, views, size, size, 3)[n_train:]
-    temperature, fitted = fit_calibration(model, val_pixels, val_extra, targets[n_train:], cases_of(table[n_train:]))
+    answers = cache(lambda: ask(model, val_pixels, val_extra))
+    temperature, fitted = fit_calibration(answers, targets[n_train:], cases[n_train:])
     card = card.model_copy(update={"temperature": temperature, "calibration": fitted})
     print(f"train {job.title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
     losses, best = [figures["val_loss"] for figures in state.history], best_epoch(state.history, params.train.monitor)
     plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
+    (job.model / VALIDATION).unlink(missing_ok=True)
+    if probe and params.model.probe.refit:
+        kept = write_validation(job.model, list(table["image_id"][n_train:]), answers())
+        card = card.model_copy(update={"data": {**card.data, "validation": kept}})
+        refit_head(model, params, state, np.repeat(targets, each), np.repeat(cases, each))
+        print(f"train {job.title}: fitted once more with the {len(table) - n_train} validation images")
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
-    unfinished = params.model.head.kind != "probe" and still_improving(
-        losses, params.train.epochs_of(job.task), classes
-    )
+    unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), classes)
     kept = state.history[best]
     print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
     if unfinished:

@@ -152,6 +152,9 @@ class Probe(Section):
         Of cases, inside the training part, to choose C.
     pca
         The number of principal components that the features are whitened to; None: no whitening.
+    refit
+        Fit once more on training and validation images, with the C that was chosen. The validation figures, the
+        temperature and the operating points are those of the fit on training images alone.
     max_iter
         Steps of the solver, lbfgs.
     """
@@ -160,6 +163,7 @@ class Probe(Section):
     C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([10.0, 100.0, 1000.0], min_length=1)
     folds: int = Field(5, ge=2, le=20)
     pca: int | None = Field(None, ge=1, le=4096)
+    refit: bool = True
     max_iter: int = Field(1000, ge=1, le=100_000)
 
 

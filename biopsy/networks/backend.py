@@ -5,6 +5,7 @@ and PyTorch backends too, for `tf` is imported when somebody asks for it. Tensor
 compilers and missing CUDA drivers when it is imported; users of a machine without a GPU should not have to read them.
 """
 
+import logging
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Its faster kernels. Without AVX-512 TensorFlow leaves them off, though with AVX2 too a step costs a third less.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of last batches that are smaller than the others
 
 _NOISE = re.compile(r"^(WARNING: All log messages|[IWE]0000|To enable the following|\s*$)")
 

@@ -41,7 +41,8 @@ class Card(BaseModel):
     fold
         Of a cross-validation, which fold tests it: '1-2' is the second of the first repeat.
     data
-        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of each other part.
+        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of each other part; of
+        `validation.csv` where the model has learnt from the validation images.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256

@@ -18,8 +18,9 @@ from biopsy.core.files import atomic_file
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.explain import COLOURS, LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.inputs import find_images
 from biopsy.serving.model import Model, describe
-from biopsy.serving.predict import find_images, only_model
+from biopsy.serving.predict import only_model
 
 ENDING = "-explained.png"
 
@@ -46,9 +47,7 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
     if os.path.lexists(out) and not out.is_dir():
         raise ParamsError(f"--out: {out} is not a folder. Name one.")
     path = path or only_model()
-    images = [image for image in find_images(inputs) if not image.name.endswith(ENDING)]  # not its own pictures
-    if not images:
-        raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")
+    images = _images(inputs)
     model = Model(path)
     out.mkdir(parents=True, exist_ok=True)  # before the work, in case it may not be made
     if not os.access(out, os.W_OK):
@@ -74,6 +73,17 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
     for sentence in errors:
         print(f"error: {sentence}", file=sys.stderr)
     return len(errors)
+
+
+def _images(inputs: Sequence[str]) -> list[Path]:
+    """Find the images, without the pictures that an earlier call drew: its folder may lie among them."""
+    found = find_images(inputs)
+    if packed := [image.path for image in found if image.member]:
+        raise ParamsError(f"{packed[0]}: explain reads no .zip. Unpack it, and name the folder.")
+    images = [image.path for image in found if not image.path.name.endswith(ENDING)]
+    if not images:
+        raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")
+    return images
 
 
 def _shown(name: object) -> str:

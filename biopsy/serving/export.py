@@ -13,7 +13,8 @@ from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.extras import extra
 from biopsy.serving.model import Model
-from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file, seal
+from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file
+from biopsy.serving.sealed import seal
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime

@@ -1,9 +1,9 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ from biopsy.networks.temperature import both_classes
 from biopsy.serving.onnx_file import Network, load_network
 
 Image = str | Path | bytes | NDArray[np.uint8]
+Answer = NDArray[np.float64] | str
+T = TypeVar("T")
 
 
 class Model:
@@ -27,7 +29,7 @@ class Model:
     card : Card
         What the model is: classes, preparation, protocol, threshold.
     facts : dict of str
-        Of an .onnx file, its metadata; else empty.
+        Of an .onnx file, its metadata; of a folder what `serve` adds.
     network
         The Keras model; None of an .onnx file.
     """
@@ -73,23 +75,40 @@ class Model:
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; a batch of images is in memory at a time."""
-        numbered, size = enumerate(images), max(1, BATCH // self.card.preparation.views)
-        while chunk := list(islice(numbered, size)):
+        named = (
+            (str(image) if isinstance(image, str | Path) else str(number), image) for number, image in enumerate(images)
+        )
+        for name, given in self.answers(named):
+            yield self.row(name, given)
+
+    def answers(self, images: Iterable[tuple[T, Image | Callable[[], Image]]]) -> Iterator[tuple[T, Answer]]:
+        """Answer images one by one, in order.
+
+        Parameters
+        ----------
+        images
+            Each behind what is handed on with its answer, or a function that reads it when its turn comes.
+
+        Yields
+        ------
+        (T, float64 array of shape (classes,), or str)
+            Calibrated probabilities, or why there are none.
+        """
+        given, size = iter(images), max(1, BATCH // self.card.preparation.views)
+        while chunk := list(islice(given, size)):
             yield from self._batch(chunk)
 
-    def _batch(self, chunk: list[tuple[int, Image]]) -> list[dict[str, Any]]:
-        names = [str(image) if isinstance(image, str | Path) else str(number) for number, image in chunk]
+    def _batch(self, chunk: list[tuple[T, Image | Callable[[], Image]]]) -> list[tuple[T, Answer]]:
         prepared, errors = [], []
         for _, image in chunk:
             try:
-                prepared.append(prepare(Path(image) if isinstance(image, str) else image, self.card.preparation))
+                source = image() if callable(image) else image
+                prepared.append(prepare(Path(source) if isinstance(source, str) else source, self.card.preparation))
                 errors.append("")
             except BiopsyError as error:
                 errors.append(str(error))
         given = iter(self.probabilities(np.stack(prepared))) if prepared else iter(())
-        return [
-            self._row(name, error, None if error else next(given)) for name, error in zip(names, errors, strict=True)
-        ]
+        return [(about, error or next(given)) for (about, _), error in zip(chunk, errors, strict=True)]
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
@@ -103,12 +122,11 @@ class Model:
         """Return the place of the class that probabilities (classes,) stand for: of two, by the card's threshold."""
         return int(given[1] >= self.card.threshold) if len(given) == 2 else int(given.argmax())
 
-    def _row(self, name: str, error: str, given: NDArray[np.float64] | None) -> dict[str, Any]:
-        classes = self.card.classes
-        values = [np.nan] * len(classes) if given is None else given.round(6).tolist()
-        predicted = ""
-        if given is not None:
-            predicted = classes[self.choose(given)]
+    def row(self, name: str, given: Answer) -> dict[str, Any]:
+        """Put an answer into a row of `predict`."""
+        error, values, predicted = given if isinstance(given, str) else "", [np.nan] * len(self.card.classes), ""
+        if not isinstance(given, str):
+            values, predicted = given.round(6).tolist(), self.card.classes[self.choose(given)]
         return dict(zip(self.columns, [name, predicted, *values, error], strict=True))
 
 

@@ -1,86 +1,118 @@
-"""`biopsy predict`: find the images that a person names, predict them, and write a table as it grows."""
+"""`biopsy predict`: predict the images that a person names, and write a table as it grows."""
 
 import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from biopsy.core.errors import DataError, ParamsError, SourceError, some
-from biopsy.core.files import IMAGE_SUFFIXES, atomic_file
-from biopsy.core.rawcsv import read_records
-from biopsy.core.text import plain
+from biopsy.core.errors import DataError, ParamsError, SourceError, some, warn
+from biopsy.core.files import atomic_file
+from biopsy.serving.inputs import GROUPS, Found, find_images
+
+if TYPE_CHECKING:
+    from biopsy.serving.model import Answer, Model
 
 KINDS = (".csv", ".json", ".jsonl")
+Answers = Iterator[tuple[Found, "Answer"]]
 
 
-def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None) -> int:
-    """Predict images and write a row for each; return how many have no prediction.
+def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by: str | None = None) -> int:
+    """Predict images and write a row for each, or for each case; return how many images have no prediction.
 
     Parameters
     ----------
     inputs
-        Image files, folders (all images below them), a .csv with a column `path`, or `-` for a list of paths on the
-        standard input.
+        As for `find_images`.
     path
         The model, a folder or an .onnx file; None: the only one of `find_models`.
     out
         A .csv, .json or .jsonl to write; None: CSV on the standard output.
+    by
+        'case' or 'slide': write a row for each of these; None: for each image.
 
     Raises
     ------
     ParamsError, DataError, SourceError
-        No image, no model or more than one, another kind of file than these.
+        No image, no model or more than one, another kind of file than these, an image whose case is not known.
     """
     if out and out.suffix not in KINDS:
         raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
     path = path or only_model()
     images = find_images(inputs)
-    from biopsy.serving.model import Model, describe  # seconds, after mistakes have shown
+    if by and (unknown := [image.name for image in images if not getattr(image, by)]):
+        raise DataError(
+            f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
+            f"with the columns path and {by}."
+        )
+    from biopsy.serving.cases import by_group  # seconds, after mistakes have shown
+    from biopsy.serving.model import Model, describe
 
     model = Model(path)
     print(describe(model.card), file=sys.stderr)
-    failed = 0
+    pixels = model.card.preparation.max_pixels
+    bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
+    watch = Watch()
+    answers = watch.over(model.answers((image, partial(image.source, pixels)) for image in bar))
+    known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
+    rows = (
+        by_group(model, answers, [n for n in known if by == "slide" or n == by]) if by else _rows(model, answers, known)
+    )
     with _opened(out) as stream:
-        rows = model.rows(tqdm(images, "predict", unit="image", delay=2, file=sys.stderr))
-        for row in _written(rows, model.columns, stream, out.suffix if out else ".csv"):
-            failed += bool(row["error"])
-    return failed
+        _write(rows, stream, out.suffix if out else ".csv")
+    watch.tell()
+    return watch.failed
 
 
-def find_images(inputs: Sequence[str]) -> list[Path]:
-    """List the images that inputs name, in order, each once. Raises `DataError` where one names none."""
-    found: dict[Path, None] = {}
-    for given in inputs:
-        path = Path(given).expanduser()
-        if given == "-":
-            listed = [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
-        elif path.is_dir():
-            listed = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        elif path.suffix.lower() == ".csv":
-            listed = _listed_in(path)
-        else:
-            listed = [path]
-            if not path.exists():
-                raise DataError(f"{path} does not exist. Name image files, folders, a .csv with a column 'path', or -.")
-        if not listed:
-            kinds = " ".join(IMAGE_SUFFIXES)
-            raise DataError(f"{given} holds no image ({kinds}). Name image files or a folder of them.")
-        found |= dict.fromkeys(listed)
-    return list(found)
+class Watch:
+    """What shows only when all images are answered.
+
+    Attributes
+    ----------
+    failed, answered
+        Images without a prediction, and with one.
+    same
+        Whether all of these got the same probabilities.
+    """
+
+    def __init__(self) -> None:
+        self.failed = self.answered = 0
+        self.same = True
+        self._first: list[float] | None = None
+
+    def over(self, answers: Answers) -> Answers:
+        """Pass answers on."""
+        for image, given in answers:
+            if isinstance(given, str):
+                self.failed += 1
+            else:
+                self.answered += 1
+                shown = given.round(6).tolist()
+                self._first = self._first or shown
+                self.same &= shown == self._first
+            yield image, given
+
+    def tell(self) -> None:
+        """Warn where a model does not look at its images."""
+        if self.same and self.answered > 1:
+            warn(
+                f"all {self.answered:,} images got the same probabilities. Unless they are copies of one image, the "
+                "model has learnt nothing, or was not made for such images."
+            )
 
 
-def _listed_in(path: Path) -> list[Path]:
-    """Read the column `path` of a CSV; relative paths are relative to the CSV's folder."""
-    records = read_records(path, ["path"])
-    place = [i for i, column in enumerate(records.header) if plain(column) == "path"]
-    if len(place) != 1:
-        raise DataError(f"{path} needs one column 'path'; it has {some(records.header)}.")
-    return [path.parent / cells[place[0]] for _, cells in records.rows if len(cells) > place[0] and cells[place[0]]]
+def _rows(model: "Model", answers: Answers, groups: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Make a row of each image, with its case and slide where some are known."""
+    for image, given in answers:
+        if isinstance(given, str) and given.startswith("the image"):  # of an archive: its bytes have no name
+            given = given.replace("the image", image.name, 1)
+        row = model.row(image.name, given)
+        yield {"image": row.pop("image"), **{name: getattr(image, name) for name in groups}, **row}
 
 
 def find_models(root: Path = Path()) -> list[Path]:
@@ -112,21 +144,19 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
         yield stream
 
 
-def _written(
-    rows: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO, kind: str
-) -> Iterator[dict[str, Any]]:
-    """Write each row as it comes, and pass it on."""
-    table = csv.DictWriter(stream, columns, lineterminator="\n") if kind == ".csv" else None
-    if table:
-        table.writeheader()
+def _write(rows: Iterable[dict[str, Any]], stream: TextIO, kind: str) -> None:
+    """Write each row as it comes; all have the same keys."""
+    table = None
     for number, row in enumerate(rows):
         clean = {name: "" if value != value else value for name, value in row.items()}  # NaN: no prediction
-        if table:
+        if kind == ".csv":
+            if table is None:
+                table = csv.DictWriter(stream, list(row), lineterminator="\n")
+                table.writeheader()
             table.writerow(clean)
         else:
             told = {name: None if value == "" else value for name, value in clean.items()}
             stream.write(("[" if kind == ".json" and not number else "," if kind == ".json" else "") + json.dumps(told))
             stream.write("\n")
-        yield row
     if kind == ".json":
         stream.write("]\n")

@@ -1,19 +1,27 @@
 """`biopsy serve`: load the models, open the port, answer until Ctrl-C."""
 
 import ipaddress
+import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from biopsy.core.errors import MachineError, ParamsError, SourceError, some
+from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError, some, warn
 from biopsy.serving.extras import extra
 from biopsy.serving.predict import find_models
+
+if TYPE_CHECKING:
+    from biopsy.serving.model import Model
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> None:
+Figures = Callable[[Path], dict[str, Any] | None]
+
+
+def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figures_of: Figures | None = None) -> None:
     """Serve models; returns when it is stopped, and what was accepted is answered.
 
     Parameters
@@ -26,6 +34,8 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> Non
         0 takes a free one.
     token
         What clients must send; None: nothing.
+    figures_of
+        Finds the test figures of a model's folder; an .onnx file has its own.
 
     Raises
     ------
@@ -54,7 +64,9 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> Non
             from biopsy.serving.api import make_app
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
-        for name, model in models.items():
+        for (name, model), path in zip(models.items(), paths, strict=True):
+            if figures_of and path.is_dir():
+                add_figures(model, path, figures_of)
             print(f"{name}: {describe(model.card)}", file=sys.stderr)
         app = make_app(models, token, LOCAL if loopback and not token else ())
         shown = f"[{host}]" if ":" in host else host
@@ -64,6 +76,14 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None) -> Non
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
             print("stopped.", file=sys.stderr)
+
+
+def add_figures(model: "Model", folder: Path, figures_of: Figures) -> None:
+    """Put the test figures of a folder where `about` looks for those of an .onnx file."""
+    try:
+        model.facts["figures"] = json.dumps(figures_of(folder))
+    except BiopsyError as error:  # a damaged dvc.lock, say: no reason not to predict
+        warn(f"the figures of {folder} are not known: {error}")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,5 +1,6 @@
-"""Fit the temperature of a model that has just been trained, on its validation images."""
+"""What a model that has just been trained answers about its validation images, and the temperature fitted on that."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,14 @@ from biopsy.networks.temperature import Calibration, fit_temperature, why_not
 
 
 def fit_calibration(
-    model: Any, pixels: np.ndarray, extra: np.ndarray | None, targets: np.ndarray, cases: np.ndarray
+    answers: Callable[[], np.ndarray], targets: np.ndarray, cases: np.ndarray
 ) -> tuple[float, Calibration]:
-    """Ask the model about the validation images, unless they are too few, and fit its temperature.
+    """Fit the temperature; `answers` is not called where validation is too small, which saves seconds.
 
     Parameters
     ----------
-    model
-        As `build_model` makes it, trained.
-    pixels
-        (n, views, size, size, 3) uint8: the validation images.
-    extra
-        (n, k) float32, what the model is told beside the pixels; None where that is nothing.
+    answers
+        Gives what `ask` returns about the n validation images.
     targets, cases
         (n,) the class and the case of each.
 
@@ -29,12 +26,30 @@ def fit_calibration(
     float, Calibration
         As `fit_temperature`.
     """
-    given = np.full((len(targets), 1), np.nan)  # of too few images nothing is asked, which would cost seconds
-    if not why_not(targets, cases):
-        step, parts = max(1, BATCH // pixels.shape[1]), []
-        for start in range(0, len(targets), step):
-            seen = pixels[start : start + step].astype(np.float32)
-            asked = seen if extra is None else {"pixels": seen, "extra": extra[start : start + step]}
-            parts.append(answer_images(model, asked, 1.0))
-        given = np.concatenate(parts)
+    given = np.full((len(targets), 1), np.nan) if why_not(targets, cases) else answers()
     return fit_temperature(given, targets, cases)
+
+
+def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
+    """Ask a model about images, a batch at a time.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it, trained.
+    pixels
+        (n, views, size, size, 3) uint8.
+    extra
+        (n, k) float32, what the model is told beside the pixels; None where that is nothing.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 1) or (n, classes) float32, as the model gives them, at temperature 1.
+    """
+    step, parts = max(1, BATCH // pixels.shape[1]), []
+    for start in range(0, len(pixels), step):
+        seen = pixels[start : start + step].astype(np.float32)
+        asked = seen if extra is None else {"pixels": seen, "extra": extra[start : start + step]}
+        parts.append(answer_images(model, asked, 1.0))
+    return np.concatenate(parts)

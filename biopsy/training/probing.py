@@ -1,4 +1,7 @@
-"""Put a probe into a Keras model, and say how it did as a training does: in the place of `fit`."""
+"""Put a probe into a Keras model, and say how it did as a training does: in the place of `fit`.
+
+`refit_head` puts in another afterwards, which has learnt from the validation images too.
+"""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from biopsy.networks.backend import keras
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
-from biopsy.training.probe import fit_probe, without_effect
+from biopsy.training.probe import FittedProbe, fit_probe, without_effect
 from biopsy.training.progress import LiveLog
 
 SMALLEST = 1e-7  # the probability that a loss takes for none, as Keras does
@@ -29,10 +32,13 @@ class ProbeState:
         One dict: loss and accuracy of both parts, the chosen `C`, and `inner_macro_f1` where there was a choice.
     seconds
         How long it took.
+    features
+        (n, p), what the head sees of each image.
     """
 
     history: list[dict[str, float]]
     seconds: list[float]
+    features: np.ndarray
 
     @property
     def epoch(self) -> int:
@@ -75,8 +81,7 @@ def fit_head(
         As `fit_probe` and `image_features`.
     """
     begun, classes = time.perf_counter(), max(2, model.output_shape[-1])
-    extractor, _head = split_model(model)
-    found = image_features(extractor, store.array, title)
+    found = image_features(split_model(model)[0], store.array, title)
     found = found if extra is None else np.concatenate([found, extra], axis=1)
     probe = fit_probe(found[:n_train], targets[:n_train], cases, classes, params.model.probe, params.seed)
     if any(params.augment.every.values()):
@@ -85,17 +90,37 @@ def fit_head(
         print(f"{title}: a probe is fitted at once; not used: {', '.join(unused)}")
     for note in probe.notes:
         print(f"{title}: {note}")
-    model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])
-    model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
+    _set(model, probe)
     head = keras.Model(model.get_layer("probe_centre").input, model.output)
     figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
         figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}
-    state = ProbeState([figures], [time.perf_counter() - begun])
+    state = ProbeState([figures], [time.perf_counter() - begun], found)
     log = LiveLog(live_dir, state)
     log.on_train_begin()
     log.on_train_end()
     return state
+
+
+def refit_head(model: Any, params: Params, state: ProbeState, targets: np.ndarray, cases: np.ndarray) -> None:
+    """Fit the probe on the training and the validation images, and set the output layer's weights anew.
+
+    Parameters
+    ----------
+    model, params
+        As for `fit_head`.
+    state
+        What that returned; its C is kept.
+    targets, cases
+        (n,) the class and the case of each image.
+    """
+    settings = params.model.probe.model_copy(update={"C": [state.history[0]["C"]]})
+    _set(model, fit_probe(state.features, targets, cases, max(2, model.output_shape[-1]), settings, params.seed))
+
+
+def _set(model: Any, probe: FittedProbe) -> None:
+    model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])
+    model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
 
 
 def _figures(head: Any, features: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """How sure a model sounds, whether that holds, and from which score on it calls an image positive."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from biopsy.networks.answers import answer_images
 from biopsy.networks.model_file import Card, read_card, write_card
 from biopsy.networks.temperature import FEWEST_CASES, calibrate, fit_temperature
 from biopsy.serving.model import Model
-from biopsy.training.calibration import fit_calibration
+from biopsy.training.calibration import ask, fit_calibration
 from schemes import BREAKHIS
 
 CARD = Card(
@@ -137,9 +138,10 @@ def test_where_nothing_can_be_fitted_the_temperature_is_1_with_a_reason(
 def test_training_asks_about_validation_images_only_where_they_suffice() -> None:
     rng, network = np.random.default_rng(0), Network()
     pixels, targets = rng.integers(0, 256, (40, 2, 4, 4, 3)).astype(np.uint8), rng.integers(0, 2, 40)
-    assert fit_calibration(network, pixels, None, targets, np.arange(40) // 5)[0] == 1
+    answers = partial(ask, network, pixels, None)
+    assert fit_calibration(answers, targets, np.arange(40) // 5)[0] == 1
     assert network.asked == 0
-    temperature, _ = fit_calibration(network, pixels, None, targets, np.arange(40))
+    temperature, _ = fit_calibration(answers, targets, np.arange(40))
     assert network.asked == 80
     given = answer_images(Network(), pixels.astype(np.float32), 1.0)
     assert temperature == fit_temperature(given, targets, np.arange(40))[0] != 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scratch import call, clone, commit, narrow, set_params
+from scratch import call, clone, commit, set_params
 from walkthrough import follow
 
 
@@ -14,8 +14,7 @@ from walkthrough import follow
 def printed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Two people with a git server between them; the page is followed by the first."""
     base = tmp_path_factory.mktemp("compare")
-    project = clone(origin, base)
-    narrow(project, "case")
+    project = clone(origin, base, narrow=True)
     call(base, "git", "init", "-q", "--bare", "-b", "main", "server.git")
     call(project, "git", "remote", "set-url", "origin", f"file://{base}/server.git")
     call(project, "git", "push", "-q", "origin", "main")
@@ -45,8 +44,7 @@ def test_the_plots_page_holds_both_revisions_of_each_curve(printed: dict[str, st
 
 def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: Path, tmp_path: Path) -> None:
     """Both sides ran `evaluate` with a parameter of theirs; the merged parameters are neither's."""
-    project = clone(origin, tmp_path)
-    narrow(project, "case")
+    project = clone(origin, tmp_path, narrow=True)
     call(project, "git", "branch", "theirs")
     for branch, change in (("main", {"evaluate__digits": 4}), ("theirs", {"evaluate__digits": 5})):
         call(project, "git", "switch", "-q", branch)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from scratch import ROOT, call, clone, copy_project, narrow
+from scratch import ROOT, call, clone, copy_project
 from walkthrough import follow
 
 PAGE = "extending.md"
@@ -28,8 +28,7 @@ def write_files(root: Path) -> list[str]:
 def test_a_backbone_and_an_augmentation_run_as_printed_and_pass_the_projects_checks(
     origin: Path, tmp_path: Path
 ) -> None:
-    root = clone(origin, tmp_path)
-    narrow(root, "case")
+    root = clone(origin, tmp_path, narrow=True)
     names = write_files(root)
     assert len(names) == 9
     follow(PAGE, root, "A backbone")

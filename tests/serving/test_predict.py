@@ -1,5 +1,6 @@
 """`load` and `biopsy predict`: what a person gets for images, good ones and bad ones."""
 
+import hashlib
 import io
 import json
 import os
@@ -15,9 +16,12 @@ import biopsy
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, SourceError
 from biopsy.core.sections import Resize, Tiles
+from biopsy.experiments.model_info import dvc_hash, figures_of
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, save_model
+from biopsy.serving.about import about
+from biopsy.serving.serve import add_figures
 from cards import CARD
 from schemes import BREAKHIS
 
@@ -153,3 +157,27 @@ def test_an_array_that_is_no_image_is_a_row_with_its_reason(folder: Path) -> Non
     table = model.predict([np.zeros((40, 40), np.uint8), np.zeros((40, 40, 3))])
     assert table["error"].str.contains("must be uint8").all()
     assert table["predicted"].tolist() == ["", ""]
+
+
+def test_the_page_tells_the_figures_of_exactly_this_folder_as_an_export_does(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, metrics = folder / "models/binary-case", folder / "metrics/binary-case"
+    model = biopsy.load(path)
+    metrics.mkdir(parents=True)
+    (metrics / "test.json").write_text('{"macro_f1": 0.75}')
+    (metrics / "details.json").write_text('{"images": 40, "cases": 9}')
+    for tree, told in ((dvc_hash(path), {"test": {"macro_f1": 0.75}, "images": 40, "cases": 9}), ("other", None)):
+        outs = {
+            "path": "metrics/binary-case/test.json",
+            "md5": hashlib.md5((metrics / "test.json").read_bytes()).hexdigest(),
+        }
+        deps = {"path": "models/binary-case", "md5": tree}
+        (folder / "dvc.lock").write_text(
+            json.dumps({"stages": {"evaluate@binary-case": {"deps": [deps], "outs": [outs]}}})
+        )
+        add_figures(model, path, lambda found: figures_of(found, folder))
+        assert about("binary-case", model)["figures"] == told
+    (folder / "dvc.lock").write_text("stages: [")
+    add_figures(model, path, lambda found: figures_of(found, folder))
+    assert "warning: the figures of" in capsys.readouterr().err

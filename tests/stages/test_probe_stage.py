@@ -2,6 +2,7 @@
 
 import runpy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biopsy.core.errors import ParamsError
+from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.params import parse_params, read_params
 from biopsy.core.sections import Features, Head, Model, Resize, Tiles
 from biopsy.networks.backend import keras, seed_everything
@@ -72,7 +73,11 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
 
     fit = probing.fit_probe
     monkeypatch.setattr(probing, "fit_probe", lambda *given: fitted.append((given, fit(*given))) or fitted[0][1])
-    model = trained(task, **{"resize": resize.model_dump()} | ({} if tiles == "none" else {"model.tiles": tiles}))
+    model = trained(
+        task,
+        **{"model.probe.refit": False, "resize": resize.model_dump()}
+        | ({} if tiles == "none" else {"model.tiles": tiles}),
+    )
     (features, *_), probe = fitted[0]
     images = 32 * (3 if tiles == "each" else 1)
     assert len(features) == images  # 8 of the 40 that are no test images validate
@@ -91,9 +96,30 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     assert len(pd.read_csv(tmp_path / f"data/predictions/{task}-case.csv")) == 8
 
 
-def test_validation_and_test_images_change_nothing_in_the_model(tmp_path: Path, trained: Callable[..., Any]) -> None:
+def test_the_validation_images_judge_the_first_fit_and_then_are_learnt_from(
+    tmp_path: Path, trained: Callable[..., Any]
+) -> None:
+    make_project(tmp_path)
+    kept = ("metrics/binary-case/val.json", "metrics/binary-case/train.json", "data/predictions/binary-case-val.csv")
+    first = trained(**{"model.probe.refit": False})
+    assert not (tmp_path / "models/binary-case/validation.csv").exists()
+    before = {name: (tmp_path / name).read_bytes() for name in kept}
+    again = trained()
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == before
+    assert not np.array_equal(first.get_weights()[-2], again.get_weights()[-2])
+    stored = tmp_path / "models/binary-case/validation.csv"
+    stored.write_text(stored.read_text().replace("0.", "0.1", 1))
+    params = read_params(tmp_path / "params.yaml")
+    with pytest.raises(SourceError, match=r"validation\.csv is not the file that model\.json describes"):
+        runpy.run_path(str(ROOT / "stages/evaluate.py"))["evaluate"](params, "binary", "case", tmp_path)
+
+
+def test_validation_and_test_images_change_nothing_in_the_first_fit(
+    tmp_path: Path, trained: Callable[..., Any]
+) -> None:
     import cv2
 
+    trained = partial(trained, **{"model.probe.refit": False})
     table = make_project(tmp_path)
     before = trained().get_weights()
     table.loc[table["part"] != "train", "binary"] = "benign"

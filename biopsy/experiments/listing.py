@@ -1,0 +1,151 @@
+"""What there is, one line each: backbones, augmentations, presets, models. `biopsy list`.
+
+Presets and models are read as text, so that they show at once; what they hold is checked where they are used.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from biopsy.core.errors import SourceError
+from biopsy.serving.sealed import read_facts
+
+KINDS = ("presets", "models", "augmentations", "backbones")  # the quick ones first
+WIDTH = 100
+_AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
+NO_MODEL = "none here: `dvc repro` trains models, `biopsy export` makes .onnx files of them"
+
+
+def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
+    """Say what there is.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`; None: all.
+    root
+        The project's folder: its conf/, models/, exports/ and metrics/.
+
+    Yields
+    ------
+    str
+        Lines of at most 100 columns.
+    """
+    makers = {"presets": _presets, "models": _models, "augmentations": _augmentations, "backbones": _backbones}
+    for name in KINDS if kind is None else (kind,):
+        for heading, entries in makers[name](root):
+            yield heading
+            width = max(map(len, entries), default=0)
+            yield from (_fit(f"  {entry:{width}}  {text}") for entry, text in entries.items())
+
+
+def _fit(line: str) -> str:
+    """Cut a line at a word where it is too long."""
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rpartition(' ')[0].rstrip('.,;:(')} …"
+
+
+def _presets(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each folder of conf/ with its presets and how their comments begin."""
+    groups = sorted(path for path in (root / "conf").glob("*") if path.is_dir())
+    if not groups:
+        yield "presets: none here, for there is no folder conf/", {}
+    for group in groups:
+        sign = "+" if group.name == "experiment" else ""
+        found = {path.stem: _comment(path) for path in sorted(group.glob("*.yaml"))}
+        yield f"presets of {group.name}: dvc exp run -S {sign}{group.name}=NAME", found
+
+
+def _comment(path: Path) -> str:
+    """Return the words with which a preset opens: its comment up to a command, an empty line or a key."""
+    words: list[str] = []
+    for line in path.read_text("utf-8", "replace").splitlines():
+        if line.startswith("# @package"):
+            continue
+        if not re.match(r"# \S", line):
+            break
+        words.append(line[2:])
+    text = " ".join(words)
+    return re.split(r"(?<=[a-z)\d]\.) (?=[A-Z])", text)[0]  # its first sentence
+
+
+def _models(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the models of models/ and exports/."""
+    found = {}
+    for path in sorted((root / "models").rglob("model.json")):
+        found[str(path.parent.relative_to(root))] = _folder(path.parent, root)
+    for path in sorted((root / "exports").glob("*.onnx")):
+        found[str(path.relative_to(root))] = _exported(path)
+    yield "models: biopsy predict IMAGES --model MODEL" if found else f"models: {NO_MODEL}", found
+
+
+def _folder(folder: Path, root: Path) -> str:
+    """Describe a model's folder, with the figures of the test of exactly this network and threshold."""
+    try:
+        card = json.loads((folder / "model.json").read_text("utf-8"))
+        name = f"{card['task']}-{card['protocol']}"
+        figures = None
+        try:
+            short, details = (
+                json.loads((root / "metrics" / name / f).read_text()) for f in ("test.json", "details.json")
+            )
+            tested = [(model["sha256"], model["temperature"]) for model in details["models"]]
+            if tested == [(card["model_sha256"], card["temperature"])] and details["threshold"] == card["threshold"]:
+                figures = {"test": short, **details}
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # tested elsewhere, by an earlier version, or not at all
+        return _words(card, figures)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "model.json cannot be read: `biopsy info` says why"
+
+
+def _exported(path: Path) -> str:
+    try:
+        facts = read_facts(path)[1]
+        return _words(json.loads(facts["card"]), json.loads(facts.get("figures", "null")))
+    except (SourceError, OSError, ValueError, KeyError, TypeError):
+        return "cannot be used: `biopsy predict` says why"
+
+
+def _words(card: Mapping[str, Any], figures: Mapping[str, Any] | None) -> str:
+    told = "no test figures of exactly these bytes"
+    test = (figures or {}).get("test", {})
+    if figures and test.get("macro_f1") is not None:
+        told = f"macro-F1 {test['macro_f1']:.3f}"
+        if test.get("f1_low") is not None:
+            told += f" ({test['f1_low']:.3f} to {test['f1_high']:.3f})"
+        if figures.get("cases") is not None:
+            told += f", {figures['cases']} cases"
+    return f"{card['task']}, protocol {card['protocol']}{', synthetic' if card['synthetic'] else ''}: {told}"
+
+
+def _augmentations(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    from biopsy.networks import backend
+
+    if "tensorflow" not in sys.modules:  # which descriptions do not need, and which costs ten seconds
+        vars(backend)["tf"] = _Later("tensorflow")
+    import_module("biopsy.training.augment")
+    from biopsy.training.augment.registry import OPERATIONS
+
+    yield (
+        "augmentations: dvc exp run -S ++augment.every.NAME=STRENGTH",
+        {f"{name}={json.dumps(o.example).translate(_AS_HYDRA)}": o.description for name, o in OPERATIONS.items()},
+    )
+
+
+def _backbones(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    import_module("biopsy.networks.backbones")
+    from biopsy.networks.backbones.registry import BACKBONES
+
+    yield "backbones: dvc exp run -S model.backbone=NAME", {name: b.description for name, b in BACKBONES.items()}
+
+
+class _Later(ModuleType):
+    """A module that is imported when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.__name__), name)

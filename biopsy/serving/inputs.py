@@ -1,0 +1,171 @@
+"""The images that a person names: files, folders, patterns, tables, archives. Nothing is read before its turn."""
+
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from biopsy.core.errors import DataError, some
+from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.rawcsv import read_records
+from biopsy.core.text import is_missing, plain
+
+NAMED = "Name image files, folders, patterns, a .zip, a .csv with a column 'path', or -."
+MEMBERS = 100_000  # images of one archive
+TOTAL = 2**36  # bytes of all of them, unpacked
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack in steps that nothing bounds
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)  # of an archive's bytes
+GROUPS = ("case", "slide")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One image.
+
+    Attributes
+    ----------
+    path
+        The file, or that of the archive.
+    case, slide
+        As a table names them; empty where it does not.
+    member, archive
+        Of an image in an archive, its place there, and the archive, open; else None.
+    """
+
+    path: Path
+    case: str = ""
+    slide: str = ""
+    member: zipfile.ZipInfo | None = None
+    archive: zipfile.ZipFile | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"{self.path}/{self.member.filename}" if self.member else str(self.path)
+
+    def source(self, max_pixels: int) -> Path | bytes:
+        """Return what `prepare` reads: the path, or the member's bytes.
+
+        Raises
+        ------
+        DataError
+            The member is damaged, encrypted, or has more bytes than an image of `max_pixels` (width x height) can have.
+        """
+        if self.member is None or self.archive is None:
+            return self.path
+        if self.member.flag_bits & 1:
+            raise DataError(f"{self.name} is encrypted. Unpack the archive, and name the folder.")
+        if self.member.compress_type not in METHODS:
+            raise DataError(
+                f"{self.name} is packed in a way that is not read. Unpack the archive, and name the folder."
+            )
+        if self.member.file_size > 8 * max_pixels + 2**20:
+            raise DataError(f"{self.name} has {self.member.file_size:,} bytes, too many for {max_pixels:,} pixels")
+        try:
+            return self.archive.read(self.member)
+        except BROKEN as error:
+            raise DataError(f"{self.name} is damaged ({error or 'it ends early'})") from None
+
+
+def find_images(inputs: Sequence[str]) -> list[Found]:
+    """List the images that inputs name, in order, each once.
+
+    Parameters
+    ----------
+    inputs
+        Image files, folders (all images below them), patterns such as `slides/**/*.png`, .zip archives, a .csv with a
+        column `path` and, if known, `case` and `slide`, or `-` for a list of paths on the standard input.
+
+    Raises
+    ------
+    DataError
+        One names no image, cannot be read, or names an image of another case or slide than one before it.
+    """
+    found: dict[tuple[str, int], Found] = {}
+    for given in inputs:
+        none = True
+        for image in _named_by(given):
+            none = False
+            key = (str(image.path), image.member.header_offset if image.member else -1)
+            known = found.setdefault(key, image)
+            if (image.case or image.slide) and (known.case, known.slide) != (image.case, image.slide):
+                if known.case or known.slide:
+                    raise DataError(
+                        f"{given} lists {image.name} twice, with two cases or slides. Keep one of the rows."
+                    )
+                found[key] = image
+        if none:
+            raise DataError(f"{given} holds no image ({' '.join(IMAGE_SUFFIXES)}). {NAMED}")
+    return list(found.values())
+
+
+def _named_by(given: str) -> Iterator[Found]:
+    """Yield the images of one input."""
+    path = Path(given).expanduser()
+    if given == "-":
+        yield from (Found(Path(line)) for line in sys.stdin.read().splitlines() if line.strip())
+    elif path.exists():
+        yield from _at(path)
+    elif any(letter in given for letter in "*?["):  # a pattern that no shell has expanded
+        start = Path(path.anchor)
+        for match in sorted(start.glob(str(path.relative_to(start)))):
+            if match.is_dir() or match.suffix.lower() in (*IMAGE_SUFFIXES, ".zip"):
+                yield from _at(match)
+    else:
+        raise DataError(f"{path} does not exist. {NAMED}")
+
+
+def _at(path: Path) -> Iterator[Found]:
+    """Yield the images of a path that exists."""
+    if path.is_dir():
+        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        yield from map(Found, below)
+    elif path.suffix.lower() == ".csv":
+        yield from _listed_in(path)
+    elif path.suffix.lower() == ".zip":
+        yield from _packed_in(path)
+    else:
+        yield Found(path)
+
+
+def _listed_in(path: Path) -> Iterator[Found]:
+    """Read the columns `path`, `case` and `slide` of a CSV; relative paths are relative to the CSV's folder."""
+    records = read_records(path, ["path"])
+    places = {name: [i for i, c in enumerate(records.header) if plain(c) == name] for name in ("path", *GROUPS)}
+    if len(places["path"]) != 1:
+        raise DataError(f"{path} needs one column 'path'; it has {some(records.header)}.")
+    for name in GROUPS:
+        if len(places[name]) > 1:
+            raise DataError(f"{path} has {len(places[name])} columns '{name}'. Keep one.")
+    for line, cells in records.rows:
+        filled = dict(enumerate(cells))
+        name, *groups = ["".join(filled.get(i, "") for i in places[column]) for column in ("path", *GROUPS)]
+        if not name:
+            raise DataError(f"{path} row {line} has no path. Fill it in, or remove the row.")
+        case, slide = ("" if is_missing(group) else group for group in groups)
+        yield Found(path.parent / Path(name).expanduser(), case, slide)
+
+
+def _packed_in(path: Path) -> Iterator[Found]:
+    """List the images of an archive, which is read in place."""
+    try:
+        archive = zipfile.ZipFile(path)  # closed when the last of its images is forgotten
+    except BROKEN:
+        raise DataError(f"{path} is no .zip archive, is truncated, or may not be read. Copy it again.") from None
+    images = [
+        member
+        for member in archive.infolist()
+        if Path(member.filename).suffix.lower() in IMAGE_SUFFIXES
+        and not member.is_dir()
+        and not Path(member.filename).name.startswith("._")  # what a Mac adds beside each file
+    ]
+    total = sum(member.file_size for member in images)
+    if len(images) > MEMBERS or total > TOTAL:
+        raise DataError(
+            f"{path} holds {len(images):,} images of {total:,} bytes in all; an archive may hold {MEMBERS:,} of "
+            f"{TOTAL:,}. Unpack it, and name the folder."
+        )
+    for member in sorted(images, key=lambda m: m.filename):
+        yield Found(path, member=member, archive=archive)

@@ -1,0 +1,100 @@
+"""`biopsy list`: all that there is, one line each, without TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from biopsy.cli import command
+from biopsy.networks.model_file import write_card
+from cards import CARD
+from conftest import ROOT
+from tiny_onnx import DARK, write_onnx
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    command(["list", *arguments])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    return lines
+
+
+def test_every_preset_is_a_line_with_the_words_it_opens_with(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = listed(capsys, "presets", "--root", str(ROOT))
+    group, found = "", {}
+    for line in lines:
+        if line.startswith("presets of "):
+            group = line.split(" ")[2].rstrip(":")
+        else:
+            name, _, words = line.strip().partition(" ")
+            found[f"{group}/{name}"] = words.strip()
+    paths = {f"{path.parent.name}/{path.stem}" for path in (ROOT / "conf").glob("*/*.yaml")}
+    assert set(found) == paths
+    assert [name for name, words in found.items() if len(words) < 10 or "dvc exp run" in words or "@" in words] == []
+    assert found["experiment/adopt"] == "ADOPT, an Adam that converges with any beta_2, in the place of Adam."
+
+
+def test_a_model_has_its_figures_where_they_are_of_exactly_these_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"test": {"macro_f1": 0.8, "f1_low": 0.61, "f1_high": 0.9}, "images": 30, "cases": 9}
+    write_onnx(tmp_path / "exports/known.onnx", figures=figures)
+    write_onnx(tmp_path / "exports/unknown.onnx", DARK.model_copy(update={"synthetic": False}))
+    (tmp_path / "exports/torn.onnx").write_bytes((tmp_path / "exports/known.onnx").read_bytes()[:-5])
+    metrics = tmp_path / "metrics/multiclass-case"
+    metrics.mkdir(parents=True)
+    (metrics / "test.json").write_text('{"macro_f1": 0.5, "f1_low": null, "f1_high": null}')
+    tested = {"sha256": "a" * 64, "temperature": 1.0}
+    (metrics / "details.json").write_text(json.dumps({"cases": 8, "threshold": 0.5, "models": [tested]}))
+    changes = {
+        "same": {},
+        "other": {"model_sha256": "b" * 64},
+        "hotter": {"temperature": 2.0},
+        "cut": {"threshold": 0.4},
+    }
+    for name, change in changes.items():
+        (tmp_path / "models" / name).mkdir(parents=True)
+        write_card(tmp_path / "models" / name, CARD.model_copy(update={"model_sha256": "a" * 64, **change}))
+    (tmp_path / "models/broken").mkdir()
+    (tmp_path / "models/broken/model.json").write_text("[")
+    told = dict(line.split(maxsplit=1) for line in listed(capsys, "models", "--root", str(tmp_path))[1:])
+    none = "multiclass, protocol case, synthetic: no test figures of exactly these bytes"
+    assert told == {
+        "models/broken": "model.json cannot be read: `biopsy info` says why",
+        "models/cut": none,
+        "models/hotter": none,
+        "models/other": none,
+        "models/same": "multiclass, protocol case, synthetic: macro-F1 0.500, 8 cases",
+        "exports/known.onnx": "binary, protocol case, synthetic: macro-F1 0.800 (0.610 to 0.900), 9 cases",
+        "exports/torn.onnx": "cannot be used: `biopsy predict` says why",
+        "exports/unknown.onnx": "binary, protocol case: no test figures of exactly these bytes",
+    }
+
+
+def test_an_empty_folder_has_no_presets_and_no_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("presets", "models"):
+        (line,) = listed(capsys, kind, "--root", str(tmp_path))
+        assert "none here" in line
+
+
+def test_registries_are_listed_whole_and_without_tensorflow() -> None:
+    code = (
+        "import sys; from biopsy.cli import command\n"
+        "command(['list', 'presets']); command(['list', 'models'])\n"
+        "assert not {'numpy', 'pandas', 'pydantic', 'keras'} & set(sys.modules), 'too slow'\n"
+        "command(['list', 'augmentations']); command(['list', 'backbones'])\n"
+        "assert 'tensorflow' not in sys.modules, 'too slow'\n"
+        "from biopsy.training.augment.registry import OPERATIONS as a\n"
+        "from biopsy.networks.backbones.registry import BACKBONES as b\n"
+        "print('names', *a, *b)\n"
+    )
+    surroundings = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *lines, names = done.stdout.splitlines()
+    shown = {line.strip().partition(" ")[0].partition("=")[0] for line in lines if line.startswith("  ")}
+    assert set(names.split(" ")[1:]) <= shown
+    assert max(map(len, lines)) <= 100

@@ -1,0 +1,228 @@
+"""`biopsy predict` without Keras: what may name images, one row a case, warnings, 10,000 images."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from biopsy.cli import command
+from biopsy.core.errors import BiopsyError, DataError
+from biopsy.evaluation.figures import by_case
+from biopsy.evaluation.outcome import make_outcome
+from biopsy.networks.answers import BATCH
+from biopsy.serving import inputs
+from biopsy.serving.inputs import Found
+from conftest import ROOT
+from tiny_onnx import write_onnx
+
+SHADES = {"dark": 40, "light": 210, "middle": 120}
+
+
+def png(value: int) -> bytes:
+    return bytes(cv2.imencode(".png", np.full((32, 40, 3), value, np.uint8))[1])
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One exported model and three images; the working folder."""
+    write_onnx(tmp_path / "exports/tiny.onnx")
+    (tmp_path / "images/deep").mkdir(parents=True)
+    for name, value in SHADES.items():
+        (tmp_path / "images" / ("deep" if name == "dark" else "") / f"{name}.png").write_bytes(png(value))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def predicted(capsys: pytest.CaptureFixture[str], *arguments: str) -> pd.DataFrame:
+    capsys.readouterr()
+    with suppress(DataError):  # some have no prediction, which the rows say
+        command(["predict", *arguments])
+    return pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False, dtype={"case": str, "slide": str})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("images/*.png", ["images/light.png", "images/middle.png"]),
+        ("images/**/*.png", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
+        ("images/[lm]*", ["images/light.png", "images/middle.png"]),
+        ("ima?es", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
+        ("{here}/images/*t.png", ["{here}/images/light.png"]),
+    ],
+)
+def test_a_pattern_that_no_shell_expanded_names_images(
+    project: Path, capsys: pytest.CaptureFixture[str], pattern: str, names: list[str]
+) -> None:
+    table = predicted(capsys, pattern.format(here=project))
+    assert table["image"].tolist() == [name.format(here=project) for name in names]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "a[1].png").write_bytes(png(40))
+    assert predicted(capsys, "a[1].png")["predicted"].tolist() == ["malignant"]
+
+
+def pack(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_an_archive_is_read_in_place_and_a_bad_member_is_a_row_with_its_reason(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = png(40)
+    members = {
+        "a/1.png": whole, "a/2.PNG": whole[:50], "a/3.png": b"", "a/4.png": bytes(2**21), "../5.png": png(210),
+        "a/notes.txt": b"x", "__MACOSX/._1.png": b"x", "b/6.png": png(211),
+    }  # fmt: skip
+    pack(project / "x.zip", members)
+    data = bytearray((project / "x.zip").read_bytes())
+    data[data.index(b"b/6.png") + 12] ^= 255  # in its packed bytes
+    (project / "x.zip").write_bytes(data)
+    before = sorted(project.rglob("*"))
+    table = predicted(capsys, "x.zip")
+    assert table["image"].tolist() == [
+        f"x.zip/{n}" for n in ("../5.png", "a/1.png", "a/2.PNG", "a/3.png", "a/4.png", "b/6.png")
+    ]
+    assert table["predicted"].tolist() == ["benign", "malignant", "", "", "", ""]
+    errors = table["error"].tolist()
+    assert all(name in error for name, error in zip(table["image"][2:], errors[2:], strict=True))
+    assert "too many for 10,000 pixels" in errors[4]
+    assert "is damaged" in errors[5]
+    assert sorted(project.rglob("*")) == before
+
+
+def test_an_encrypted_member_and_one_of_another_method_are_rows(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(project / "x.zip", {"a.png": png(40)}, zipfile.ZIP_LZMA)
+    assert "packed in a way" in predicted(capsys, "x.zip")["error"].item()
+    data = bytearray(pack(project / "y.zip", {"a.png": png(40)}).read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1
+    (project / "y.zip").write_bytes(data)
+    assert "encrypted" in predicted(capsys, "y.zip")["error"].item()
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "words"),
+    [
+        ({}, ["nothing/*.png"], "holds no image"),
+        ({"x.zip": b"PK no archive"}, ["x.zip"], "is no .zip archive"),
+        ({"x.csv": b"path,case\n,1\n"}, ["x.csv"], "row 2 has no path"),
+        ({"x.csv": b"path,case,Case\na,1,1\n"}, ["x.csv"], "2 columns 'case'"),
+        ({"x.csv": b"path,case\na.png,1\na.png,2\n"}, ["x.csv"], "twice, with two cases"),
+        ({}, ["missing.csv"], "does not exist"),
+        ({"x.csv": b"path,case\na.png,1\nb.png,NA\n"}, ["x.csv", "--by", "case"], "1 of 2 images have no case"),
+        ({}, ["images", "--by", "slide"], "3 of 3 images have no slide"),
+    ],
+)
+def test_a_mistake_is_one_sentence(project: Path, files: dict[str, bytes], arguments: list[str], words: str) -> None:
+    for name, data in files.items():
+        (project / name).write_bytes(data)
+    with pytest.raises(BiopsyError, match=words):
+        command(["predict", *arguments])
+
+
+def test_an_archive_beyond_its_limits_is_rejected_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(project / "x.zip", {f"{i}.png": png(40) for i in range(3)})
+    for limit in ("MEMBERS", "TOTAL"):
+        with monkeypatch.context() as patch:
+            patch.setattr(inputs, limit, 2)
+            with pytest.raises(DataError, match="holds 3 images of"):
+                command(["predict", "x.zip"])
+
+
+CASES = "path,case,slide\nlight.png,P1,1\nmissing.png,p2,1\ndeep/dark.png,P1,2\nmiddle.png,P2,1\ngone.png,3,9\n"
+
+
+def test_a_row_a_case_has_the_mean_probability_by_which_the_test_judges_cases(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "images/x.csv").write_text(CASES)
+    images = predicted(capsys, "images/x.csv")
+    assert list(images.columns[:3]) == ["image", "case", "slide"]
+    cases = predicted(capsys, "images/x.csv", "--by", "case")
+    assert list(cases.columns) == ["case", "predicted", "p_benign", "p_malignant", "images", "without_prediction"]
+    assert cases["case"].tolist() == ["P1", "p2", "3"]
+    assert cases[["images", "without_prediction"]].to_numpy().tolist() == [[2, 0], [2, 1], [1, 1]]
+    assert cases["predicted"].tolist()[2] == ""
+    told = images[images["error"] == ""]
+    given = told[["p_benign", "p_malignant"]].astype(float).to_numpy()
+    outcome = make_outcome(np.zeros(3, int), given, ["benign", "malignant"])
+    expected, _ = by_case(outcome, told["case"].str.upper().to_numpy(str))
+    found = cases[["p_benign", "p_malignant"]][:2].astype(float).to_numpy()
+    assert found == pytest.approx(expected.probabilities, abs=2e-6)
+    assert cases["predicted"].tolist()[:2] == [["benign", "malignant"][i] for i in expected.predicted]
+
+
+@pytest.mark.parametrize(
+    ("by", "column"), [([], "'error' says why"), (["--by", "case"], "'without_prediction' counts")]
+)
+def test_images_without_a_prediction_are_an_error_that_names_their_column(
+    project: Path, by: list[str], column: str
+) -> None:
+    (project / "images/x.csv").write_text(CASES)
+    with pytest.raises(DataError, match=f"2 of the images have no prediction. The column {column}") as caught:
+        command(["predict", "images/x.csv", *by, "--out", "x.jsonl"])
+    assert caught.value.exit_code == 3
+    assert len((project / "x.jsonl").read_text().splitlines()) == (3 if by else 5)
+
+
+def test_explain_takes_patterns_and_says_that_it_reads_no_archive(project: Path) -> None:
+    command(["explain", "images/[l]*.png"])
+    assert (project / "explanations/light-explained.png").is_file()
+    with pytest.raises(BiopsyError, match="explain reads no"):
+        command(["explain", str(pack(project / "x.zip", {"a.png": png(40)}))])
+
+
+def test_slides_of_two_cases_may_have_one_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "images/x.csv").write_text(CASES)
+    table = predicted(capsys, "images/x.csv", "--by", "slide")
+    assert table[["case", "slide"]].to_numpy().tolist() == [["P1", "1"], ["p2", "1"], ["P1", "2"], ["3", "9"]]
+    (project / "images/y.csv").write_text("path,slide\nlight.png,1\nmiddle.png,1\n")
+    assert predicted(capsys, "images/y.csv", "--by", "slide")["images"].tolist() == [2]
+
+
+def test_the_same_answer_for_every_image_is_warned_of(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (project / f"{name}.png").write_bytes(png(40))
+    for arguments, warned in ((["a.png", "b.png"], True), (["a.png"], False), (["images"], False)):
+        command(["predict", *arguments])
+        assert ("warning: all 2 images got the same" in capsys.readouterr().err) is warned
+
+
+def test_rows_are_written_as_they_come_so_that_no_more_than_a_batch_is_held(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{i:03}.png" for i in range(100)]
+    pack(project / "x.zip", dict.fromkeys(names, png(40)))
+    stream, held, read = io.StringIO(), [], Found.source
+
+    def counted(image: Found, max_pixels: int) -> Path | bytes:
+        held.append(len(held) + 1 - max(0, stream.getvalue().count("\n") - 1))
+        return read(image, max_pixels)
+
+    monkeypatch.setattr(Found, "source", counted)
+    monkeypatch.setattr("sys.stdout", stream)
+    command(["predict", "x.zip"])
+    assert len(held) == 100
+    assert max(held) <= BATCH
+    rows = stream.getvalue().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [f"x.zip/{name}" for name in names]
+
+
+def test_an_exported_model_needs_no_tensorflow(project: Path) -> None:
+    code = (
+        "import sys; from biopsy.cli import command; command(['predict', 'images', '--out', 'x.csv'])\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=False).returncode == 0
