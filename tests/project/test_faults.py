@@ -106,10 +106,10 @@ def test_killed_with_its_stage_wherever_it_is_dvc_repro_makes_all_as_it_was(proj
 def test_a_stage_whose_dvc_was_killed_does_not_write_beside_the_next_one(
     project: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
+    """Also under a shell that does not become the last command of `-c`, such as dash (cron has it)."""
     (tmp_path / "sitecustomize.py").write_text(WAITING)
-    process = start(
-        project, "dvc", "repro", "--force", "--single-item", "fetch", PYTHONPATH=f"{tmp_path}{os.pathsep}{project}"
-    )
+    seen = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{project}", "SHELL": "/bin/sh"}
+    process = start(project, "dvc", "repro", "--force", "--single-item", "fetch", **seen)
     wait_until(lambda: any(project.glob(UNFINISHED["fetch"])), process)
     os.kill(process.pid, how)  # dvc alone
     process.wait()
