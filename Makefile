@@ -23,7 +23,7 @@ test: $(VENV)/dev ## Format, lint, types, tests with coverage
 	ruff format --check .
 	ruff check .
 	mypy
-	$(ONE_THREAD) pytest -n 2 --dist loadfile --durations 12 --cov
+	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 --cov
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
