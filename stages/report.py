@@ -7,11 +7,13 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.evaluation.report.card import model_cards
 from biopsy.evaluation.report.page import render
+from biopsy.evaluation.report.results import read_run
 
 
 def report(params: Params, root: Path = Path()) -> None:
     """Write `plots/report.html` and `plots/cards` below `root`."""
-    page, cards = render(params, root), model_cards(params, root)
+    run = read_run(params, root)
+    page, cards = render(run), model_cards(run)
     with atomic_dir(root / "plots/cards") as folder:
         for name, text in cards.items():
             (folder / f"{name}.md").write_text(text, "utf-8")

@@ -121,6 +121,23 @@ def mount() -> Iterator[Callable[..., None]]:
         subprocess.run(["umount", place], check=True)
 
 
+@pytest.fixture
+def phone() -> Iterator[tuple[Any, list[str]]]:
+    """A page of a browser, as wide as a phone and dark, and a list of what it prints and of its errors."""
+    from playwright.sync_api import sync_playwright
+
+    chromium, found = shutil.which("chromium"), list[str]()
+    if not chromium:
+        pytest.skip("needs the program chromium")
+    with sync_playwright() as run:
+        opened = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page.on("console", lambda message: found.append(message.text))
+        page.on("pageerror", lambda error: found.append(str(error)))
+        yield page, found
+        opened.close()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real BreakHis images: BIOPSY_REAL_DATA, by default ../shared/breakhis."""

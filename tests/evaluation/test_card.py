@@ -10,6 +10,7 @@ import yaml
 
 from biopsy.core.files import write_json
 from biopsy.evaluation.report.card import model_cards
+from biopsy.evaluation.report.results import read_run
 from report_project import write_project
 
 ODD = "a|b: <i>c</i> &lt; *d* _e_f_ `g`\n$h$ [i](http://j) ~~k~~ \\"
@@ -27,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) -> None:
     params = write_project(tmp_path, ["benign", ODD], ["case"])
-    head, body = parse(model_cards(params, tmp_path)["tissue-case"])
+    head, body = parse(model_cards(read_run(params, tmp_path))["tissue-case"])
     details = read(tmp_path / "metrics/tissue-case/details.json")
     assert (head["license"], head["library_name"], head["pipeline_tag"]) == ("other", "keras", "image-classification")
     assert "research-use-only" in head["tags"]
@@ -71,7 +72,7 @@ def test_it_is_written_for_any_classes_folds_and_few_cases(
     params = write_project(tmp_path, [f"k{i}" for i in range(classes)], [protocol], cases, 3, positives)
     path = tmp_path / f"metrics/tissue-{protocol}/details.json"
     write_json(path, {**read(path), "synthetic": True})
-    head, body = parse(model_cards(params, tmp_path)[f"tissue-{protocol}"])
+    head, body = parse(model_cards(read_run(params, tmp_path))[f"tissue-{protocol}"])
     named = [metric["name"] for metric in head["model-index"][0]["results"][0]["metrics"]]
     assert any("sensitivity" in name for name in named) == (positives > 0)
     assert "no interval: too few cases" in body
@@ -86,6 +87,6 @@ def test_a_half_finished_run_has_cards_of_what_is_tested_and_says_what_is_missin
     params = write_project(tmp_path, ["a", "b"], ["case", "image"])
     (tmp_path / "metrics/tissue-image/test.json").unlink()
     (tmp_path / "metrics/split.json").unlink()
-    cards = model_cards(params, tmp_path)
+    cards = model_cards(read_run(params, tmp_path))
     assert list(cards) == ["tissue-case"]
     assert "sizes of the parts are not known" in cards["tissue-case"]

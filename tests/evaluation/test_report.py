@@ -19,7 +19,7 @@ from biopsy.core.params import Params, read_params
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
-from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.report.results import Answers, read_run
 from report_project import write_project
 from schemes import params as make_params
 
@@ -58,7 +58,7 @@ def copy(project: tuple[Path, Params], tmp_path: Path) -> tuple[Path, Params]:
 @pytest.mark.parametrize(("classes", "protocol"), [(2, "case"), (3, "case-cv3x2"), (30, "slide")])
 def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int, protocol: str, tmp_path: Path) -> None:
     params = write_project(tmp_path, [f"k{i}" for i in range(classes)], [protocol], max(12, classes))
-    text = render(params, tmp_path)
+    text = render(read_run(params, tmp_path))
     assert len(text.encode()) < 3_000_000
     page = Page(text)
     links = [a.get(key) or "" for _, a in page.tags for key in ("src", "href", "srcset", "poster") if key in a]
@@ -71,7 +71,7 @@ def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int,
 
 
 def test_it_opens_with_the_verdict_in_words_and_ends_with_what_it_does_not_show(project: tuple[Path, Params]) -> None:
-    said = words_of(render(project[1], project[0]))
+    said = words_of(render(read_run(project[1], project[0])))
     details = json.loads((project[0] / "metrics/tissue-case/details.json").read_text())
     low, high = details["intervals"]["macro_f1"]
     assert f"Macro-F1 {details['image_level']['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f})" in said
@@ -87,14 +87,14 @@ def test_a_synthetic_sample_and_a_leak_are_said_loudly(tmp_path: Path) -> None:
     params = write_project(tmp_path, ["a", "b"], ["image"], leak=48)
     path = tmp_path / "metrics/tissue-image/details.json"
     write_json(path, {**json.loads(path.read_text()), "synthetic": True})
-    said = words_of(render(params, tmp_path))
+    said = words_of(render(read_run(params, tmp_path)))
     assert said.index("Synthetic sample") < said.index("Verdict")
     assert "too high for new patients: 48 of 48 test images" in said
     assert "yes: flatters" in said
 
 
 def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
-    page = Page(render(project[1], project[0]))
+    page = Page(render(read_run(project[1], project[0])))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -110,7 +110,7 @@ def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
 
 
 def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tuple[Path, Params]) -> None:
-    said = words_of(render(project[1], project[0]))
+    said = words_of(render(read_run(project[1], project[0])))
     found = json.loads((project[0] / "metrics/tissue-case/details.json").read_text())["abstention"]
     test = found["image"]["rule"]["test"]
     low, high = test["interval"]
@@ -126,7 +126,7 @@ def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tu
 @pytest.mark.parametrize(("cases", "positives"), [(1, 1), (2, 0), (12, 0)])
 def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positives: int, tmp_path: Path) -> None:
     params = write_project(tmp_path, ["a", "b"], ["case"], cases=cases, positives=positives)
-    said = words_of(render(params, tmp_path))
+    said = words_of(render(read_run(params, tmp_path)))
     assert "No curve: the task names no positive classes." in said or positives
     assert "No curve: nothing positive is in the test part." in said or not positives
     assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
@@ -149,7 +149,7 @@ def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() ->
 
 
 def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:
-    text = words_of(render(write_project(tmp_path, ["a", "b", "c"], ["case"], cases=6), tmp_path))
+    text = words_of(render(read_run(write_project(tmp_path, ["a", "b", "c"], ["case"], cases=6), tmp_path)))
     assert "too few cases" in text
     assert "no interval can be given" in text
 
@@ -187,12 +187,12 @@ def test_a_half_finished_run_gets_a_sentence_for_what_is_missing(
         write_csv(path, table.assign(**{column: [value, *table[column][1:]]}))
     else:
         path.write_text(content)
-    assert said in words_of(render(params, root))
+    assert said in words_of(render(read_run(params, root)))
 
 
 def test_before_anything_has_run_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels\.json is missing"):
-        render(make_params(), tmp_path)
+        read_run(make_params(), tmp_path)
 
 
 def test_the_stage_writes_the_file_and_never_loads_tensorflow(
@@ -206,31 +206,24 @@ def test_the_stage_writes_the_file_and_never_loads_tensorflow(
     result = run_alone("report", env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
     assert result.returncode == 0, result.stderr
     assert "MB -> plots/report.html" in result.stdout
-    assert (tmp_path / "plots/report.html").read_text() == render(read_params(tmp_path / "params.yaml"), tmp_path)
+    assert (tmp_path / "plots/report.html").read_text() == render(
+        read_run(read_params(tmp_path / "params.yaml"), tmp_path)
+    )
 
 
 def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
-    project: tuple[Path, Params], tmp_path: Path
+    project: tuple[Path, Params], tmp_path: Path, phone: tuple[Any, list[str]]
 ) -> None:
-    browser = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("needs the program chromium")
-    (tmp_path / "report.html").write_text(render(project[1], project[0]))
-    found: list[str] = []
-    with browser.sync_playwright() as run:
-        opened = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = opened.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
-        page.on("console", lambda message: found.append(message.text))
-        page.on("request", lambda asked: found.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
-        page.goto(f"file://{tmp_path / 'report.html'}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
-        names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
-        unsorted = page.evaluate(names)
-        for way in ("ascending", "descending"):
-            head.get_by_role("button").press("Enter")
-            assert head.get_attribute("aria-sort") == way
-            assert page.evaluate(names) == sorted(unsorted, reverse=way == "descending") != unsorted
-        opened.close()
+    (tmp_path / "report.html").write_text(render(read_run(project[1], project[0])))
+    page, found = phone
+    page.on("request", lambda asked: found.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
+    page.goto(f"file://{tmp_path / 'report.html'}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
+    names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
+    unsorted = page.evaluate(names)
+    for way in ("ascending", "descending"):
+        head.get_by_role("button").press("Enter")
+        assert head.get_attribute("aria-sort") == way
+        assert page.evaluate(names) == sorted(unsorted, reverse=way == "descending") != unsorted
     assert found == []

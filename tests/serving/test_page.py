@@ -1,10 +1,10 @@
 """The page of `biopsy serve` in a real browser, at the width of a phone, in dark mode, by keyboard."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,44 +32,32 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_request_elsewhere(
-    address: str, tmp_path: Path
+    address: str, tmp_path: Path, phone: tuple[Any, list[str]]
 ) -> None:
-    browser = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("needs the program chromium")
     image = np.full((480, 640, 3), 190, np.uint8)
     image[320:, :160] = 10
     assert image.shape[0] * image.shape[1] > 10_000  # more than the model takes
     cv2.imwrite(str(tmp_path / "large.png"), image)
     cv2.imwrite(str(tmp_path / "corner.png"), image[::6, ::6])
-    found: list[str] = []
-    with browser.sync_playwright() as run:
-        opened = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = opened.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
-        page.on("console", lambda message: found.append(message.text))
-        page.on("pageerror", lambda error: found.append(str(error)))
-        known = (address, "blob:", "data:")
-        page.on("request", lambda asked: None if asked.url.startswith(known) else found.append(asked.url))
-        page.goto(address)
-        page.get_by_text("This model").wait_for()
-        page.locator("#files").set_input_files([tmp_path / "corner.png", tmp_path / "large.png"])
-        page.get_by_text("2 images done.").wait_for()
-        (why,) = page.get_by_role("button", name="Where does the model look? corner.png").all()
-        assert page.get_by_role("button", name="Where does the model look?").count() == 1  # not of the bad image
-        why.press("Enter")
-        slider = page.get_by_role("slider", name="Opacity of the map")
-        page.locator("input[type=range]:focus").wait_for()
-        layers = page.locator(".layers img")
-        sizes = layers.evaluate_all(
-            "all => all.map(i => [i.naturalWidth, i.clientWidth, i.clientHeight, i.alt !== ''])"
-        )
-        assert sizes[0] == sizes[1]
-        assert sizes[0][0] == 107
-        before = layers.last.evaluate("i => i.style.opacity")
-        slider.press("ArrowRight")
-        assert float(layers.last.evaluate("i => i.style.opacity")) == pytest.approx(float(before) + 0.05)
-        assert "deletion 0." in page.locator("figcaption").inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        opened.close()
+    page, found = phone
+    known = (address, "blob:", "data:")
+    page.on("request", lambda asked: None if asked.url.startswith(known) else found.append(asked.url))
+    page.goto(address)
+    page.get_by_text("This model").wait_for()
+    page.locator("#files").set_input_files([tmp_path / "corner.png", tmp_path / "large.png"])
+    page.get_by_text("2 images done.").wait_for()
+    (why,) = page.get_by_role("button", name="Where does the model look? corner.png").all()
+    assert page.get_by_role("button", name="Where does the model look?").count() == 1  # not of the bad image
+    why.press("Enter")
+    slider = page.get_by_role("slider", name="Opacity of the map")
+    page.locator("input[type=range]:focus").wait_for()
+    layers = page.locator(".layers img")
+    sizes = layers.evaluate_all("all => all.map(i => [i.naturalWidth, i.clientWidth, i.clientHeight, i.alt !== ''])")
+    assert sizes[0] == sizes[1]
+    assert sizes[0][0] == 107
+    before = layers.last.evaluate("i => i.style.opacity")
+    slider.press("ArrowRight")
+    assert float(layers.last.evaluate("i => i.style.opacity")) == pytest.approx(float(before) + 0.05)
+    assert "deletion 0." in page.locator("figcaption").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert found == []

@@ -2,18 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from biopsy.core.params import Params
 from biopsy.evaluation.report import choices, words
 from biopsy.evaluation.report.flow import UNITS, split_row
-from biopsy.evaluation.report.results import Result, read_optional, read_results
+from biopsy.evaluation.report.results import Result, Run
+from biopsy.evaluation.report.template import template
 from biopsy.networks.model_file import NOTICE
-from biopsy.tables.labels.scheme import read_scheme
 
 FIGURES = {  # our name: how a person calls it, and the metric's name on Hugging Face
     "macro_f1": ("macro-F1", "f1"),
@@ -26,32 +24,18 @@ FIGURES = {  # our name: how a person calls it, and the metric's name on Hugging
 LEVELS = {"image_level": "intervals", "case_level": "case_intervals"}
 
 
-def model_cards(params: Params, root: Path) -> dict[str, str]:
-    """Write the card of each model below `root` that has been tested, by its name, `<task>-<protocol>`.
-
-    Raises
-    ------
-    DataError
-        There is no label scheme: nothing has run yet.
-    """
-    scheme = read_scheme(root / "models/labels.json")
-    results, _ = read_results(params.tasks, params.protocols, scheme, root)
-    splits, ingest = (read_optional(root / f"metrics/{name}.json") for name in ("split", "ingest"))
-    source = str(ingest.get("source", "not known"))
-    return {result.job.name: model_card(result, splits, params, source) for result in results}
+def model_cards(run: Run) -> dict[str, str]:
+    """Write the card of each model that has been tested, by its name, `<task>-<protocol>`."""
+    source = str(run.ingest.get("source", "not known"))
+    return {result.job.name: model_card(result, run.splits, run.params, source) for result in run.results}
 
 
 def model_card(result: Result, splits: Mapping[str, Any], params: Params, source: str) -> str:
     """Write the card of one model, or of the models of all folds, in Markdown; every figure comes from the run."""
     details, split = result.details, splits.get(result.job.protocol, {})
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(  # noqa: S701 - Markdown, which `_plain` escapes
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_plain
-    )
-    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
     folds = [model["fold"] for model in details["models"] if model.get("fold")]
     head = yaml.safe_dump(_head(result, params, source), sort_keys=False, allow_unicode=True, width=1000)
-    text = environment.get_template("card.md.j2").render(
+    text = template("card.md.j2", finalize=_plain).render(
         notice=NOTICE,
         synthetic=words.SYNTHETIC if details["synthetic"] else None,
         name=result.job.name,

@@ -1,18 +1,16 @@
 """Where the images of a result come from and went, step by step and part by part."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from biopsy.evaluation.report.results import read_optional
+from biopsy.evaluation.report.results import Run
 
 UNITS = ("images", "slides", "cases")
 
 
-def data_flow(root: Path) -> list[tuple[str, str]]:
+def data_flow(run: Run) -> list[tuple[str, str]]:
     """Say step by step how many images there were, what went and what was filled; what is not known is left out."""
-    ingest, impute = (read_optional(root / f"metrics/{name}.json") for name in ("ingest", "impute"))
-    steps = []
+    ingest, impute, steps = run.ingest, run.impute, []
     if ingest:
         steps.append(("Source", str(ingest.get("source", "not known"))))
         if rows := ingest.get("csv", {}).get("rows"):

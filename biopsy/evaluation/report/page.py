@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sklearn.metrics import confusion_matrix
 
 from biopsy.core.errors import BiopsyError
@@ -17,30 +16,23 @@ from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
-from biopsy.evaluation.report.results import Result, read_optional, read_results
+from biopsy.evaluation.report.results import Result, Run
+from biopsy.evaluation.report.template import template
 from biopsy.networks.model_file import NOTICE
-from biopsy.tables.labels.scheme import read_scheme
 
 SHEETS = 10  # results whose errors are shown as pictures, so that the file stays small
 LONGEST = 120  # letters of a parameter's value
 
 
-def render(params: Params, root: Path) -> str:
-    """Write the report of the project below `root`.
+def render(run: Run) -> str:
+    """Write the report.
 
     Returns
     -------
     str
         HTML that asks for no other file. A result that is missing or broken is named in a sentence.
-
-    Raises
-    ------
-    DataError
-        There is no label scheme: nothing has run yet.
     """
-    scheme = read_scheme(root / "models/labels.json")
-    results, problems = read_results(params.tasks, params.protocols, scheme, root)
-    splits, labels = read_optional(root / "metrics/split.json"), _labels(root)
+    params, root, results, splits, labels = run.params, run.root, run.results, run.splits, _labels(run.root)
     order = sorted(results, key=lambda r: (params.tasks.index(r.job.task), words.trust(r, splits)))
     by_task = {task: [r for r in order if r.job.task == task] for task in params.tasks}
     heads = {task: words.headline(found, splits) for task, found in by_task.items() if found}
@@ -51,11 +43,11 @@ def render(params: Params, root: Path) -> str:
             {"task": task, "words": list(head.scheme.words.values()), "says": words.verdict(head, splits)}
             for task, head in heads.items()
         ],
-        "problems": problems,
-        "flow": data_flow(root),
+        "problems": run.problems,
+        "flow": data_flow(run),
         "splits": [split_row(name, splits.get(name, {})) for name in params.protocols],
         "rows": [overview(r, splits) for r in order],
-        "results": [section(r, labels, root, params, scheme.columns, i < SHEETS) for i, r in enumerate(order)],
+        "results": [section(r, labels, root, params, run.scheme.columns, i < SHEETS) for i, r in enumerate(order)],
         "params": [
             (key, _short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
@@ -63,12 +55,7 @@ def render(params: Params, root: Path) -> str:
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
     }
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
-    return environment.get_template("report.html.j2").render(context)
+    return template("report.html.j2", autoescape=True).render(context)
 
 
 def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import read_json
 from biopsy.core.job import Job
+from biopsy.core.params import Params
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.pairing import read_predictions
-from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
+from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
 NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "decision", "models")
@@ -60,6 +61,40 @@ class Result:
     def title(self) -> str:
         """How the report calls it."""
         return f"{self.job.task}, protocol {self.job.protocol}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that the report and the cards tell, read once.
+
+    Attributes
+    ----------
+    params, root
+        The parameters in force, and the project's folder.
+    scheme
+        Of the labels.
+    results, problems
+        As `read_results`.
+    splits, ingest, impute
+        metrics/split.json, ingest.json and impute.json; empty where they are missing or broken.
+    """
+
+    params: Params
+    root: Path
+    scheme: LabelScheme
+    results: list[Result]
+    problems: list[str]
+    splits: dict[str, Any]
+    ingest: dict[str, Any]
+    impute: dict[str, Any]
+
+
+def read_run(params: Params, root: Path) -> Run:
+    """Read what the project below `root` has come to. Raises `DataError` where nothing has run yet."""
+    scheme = read_scheme(root / "models/labels.json")
+    results, problems = read_results(params.tasks, params.protocols, scheme, root)
+    told = (read_optional(root / f"metrics/{name}.json") for name in ("split", "ingest", "impute"))
+    return Run(params, root, scheme, results, problems, *told)
 
 
 def read_results(

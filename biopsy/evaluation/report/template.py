@@ -1,0 +1,26 @@
+"""The templates of the report and of the cards, with the words that both use."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from biopsy.evaluation.report import words
+
+
+def template(name: str, **options: Any) -> Template:
+    """Load a template of this folder; a name that it does not get is an error.
+
+    Parameters
+    ----------
+    name
+        Of the file.
+    options
+        Of Jinja's `Environment`: how values are escaped.
+    """
+    environment = Environment(  # noqa: S701 - each caller says how it escapes
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        **options,
+    )  # fmt: skip
+    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
+    return environment.get_template(name)
