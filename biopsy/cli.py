@@ -99,13 +99,7 @@ def _explain(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.explain_files import explain_files
 
-        try:
-            failed = explain_files(chosen.inputs, chosen.model, chosen.out)
-        except KeyboardInterrupt as stop:
-            if not str(stop):
-                raise
-            print(f"stopped: {stop}", file=sys.stderr)
-            raise SystemExit(130) from None
+        failed = explain_files(chosen.inputs, chosen.model, chosen.out)
         if failed:
             raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
 

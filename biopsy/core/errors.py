@@ -98,15 +98,15 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to g
     main
         The stage or command.
     interrupted
-        What Ctrl-C or a polite kill (SIGTERM) should say about going on.
+        What Ctrl-C or a polite kill (SIGTERM) should say about going on, where `main` raises a bare KeyboardInterrupt.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     _open_standard_streams()
     try:
         main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        _leave(f"stopped: {interrupted}", 130)
+    except KeyboardInterrupt as stop:
+        _leave(f"stopped: {str(stop) or interrupted}", 130)
     except BiopsyError as error:
         _leave(f"error: {error}", error.exit_code)
     except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at its end
