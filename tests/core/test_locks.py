@@ -71,7 +71,7 @@ def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path, how: signal.S
         time.sleep(0.05)
     parent.send_signal(how)
     parent.wait()
-    with stage_lock("stage", tmp_path / "data/.resume/locks", 60):  # free: it has ended
+    with stage_lock("stage", tmp_path / "data/.resume/locks", 10):  # free: it has ended
         pass
     parent.communicate()
 

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import safetensors.numpy as safetensors
 
 from biopsy.cli import command
 from biopsy.core.errors import MachineError, ParamsError, SourceError
@@ -29,7 +30,6 @@ from biopsy.networks.convert import ARCHITECTURES, convert_weights
 from biopsy.training.inputs.features import split_model
 from conftest import ROOT
 
-safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed: pip install -e .[convert]")
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="PyTorch is not installed: pip install -e .[convert]"
 )
