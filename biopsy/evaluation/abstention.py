@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.evaluation.figures import LEVEL, by_case
+from biopsy.evaluation.figures import LEVEL, NO_CASES, by_case
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
 from biopsy.evaluation.outcome import DIGITS, Names, Outcome, Undefined, settle
 
@@ -44,7 +44,7 @@ def describe_abstention(val: tuple[Outcome, Names], test: tuple[Outcome, Names],
     unknown = any((groups == "").any() for _, groups in (val, test))
     found: dict[str, Any] = {"target": target, "image": _describe(val, test, target, whole=False)}
     if unknown:
-        return settle({**found, "case": Undefined("there are images whose case is not known")})
+        return settle({**found, "case": Undefined(NO_CASES)})
     whole_val, whole_test = ((whole, _names(whole)) for whole in (by_case(*val)[0], by_case(*test)[0]))
     return settle({**found, "case": _describe(whole_val, whole_test, target, whole=True)})
 
@@ -121,9 +121,7 @@ def _answered(outcome: Outcome, groups: Names, threshold: float) -> dict[str, An
         "of": len(kept),
         "share": float(kept.mean()),
         "wrong": int(wrong.sum()),
-        "cases": Undefined("there are images whose case is not known")
-        if (groups == "").any()
-        else len(np.unique(groups[kept])),
+        "cases": Undefined(NO_CASES) if (groups == "").any() else len(np.unique(groups[kept])),
     }
 
 

@@ -13,6 +13,7 @@ from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_interv
 from biopsy.evaluation.outcome import Labels, Names, Outcome, Undefined, class_figures, figures, settle
 
 LEVEL = 0.95
+NO_CASES = "there are images whose case is not known"
 
 
 def evaluate_outcome(outcome: Outcome, groups: Names, magnification: Names) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.evaluation.figures import LEVEL, by_case
+from biopsy.evaluation.figures import LEVEL, NO_CASES, by_case
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
 from biopsy.evaluation.outcome import Names, Outcome
 
@@ -37,7 +37,7 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     if "reason" not in found["image"]:
         _put_intervals(found["image"]["test"], *test, found["image"]["threshold"])
     if any((groups == "").any() for _, groups in (val, test)):
-        return {**found, "case": {"reason": "there are images whose case is not known"}}
+        return {**found, "case": {"reason": NO_CASES}}
     found["case"] = _point(by_case(*val)[0], by_case(*test)[0], sensitivity)
     for figure in found["case"].get("test", {}).values():
         if figure["of"]:
@@ -90,7 +90,7 @@ def _put_intervals(figures: dict[str, Any], test: Outcome, groups: Names, thresh
     """Add the intervals of images over new cases: an exact one of images would take those of a case as independent."""
     if (groups == "").any():
         for figure in figures.values():
-            figure["reason"] = "there are images whose case is not known"
+            figure["reason"] = NO_CASES
         return
     score, positive = scores(test)
     as_two = np.stack([1 - score, score], 1)

@@ -15,7 +15,6 @@ from typing import Any
 from biopsy.core.errors import SourceError
 from biopsy.serving.sealed import read_facts
 
-KINDS = ("presets", "models", "augmentations", "backbones")  # the quick ones first
 WIDTH = 100
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
 NO_MODEL = "none here: `dvc repro` trains models, `biopsy export` makes .onnx files of them"
@@ -27,7 +26,7 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
     Parameters
     ----------
     kind
-        One of `KINDS`; None: all.
+        'presets', 'models', 'augmentations' or 'backbones'; None: all, the quick ones first.
     root
         The project's folder: its conf/, models/, exports/ and metrics/.
 
@@ -37,7 +36,7 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
         Lines of at most 100 columns.
     """
     makers = {"presets": _presets, "models": _models, "augmentations": _augmentations, "backbones": _backbones}
-    for name in KINDS if kind is None else (kind,):
+    for name in makers if kind is None else (kind,):
         for heading, entries in makers[name](root):
             yield heading
             width = max(map(len, entries), default=0)
