@@ -50,7 +50,7 @@ def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> I
         if not _acquire(stream.fileno(), min(patience, SILENCE)):
             stream.seek(0)
             owner = stream.read().strip() or "unknown"
-            warn(f"{name} waits for process {owner}, which an earlier `dvc` has left, to end.")
+            warn(f"{name}: waiting for process {owner}, left by an earlier `dvc`, to end.")
             if not _acquire(stream.fileno(), patience):
                 raise MachineError(
                     f"{name} is still being run by process {owner}, which an earlier `dvc` may have left. "

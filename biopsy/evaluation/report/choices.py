@@ -37,7 +37,7 @@ def decision(details: dict[str, Any], title: str) -> dict[str, Any]:
             (f"no {unit}", [0.0] * len(at), "#555555")]  # fmt: skip
     chart = charts.curve_chart(
         [charts.Line(at, y, colour, i) for i, (_, y, colour) in enumerate(rows)],
-        "probability from which on one acts", f"net benefit a {unit}", f"decision curve of {title}", below=True,
+        "probability at which one acts", f"net benefit a {unit}", f"decision curve of {title}", below=True,
     )  # fmt: skip
     ranges = [f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in better(curve)]
     of = count(found["of"], f"test {unit}")
@@ -64,7 +64,7 @@ def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
         return [area, f"{units}: no rule for an error of at most {target:g}, because {reason}."]
     val, test = rule["val"], rule["test"]
     said = (
-        f"{units}: answering from a confidence of {number(rule['threshold'])} on, chosen on validation (there "
+        f"{units}: answering at a confidence of {number(rule['threshold'])} or more, chosen on validation (there "
         f"{_of(val['wrong'], val['answered'])} wrong, {_of(val['answered'], val['of'])} answered), the model answers "
         f"{_of(test['answered'], test['of'])} test {unit}s ({100 * test['share']:.0f} %)"
     )
