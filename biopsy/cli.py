@@ -23,8 +23,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _list, _predict, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights, _info,
-        _show_augment, _tune,
+        _list, _predict, _evaluate, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights,
+        _info, _show_augment, _tune,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -90,6 +90,37 @@ def _predict(verbs: Any) -> None:
         "--by", choices=("case", "slide"), help="one row for each: the mean probability over its images, as in the test"
     )
     verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
+    verb.set_defaults(run=act)
+
+
+def _evaluate(verbs: Any) -> None:
+    """Add `biopsy evaluate`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.model_info import figures_of
+        from biopsy.serving.external import Asked, evaluate_elsewhere
+        from biopsy.serving.predict import only_model
+
+        asked = Asked(chosen.csv, chosen.images, chosen.label, chosen.map)
+        left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, figures_of)
+        if left:
+            rows = "row has" if left == 1 else "rows have"
+            raise DataError(f"{left:,} {rows} no prediction. The column 'error' of predictions.csv says why.")
+
+    verb = _verb(
+        verbs, "evaluate", "test a model on labelled images of elsewhere; research use only",
+        "biopsy evaluate --model exports/binary-case.onnx --csv labels.csv --images photos/ --out external/",
+        "biopsy evaluate --csv labels.csv --label diagnosis --map cancer=malignant --map healthy=benign",
+    )  # fmt: skip
+    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    verb.add_argument(
+        "--csv", type=Path, required=True, metavar="FILE",
+        help="columns path and label and, if known, case, slide and magnification",
+    )  # fmt: skip
+    verb.add_argument("--images", type=Path, metavar="FOLDER", help="where the images are (default: beside the CSV)")
+    verb.add_argument("--label", metavar="COLUMN", help="the column of labels (default: that of the model's data)")
+    verb.add_argument("--map", action="append", default=[], metavar="WORD=CLASS", help="what a label means; repeatable")
+    verb.add_argument("--out", type=Path, default=Path("external"), metavar="FOLDER", help="default: external/")
     verb.set_defaults(run=act)
 
 

@@ -21,6 +21,7 @@ from biopsy.core.outside import Outside, watch
 from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
+from biopsy.images.looks import looks_of_training
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf
@@ -119,10 +120,11 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
         extra=extra,
     )  # fmt: skip
-    val_pixels = store.array.reshape(-1, views, size, size, 3)[n_train:]
-    answers = cache(lambda: ask(model, val_pixels, val_extra))
+    images = store.array.reshape(-1, views, size, size, 3)
+    answers = cache(lambda: ask(model, images[n_train:], val_extra))
     temperature, fitted = fit_calibration(answers, targets[n_train:], cases[n_train:])
-    card = card.model_copy(update={"temperature": temperature, "calibration": fitted})
+    look = looks_of_training(images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
+    card = card.model_copy(update={"temperature": temperature, "calibration": fitted, "training": look})
     print(f"train {job.title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
     losses, best = [figures["val_loss"] for figures in state.history], best_epoch(state.history, params.train.monitor)
     plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.images.looks import Looks
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.temperature import Calibration
 from biopsy.tables.labels.scheme import LabelScheme
@@ -38,6 +39,8 @@ class Card(BaseModel):
     temperature, calibration
         What the probabilities are brought to (`biopsy.networks.temperature`), and how it was found; 1 in a card of a
         version that did not calibrate.
+    training
+        How its training images look to the network; None in a card of a version that did not measure.
     fold
         Of a cross-validation, which fold tests it: '1-2' is the second of the first repeat.
     data
@@ -66,6 +69,7 @@ class Card(BaseModel):
     fold: str | None = None
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
     calibration: Calibration | None = None
+    training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
     intended_use: str = NOTICE
 

@@ -19,6 +19,7 @@ from biopsy.serving.onnx_file import Network, load_network
 Image = str | Path | bytes | NDArray[np.uint8]
 Answer = NDArray[np.float64] | str
 T = TypeVar("T")
+Seen = Callable[[T, NDArray[np.uint8]], None]
 
 
 class Model:
@@ -81,13 +82,18 @@ class Model:
         for name, given in self.answers(named):
             yield self.row(name, given)
 
-    def answers(self, images: Iterable[tuple[T, Image | Callable[[], Image]]]) -> Iterator[tuple[T, Answer]]:
+    def answers(
+        self, images: Iterable[tuple[T, Image | Callable[[], Image]]], seen: Seen[T] | None = None
+    ) -> Iterator[tuple[T, Answer]]:
         """Answer images one by one, in order.
 
         Parameters
         ----------
         images
             Each behind what is handed on with its answer, or a function that reads it when its turn comes.
+        seen
+            Told of each image that can be read, before its answer: what is handed on, and what the network sees,
+            (views, size, size, 3).
 
         Yields
         ------
@@ -96,14 +102,18 @@ class Model:
         """
         given, size = iter(images), max(1, BATCH // self.card.preparation.views)
         while chunk := list(islice(given, size)):
-            yield from self._batch(chunk)
+            yield from self._batch(chunk, seen)
 
-    def _batch(self, chunk: list[tuple[T, Image | Callable[[], Image]]]) -> list[tuple[T, Answer]]:
+    def _batch(
+        self, chunk: list[tuple[T, Image | Callable[[], Image]]], seen: Seen[T] | None
+    ) -> list[tuple[T, Answer]]:
         prepared, errors = [], []
-        for _, image in chunk:
+        for about, image in chunk:
             try:
                 source = image() if callable(image) else image
                 prepared.append(prepare(Path(source) if isinstance(source, str) else source, self.card.preparation))
+                if seen:
+                    seen(about, prepared[-1])
                 errors.append("")
             except BiopsyError as error:
                 errors.append(str(error))

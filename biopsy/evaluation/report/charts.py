@@ -1,6 +1,6 @@
 """The report's charts as SVG text: no script, no font of their own, the same bytes for the same figures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -73,6 +73,20 @@ def interval_bar(value: float | None, low: float | None, high: float | None, tit
     if low is not None and high is not None:
         parts.append(f'<path d="M{4 + 112 * low:.1f} 7H{4 + 112 * high:.1f}" stroke="{AFTER}" stroke-width="3"/>')
     parts.append(f'<circle cx="{x:.1f}" cy="7" r="4" fill="#D55E00"/>')
+    return _svg("bar", "0 0 120 20", "".join(parts), title)
+
+
+def range_bar(here: Mapping[str, float], training: Mapping[str, float], title: str) -> Markup:
+    """Draw two ranges (low, median, high) on one scale, that of the training above, for a cell of a table."""
+    start = min(here["low"], training["low"])
+    length = max(here["high"], training["high"]) - start
+    parts = []
+    for found, y, colour in ((training, 5, AFTER), (here, 15, SECOND)):
+        low, median, high = (
+            4 + 112 * ((found[key] - start) / length if length else 0.5) for key in ("low", "median", "high")
+        )
+        parts.append(f'<path d="M{low:.1f} {y}H{max(high, low + 1):.1f}" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<circle cx="{median:.1f}" cy="{y}" r="4" fill="{colour}"/>')
     return _svg("bar", "0 0 120 20", "".join(parts), title)
 
 

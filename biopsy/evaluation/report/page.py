@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
-from biopsy.core.params import Params, flat
+from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
@@ -47,7 +47,10 @@ def render(run: Run) -> str:
         "flow": data_flow(run),
         "splits": [split_row(name, splits.get(name, {})) for name in params.protocols],
         "rows": [overview(r, splits) for r in order],
-        "results": [section(r, labels, root, params, run.scheme.columns, i < SHEETS) for i, r in enumerate(order)],
+        "results": [
+            section(r, labels, root / "data/raw/images", params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
+            for i, r in enumerate(order)
+        ],
         "params": [
             (key, _short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
@@ -75,9 +78,23 @@ def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def section(
-    result: Result, labels: pd.DataFrame, root: Path, params: Params, tasks: Iterable[str], pictures: bool
+    result: Result, labels: pd.DataFrame, images: Path, max_pixels: int, tasks: Iterable[str], pictures: bool
 ) -> dict[str, Any]:
-    """Gather everything about one result; `tasks` are those of the label scheme."""
+    """Gather everything about one result.
+
+    Parameters
+    ----------
+    result
+        Figures and answers.
+    labels
+        `image_id`, `path` below `images`, and a column for each of `tasks` that is known.
+    images, max_pixels
+        The folder of the originals, of which larger ones are not opened.
+    tasks
+        Those of the label scheme.
+    pictures
+        Whether errors are shown as pictures.
+    """
     outcome, names, scheme = result.test.outcome, list(result.test.outcome.classes), result.scheme
     colours = scheme.colours
     matrix = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(names)))
@@ -88,7 +105,7 @@ def section(
     curves = curve_table(outcome, "roc")
     drawn = [name for name in names if name in set(curves["class"])]
     paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
-    errors = error_pictures(result.test, paths if pictures else {}, root / "data/raw/images", params.ingest.max_pixels)
+    errors = error_pictures(result.test, paths if pictures else {}, images, max_pixels)
     slides = by_slide(result.test)
     return {
         "title": result.title,
@@ -107,7 +124,7 @@ def section(
         "stated": stated,
         "changed": changed,
         "decision": choices.decision(result.details, result.title),
-        "abstention": choices.abstention(result.details, result.title),
+        "abstention": choices.abstention(result.details, result.title) if "abstention" in result.details else None,
         "groups": list(_groups(result, labels, tasks)),
         "slides": slides[:MOST_SLIDES],
         "more_slides": len(slides) - MOST_SLIDES,

@@ -54,23 +54,8 @@ def verdict(result: Result, splits: Mapping[str, Any], best: bool = True) -> lis
     details, split = result.details, splits.get(result.job.protocol, {})
     kind = leak(split, details["images"])
     cases = count(details["cases"], "case") if details["cases"] is not None else "an unknown number of cases"
-    macro_f1, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
-    sure = f"95 % interval {interval(ends)}" if ends else "no interval can be given"
-    sentences = [
-        f"Macro-F1 {number(macro_f1)} ({sure}) on {count(details['images'], 'test image')} of {cases}, "
-        f"protocol {result.job.protocol}. 1 is perfect; guessing among {len(details['classes'])} classes gives about "
-        f"{1 / len(details['classes']):.2f}."
-    ]
-    if macro_f1 <= 1 / len(details["classes"]):
-        sentences.append("That is no better than guessing.")
-    if not ends:
-        sentences.append(f"Why no interval: {details['intervals'].get('reasons', {}).get('macro_f1', 'not known')}.")
-    right = details["cases_right"]
-    if right:
-        sentences.append(
-            f"{right['right']:g} of {count(right['of'], 'case')} called right by the mean of their images "
-            f"(exact 95 % interval of the share {interval(right['interval'])})."
-        )
+    of = f"{count(details['images'], 'test image')} of {cases}, protocol {result.job.protocol}"
+    sentences = figure_says(details, of)
     says = split.get("says")
     if kind == "some":
         sentences.append(f"This figure is too high for new patients: {says}.")
@@ -82,6 +67,35 @@ def verdict(result: Result, splits: Mapping[str, Any], best: bool = True) -> lis
     area = details["intervals"].get("roc_auc")
     if area and area[0] <= 0.5:
         sentences.append("The interval of ROC-AUC reaches 0.5: these data do not show that the model beats chance.")
+    return sentences
+
+
+def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
+    """Say the main figure, its interval or why there is none, and the cases that were called right.
+
+    Parameters
+    ----------
+    details
+        Of `evaluate_outcome`.
+    of
+        On what, such as '40 test images of 9 cases'.
+    """
+    macro_f1, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
+    sure = f"95 % interval {interval(ends)}" if ends else "no interval can be given"
+    sentences = [
+        f"Macro-F1 {number(macro_f1)} ({sure}) on {of}. 1 is perfect; guessing among {len(details['classes'])} classes "
+        f"gives about {1 / len(details['classes']):.2f}."
+    ]
+    if macro_f1 <= 1 / len(details["classes"]):
+        sentences.append("That is no better than guessing.")
+    if not ends:
+        sentences.append(f"Why no interval: {details['intervals'].get('reasons', {}).get('macro_f1', 'not known')}.")
+    right = details["cases_right"]
+    if right:
+        sentences.append(
+            f"{right['right']:g} of {count(right['of'], 'case')} called right by the mean of their images "
+            f"(exact 95 % interval of the share {interval(right['interval'])})."
+        )
     return sentences
 
 

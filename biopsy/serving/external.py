@@ -1,0 +1,180 @@
+"""`biopsy evaluate`: test a trained model on labelled images of elsewhere, as the pipeline tests it on its own."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from biopsy.core.errors import DataError, ParamsError, some, warn
+from biopsy.core.files import atomic_file, sha256, write_csv, write_json
+from biopsy.evaluation.calibration import describe_calibration, describe_fit
+from biopsy.evaluation.decision import decision_curve
+from biopsy.evaluation.figures import evaluate_outcome
+from biopsy.evaluation.outcome import make_outcome, settle
+from biopsy.evaluation.predictions import magnifications
+from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.report.words import count, interval, number
+from biopsy.evaluation.shift import describe_shift
+from biopsy.images.decode import read_rgb
+from biopsy.images.looks import look_at
+from biopsy.networks.model_file import NOTICE, Card, read_card
+from biopsy.serving.external_page import render
+from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
+from biopsy.serving.model import Model, describe
+from biopsy.serving.onnx_file import open_file
+
+FILES = ("metrics.json", "predictions.csv", "report.html")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated.
+
+    Attributes
+    ----------
+    csv, images
+        The table, and the folder of its images; None: the CSV's.
+    label, words
+        As for `read_labelled`.
+    """
+
+    csv: Path
+    images: Path | None = None
+    label: str | None = None
+    words: Sequence[str] = ()
+
+    def read(self, card: Card) -> Labelled:
+        """Read the table with the model's label scheme."""
+        return read_labelled(self.csv, self.images or self.csv.parent, card.labels, card.task, self.label, self.words)
+
+
+def evaluate_elsewhere(
+    path: Path, asked: Asked, out: Path, figures_of: Callable[[Path], dict[str, Any] | None] | None = None
+) -> int:
+    """Evaluate a model; write metrics.json, predictions.csv and report.html into a folder.
+
+    Parameters
+    ----------
+    path
+        The model: a folder, or the .onnx file of `biopsy export`, which needs no TensorFlow.
+    asked
+        The images and their labels.
+    out
+        The folder; other files in it stay.
+    figures_of
+        How to find the test figures of a model's folder; an .onnx file holds its own.
+
+    Returns
+    -------
+    int
+        How many rows have no figure, because their label or file is missing or cannot be used.
+
+    Raises
+    ------
+    DataError, ParamsError, SourceError
+        The model or the table cannot be used, or no image can be read.
+    """
+    if out.exists() and not out.is_dir():
+        raise ParamsError(f"--out: {out} is a file. Name a folder for {', '.join(FILES)}.")
+    card = open_file(path)[2] if path.suffix.lower() == ".onnx" else read_card(path)
+    table = asked.read(card)  # before the model loads, which takes longer
+    for reason, n in count_left_out(table.rows).items():
+        warn(f"{asked.csv}: {count(n, 'row')} left out: {reason}.")
+    model = Model(path)
+    print(describe(model.card))
+    answered = _answer(model, table)
+    facts = model.facts.get("figures")
+    own = json.loads(facts) if facts else figures_of(path) if figures_of and path.is_dir() else None
+    rows, test = answered.rows, answered.test
+    details = {
+        "notice": NOTICE, "task": card.task, "protocol": card.protocol, "synthetic": card.synthetic,
+        "rows": len(rows), "left_out": count_left_out(rows), "cases_are": _cases_are(rows[rows["error"] == ""]),
+        **evaluate_outcome(test.outcome, test.cases, magnifications(test.rows)),
+        **settle({
+            "calibration": describe_calibration(test.outcome, test.temperatures),
+            "decision": decision_curve(test.outcome, test.cases),
+        }),
+        "shift": describe_shift(answered.looks, card.training),
+        "own_test": own,
+        "csv": {"name": asked.csv.name, "sha256": sha256(asked.csv), "separator": table.separator},
+        "models": [{"sha256": card.model_sha256, **describe_fit(card.calibration, card.temperature)}],
+    }  # fmt: skip
+    page = render(card, details, test, rows)
+    write_json(out / FILES[0], details)
+    write_csv(out / FILES[1], _predictions(answered, model, card))
+    with atomic_file(out / FILES[2]) as new:
+        new.write_text(page, "utf-8")
+    macro, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
+    sure = f"95 % interval {interval(ends)}" if ends else "too few cases for an interval"
+    print(
+        f"evaluate {path}: macro-F1 {number(macro)} ({sure}) on {count(details['images'], 'image')} of "
+        f"{count(details['cases'], 'case')} -> {out / FILES[2]}"
+    )
+    return int((rows["error"] != "").sum())
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """All rows of the table, and of those without an error, in order: answers, looks, and what is unlike training."""
+
+    rows: pd.DataFrame
+    test: Answers
+    looks: list[dict[str, float]]
+
+
+def _answer(model: Model, table: Labelled) -> _Answered:
+    """Let the model answer about each image that can be read."""
+    rows, card = table.rows.copy(), model.card
+    files: dict[int, Path] = {i: Path(file) for i, file in enumerate(rows["file"]) if rows["error"][i] == ""}
+    looks: dict[int, dict[str, float]] = {}
+
+    def read(place: int) -> NDArray[np.uint8]:
+        pixels = read_rgb(files[place], card.preparation.max_pixels)
+        looks[place] = {"width": pixels.shape[1], "height": pixels.shape[0]}
+        return pixels
+
+    def see(place: int, views: NDArray[np.uint8]) -> None:
+        looks[place] |= look_at(views)
+
+    found: dict[int, NDArray[np.float64]] = {}
+    for place, given in model.answers(((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image")), see):
+        if isinstance(given, str):
+            rows.loc[place, "error"] = given.replace("the image", str(files[place]), 1)
+        else:
+            found[place] = given
+    if not found:
+        raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
+    used, task = rows.loc[list(found)].reset_index(drop=True), card.labels[card.task]
+    truth = np.array([task.names.index(name) for name in used["truth"]])
+    outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)
+    test = Answers(used, outcome, np.full(len(used), card.temperature))
+    return _Answered(rows, test, [looks[place] for place in found])
+
+
+def _cases_are(rows: pd.DataFrame) -> dict[str, int]:
+    """Count the images whose case the table names, whose slide stands for it, and which stand alone."""
+    case, slide = rows["named_case"] != "", rows["slide"] != ""
+    return {"case": int(case.sum()), "slide": int((~case & slide).sum()), "image": int((~case & ~slide).sum())}
+
+
+def _predictions(answered: _Answered, model: Model, card: Card) -> pd.DataFrame:
+    """Put every row of the table beside what the model says of it."""
+    rows = answered.rows
+    table = rows[["row", "image_id", "named_case", "slide", "magnification", "truth"]]
+    table = table.rename(columns={"image_id": "image", "named_case": "case"})
+    table[["predicted", *(f"p_{name}" for name in card.classes), "unlike_training"]] = ""
+    for place, given, look in zip(
+        rows.index[rows["error"] == ""], answered.test.outcome.probabilities, answered.looks, strict=True
+    ):
+        for name, value in zip(card.classes, given, strict=True):
+            table.loc[place, f"p_{name}"] = f"{value:.6f}"
+        table.loc[place, "predicted"] = card.classes[model.choose(given)]
+        table.loc[place, "unlike_training"] = " ".join(card.training.unlike(look)) if card.training else ""
+    return table.assign(error=rows["error"])

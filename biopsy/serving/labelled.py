@@ -1,0 +1,215 @@
+"""The labelled images of elsewhere on which a model is evaluated: a CSV and a folder, read without losing a row."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from biopsy.core.errors import DataError, ParamsError, nearest, some
+from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.rawcsv import Records, find_column, read_records
+from biopsy.core.text import first_spellings, is_missing, plain
+from biopsy.tables.labels.scheme import LabelScheme
+from biopsy.tables.matching import match_files
+from biopsy.tables.names import read_names
+from biopsy.tables.split.parts import cases_of
+
+PATHS = ("path", "path_to_image", "image")  # what predict, ingest and the predictions call the image
+FACTS = ("case", "slide", "magnification")
+NO_LABEL, NO_FILE, TWICE = "it has no label", "there is no such file", "an earlier row lists it"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A table of labelled images.
+
+    Attributes
+    ----------
+    rows
+        A row for each of the CSV, text but for `row` and `file`: `row` (its line), `image_id` (as the CSV writes it),
+        `file` (Path), `truth` (a class), `case` (what counts as one), `named_case`, `slide`, `magnification`, and
+        `error`: empty, or why the image is left out.
+    separator
+        Of the CSV, in words.
+    """
+
+    rows: pd.DataFrame
+    separator: str
+
+    @property
+    def used(self) -> pd.DataFrame:
+        """The rows that are not left out."""
+        return self.rows[self.rows["error"] == ""].reset_index(drop=True)
+
+
+def read_labelled(
+    csv: Path, folder: Path, scheme: LabelScheme, task: str, label: str | None = None, words: Sequence[str] = ()
+) -> Labelled:
+    """Read a CSV of images, labels and, where they are known, cases, slides and magnifications.
+
+    Parameters
+    ----------
+    csv
+        Its columns: `path` (or `path_to_image`, or `image`), the label, `case`, `slide`, `magnification`. Where a row
+        has no label, or neither case nor slide, the file name tells them if it follows the scheme's grammar.
+    folder
+        What paths are relative to; a path may leave out folders or the ending, as for `ingest`.
+    scheme, task
+        Of the model: what labels mean. A label of a task below this one, such as a tumour type, stands for its parent.
+    label
+        The column of labels; None: that of the scheme, or `label`, or the task's name.
+    words
+        Other words for classes, each `WORD=CLASS`.
+
+    Raises
+    ------
+    DataError, ParamsError
+        No such column, no label that the model knows, no file, one image with two labels or cases.
+    """
+    records = read_records(csv, [*PATHS, *FACTS, label or "label"])
+    scheme = scheme.model_copy(update={"map": {**scheme.map, **_words(words, scheme, task)}})
+    columns = {"image_id": _one_of(records, PATHS, csv), "text": _labels(records, scheme, task, label, csv)}
+    for fact in FACTS:
+        found = [i for i, column in enumerate(records.header) if plain(column) == fact]
+        if len(found) > 1:
+            raise DataError(f"{csv} has {len(found)} columns '{fact}'. Keep one.")
+        columns |= {fact: found[0]} if found else {}
+    rows = pd.DataFrame(
+        [
+            {name: cells[i] if i < len(cells) else "" for name, i in columns.items()} | {"row": line}
+            for line, cells in records.rows
+        ]
+    )
+    rows = _complete(rows, scheme, task)
+    rows["file"] = pd.Series(_files(list(rows["image_id"]), folder), rows.index, dtype=object)
+    rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]
+    _settle_doubles(rows, csv)
+    _check_rest(rows, csv, folder, scheme[task].names, records.header[columns["text"]])
+    return Labelled(rows, records.separator)
+
+
+def _complete(rows: pd.DataFrame, scheme: LabelScheme, task: str) -> pd.DataFrame:
+    """Read the labels, fill from the file names what the table leaves open, and say what counts as a case."""
+    for name in FACTS:
+        rows[name] = rows[name].where(~rows[name].map(is_missing), "") if name in rows else ""
+    names = read_names(rows["image_id"], scheme)
+    silent = (rows["case"] == "") & (rows["slide"] == "")  # a case of the name need not be that of the CSV's slide
+    for name in ("case", "slide"):
+        rows[name] = first_spellings(rows[name].where(~silent, names[name]))
+    rows["magnification"] = rows["magnification"].str.rstrip("xX ")
+    rows["magnification"] = rows["magnification"].where(rows["magnification"] != "", names["magnification"])
+    for name in reversed(scheme.columns):  # the finest first
+        unlabelled = rows["text"].map(is_missing) & rows["text"].map(lambda text: _truth(text, scheme, task) is None)
+        rows["text"] = rows["text"].where(~unlabelled | (names[name] == ""), names[name])
+    rows["truth"] = [_truth(text, scheme, task) or "" for text in rows["text"]]
+    return rows.assign(named_case=rows["case"], case=cases_of(rows))
+
+
+def _words(given: Sequence[str], scheme: LabelScheme, task: str) -> dict[str, str]:
+    """Read `--map WORD=CLASS`."""
+    found = {}
+    for text in given:
+        word, equals, name = text.rpartition("=")
+        if not equals or not word or _truth(name, scheme, task) is None:
+            classes = scheme[task].names
+            raise ParamsError(
+                f"--map {text}: write WORD=CLASS, with one of the classes {', '.join(classes)}.{nearest(name, classes)}"
+            )
+        found[word] = name
+    return found
+
+
+def _one_of(records: Records, names: Sequence[str], csv: Path) -> int:
+    for name in names:
+        found = [i for i, column in enumerate(records.header) if plain(column) == plain(name)]
+        if len(found) > 1:
+            raise DataError(f"{csv} has {len(found)} columns '{name}'. Keep one.")
+        if found:
+            return found[0]
+    raise DataError(f"{csv} needs a column '{names[0]}' that names the image; it has {some(records.header, 12)}.")
+
+
+def _labels(records: Records, scheme: LabelScheme, task: str, label: str | None, csv: Path) -> int:
+    """Find the column of labels."""
+    if label:
+        return find_column(records.header, label, "--label", csv)
+    below = [other for other in scheme.tasks.values() if other.parent == task]
+    wanted = [scheme[task].column, task, "label", "class", "truth", *(other.column for other in below)]
+    for name in filter(None, wanted):
+        found = [i for i, column in enumerate(records.header) if plain(column) == plain(name)]
+        if len(found) == 1:
+            return found[0]
+    raise DataError(
+        f"{csv} has no column of labels ({some(list(dict.fromkeys(filter(None, wanted))), 9)}); it has "
+        f"{some(records.header, 12)}. Name it with --label."
+    )
+
+
+def _truth(text: str, scheme: LabelScheme, task: str) -> str | None:
+    """Return the class of the task that a label names, itself or by its parent; None where it names none."""
+    found = scheme.read(task, text)
+    for name, other in scheme.tasks.items():
+        if not found and other.parent == task:
+            found = other.parents.get(scheme.read(name, text) or "")
+    return found or None
+
+
+def _files(paths: Sequence[str], folder: Path) -> list[Path | None]:
+    """Find each path's file; None where there is none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder. Name the folder of the images with --images.")
+    direct = {path: folder / Path(path).expanduser() for path in paths if path}
+    rest = [path for path, file in direct.items() if not file.is_file()]
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    matched = match_files(direct, files).files if rest else {}
+    known = {path: folder / matched[path] if path in matched else file for path, file in direct.items()}
+    return [known[path] if path and known[path].is_file() else None for path in paths]
+
+
+def _fault(text: str, truth: str, file: Path | None) -> str:
+    if is_missing(text) and not truth:
+        return NO_LABEL
+    if not truth:
+        return f"'{text}' is no class of the model"
+    return "" if file else NO_FILE
+
+
+def _settle_doubles(rows: pd.DataFrame, csv: Path) -> None:
+    """Leave out rows that repeat another; raise where they contradict it."""
+    first: dict[Path, tuple[Any, ...]] = {}
+    columns = ["file", "row", "truth", "case", "image_id"]
+    for i, file, *told in rows.loc[rows["error"] == "", columns].itertuples():
+        before = first.setdefault(file.resolve(), (i, *told))
+        if before[0] == i:
+            continue
+        if before[2:4] != tuple(told[1:3]):
+            raise DataError(
+                f"{csv} rows {before[1]} and {told[0]} give {told[3]} two labels or cases. Keep the right row."
+            )
+        rows.loc[i, "error"] = TWICE
+
+
+def _check_rest(rows: pd.DataFrame, csv: Path, folder: Path, classes: Sequence[str], column: str) -> None:
+    """Raise where no image is left to evaluate."""
+    if (rows["error"] == "").any():
+        return
+    reason = Counter(rows["error"]).most_common(1)[0][0]
+    n = f"{len(rows):,} row{'s' * (len(rows) != 1)}"
+    if reason == NO_FILE:
+        raise DataError(
+            f"{csv}: none of the images of its {n} is in {folder} (the first is {rows['image_id'][0] or 'not named'}). "
+            "Name the folder that holds them with --images."
+        )
+    found = some(sorted({text for text in rows["text"] if not is_missing(text)}), 4) or "nothing"
+    raise DataError(
+        f"{csv}: column '{column}' of its {n} holds no label that the model knows ({found}). Its classes are "
+        f"{', '.join(classes)}. Name the words with --map WORD=CLASS, or another column with --label."
+    )
+
+
+def count_left_out(rows: pd.DataFrame) -> dict[str, int]:
+    """Count the rows that are left out, by reason, the most frequent first."""
+    return dict(Counter(error for error in rows["error"] if error).most_common())
