@@ -21,7 +21,7 @@ from biopsy.core.outside import Outside, watch
 from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
-from biopsy.images.looks import looks_of_training
+from biopsy.images.looks.measure import looks_of_training
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, seed_everything, tf

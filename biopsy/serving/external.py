@@ -23,7 +23,7 @@ from biopsy.evaluation.report.results import Answers
 from biopsy.evaluation.report.words import count, interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
-from biopsy.images.looks import look_at
+from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.external_page import render
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled

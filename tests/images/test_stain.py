@@ -8,9 +8,10 @@ from stained import EOSIN, HAEMATOXYLIN, tissue
 from torchstain.numpy.utils import rgb2lab
 
 from biopsy.images.decode import read_rgb
+from biopsy.images.looks.tissue import tissue_weight
 from biopsy.images.preparation.record import Stains
 from biopsy.images.resize import resize_rgb
-from biopsy.images.stain import mean_of, measure, normalise, tissue_weight
+from biopsy.images.stain import mean_of, measure, normalise
 from biopsy.images.stains.registry import METHODS, NotNormalised
 
 

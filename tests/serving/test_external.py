@@ -12,7 +12,7 @@ import pytest
 
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, SourceError
-from biopsy.images.looks import Looks, Range, look_at, looks_of_training, ranges_of
+from biopsy.images.looks.measure import Looks, Range, look_at, looks_of_training, ranges_of
 from biopsy.networks.model_file import NOTICE
 from tiny_onnx import DARK, write_onnx
 

@@ -1,5 +1,6 @@
 """The templates of the report and of the cards, with the words that both use."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from biopsy.evaluation.report import words
 
 
+@cache  # it takes longer to compile one than to fill it in
 def template(name: str, **options: Any) -> Template:
     """Load a template of this folder; a name that it does not get is an error.
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
+from biopsy.images.looks.tissue import LEAST_TISSUE
 from biopsy.images.preparation.record import Stains
 from biopsy.images.stains.registry import (
-    LEAST_TISSUE,
     NotNormalised,
     Pixels,
     StainMethod,

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from biopsy.core.registry import Registry
 from biopsy.images.preparation.record import Stains
 
-LEAST_TISSUE = 0.01  # of the image
-
 Pixels = NDArray[np.uint8]  # (n, 1, 3), RGB, of tissue alone: what torchstain takes for an image
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from biopsy.images.stain import tissue_weight
-from biopsy.images.stains.registry import LEAST_TISSUE
+from biopsy.images.looks.tissue import LEAST_TISSUE, tissue_weight
 
 WORDS = {
     "density": "stain strength (mean optical density of tissue)",
