@@ -56,9 +56,9 @@ def say_shift(shift: Mapping[str, Any]) -> str:
     far = f"{shift['unlike']:,} of {shift['images']:,} images lie far outside the training images in some number."
     if not any(named.values()):
         return f"In stain, focus, brightness and size these images look like those of the training. {far}"
-    told = [f"{'; '.join(named['differs'])} (most images)"] if named["differs"] else []
-    told += [f"{'; '.join(named['partly'])} (part of the images)"] if named["partly"] else []
+    told = [f"most differ in {'; '.join(named['differs'])}"] if named["differs"] else []
+    told += [f"part of them in {'; '.join(named['partly'])}"] if named["partly"] else []
     return (
-        f"These images look unlike those of the training in {', and in '.join(told)}. {far} "
+        f"These images look unlike those of the training: {', '.join(told)}. {far} "
         "So a lower figure may come from how the images were made, and not only from other patients."
     )

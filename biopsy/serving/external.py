@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, some, warn
 from biopsy.core.files import atomic_file, sha256, write_csv, write_json
+from biopsy.core.job import Job
+from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
@@ -22,13 +24,14 @@ from biopsy.evaluation.predictions import magnifications
 from biopsy.evaluation.report.results import Answers
 from biopsy.evaluation.report.words import count, interval, number
 from biopsy.evaluation.shift import describe_shift
-from biopsy.images.decode import read_rgb
+from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.external_page import render
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
 from biopsy.serving.onnx_file import open_file
+from biopsy.tables.split.parts import read_parts
 
 FILES = ("metrics.json", "predictions.csv", "report.html")
 
@@ -101,6 +104,7 @@ def evaluate_elsewhere(
             "calibration": describe_calibration(test.outcome, test.temperatures),
             "decision": decision_curve(test.outcome, test.cases),
         }),
+        "seen_in_training": answered.seen,
         "shift": describe_shift(answered.looks, card.training),
         "own_test": own,
         "csv": {"name": asked.csv.name, "sha256": sha256(asked.csv), "separator": table.separator},
@@ -122,11 +126,12 @@ def evaluate_elsewhere(
 
 @dataclass(frozen=True)
 class _Answered:
-    """All rows of the table, and of those without an error, in order: answers, looks, and what is unlike training."""
+    """All rows of the table; of those without an error, in order, answers and looks; how many the model learnt from."""
 
     rows: pd.DataFrame
     test: Answers
     looks: list[dict[str, float]]
+    seen: int | None
 
 
 def _answer(model: Model, table: Labelled) -> _Answered:
@@ -134,10 +139,12 @@ def _answer(model: Model, table: Labelled) -> _Answered:
     rows, card = table.rows.copy(), model.card
     files: dict[int, Path] = {i: Path(file) for i, file in enumerate(rows["file"]) if rows["error"][i] == ""}
     looks: dict[int, dict[str, float]] = {}
+    hashes: dict[int, str] = {}
 
     def read(place: int) -> NDArray[np.uint8]:
         pixels = read_rgb(files[place], card.preparation.max_pixels)
         looks[place] = {"width": pixels.shape[1], "height": pixels.shape[0]}
+        hashes[place] = hash_pixels(pixels)
         return pixels
 
     def see(place: int, views: NDArray[np.uint8]) -> None:
@@ -155,7 +162,20 @@ def _answer(model: Model, table: Labelled) -> _Answered:
     truth = np.array([task.names.index(name) for name in used["truth"]])
     outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)
     test = Answers(used, outcome, np.full(len(used), card.temperature))
-    return _Answered(rows, test, [looks[place] for place in found])
+    learnt = _learnt_from(card)
+    seen = None if learnt is None else sum(hashes[place] in learnt for place in found)
+    return _Answered(rows, test, [looks[place] for place in found], seen)
+
+
+def _learnt_from(card: Card, root: Path = Path()) -> set[str] | None:
+    """Return the hashes of the images that the model was trained or validated on; None where its data are not here."""
+    job = Job(card.task, card.protocol, root=root)
+    known = {"labels": job.labels, "split": job.split}
+    if any(not path.is_file() or sha256(path) != card.data.get(name) for name, path in known.items()):
+        return None
+    folds = {fold.name: fold for fold in parse_protocol(card.protocol).folds}
+    table = read_parts(job.labels, job.split, Path(), card.task, card.classes, folds.get(card.fold or ""))
+    return set(table.loc[table["part"] != "test", "pixels_sha256"]) - {""}
 
 
 def _cases_are(rows: pd.DataFrame) -> dict[str, int]:

@@ -79,13 +79,19 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
 def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:
     """Say what the figures mean, one sentence an item, the figure first."""
     are, n = details["cases_are"], details["images"]
-    sentences = words.figure_says(details, f"{words.count(n, 'image')} of {words.count(details['cases'], 'case')}")
+    images, cases = words.count(n, "image"), words.count(details["cases"], "case")
+    if are["image"] == n:  # then 'cases' are images, and a count of right ones would say the accuracy once more
+        sentences = words.figure_says({**details, "cases_right": None}, f"{images} whose cases are not known")
+    else:
+        sentences = words.figure_says(details, f"{images} of {cases}")
+    if details["seen_in_training"]:
+        seen = f"{details['seen_in_training']:,} of {images}"
+        sentences.append(f"This figure is too high: the model was trained or validated on {seen}, pixel for pixel.")
     if are["image"]:
-        which = "no image has" if are["image"] == n else f"{are['image']:,} of {words.count(n, 'image')} have no"
-        which = f"{which} case or slide" if are["image"] == n else f"{which} case and no slide"
+        which = f"{are['image']:,} of {images} have" if are["image"] < n else "No image has"
         sentences.append(
-            f"As {which}, each such image counts as a case of its own. If images share a patient, the intervals are "
-            "too narrow and the count of cases is too high: add a column 'case'."
+            f"{which} {'no ' * (are['image'] < n)}case or slide, so each counts as a case of its own. If images share "
+            "a patient, the intervals are too narrow: add a column 'case'."
         )
     if are["slide"]:
         sentences.append(
@@ -127,10 +133,12 @@ def _own(details: Mapping[str, Any]) -> str:
 
 def limits(details: Mapping[str, Any]) -> list[str]:
     """List what the page does not show."""
+    new = "the data that it learnt from are not here to compare with"
+    if details["seen_in_training"] is not None:
+        new = "equal pixels were looked for, but altered copies and shared patients cannot be told"
     found = [
         "That a model helps anybody. It was compared with labels, not with pathologists, and never used in a clinic.",
-        "That these images are new to the model: whether some of them, or of their patients, were among its training "
-        "images was not checked.",
+        f"That these images and their patients are new to the model: {new}.",
         "How the model does at still another laboratory. These images are one set.",
         "A better threshold or calibration: both come from the model's card, and nothing was fitted to these images.",
     ]

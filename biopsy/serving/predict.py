@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,10 @@ from biopsy.core.files import atomic_file
 from biopsy.serving.inputs import GROUPS, Found, find_images
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from biopsy.images.looks.measure import Looks
     from biopsy.serving.model import Answer, Model
 
 KINDS = (".csv", ".json", ".jsonl")
@@ -58,10 +62,15 @@ def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by
     pixels = model.card.preparation.max_pixels
     bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
     watch = Watch()
-    answers = watch.over(model.answers((image, partial(image.source, pixels)) for image in bar))
+    given = ((image, partial(image.source, pixels)) for image in bar)
+    answers = watch.over(
+        model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
+    )
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
     rows = (
-        by_group(model, answers, [n for n in known if by == "slide" or n == by]) if by else _rows(model, answers, known)
+        by_group(model, answers, [n for n in known if by == "slide" or n == by])
+        if by
+        else _rows(model, answers, known, watch.unlike if model.card.training else None)
     )
     with _opened(out) as stream:
         _write(rows, stream, out.suffix if out else ".csv")
@@ -78,10 +87,13 @@ class Watch:
         Images without a prediction, and with one.
     same
         Whether all of these got the same probabilities.
+    unlike
+        Of images far outside the training images, in which numbers.
     """
 
     def __init__(self) -> None:
         self.failed = self.answered = 0
+        self.unlike: dict[Found, str] = {}
         self.same = True
         self._first: list[float] | None = None
 
@@ -97,8 +109,21 @@ class Watch:
                 self.same &= shown == self._first
             yield image, given
 
+    def look(self, training: "Looks", image: Found, views: "NDArray[np.uint8]") -> None:
+        """Compare an image, as the network sees it, with the training images."""
+        from biopsy.images.looks.measure import look_at  # long since loaded, with the model
+
+        if names := training.unlike(look_at(views)):
+            self.unlike[image] = " ".join(names)
+
     def tell(self) -> None:
-        """Warn where a model does not look at its images."""
+        """Warn where a model does not look at its images, or was not made for them."""
+        if self.unlike:
+            warn(
+                f"{len(self.unlike):,} of {self.answered + self.failed:,} images look unlike those of the training, so "
+                "the model may not know what it says of them. The column 'unlike_training' of a table by image says "
+                "in what."
+            )
         if self.same and self.answered > 1:
             warn(
                 f"all {self.answered:,} images got the same probabilities. Unless they are copies of one image, the "
@@ -106,13 +131,18 @@ class Watch:
             )
 
 
-def _rows(model: "Model", answers: Answers, groups: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Make a row of each image, with its case and slide where some are known."""
+def _rows(
+    model: "Model", answers: Answers, groups: Sequence[str], unlike: Mapping[Found, str] | None
+) -> Iterator[dict[str, Any]]:
+    """Make a row of each image, with its case and slide where some are known, and what is `unlike` training."""
     for image, given in answers:
         if isinstance(given, str) and given.startswith("the image"):  # of an archive: its bytes have no name
             given = given.replace("the image", image.name, 1)
         row = model.row(image.name, given)
-        yield {"image": row.pop("image"), **{name: getattr(image, name) for name in groups}, **row}
+        error = row.pop("error")
+        told = {} if unlike is None else {"unlike_training": unlike.get(image, "")}
+        known = {name: getattr(image, name) for name in groups}
+        yield {"image": row.pop("image"), **known, **row, **told, "error": error}
 
 
 def find_models(root: Path = Path()) -> list[Path]:

@@ -12,6 +12,8 @@ import pytest
 
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, SourceError
+from biopsy.core.files import sha256, write_csv
+from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.measure import Looks, Range, look_at, looks_of_training, ranges_of
 from biopsy.networks.model_file import NOTICE
 from tiny_onnx import DARK, write_onnx
@@ -104,7 +106,7 @@ def test_the_page_opens_with_the_verdict_and_asks_for_nothing(
     ]
     assert places == sorted(places)
     assert "On its own test part it had macro-F1 0.750 (95 % interval 0.500 to 0.900) on 40 images of 9 cases" in said
-    assert "whether some of them, or of their patients, were among its training images was not checked" in said
+    assert "new to the model: the data that it learnt from are not here to compare with" in said
 
 
 def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evaluated(
@@ -131,9 +133,9 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ("path,label\n0.png,B\n1.png,B\n20.png,M\n", "each such image counts as a case of its own"),
+        ("path,label\n0.png,B\n1.png,B\n20.png,M\n", "on 3 images whose cases are not known"),
         ("path,label,slide\n0.png,B,s1\n1.png,B,s1\n20.png,M,s2\n", "Of 3 images the slide counts as the case"),
-        ("path,label,case\n0.png,B,a\n20.png,M,b\n21.png,M,\n", "As 1 of 3 images have no case and no slide"),
+        ("path,label,case\n0.png,B,a\n20.png,M,b\n21.png,M,\n", "1 of 3 images have no case or slide"),
         ("path,label,case\n0.png,B,a\n1.png,B,a\n", "No image of malignant is here"),
         ("path,label,case\n0.png,B,a\n20.png,M,a\n", "Why no interval: too few cases"),
         ("path,label,case\n0.png,B,a\n1.png,M,b\n", "The model calls every image benign."),
@@ -193,7 +195,7 @@ def test_a_mistake_is_a_sentence_and_nothing_is_written(
 
 
 def test_images_unlike_those_of_the_training_are_counted_and_what_differs_is_named(
-    evaluate: Evaluate, images: Path, tmp_path: Path
+    evaluate: Evaluate, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     views = np.stack([cv2.imread(str(images / f"sub/{i}.png"))[None, :32, :32, ::-1] for i in range(12)])
     training = looks_of_training(np.ascontiguousarray(views), [48] * 12, [48] * 12)
@@ -204,8 +206,31 @@ def test_images_unlike_those_of_the_training_are_counted_and_what_differs_is_nam
     assert shift["numbers"]["width"]["verdict"] == "alike"
     assert shift["unlike"] == (rows["unlike_training"] != "").sum() >= 12
     assert set(rows.loc[12:, "unlike_training"].str.split().str[0]) == {"density"}
-    assert "These images look unlike those of the training in stain strength" in found["page"]
+    assert "unlike those of the training: most differ in stain strength" in found["page"]
+    command(["predict", str(images / "sub"), "--model", str(model), "--out", str(tmp_path / "p.csv")])
+    predicted = pd.read_csv(tmp_path / "p.csv", keep_default_na=False).set_index("image")["unlike_training"]
+    assert predicted[str(images / "sub/20.png")].split()[0] == "density"
+    assert f"{(predicted != '').sum()} of 24 images look unlike those of the training" in capsys.readouterr().err
     assert "is not known: the model&#39;s card does not say" in evaluate(table())["page"]
+
+
+def test_images_that_the_model_has_learnt_from_are_found_by_their_pixels(
+    evaluate: Evaluate, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, split = tmp_path / "data/interim/labels.csv", tmp_path / "data/splits/case.csv"
+    hashes = [hash_pixels(read_rgb(images / f"sub/{i}.png", 10_000)) for i in (0, 1, 2, 20)]
+    ids, parts = list("abcd"), ["train", "val", "test", "train"]
+    write_csv(labels, pd.DataFrame({"image_id": ids, "binary": "benign", "pixels_sha256": hashes}))
+    write_csv(split, pd.DataFrame({"image_id": ids, "part": parts}))
+    card = DARK.model_copy(update={"data": {"labels": sha256(labels), "split": sha256(split)}})
+    model = write_onnx(tmp_path / "learnt.onnx", card)
+    assert evaluate(table(), model=model)["metrics"]["seen_in_training"] is None
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(table(), model=model)
+    assert found["metrics"]["seen_in_training"] == 3
+    assert "too high: the model was trained or validated on 3 of 24 images, pixel for pixel" in found["page"]
+    labels.write_text(labels.read_text() + "\n")  # another table: its images are not those of the model
+    assert evaluate(table(), model=model)["metrics"]["seen_in_training"] is None
 
 
 def test_each_look_answers_to_what_it_names_and_to_a_blank_image_with_what_it_has() -> None:

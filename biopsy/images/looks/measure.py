@@ -17,10 +17,10 @@ WORDS = {
     "focus": "focus (spread of the Laplacian)",
     "brightness": "brightness (mean RGB, 0-255)",
     "tissue": "share of tissue",
-    "width": "width of the file in pixels",
-    "height": "height of the file in pixels",
+    "width": "file width (pixels)",
+    "height": "file height (pixels)",
 }
-MOST = 300  # training images that are measured: enough for a range
+MOST = 200  # training images that are measured: enough for a range
 STEP = 3  # of the pixels in each direction that colour is measured on: a ninth of them tells the same ten times sooner
 LOW, HIGH = 5, 95  # percentiles
 MARGIN = 0.5  # of the range, beyond which an image is unlike training: about 1 in 1,000 where values are normal
