@@ -86,6 +86,8 @@ def evaluate_elsewhere(
     """
     if out.exists() and not out.is_dir():
         raise ParamsError(f"--out: {out} is a file. Name a folder for {', '.join(FILES)}.")
+    if not asked.csv.is_file():
+        raise ParamsError(f"--csv: {asked.csv} is no file. Name a CSV that lists images and their labels.")
     card = open_file(path)[2] if path.suffix.lower() == ".onnx" else read_card(path)
     table = asked.read(card)  # before the model loads, which takes longer
     for reason, n in count_left_out(table.rows).items():
@@ -189,12 +191,12 @@ def _predictions(answered: _Answered, model: Model, card: Card) -> pd.DataFrame:
     rows = answered.rows
     table = rows[["row", "image_id", "named_case", "slide", "magnification", "truth"]]
     table = table.rename(columns={"image_id": "image", "named_case": "case"})
-    table[["predicted", *(f"p_{name}" for name in card.classes), "unlike_training"]] = ""
-    for place, given, look in zip(
-        rows.index[rows["error"] == ""], answered.test.outcome.probabilities, answered.looks, strict=True
-    ):
-        for name, value in zip(card.classes, given, strict=True):
-            table.loc[place, f"p_{name}"] = f"{value:.6f}"
-        table.loc[place, "predicted"] = card.classes[model.choose(given)]
-        table.loc[place, "unlike_training"] = " ".join(card.training.unlike(look)) if card.training else ""
+    columns = ["predicted", *(f"p_{name}" for name in card.classes), "unlike_training"]
+    told = [
+        [card.classes[model.choose(given)], *(f"{value:.6f}" for value in given),
+         " ".join(card.training.unlike(look)) if card.training else ""]
+        for given, look in zip(answered.test.outcome.probabilities, answered.looks, strict=True)
+    ]  # fmt: skip
+    table[columns] = ""
+    table.loc[rows["error"] == "", columns] = told
     return table.assign(error=rows["error"])

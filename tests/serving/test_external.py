@@ -178,6 +178,7 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
         ("path,label\n0.png,B\n", ["--map", "x=malign"], ParamsError, "WORD=CLASS.*Did you mean 'malignant'"),
         ("path,label\n0.png,B\n", ["--images", "nowhere"], DataError, "nowhere is no folder"),
         ("path,label\n0.png,B\n", ["--out", "{csv}"], ParamsError, "is a file. Name a folder"),
+        ("path,label\n0.png,B\n", ["--csv", "nowhere.csv"], ParamsError, "nowhere.csv is no file"),
         ("path,label\n0.png,B\n", ["--model", "nowhere.onnx"], SourceError, "nowhere.onnx is no file"),
     ],
 )
