@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,6 +82,36 @@ def test_it_opens_with_the_verdict_in_words_and_ends_with_what_it_does_not_show(
     assert "No test image shares a case with training" in said
     assert "Synthetic" not in said
     assert "another laboratory" in said[said.index("What this report does not show", places[-1]) :]
+
+
+def test_a_planted_copy_in_another_part_or_case_is_found_and_shown(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["case", "case-cv3"], cases=8)
+    images, ids = tmp_path / "data/raw/images", [f"i{i:03d}" for i in range(32)]
+    for i, name in enumerate(ids):  # a pattern of its own; bare noise is the same grey everywhere
+        coarse = np.random.default_rng(i).uniform(60, 220, (6, 9, 3)).astype(np.uint8)
+        cv2.imwrite(str(images / f"{name}.png"), cv2.resize(coarse, (350, 230), interpolation=cv2.INTER_CUBIC))
+    for source, copy in ((0, 31), (1, 2), (4, 8)):  # another case; the same case, parts and fold; another case
+        picture = cv2.imread(str(images / f"{ids[source]}.png"))
+        changed = cv2.resize(cv2.GaussianBlur(picture, (5, 5), 1), (280, 184)) * 0.85 + 12
+        data = cv2.imencode(".jpg", changed, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+        cv2.imwrite(str(images / f"{ids[copy]}.png"), cv2.imdecode(data, cv2.IMREAD_COLOR))
+    for name in ids[20:24]:
+        cv2.imwrite(str(images / f"{name}.png"), np.full((230, 350, 3), 240, np.uint8))  # glass: nothing to compare
+    (images / "i030.png").write_bytes(b"broken")
+    write_csv(tmp_path / "data/splits/case.csv", pd.DataFrame({"image_id": ids, "part": ["train"] * 31 + ["test"]}))
+    write_csv(
+        tmp_path / "data/splits/case-cv3.csv",
+        pd.DataFrame({"image_id": ids, "repeat_1": ["1"] * 8 + ["2"] * 24, "repeat_2": [str(i) for i in range(32)]}),
+    )
+    text = render(read_run(params, tmp_path))
+    said = words_of(text)
+    assert "3 pairs of near-copies among 31 images that were compared." in said
+    assert "Protocol case: 1 pair in two parts." in said
+    assert "Protocol case-cv3: 2 pairs in two parts." in said
+    assert "2 pairs under two cases" in said
+    shown = [picture["alt"] for picture in Page(text[: text.index('id="protocols"')]).all("img")]
+    assert sorted(map(str, shown)) == ["i000", "i004", "i008", "i031"]
+    assert "in two parts of case, case-cv3; cases c00 and c07" in said
 
 
 def test_a_synthetic_sample_and_a_leak_are_said_loudly(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
 from biopsy.evaluation.report.results import Result, Run
@@ -46,6 +47,7 @@ def render(run: Run) -> str:
         "problems": run.problems,
         "flow": data_flow(run),
         "splits": [split_row(name, splits.get(name, {})) for name in params.protocols],
+        "copies": copies(labels, root, params.protocols, params.ingest.max_pixels),
         "rows": [overview(r, splits) for r in order],
         "results": [
             section(r, labels, root / "data/raw/images", params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
