@@ -1,9 +1,9 @@
-"""Are these images like those of the training? Each number of `biopsy.images.looks.measure` here and there."""
+"""Are these images like those of the training? Each number of `biopsy.images.looks.record` here and there."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from biopsy.images.looks.measure import WORDS, Looks, ranges_of
+from biopsy.images.looks.record import WORDS, Looks, ranges_of
 
 DIFFERS, PARTLY = 0.5, 0.25  # share of images outside the range that holds 90 % of the training images
 NOT_MEASURED = "the model's card does not say how its training images look. Train it again with this version"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import atomic_file, sha256, write_json
-from biopsy.images.looks.measure import Looks
+from biopsy.images.looks.record import Looks
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.temperature import Calibration
 from biopsy.tables.labels.scheme import LabelScheme

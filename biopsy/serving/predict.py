@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from biopsy.images.looks.measure import Looks
+    from biopsy.images.looks.record import Looks
     from biopsy.serving.model import Answer, Model
 
 KINDS = (".csv", ".json", ".jsonl")

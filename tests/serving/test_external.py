@@ -14,7 +14,8 @@ from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, SourceError
 from biopsy.core.files import sha256, write_csv
 from biopsy.images.decode import hash_pixels, read_rgb
-from biopsy.images.looks.measure import Looks, Range, look_at, looks_of_training, ranges_of
+from biopsy.images.looks.measure import look_at, looks_of_training
+from biopsy.images.looks.record import Looks, Range, ranges_of
 from biopsy.networks.model_file import NOTICE
 from tiny_onnx import DARK, write_onnx
 
@@ -256,5 +257,7 @@ def test_ranges_hold_nine_tenths_and_far_is_half_a_range_further() -> None:
     assert found.ranges == {"focus": Range(low=5, median=50, high=95)}
     assert [found.unlike({"focus": value}) for value in (-41, -39, 96, 139, 141)] == [["focus"], [], [], [], ["focus"]]
     assert found.unlike({"density": 9.0}) == []
+    alike = Range(low=700, median=700, high=700)
+    assert [alike.far(value) for value in (660, 690, 734, 740)] == [True, False, False, True]
     with pytest.raises(ValueError, match="low <= median <= high"):
         Looks(images=1, ranges={"focus": Range(low=2, median=1, high=3)})

@@ -175,6 +175,13 @@ def test_the_card_says_that_eight_validation_cases_are_too_few_for_a_temperature
     assert card["calibration"]["reason"].startswith("too few validation cases: 8")
 
 
+def test_the_card_says_how_the_training_images_look_to_the_network(unbroken: dict[str, bytes]) -> None:
+    card = json.loads(unbroken[f"models/{NAME}/model.json"])
+    ranges = card["training"]["ranges"]
+    assert ranges["width"]["median"] == card["preparation"]["resize"]["size"]  # `make_project` draws files of that size
+    assert ranges["brightness"]["low"] < 60 < 190 < ranges["brightness"]["high"]  # and classes of 40 to 215
+
+
 def test_a_training_draws_what_its_model_saw(unbroken: dict[str, bytes]) -> None:
     assert unbroken[f"plots/{NAME}/train/augment.png"].startswith(b"\x89PNG")
 
