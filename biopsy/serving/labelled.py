@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from biopsy.core.errors import DataError, ParamsError, nearest, some
+from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.rawcsv import Records, find_column, read_records
-from biopsy.core.text import first_spellings, is_missing, plain
+from biopsy.core.text import alike, first_spellings, is_missing, plain
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.matching import match_files
 from biopsy.tables.names import read_names
@@ -86,6 +86,8 @@ def read_labelled(
     rows = _complete(rows, scheme, task)
     rows["file"] = pd.Series(_files(list(rows["image_id"]), folder), rows.index, dtype=object)
     rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]
+    for group in alike(filter(None, rows["named_case"])):
+        warn(f"{csv}: the cases {', '.join(group)} may be one. Each counts by itself: write one id in one way.")
     _settle_doubles(rows, csv)
     _check_rest(rows, csv, folder, scheme[task].names, records.header[columns["text"]])
     return Labelled(rows, records.separator)
@@ -140,7 +142,9 @@ def _labels(records: Records, scheme: LabelScheme, task: str, label: str | None,
     wanted = [scheme[task].column, task, "label", "class", "truth", *(other.column for other in below)]
     for name in filter(None, wanted):
         found = [i for i, column in enumerate(records.header) if plain(column) == plain(name)]
-        if len(found) == 1:
+        if len(found) > 1:
+            raise DataError(f"{csv} has {len(found)} columns '{name}'. Keep one.")
+        if found:
             return found[0]
     raise DataError(
         f"{csv} has no column of labels ({some(list(dict.fromkeys(filter(None, wanted))), 9)}); it has "

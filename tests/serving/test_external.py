@@ -129,6 +129,8 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
     assert sum(left.values()) == 6 == len(rows) - found["metrics"]["images"] == (rows["predicted"] == "").sum()
     assert "6 rows of the table are not in these figures" in found["page"]
     assert "2 rows left out: there is no such file" in found["warned"]
+    assert "may be one" not in found["warned"]
+    assert "the cases 007, 7 may be one" in evaluate("path,label,case\n0.png,B,007\n20.png,M,7\n")["warned"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +176,7 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
         ("path,label\n0.png,B\n0.png,M\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),
         ("path,label,case\n0.png,B,a\n0.png,B,b\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),
         ("path,label,case,Case\n0.png,B,a,a\n", [], DataError, "2 columns 'case'"),
+        ("path,label,Label\n0.png,B,M\n", [], DataError, "2 columns 'label'"),
         ("path,label\nbroken.png,B\n", [], DataError, "none of the images can be read .*broken.png"),
         ("path,label\n0.png,B\n", ["--label", "labl"], DataError, "no column 'labl'.*Did you mean 'label'"),
         ("path,label\n0.png,B\n", ["--map", "x=malign"], ParamsError, "WORD=CLASS.*Did you mean 'malignant'"),
