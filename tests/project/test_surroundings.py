@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def test_each_file_is_as_its_published_schema_says(file: str, schema: str) -> None:
     result = run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
     assert result.returncode == 0, result.stdout
+
+
+def test_an_installed_package_holds_every_file_that_is_no_code() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {
+        file for name, globs in listed.items() for glob in globs for file in (ROOT / name.replace(".", "/")).glob(glob)
+    }
+    found = {p for p in (ROOT / "biopsy").rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert found <= packed
 
 
 def test_the_dockerfile_is_lint_free_and_ends_without_root() -> None:
