@@ -1,20 +1,25 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.errors import BiopsyError, MachineError, SourceError
 from biopsy.images.prepare import prepare
 from biopsy.networks.answers import BATCH, answer_images
-from biopsy.networks.model_file import NOTICE, Card, load_model
+from biopsy.networks.model_file import NOTICE, Card, load_model, read_card
 from biopsy.networks.temperature import both_classes
-from biopsy.serving.onnx_file import Network, load_network
+from biopsy.serving.extras import extra
+from biopsy.serving.onnx_file import Network, load_network, open_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Image = str | Path | bytes | NDArray[np.uint8]
 Answer = NDArray[np.float64] | str
@@ -39,8 +44,8 @@ class Model:
         self.facts: dict[str, str] = {}
         self.network: Any = None
         self._onnx: Network | None = None
-        if path.suffix.lower() == ".onnx":
-            self._onnx, self.card = load_network(path)
+        if exported := _exported(path):
+            self._onnx, self.card = load_network(exported)
             self.facts = self._onnx.facts
             return
         network, self.card = load_model(path)
@@ -52,7 +57,7 @@ class Model:
             )
         self.network = network
 
-    def predict(self, images: Iterable[Image]) -> pd.DataFrame:
+    def predict(self, images: Iterable[Image]) -> "pd.DataFrame":
         """Predict images.
 
         Parameters
@@ -66,6 +71,9 @@ class Model:
             A row an image, in order: `image` (its path, or its number from 0), `predicted` (a class), `p_<class>` (0 to
             1, rows sum to 1), `error` (empty, or why the image has no prediction).
         """
+        with extra("predict"):
+            import pandas as pd  # a second, which the command and the server need not spend
+
         return pd.DataFrame(self.rows(images), columns=self.columns)
 
     @property
@@ -130,6 +138,25 @@ class Model:
         return dict(zip(self.columns, [name, predicted, *values, error], strict=True))
 
 
+def _exported(path: Path) -> Path | None:
+    """Find the .onnx file to load: the path itself, or that of its folder's model where Keras is not installed."""
+    inside, beside = path / "model.onnx", path.parent.parent / "exports" / f"{path.name}.onnx"
+    if path.suffix.lower() == ".onnx":
+        return path
+    if inside.is_file() and not (path / "model.keras").exists():
+        return inside
+    if find_spec("keras"):
+        return None
+    sha = read_card(path).model_sha256
+    for found in (inside, beside):
+        if found.is_file() and open_file(found)[2].model_sha256 == sha:
+            return found
+    raise MachineError(
+        f"{path} is a Keras model, and {sys.executable} has no Keras. Where the model was made, run "
+        f"`biopsy export {path}` and name the .onnx file that it writes; or install the extra `pipeline`."
+    )
+
+
 def load(path: str | Path) -> Model:
     """Load a trained model: `load("models/binary-case").predict(["slide.png"])`. Research use only.
 
@@ -137,11 +164,14 @@ def load(path: str | Path) -> Model:
     ----------
     path
         A model's folder, or the .onnx file that `biopsy export` made of it, which needs neither TensorFlow nor Keras.
+        Without Keras a folder stands for its exported file: `model.onnx` in it, or `exports/<name>.onnx`.
 
     Raises
     ------
     SourceError
         Files missing, edited or unsafe; or a model that needs more than images.
+    MachineError
+        A package is not installed.
     """
     return Model(Path(path))
 
