@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.networks.model_file import NOTICE
@@ -192,6 +193,7 @@ def test_a_full_queue_answers_429_at_once_and_what_was_accepted_is_finished(
             assert (second.status_code, second.headers["retry-after"]) == (429, "1")
             assert client.get("/ready").status_code == 429
             assert client.get("/health").status_code == 200
+            assert "\nbiopsy_queue_requests 1.0\n" in client.get("/metrics").text
         finally:
             go_on.set()
             thread.join()
@@ -284,6 +286,29 @@ def test_models_are_told_with_classes_training_and_figures_and_the_schema_names_
     schema = client.get("/openapi.json").json()
     for path in ("/v1/predict", "/v1/explain"):
         assert {"200", "400", "404", "408", "413", "429"} <= set(schema["paths"][path]["post"]["responses"])
+
+
+def test_prometheus_reads_what_the_server_has_done_and_no_word_of_a_client(model: Model) -> None:
+    with TestClient(make_app({"dark": model}, "secret"), headers={"Authorization": "Bearer secret"}) as client:
+        client.post("/v1/predict", files=parts(png(), b"no image", png()))
+        client.post("/v1/predict")
+        client.get("/a-path-of-the-client")
+        assert client.get("/metrics", headers={"Authorization": "none"}).status_code == 401
+        told = client.get("/metrics")
+    figures = {
+        (sample.name, *(label for _, label in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(told.text)
+        for sample in family.samples
+    }
+    assert figures["biopsy_requests_total", "/v1/predict", "200"] == 1
+    assert figures["biopsy_requests_total", "/v1/predict", "400"] == 1
+    assert figures["biopsy_requests_total", "other", "404"] == figures["biopsy_requests_total", "other", "401"] == 1
+    assert figures["biopsy_images_total", "/v1/predict", "answer"] == 2
+    assert figures["biopsy_images_total", "/v1/predict", "error"] == 1
+    assert figures["biopsy_request_seconds_count", "/v1/predict"] == 2
+    assert figures["biopsy_request_seconds_bucket", "60.0", "/v1/predict"] == 2
+    assert figures["biopsy_queue_requests",] == 0
+    assert figures["process_resident_memory_bytes",] > 10_000_000
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
