@@ -1,5 +1,6 @@
 """A model as one ONNX file: the network, and as its metadata all that is needed to use and to trust it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,8 @@ class Network:
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
         """Check that inputs and outputs are what the card says. See `load_network`."""
+        # From 1.32 on it writes a device id into the user's cache and reports to its maker, unless told not to.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with extra("predict"):
             import onnxruntime as ort
 
