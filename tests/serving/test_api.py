@@ -24,8 +24,10 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
+from biopsy.images.decode import hash_pixels
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.api import PAGE, Limits, Queue, make_app
+from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
 from biopsy.serving.serve import serve
 from conftest import ROOT
@@ -60,11 +62,15 @@ def parts(*contents: bytes) -> Parts:
     return [("images", (f"{number}.png", content)) for number, content in enumerate(contents)]
 
 
-def test_each_image_is_a_row_in_order_with_the_class_and_its_probabilities(client: TestClient) -> None:
+def test_each_image_is_a_row_in_order_with_the_class_its_probabilities_and_whether_it_was_learnt_from(
+    client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "learnt", frozenset([pixel_key(hash_pixels(np.full((48, 64, 3), 40, np.uint8)))]))
     told = client.post("/v1/predict", files=parts(png(40), png(210))).json()
     assert [row["image"] for row in told["predictions"]] == ["0.png", "1.png"]
     assert [row["predicted"] for row in told["predictions"]] == ["malignant", "benign"]
     assert told["predictions"][0]["probabilities"]["malignant"] == pytest.approx(0.9315, abs=1e-3)
+    assert [row["in_training"] for row in told["predictions"]] == [True, False]
     assert told["notice"] == NOTICE
 
 

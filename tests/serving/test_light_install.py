@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 import biopsy
 from biopsy.core.errors import MachineError
 from biopsy.networks.model_file import write_card
-from biopsy.serving import model
+from biopsy.serving import onnx_file
 from conftest import ROOT
 from tiny_onnx import DARK, write_onnx
 
@@ -114,7 +114,7 @@ def test_an_extra_installs_all_that_its_command_needs_and_nothing_reports_to_its
 def test_without_keras_a_folder_stands_for_the_file_that_was_exported_of_it_and_of_no_other_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "find_spec", lambda _: None)
+    monkeypatch.setattr(onnx_file, "find_spec", lambda _: None)
     assert biopsy.load(folder).predict(["a.png"])["predicted"][0] == "malignant"
     exported = folder.parent.parent / "exports/dark.onnx"
     exported.rename(folder / "model.onnx")
