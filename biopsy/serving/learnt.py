@@ -9,18 +9,25 @@ from biopsy.core.job import Job
 from biopsy.core.protocol import Fold
 from biopsy.networks.model_file import Card
 
-WIDTH = 8  # bytes of a hash that are kept: of a million images, one in ten million is taken for another
+WIDTH = 8  # bytes of a hash that are kept: of 10^13 new images, one is taken for one of a million known ones
 
 
-def learnt_from(card: Card, root: Path) -> frozenset[bytes] | None:
+def learnt_from(card: Card, folder: Path) -> frozenset[bytes] | None:
     """Look up the training and validation images of a model in its project's tables.
+
+    Parameters
+    ----------
+    card, folder
+        Of the model; a project keeps it as `models/<name>`, or that of a fold as `models/<name>/<fold>`.
 
     Returns
     -------
     frozenset of bytes
-        The first `WIDTH` bytes of the hash of each image's pixels (`hash_pixels`); None where the tables at `root` are
-        not those that the model was trained with.
+        The first `WIDTH` bytes of the hash of each image's pixels (`hash_pixels`); None where the project's
+        tables are not those that the model was trained with.
     """
+    models = folder.resolve().parent
+    root = models.parent.parent if card.fold else models.parent
     fold = Fold(*map(int, card.fold.split("-"))) if card.fold else None
     job = Job(card.task, card.protocol, root=root, fold=fold)
     for what, path in (("labels", job.labels), ("split", job.split)):

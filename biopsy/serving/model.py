@@ -78,7 +78,7 @@ class Model:
                 "model.extra_inputs: []."
             )
         self.network = network
-        self.learnt = learnt_from(self.card, path.resolve().parents[2 if self.card.fold else 1])
+        self.learnt = learnt_from(self.card, path)
 
     def predict(self, images: Iterable[Image]) -> "pd.DataFrame":
         """Predict images.

@@ -59,7 +59,7 @@ def exported_file(path: Path) -> Path | None:
     MachineError
         The folder needs Keras, which is not installed.
     """
-    inside, beside = path / "model.onnx", path.parent.parent / "exports" / f"{path.name}.onnx"
+    inside, beside = path / "model.onnx", path.resolve().parent.parent / "exports" / f"{path.resolve().name}.onnx"
     if path.suffix.lower() == ".onnx":
         return path
     if inside.is_file() and not (path / "model.keras").exists():

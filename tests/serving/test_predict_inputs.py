@@ -153,7 +153,7 @@ def test_images_that_a_model_has_learnt_from_are_named_whatever_file_holds_their
     write_csv(project / "data/splits/case.csv", rows[["image_id", "part"]])
     tables = {"labels": project / "data/interim/labels.csv", "split": project / "data/splits/case.csv"}
     card = DARK.model_copy(update={"data": {what: sha256(path) for what, path in tables.items()}})
-    write_onnx(project / "exports/tiny.onnx", card, learnt_from=packed(learnt_from(card, project)))
+    write_onnx(project / "exports/tiny.onnx", card, learnt_from=packed(learnt_from(card, project / "models/tiny")))
     cv2.imwrite("images/copy.tif", np.full((32, 40, 3), 40, np.uint8))
     (project / "images/bad.png").write_bytes(b"no image")
     (project / "images/x.csv").write_text("path,case\ndeep/dark.png,1\ncopy.tif,1\nlight.png,2\n")
@@ -165,8 +165,9 @@ def test_images_that_a_model_has_learnt_from_are_named_whatever_file_holds_their
     assert predicted(capsys, "images/x.csv", "--by", "case")["in_training"].tolist() == [2, 0]
     command(["predict", "images/copy.tif", "images/light.png"])
     assert "1 of 2 images are training or validation images of this model" in capsys.readouterr().err
+    assert learnt_from(card, Path("/tiny")) is None
     tables["split"].write_text("image_id,part\n")
-    assert learnt_from(card, project) is None
+    assert learnt_from(card, project / "models/tiny") is None
     write_onnx(project / "exports/tiny.onnx")
     assert predicted(capsys, "images/light.png")["in_training"].tolist() == [""]
 
