@@ -36,13 +36,16 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# Compiling every module of every package would take as long as installing them; few are ever imported.
+PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
+
 $(VENV)/run: requirements.txt pyproject.toml $(VENV)/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(PIP_INSTALL) -r requirements.txt
+	$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/run
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
 .PHONY: help repro check test lock
