@@ -27,8 +27,8 @@ test: $(VENV)/dev ## Format, lint, types, tests with coverage
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
-	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml -o requirements.txt
-	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra pipeline -o requirements.txt
+	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra pipeline --extra dev -c requirements.txt -o requirements-dev.txt
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

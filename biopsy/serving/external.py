@@ -14,8 +14,6 @@ from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, some, warn
 from biopsy.core.files import atomic_file, sha256, write_csv, write_json
-from biopsy.core.job import Job
-from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
@@ -24,14 +22,13 @@ from biopsy.evaluation.predictions import magnifications
 from biopsy.evaluation.report.results import Answers
 from biopsy.evaluation.report.words import count, interval, number
 from biopsy.evaluation.shift import describe_shift
-from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.external_page import render
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
-from biopsy.serving.onnx_file import open_file
-from biopsy.tables.split.parts import read_parts
+from biopsy.serving.onnx_file import exported_file, open_file
 
 FILES = ("metrics.json", "predictions.csv", "report.html")
 
@@ -88,7 +85,8 @@ def evaluate_elsewhere(
         raise ParamsError(f"--out: {out} is a file. Name a folder for {', '.join(FILES)}.")
     if not asked.csv.is_file():
         raise ParamsError(f"--csv: {asked.csv} is no file. Name a CSV that lists images and their labels.")
-    card = open_file(path)[2] if path.suffix.lower() == ".onnx" else read_card(path)
+    exported = exported_file(path)
+    card = open_file(exported)[2] if exported else read_card(path)
     table = asked.read(card)  # before the model loads, which takes longer
     for reason, n in count_left_out(table.rows).items():
         warn(f"{asked.csv}: {count(n, 'row')} left out: {reason}.")
@@ -141,43 +139,30 @@ def _answer(model: Model, table: Labelled) -> _Answered:
     rows, card = table.rows.copy(), model.card
     files: dict[int, Path] = {i: Path(file) for i, file in enumerate(rows["file"]) if rows["error"][i] == ""}
     looks: dict[int, dict[str, float]] = {}
-    hashes: dict[int, str] = {}
 
     def read(place: int) -> NDArray[np.uint8]:
         pixels = read_rgb(files[place], card.preparation.max_pixels)
         looks[place] = {"width": pixels.shape[1], "height": pixels.shape[0]}
-        hashes[place] = hash_pixels(pixels)
         return pixels
 
     def see(place: int, views: NDArray[np.uint8]) -> None:
         looks[place] |= look_at(views)
 
     found: dict[int, NDArray[np.float64]] = {}
+    learnt = 0
     for place, given in model.answers(((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image")), see):
-        if isinstance(given, str):
-            rows.loc[place, "error"] = given.replace("the image", str(files[place]), 1)
+        learnt += bool(given.learnt)
+        if given.error:
+            rows.loc[place, "error"] = given.error.replace("the image", str(files[place]), 1)
         else:
-            found[place] = given
+            found[place] = given.probabilities
     if not found:
         raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
     used, task = rows.loc[list(found)].reset_index(drop=True), card.labels[card.task]
     truth = np.array([task.names.index(name) for name in used["truth"]])
     outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)
     test = Answers(used, outcome, np.full(len(used), card.temperature))
-    learnt = _learnt_from(card)
-    seen = None if learnt is None else sum(hashes[place] in learnt for place in found)
-    return _Answered(rows, test, [looks[place] for place in found], seen)
-
-
-def _learnt_from(card: Card, root: Path = Path()) -> set[str] | None:
-    """Return the hashes of the images that the model was trained or validated on; None where its data are not here."""
-    job = Job(card.task, card.protocol, root=root)
-    known = {"labels": job.labels, "split": job.split}
-    if any(not path.is_file() or sha256(path) != card.data.get(name) for name, path in known.items()):
-        return None
-    folds = {fold.name: fold for fold in parse_protocol(card.protocol).folds}
-    table = read_parts(job.labels, job.split, Path(), card.task, card.classes, folds.get(card.fold or ""))
-    return set(table.loc[table["part"] != "test", "pixels_sha256"]) - {""}
+    return _Answered(rows, test, [looks[place] for place in found], None if model.learnt is None else learnt)
 
 
 def _cases_are(rows: pd.DataFrame) -> dict[str, int]:

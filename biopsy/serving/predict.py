@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -85,6 +86,8 @@ class Watch:
     ----------
     failed, answered
         Images without a prediction, and with one.
+    learnt
+        Images that the model has learnt from.
     same
         Whether all of these got the same probabilities.
     unlike
@@ -92,7 +95,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self.failed = self.answered = 0
+        self.failed = self.answered = self.learnt = 0
         self.unlike: dict[Found, str] = {}
         self.same = True
         self._first: list[float] | None = None
@@ -100,11 +103,12 @@ class Watch:
     def over(self, answers: Answers) -> Answers:
         """Pass answers on."""
         for image, given in answers:
-            if isinstance(given, str):
+            self.learnt += bool(given.learnt)
+            if given.error:
                 self.failed += 1
             else:
                 self.answered += 1
-                shown = given.round(6).tolist()
+                shown = given.probabilities.round(6).tolist()
                 self._first = self._first or shown
                 self.same &= shown == self._first
             yield image, given
@@ -117,7 +121,12 @@ class Watch:
             self.unlike[image] = " ".join(names)
 
     def tell(self) -> None:
-        """Warn where a model does not look at its images, or was not made for them."""
+        """Warn where a model does not look at its images, has learnt from them, or was not made for them."""
+        if self.learnt:
+            warn(
+                f"{self.learnt:,} of {self.failed + self.answered:,} images are training or validation images of this "
+                "model, so it does better on them than on new ones. See the column 'in_training'."
+            )
         if self.unlike:
             warn(
                 f"{len(self.unlike):,} of {self.answered + self.failed:,} images look unlike those of the training, so "
@@ -136,13 +145,12 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Make a row of each image, with its case and slide where some are known, and what is `unlike` training."""
     for image, given in answers:
-        if isinstance(given, str) and given.startswith("the image"):  # of an archive: its bytes have no name
-            given = given.replace("the image", image.name, 1)
+        if given.error.startswith("the image"):  # of an archive: its bytes have no name
+            given = replace(given, error=given.error.replace("the image", image.name, 1))
         row = model.row(image.name, given)
-        error = row.pop("error")
         told = {} if unlike is None else {"unlike_training": unlike.get(image, "")}
         known = {name: getattr(image, name) for name in groups}
-        yield {"image": row.pop("image"), **known, **row, **told, "error": error}
+        yield {"image": row.pop("image"), **known, **row, **told}
 
 
 def find_models(root: Path = Path()) -> list[Path]:
