@@ -27,6 +27,7 @@ from biopsy.training.memory import available_bytes, check_batch, out_of_memory
 MODULES = (
     "biopsy.training.augment",
     "biopsy.networks.backbones",
+    "biopsy.networks.encoder_file",
     "biopsy.training.inputs.loader",
     "biopsy.training.inputs.feed",
     "biopsy.training.inputs.features",
