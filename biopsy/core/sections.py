@@ -306,6 +306,7 @@ class Train(Section):
 
     epochs: Epochs | dict[Task, Epochs] = 50
     batch: int = Field(128, ge=1, le=65_536)
+    sampling: Literal["image", "case"] = "image"
     accumulate: int = Field(1, ge=1, le=1024)
     optimizer: str = "adam"
     learning_rate: float = Field(1e-4, gt=0, le=10)
