@@ -14,7 +14,7 @@ from biopsy.core.sections import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
-from biopsy.serving import export
+from biopsy.serving import export, model
 from biopsy.serving.onnx_file import open_file
 from cards import CARD
 from schemes import BREAKHIS
@@ -53,7 +53,10 @@ COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED,
 
 
 @pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
-def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Card) -> None:
+def test_the_file_gives_the_probabilities_of_the_folder(
+    tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "learnt_from", lambda *_: frozenset([b"of eight", b"letters."]))
     write_model(tmp_path / "models/m", card)
     write_tree(tmp_path, card.preparation)
     path, difference = export.export_model(tmp_path / "models/m", root=tmp_path, figures={"test": {"accuracy": 0.5}})
@@ -69,6 +72,7 @@ def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Ca
     content, facts, read = open_file(path)
     assert read == biopsy.load(tmp_path / "models/m").card
     assert facts["notice"] == NOTICE
+    assert biopsy.load(path).learnt == {b"of eight", b"letters."}
     assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
     assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()
     again, _ = export.export_model(tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"test": {"accuracy": 0.5}})
