@@ -10,6 +10,7 @@ from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.given import read_given
 from biopsy.tables.split.plots import plot_split
+from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.splits import is_official, make_split, read_fold_table
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
@@ -39,6 +40,8 @@ def split(
         summary[protocol] = summarise(labels, splits[protocol], protocol, scheme)
         if protocol == "fold1" and fold_table is not None:
             summary[protocol]["fold_table"] = "official" if is_official(fold_table) else "own"
+        if protocol in PUBLISHED:
+            summary[protocol]["source"] = PUBLISHED[protocol].source
     with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:
         for protocol, table in splits.items():
             plot_split(labels, table, scheme, protocol, summary[protocol]["says"], plots / f"{protocol}.png")

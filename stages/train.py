@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -111,14 +111,12 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     store = store if together == 1 else store.together(together)
     val_extra = None if extra is None else extra[n_train:]
     extra = None if extra is None else np.repeat(extra, each, axis=0)
-    learn: Callable[..., Any] = fit
     cases, probe = cases_of(table), params.model.head.kind == "probe"
-    if probe:
-        learn = partial(fit_head, cases=np.repeat(cases[:n_train], each))
+    learn: Callable[..., Any] = fit_head if probe else fit
     state = learn(
         model, params, job.task, store, np.repeat(targets, each), n_train * each,
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
-        extra=extra,
+        cases=np.repeat(cases[:n_train], each), extra=extra,
     )  # fmt: skip
     images = store.array.reshape(-1, views, size, size, 3)
     answers = cache(lambda: ask(model, images[n_train:], val_extra))

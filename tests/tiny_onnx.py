@@ -46,6 +46,35 @@ def network(size: int = SIZE, classes: int = 2) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def encoder(kind: str = "uint8", size: int | str = SIZE, **change: Any) -> bytes:
+    """An encoder that gives each image's mean by channel, and twice that: six numbers.
+
+    Parameters
+    ----------
+    kind
+        "uint8" takes (n, size, size, 3), "float" (n, 3, size, size).
+    change
+        `inputs`, `outputs`, `opset`: in the place of what is sound.
+    """
+    opset = change.get("opset", 17)
+    over = [1, 2] if kind == "uint8" else [2, 3]
+    shape = ["n", size, size, 3] if kind == "uint8" else ["n", 3, size, size]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "over"], ["m"], keepdims=0)
+        if opset > 17
+        else helper.make_node("ReduceMean", ["x"], ["m"], axes=over, keepdims=0),
+        helper.make_node("Add", ["m", "m"], ["mm"]),
+        helper.make_node("Concat", ["m", "mm"], ["vector"], axis=1),
+    ]
+    taken = helper.make_tensor_value_info("pixels", TensorProto.UINT8 if kind == "uint8" else TensorProto.FLOAT, shape)
+    given = helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 6])
+    kept = [numpy_helper.from_array(np.array(over), "over")] if opset > 17 else []
+    graph = helper.make_graph(nodes, "encoder", change.get("inputs", [taken]), change.get("outputs", [given]), kept)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
 def write_onnx(path: Path, card: Card = DARK, made: bytes | None = None, **facts: Any) -> Path:
     """Write it as `biopsy export` would."""
     path.parent.mkdir(parents=True, exist_ok=True)

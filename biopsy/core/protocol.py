@@ -3,11 +3,15 @@
 import re
 from dataclasses import dataclass
 
-PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*|-cv[1-9][0-9]*(x[1-9][0-9]*)?)?$|^fold1$|^given$"
-FORMS = "image, slide, case, fold1, given, one fold of k such as case-1of5, or all folds such as case-cv5 or case-cv5x3"
+PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*|-cv[1-9][0-9]*(x[1-9][0-9]*)?)?$|^(fold1|audit|eva|given)$"
+FORMS = (
+    "image, slide, case, fold1, audit, eva, given, one fold of k such as case-1of5, or all folds such as case-cv5 or "
+    "case-cv5x3"
+)
 FEWEST_FOLDS = 3  # one for test, one for validation, and the rest for training
 MOST_REPEATS = 100
 UNITS = ("image", "slide", "case")
+PUBLIC = ("fold1", "audit", "eva")  # test sets of published work
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Protocol:
     name
         As params.yaml has it.
     unit
-        What stays on one side: 'image', 'slide' or 'case'; 'fold1' is a fold table's, 'given' the CSV's own.
+        What stays on one side: 'image', 'slide' or 'case'; else the name: a public test set, or 'given'.
     k
         How many folds there are; 0 where there are none.
     index

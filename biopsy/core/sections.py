@@ -179,6 +179,13 @@ class Head(Section):
     l2: float = Field(0.0, ge=0, le=1)
 
 
+class Encoder(Section):
+    """How pixels / 255 are normalised for an encoder (`model.backbone: onnx`) that takes floats; by channel."""
+
+    mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3)
+    std: list[Annotated[float, Field(gt=0)]] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3)
+
+
 class Model(Section):
     """Which network: backbone, its weights, what of it trains, and its head."""
 
@@ -190,6 +197,7 @@ class Model(Section):
     tiles: Literal["each", "mean"] = "each"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
+    encoder: Encoder = Encoder()
     features: Features = Features()
     head: Head = Head()
     probe: Probe = Probe()
@@ -199,6 +207,19 @@ class Model(Section):
         if self.weights_sha256 and self.weights in ("none", "imagenet"):
             raise ValueError(
                 f"model.weights_sha256 is the hash of a file, and model.weights is '{self.weights}'. Set it to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_encoder_is_a_frozen_file(self) -> Self:
+        if self.backbone == "onnx" and self.weights in ("none", "imagenet"):
+            raise ValueError(
+                f"model.backbone is 'onnx' and model.weights is '{self.weights}'. Set it to the path of an .onnx file"
+            )
+        if self.backbone == "onnx" and self.trainable != "none":
+            raise ValueError(
+                "model.backbone is 'onnx', an encoder that cannot be trained, and model.trainable is "
+                f"{self.trainable!r}. Set it to none"
             )
         return self
 
@@ -285,6 +306,7 @@ class Train(Section):
 
     epochs: Epochs | dict[Task, Epochs] = 50
     batch: int = Field(128, ge=1, le=65_536)
+    sampling: Literal["image", "case"] = "image"
     accumulate: int = Field(1, ge=1, le=1024)
     optimizer: str = "adam"
     learning_rate: float = Field(1e-4, gt=0, le=10)

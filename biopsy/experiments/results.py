@@ -8,11 +8,13 @@ from typing import Any
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_json
 from biopsy.core.params import read_params
-from biopsy.core.protocol import Protocol, parse_protocol
+from biopsy.core.protocol import PUBLIC, Protocol, parse_protocol
 from biopsy.networks.model_file import NOTICE
+from biopsy.tables.split.published import PUBLISHED
 
 WIDTH = 100
-KINDS = {"image": "leaks", "slide": "half honest", "case": "honest", "fold1": "shares cases", "given": "the CSV's"}
+KINDS = {"image": "leaks", "slide": "half honest", "case": "honest"}
+KINDS |= dict.fromkeys(PUBLIC, "shares cases") | {"given": "the CSV's"}
 HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
 NEEDED = ("task", "protocol", "synthetic", "images", "cases", "image_level", "case_level", "intervals")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
@@ -21,8 +23,8 @@ FLATTERS = (
     "quote protocol case, with its interval."
 )
 SHARES_CASES = (
-    "Protocol fold1, the official fold, has cases in both training and test, so its figures may be too high. Quote it "
-    "only beside papers on that fold; for new patients quote protocol case."
+    "Protocol {}, {}, can have cases in both training and test (counted above), so its figures may be too high. Quote "
+    "it only beside papers on {}; for new patients quote protocol case."
 )
 OWN_TABLE = (
     "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures do not "
@@ -58,11 +60,18 @@ def describe_results(root: Path) -> str:
     notes += _split_notes(root, results) + _stale_notes(root, results)
     if any(_protocol(result["protocol"]).unit == "image" for result in results):
         notes.append(FLATTERS)
-    if any(result["protocol"] == "fold1" for result in results):
-        notes.append(OWN_TABLE if _splits(root).get("fold1", {}).get("fold_table") == "own" else SHARES_CASES)
+    for name in [name for name in PUBLIC if any(result["protocol"] == name for result in results)]:
+        own = name == "fold1" and _splits(root).get(name, {}).get("fold_table") == "own"
+        notes.append(OWN_TABLE if own else shares_cases(name))
     notes += _synthetic_notes(results)
     table = _table([HEADER, *(_row(result) for result in results)])
     return "\n".join([*table, "", *(textwrap.fill(note, WIDTH) for note in [*notes, NOTICE])])
+
+
+def shares_cases(protocol: str) -> str:
+    """Say of a public test set what its figures are good for."""
+    what, on = ("the official fold", "that fold") if protocol == "fold1" else (PUBLISHED[protocol].what, "those slides")
+    return SHARES_CASES.format(protocol, what, on)
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0, tiles:
     square = (size, size, 3)
     pixels = keras.Input(square if tiles == 1 else (tiles, *square), name="pixels")
     squares = pixels if tiles == 1 else keras.ops.reshape(pixels, (-1, *square))
-    last = _with_weights(backbone, squares, model.weights)
+    last = _with_weights(backbone, squares, model)
     maps = feature_maps(keras.Model(squares, last), last, model.features)
     _freeze(keras.Model(squares, maps), model)
     # The tiles' maps one below the other: the head's pool takes their mean, and its batch norm sees all of them.
@@ -95,14 +95,15 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0, tiles:
     return keras.Model({"pixels": pixels, "extra": facts}, _head(maps, model, classes, facts), name=name)
 
 
-def _with_weights(backbone: Backbone, pixels: Any, weights: str) -> Any:
+def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
     """Build the backbone and say in words why its weights cannot be loaded, where they cannot."""
+    weights, more = model.weights, {"encoder": model.encoder} if backbone.is_file else {}
     try:
         with warnings.catch_warnings():
             # 224 px weights are what we want for any size; a layer that the file lacks must not stay random in silence.
             warnings.filterwarnings("ignore", message=".*input_shape.*undefined or non-square")
             warnings.filterwarnings("error", message=".*freshly-initialized weights")
-            return backbone.build(pixels, None if weights == "none" else weights)
+            return backbone.build(pixels, None if weights == "none" else weights, **more)
     except (ValueError, KeyError, OSError, UserWarning) as error:
         if weights == "none":
             raise

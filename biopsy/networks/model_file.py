@@ -203,7 +203,12 @@ def load_model(folder: Path) -> tuple[Any, Card]:
     from biopsy.networks.backend import keras
 
     card, path = check_bytes(folder), folder / "model.keras"
+    ours = {}
+    if card.params.get("model", {}).get("backbone") == "onnx":
+        from biopsy.networks.backbones.encoder import OnnxEncoder
+
+        ours = {"biopsy>OnnxEncoder": OnnxEncoder}
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True), card
+        return keras.saving.load_model(path, ours, compile=False, safe_mode=True), card
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path} cannot be loaded in safe mode: {' '.join(str(error).split())[:300]}") from None

@@ -3,16 +3,16 @@
 import json
 from typing import Any
 
+from biopsy.core.protocol import PUBLIC
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.model import Model
 
 PROTOCOLS = {
     "case": "no patient's images are in both training and test",
     "slide": "no slide's images are in both training and test, but a patient's may be",
-    "fold1": "a patient's images may be in both training and test, so the figures are too high",
     "image": "a slide's images may be in both training and test, so the figures are too high",
     "given": "training and test are as the table of images gives them",
-}
+} | dict.fromkeys(PUBLIC, "a patient's images may be in both training and test, so the figures are too high")
 
 
 def about(name: str, model: Model) -> dict[str, Any]:

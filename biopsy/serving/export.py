@@ -119,17 +119,22 @@ def _convert(model: Any, card: Card) -> bytes:
     with extra("export"):
         import tf2onnx
 
+    from biopsy.serving.merged import VECTORS, find_encoder, merge, tail_opset
+
     views, together = card.preparation.views, len(model.inputs[0].shape) == 5
+    encoder = find_encoder(model)
     outputs = {OUTPUT: model.outputs[0]}
     if any(layer.name == "head_pool" for layer in model.layers):
         outputs["features"] = model.get_layer("head_pool").output
-    inner = keras.Model(model.inputs, outputs)
+    taken = tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)
+    if encoder:  # what follows it is converted, then put behind its file
+        taken = tf.TensorSpec((None, encoder.width), tf.float32, name=VECTORS)
+    inner = keras.Model(encoder.output if encoder else model.inputs, outputs)
+    one = inner.inputs[0].shape[1:]
 
     def answer(images: Any) -> dict[str, Any]:
-        pixels = tf.cast(images, tf.float32)
-        if views > 1 and not together:
-            pixels = tf.reshape(pixels, (-1, *input_shape(card)[1:]))
-        given = inner(pixels, training=False)
+        seen = tf.cast(images, tf.float32)
+        given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
         if views > 1 and not together:
             given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
         p = given[OUTPUT]
@@ -138,8 +143,10 @@ def _convert(model: Any, card: Card) -> bytes:
             p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / card.temperature)
         return {**given, OUTPUT: p}
 
-    signature = [tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)]
-    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), signature, opset=OPSET)
+    opset = tail_opset(encoder) if encoder else OPSET
+    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
+    if encoder:
+        made = merge(encoder, made, card)
     _rename(made.graph, {INPUT, OUTPUT, "features"})
     made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
     made.doc_string = made.graph.doc_string = NOTICE

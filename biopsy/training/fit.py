@@ -81,6 +81,7 @@ def fit(
     state_file: Path,
     fingerprint: str,
     live_dir: Path,
+    cases: np.ndarray | None = None,
     extra: np.ndarray | None = None,
 ) -> TrainingState:
     """Train `model`; at the end it holds the weights of the epoch that `train.monitor` finds best.
@@ -99,6 +100,8 @@ def fit(
         Where the resumable state lives, and what this training depends on.
     live_dir
         DVCLive's folder.
+    cases
+        (n_train,) the case of each training image, where train.sampling asks for it.
     extra
         (n, k) float32: what is known of the images beside their pixels, where the model takes it.
 
@@ -114,7 +117,8 @@ def fit(
     ParamsError
         `train.accumulate` is more than all batches, or the training diverged.
     """
-    train, items = params.train, training_items(targets[:n_train], params.augment, task)
+    train, by_case = params.train, params.train.sampling == "case"
+    items = training_items(targets[:n_train], params.augment, task, cases if by_case else None)
     batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
     steps = batches_of(len(items), batch)
     check_accumulate(steps, epochs, train.accumulate)

@@ -18,7 +18,17 @@ from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections import Probe, Train
 
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
-OF_STEPS = ("optimizer", "weight_decay", "clip_norm", "ema", "accumulate", "loss", "schedule", "monitor")  # of `train`
+OF_STEPS = (
+    "sampling",
+    "optimizer",
+    "weight_decay",
+    "clip_norm",
+    "ema",
+    "accumulate",
+    "loss",
+    "schedule",
+    "monitor",
+)  # of `train`
 NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
 FLAT = 1e-6  # a feature of a smaller deviation says nothing
 LEAST = 1e-2  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them

@@ -2,14 +2,14 @@
 
 import pytest
 
-from biopsy.core.protocol import Fold, Protocol, parse_protocol
+from biopsy.core.protocol import PUBLIC, Fold, Protocol, parse_protocol
 
 
 @pytest.mark.parametrize(
     ("name", "found"),
     [
         ("case", Protocol("case", "case")),
-        ("fold1", Protocol("fold1", "fold1")),
+        *((name, Protocol(name, name)) for name in PUBLIC),
         ("slide-2of7", Protocol("slide-2of7", "slide", k=7, index=2)),
         ("image-cv10", Protocol("image-cv10", "image", k=10)),
         ("case-cv5x3", Protocol("case-cv5x3", "case", k=5, repeats=3)),

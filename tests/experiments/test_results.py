@@ -15,7 +15,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import read_json, write_json
 from biopsy.evaluation.figures import evaluate_outcome, summary
 from biopsy.evaluation.outcome import make_outcome
-from biopsy.experiments.results import NOTICE, SHARES_CASES, SYNTHETIC, describe_results
+from biopsy.experiments.results import NOTICE, SYNTHETIC, describe_results, shares_cases
 from conftest import ROOT, assert_kind
 
 EIGHT = ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]
@@ -103,7 +103,15 @@ def test_the_official_fold_is_said_to_share_cases_and_how_many(tmp_path: Path) -
     text = describe_results(tmp_path)
     assert "fold1 (shares cases)" in text.splitlines()[1]
     assert "Protocol fold1: 9 of 64 test images come from cases seen." in text
-    assert SHARES_CASES in text.replace("\n", " ")
+    assert shares_cases("fold1") in text.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["audit", "eva"])
+def test_the_test_slides_of_published_work_are_said_to_share_cases(tmp_path: Path, name: str) -> None:
+    write_result(tmp_path, "binary", name)
+    text = describe_results(tmp_path)
+    assert f"{name} (shares cases)" in text.splitlines()[1]
+    assert shares_cases(name) in text.replace("\n", " ")
 
 
 def test_a_fold_table_of_the_users_own_is_not_called_the_official_fold(tmp_path: Path) -> None:
@@ -111,7 +119,7 @@ def test_a_fold_table_of_the_users_own_is_not_called_the_official_fold(tmp_path:
     write_json(tmp_path / "metrics/split.json", {"fold1": {"says": "9 of 64", "fold_table": "own"}})
     text = describe_results(tmp_path).replace("\n", " ")
     assert "a fold table of your own (split.fold_table)" in text
-    assert SHARES_CASES not in text
+    assert shares_cases("fold1") not in text
 
 
 def test_synthetic_data_are_called_so_and_real_ones_are_not(tmp_path: Path) -> None:

@@ -54,12 +54,12 @@ def test_a_model_of_tiles_trains_and_answers_once_an_image(
     fit = stage["fit"]
 
     def spy(model: Any, params: Any, task: Any, store: Any, targets: Any, n_train: int, **more: Any) -> Any:
-        fitted.extend([len(store.array), len(targets), n_train])
+        fitted.extend([len(store.array), len(targets), n_train, len(more["cases"])])
         return fit(model, params, task, store, targets, n_train, **more)
 
     stage["train"].__globals__["fit"] = spy
     stage["train"](params, "binary", "case", tmp_path)
-    assert fitted == [images + images // 4, images + images // 4, images]  # 8 of 40 images validate
+    assert fitted == [images + images // 4, images + images // 4, images, images]  # 8 of 40 images validate
     model, card = load_model(tmp_path / "models/binary-case")
     assert model.input_shape == shape
     assert card.preparation.views == 3

@@ -9,7 +9,11 @@ import pytest
 from label_tables import MANY, breakhis, invented
 
 from biopsy.core.errors import DataError
+from biopsy.core.protocol import PUBLIC
 from biopsy.core.sections import Split
+from biopsy.sources.originals import known
+from biopsy.tables.labels.breakhis import case_of, facts
+from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.search import assign_groups, penalty
 from biopsy.tables.split.splits import is_official, make_split, read_fold_table
 from biopsy.tables.split.summary import check_split, check_tasks, summarise
@@ -278,6 +282,47 @@ def test_a_bad_fold_table_is_an_error(tmp_path: Path, content: str | None, words
         read_fold_table(path)
     for word in words:
         assert word in str(caught.value)
+
+
+# The test slides of published comparisons
+
+
+def shared_cases(names: set[str], slides: frozenset[str]) -> int:
+    """Count the test slides whose case has another slide among `names`, which are slides as file names begin."""
+    case = {name: case_of(name.split("-")[2]) for name in names}
+    return sum(any(case[slide] == case[other] for other in names - slides) for slide in slides)
+
+
+def test_the_published_test_slides_are_breakhis_slides_and_share_as_many_cases_as_is_known() -> None:
+    names = {name.rsplit("-", 2)[0] for name in known()}
+    assert len(names) == 82
+    audit, eva = (PUBLISHED[name].slides for name in ("audit", "eva"))
+    assert (len(audit), len(audit & names), sum(name.rsplit("-", 2)[0] in audit for name in known())) == (16, 16, 1653)
+    assert shared_cases(names, audit) == 6
+    four = {name for name in names if name.split("-")[0].split("_")[2] in ("TA", "MC", "F", "DC")}
+    assert (len(eva), len(eva & four), shared_cases(four, eva)) == (14, 14, 4)
+    assert shared_cases(names, eva) == 6  # eva leaves out PT 21998AB, which our training has
+    assert sum("-40-" in name for name in known() if name.rsplit("-", 2)[0] in eva) == 339
+    assert {*PUBLISHED} == {*PUBLIC} - {"fold1"}
+
+
+def test_a_published_protocol_tests_its_slides_that_are_here_and_draws_val_by_case() -> None:
+    paths = [f"x/{name}.png" for name in known() if "-14-21998CD-" not in name]
+    table = pd.DataFrame({"path": paths, **pd.DataFrame([facts(path) for path in paths])})
+    table = table.assign(image_id=table["path"], pixels_sha256=table["path"])
+    split = table.merge(make_split(table, TASKS, "eva", SHARES, 0), on="image_id")
+    tested = set(split.loc[split["part"] == "test", "path"].str[2:].str.rsplit("-", n=2).str[0])
+    assert tested == PUBLISHED["eva"].slides - {"SOB_B_F-14-21998CD"}
+    assert split[split["part"] != "test"].groupby("case")["part"].nunique().max() == 1
+    assert shares_of(split["part"])["val"] == pytest.approx(0.15, abs=0.03)
+    found = summarise(table, split[["image_id", "part"]], "eva", BREAKHIS)
+    assert found["test_images_seen"]["cases"] > 0
+    assert "none in test" in found["not_estimable"]["PC"]
+
+
+def test_a_published_protocol_on_other_images_says_that_they_are_none_of_its_test_slides() -> None:
+    with pytest.raises(DataError, match=r"'audit' leaves no image for test. These images are no test images of that"):
+        check_split(MANY, make_split(MANY, TASKS, "audit", SHARES, 0), "audit")
 
 
 # Real data

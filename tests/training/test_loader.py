@@ -14,7 +14,14 @@ from biopsy.core.params import parse_params
 from biopsy.core.sections import Augment
 from biopsy.tables.split.parts import read_images, read_parts
 from biopsy.training.inputs.feed import PixelFeed
-from biopsy.training.inputs.loader import ImageStore, batches_of, plain_set, training_items, training_set
+from biopsy.training.inputs.loader import (
+    ImageStore,
+    batches_of,
+    epoch_order,
+    plain_set,
+    training_items,
+    training_set,
+)
 from tiny import make_project
 
 TURNS = Augment(every={"flip": True, "rot90": True})
@@ -100,6 +107,34 @@ def test_the_minority_is_doubled_and_only_its_copies_are_jittered(store: ImageSt
     originals = Counter(image.astype(np.float32).tobytes() for image in store.array)
     assert originals <= seen
     assert len(seen - originals) == 3
+
+
+CASES = np.array(["a"] * 6 + ["b"] + ["c"] * 2 + ["a"])  # one case may hold images of two classes
+OF_CLASS = np.array([0] * 7 + [1] * 3)
+
+
+def test_by_case_an_epoch_draws_each_case_of_a_class_and_each_image_of_a_case_equally_often(store: ImageStore) -> None:
+    items = training_items(OF_CLASS, STILL, "binary", CASES)
+    for epoch in range(5):
+        drawn = epoch_order(len(items), 0, epoch, items.groups)
+        counts = Counter(zip(OF_CLASS[drawn].tolist(), CASES[drawn].tolist(), strict=True))
+        assert sorted(counts[0, case] for case in "ab") == [3, 4]
+        assert sorted(counts[1, case] for case in "ca") == [1, 2]
+        assert set(np.bincount(drawn, minlength=10)[:6]) <= {0, 1}
+    assert not np.array_equal(drawn, epoch_order(len(items), 0, 3, items.groups))
+    seen = np.concatenate([epoch_order(len(items), 0, epoch, items.groups) for epoch in range(20)])
+    assert set(seen) == set(range(10))
+    data = training_set(store, items, STILL, "binary", classes=2, batch=4, seed=0, epochs=range(4, 5))
+    images = np.concatenate([images for images, _ in data])
+    np.testing.assert_array_equal(images, store.array[drawn])
+
+
+def test_by_case_copies_of_a_minority_are_drawn_with_their_case() -> None:
+    augment = Augment(double_minority=True, copies={"binary": {"flip": True}})
+    items = training_items(OF_CLASS, augment, "binary", CASES)
+    drawn = epoch_order(len(items), 0, 0, items.groups)
+    assert np.bincount(items.target[drawn]).tolist() == [7, 6]
+    assert Counter(CASES[items.index[drawn[items.target[drawn] == 1]]].tolist()) == {"a": 3, "c": 3}
 
 
 def test_doubling_names_its_task() -> None:

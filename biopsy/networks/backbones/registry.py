@@ -27,14 +27,17 @@ class Backbone:
         What happens to the pixels, for the model card.
     has_imagenet
         Whether `model.weights: imagenet` can be had.
+    is_file
+        Whether the file that `model.weights` names is the network; `build` takes the section `model.encoder` too.
     """
 
     name: str
-    build: Callable[[Any, str | None], Any]
+    build: Callable[..., Any]
     description: str
     min_size: int = 32
     preprocessing: str = "pixels / 255"
     has_imagenet: bool = False
+    is_file: bool = False
 
 
 BACKBONES = Registry[Backbone]("backbone", "model.backbone")

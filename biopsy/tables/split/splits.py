@@ -22,6 +22,7 @@ from biopsy.core.rawcsv import read_records
 from biopsy.core.sections import Split
 from biopsy.core.text import fold, id_key
 from biopsy.tables.split.folds import assign_folds, column_of, parts_of
+from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.search import assign_groups
 
 PARTS = ("train", "val", "test")
@@ -85,6 +86,8 @@ def make_split(
         return folds if found.folds else parts_of(folds, Fold(1, found.index))
     if found.unit == "fold1":
         parts = _official(table, tasks, shares, fold_table, _seed(seed, protocol))
+    elif found.unit in PUBLISHED:
+        parts = _published(table, tasks, shares, protocol, _seed(seed, protocol))
     elif found.unit == "given":
         parts = _given(table, tasks, shares, _seed(seed, protocol))
     elif found.unit == "image":
@@ -229,6 +232,14 @@ def _official(
         )
     parts = names.map(official).to_numpy(dtype="<U5")
     return _with_val(parts, table, tasks, shares, seed, "case", "fold1")
+
+
+def _published(table: pd.DataFrame, tasks: Sequence[str], shares: Split, protocol: str, seed: int) -> Parts:
+    """Take the test slides of a published comparison, by file name; draw val from the others by case."""
+    slides = {fold(slide) for slide in PUBLISHED[protocol].slides}
+    names = table["path"].map(lambda path: fold(PurePosixPath(path).name).rsplit("-", 2)[0])
+    parts = np.where(names.isin(slides), "test", "train").astype("<U5")
+    return _with_val(parts, table, tasks, shares, seed, "case", protocol)
 
 
 def _given(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
-from biopsy.core.protocol import parse_protocol
+from biopsy.core.protocol import PUBLIC, parse_protocol
 from biopsy.core.text import id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.split.folds import parts_of
@@ -91,7 +91,8 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
         raise DataError("the column that split.column names puts no image into train, or none into test.")
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
-        hint = "These images are no test images of the fold table. " if protocol == "fold1" and "test" in empty else ""
+        whose = "the fold table" if protocol == "fold1" else "that test set, which is of BreakHis"
+        hint = f"These images are no test images of {whose}. " if protocol in PUBLIC and "test" in empty else ""
         way_out = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
         raise DataError(
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
@@ -248,9 +249,9 @@ def _class_entry(rows: pd.DataFrame, name: str, protocol: str) -> dict[str, Any]
     missing = [part for part in PARTS if not sizes[part]["images"]]
     entry: dict[str, Any] = {"estimable": not missing}
     if missing:
-        unit = parse_protocol(protocol).unit.replace("fold1", "case").replace("given", "image")
+        unit = "case" if protocol in PUBLIC else parse_protocol(protocol).unit.replace("given", "image")
         found = len(rows) if unit == "image" else int(np.unique(rows[unit]).size)
         count = f"{name} has {found} {unit}{'s' if found != 1 else ''}"
-        too_few = found < len(PARTS) and protocol != "fold1"
+        too_few = found < len(PARTS) and protocol not in PUBLIC
         entry["reason"] = f"{count}; 3 parts need 3" if too_few else f"{count}, none in {some(missing)}"
     return entry | sizes

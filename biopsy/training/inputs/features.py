@@ -27,6 +27,7 @@ from biopsy.training.memory import available_bytes, check_batch, out_of_memory
 MODULES = (
     "biopsy.training.augment",
     "biopsy.networks.backbones",
+    "biopsy.networks.encoder_file",
     "biopsy.training.inputs.loader",
     "biopsy.training.inputs.feed",
     "biopsy.training.inputs.features",
@@ -48,6 +49,8 @@ class FeatureFeed:
         (n_val, ...) and (n_val, c).
     extra, val_extra
         (n, k) and (n_val, k) float32, beside the features; None where there are none.
+    groups
+        As those of `TrainingItems`.
     """
 
     features: np.ndarray
@@ -59,6 +62,7 @@ class FeatureFeed:
     seed: int
     extra: np.ndarray | None = None
     val_extra: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def train(self, epochs: range) -> Any:
         """Return batches of (features, targets), `batches_of(n, batch)` an epoch."""
@@ -72,7 +76,7 @@ class FeatureFeed:
             rows = tf.data.Dataset.from_tensor_slices(order + n * (epoch % self.views))
             return batched(rows, n, self.batch).map(load)
 
-        orders = np.stack([epoch_order(n, self.seed, epoch) for epoch in epochs])
+        orders = np.stack([epoch_order(n, self.seed, epoch, self.groups) for epoch in epochs])
         batches = tf.data.Dataset.from_tensor_slices((np.array(epochs), orders)).flat_map(one_epoch)
         if self.extra is not None:
             batches = join_extra(batches, tf.constant(self.extra), orders, self.batch, training=True)
@@ -135,6 +139,7 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     val = stored_features(extractor, feed.validation(), feed.batch, n_val, of_val, f"{title}, validation")
     targets, val_targets = (encode_targets(t, feed.classes) for t in (feed.items.target, feed.val_targets))
     stored = FeatureFeed(features, targets, val, val_targets, views, feed.batch, feed.params.seed)
+    stored = replace(stored, groups=feed.items.groups)
     if extra is not None:
         stored = replace(stored, extra=extra[feed.items.index], val_extra=extra[len(extra) - n_val :])
     return head, stored

@@ -75,7 +75,8 @@ class PixelFeed:
         if self.extra is None:
             return batches
         n = len(self.items)
-        orders = [epoch_order(n, self.params.seed, epoch) if shuffled else np.arange(n) for epoch in epochs]
+        groups, seed = self.items.groups, self.params.seed
+        orders = [epoch_order(n, seed, epoch, groups) if shuffled else np.arange(n) for epoch in epochs]
         rows = tf.constant(self.extra[self.items.index])
         return join_extra(batches, rows, np.array(orders), self.batch, training=True).map(_by_name)
 

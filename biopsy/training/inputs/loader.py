@@ -67,17 +67,26 @@ def augment_views(image: Any, draw: Any, strengths: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainingItems:
-    """What one epoch holds: an index into the images, the target, and whether this is a minority copy."""
+    """What one epoch holds.
+
+    Attributes
+    ----------
+    index, target, copy
+        (n,) an index into the images, the class, and whether this is a minority copy.
+    groups
+        (n, 2) int, class and case, where each case of a class shall come as often as another; None: each item once.
+    """
 
     index: np.ndarray
     target: np.ndarray
     copy: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
 
-def training_items(targets: np.ndarray, augment: Augment, task: str) -> TrainingItems:
+def training_items(targets: np.ndarray, augment: Augment, task: str, cases: np.ndarray | None = None) -> TrainingItems:
     """List each training image once, and each minority image a second time where the parameters say so.
 
     The minority is every class but the most frequent one (binary: benign; eight types: all but DC). Copies are made
@@ -89,15 +98,17 @@ def training_items(targets: np.ndarray, augment: Augment, task: str) -> Training
         (n,) int, the training images' classes.
     augment, task
         The section `augment`, and the task whose copies are meant.
+    cases
+        (n,) the case of each image, where cases are drawn equally often.
     """
     n = len(targets)
     double = augment.double_minority and task in augment.copies
     extra = np.flatnonzero(targets != np.bincount(targets).argmax()) if double else np.array([], int)
-    return TrainingItems(
-        np.concatenate([np.arange(n), extra]),
-        np.concatenate([targets, targets[extra]]),
-        np.concatenate([np.zeros(n, bool), np.ones(len(extra), bool)]),
-    )
+    index, copy = np.concatenate([np.arange(n), extra]), np.concatenate([np.zeros(n, bool), np.ones(len(extra), bool)])
+    groups = None
+    if cases is not None:
+        groups = np.stack([targets, np.unique(cases, return_inverse=True)[1]], axis=1)[index]
+    return TrainingItems(index, targets[index], copy, groups)
 
 
 def encode_targets(targets: np.ndarray, classes: int) -> np.ndarray:
@@ -105,9 +116,27 @@ def encode_targets(targets: np.ndarray, classes: int) -> np.ndarray:
     return (targets[:, None] if classes == 2 else np.eye(classes)[targets]).astype(np.float32)
 
 
-def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the order (n,) in which one epoch goes through its items."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
+def epoch_order(n: int, seed: int, epoch: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Return the order (n,) in which one epoch goes through its items: each once, or balanced by `groups`.
+
+    Balanced, each class has as many draws as items; its cases have equally many of them (by one more or less), and so
+    have the items of a case.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    return rng.permutation(n if groups is None else _balanced(groups, rng))
+
+
+def _balanced(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    drawn = []
+    for label in np.unique(groups[:, 0]):
+        members = np.flatnonzero(groups[:, 0] == label)
+        cases = rng.permutation(np.unique(groups[members, 1]))
+        each, more = divmod(len(members), len(cases))
+        for number, case in enumerate(cases):
+            own, wanted = members[groups[members, 1] == case], each + (number < more)
+            rounds = math.ceil(wanted / len(own))
+            drawn.append(np.concatenate([rng.permutation(own) for _ in range(rounds)])[:wanted])
+    return np.concatenate(drawn)
 
 
 def batches_of(n: int, batch: int) -> int:
@@ -175,7 +204,8 @@ def training_set(
     in_turn = np.arange(n) if rows is None else rows
     shuffled = shuffled and rows is None
     orders = tf.constant(
-        np.stack([epoch_order(n, seed, epoch) if shuffled else in_turn for epoch in epochs] or [in_turn]), tf.int32
+        np.stack([epoch_order(n, seed, epoch, items.groups) if shuffled else in_turn for epoch in epochs] or [in_turn]),
+        tf.int32,
     )
     index, target, copy = map(tf.constant, (items.index, encode_targets(items.target, classes), items.copy))
     of_all = check_strengths(augment.every, "augment.every")

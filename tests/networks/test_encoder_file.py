@@ -1,0 +1,79 @@
+"""An ONNX file as encoder: what it must be, in one sentence each; no Keras is needed for that."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from biopsy.core.errors import ParamsError
+from biopsy.core.params import parse_params
+from biopsy.networks.encoder_file import EncoderFile
+from tiny_onnx import SIZE, encoder
+
+
+def value(name: str, kind: int, *shape: int | str) -> object:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+UINT8, FLOAT, DOUBLE = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no model", r"is no ONNX file that ONNX Runtime can load"),
+        (encoder()[:200], r"is no ONNX file"),
+        (
+            encoder(outputs=[value("vector", FLOAT, "n", 6), value("m", FLOAT, "n", 3)]),
+            r"gives 2 outputs \(vector, m\)",
+        ),
+        (
+            encoder(inputs=[value("pixels", UINT8, "n", 32, 32, 3), value("age", FLOAT, "n")]),
+            r"takes 2 inputs \(pixels, age\)",
+        ),
+        (
+            encoder(inputs=[value("pixels", DOUBLE, "n", 32, 32, 3)]),
+            r"takes tensor\(double\) and gives tensor\(float\)",
+        ),
+        (encoder(inputs=[value("pixels", UINT8, "n", 32, 32, 4)]), r"takes \(n, 32, 32, 4\)\. Images are"),
+        (encoder(inputs=[value("pixels", UINT8, 1, 32, 32, 3)]), r"takes 1 image\(s\) at a time.*free first dimension"),
+        (
+            encoder(inputs=[value("pixels", UINT8, "n", 32, 48, 3)]),
+            r"takes \(n, 32, 48, 3\), and our images are square",
+        ),
+        (encoder(outputs=[value("x", FLOAT, "n", 32, 32, 3)]), r"makes \(2, 32, 32, 3\) of two images"),
+    ],
+)
+def test_what_is_no_encoder_says_why(content: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        EncoderFile(content).width(SIZE)
+
+
+@pytest.mark.parametrize(("kind", "first"), [("uint8", False), ("float", True)])
+def test_layout_type_and_size_are_read_from_the_file(kind: str, first: bool) -> None:
+    for size, known in ((SIZE, SIZE), ("s", None)):
+        found = EncoderFile(encoder(kind, size))
+        assert (found.takes_uint8, found.channels_first, found.size) == (not first, first, known)
+        assert found.width(SIZE) == 6
+    images = np.full((1, SIZE, SIZE, 3), 7, np.uint8)
+    given = found(images if kind == "uint8" else images.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(given, [[7, 7, 7, 14, 14, 14]])
+
+
+SOUND = {"backbone": "onnx", "weights": "e.onnx", "trainable": "none"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weights": "none"}, r"model\.weights is 'none'\. Set it to the path of an \.onnx file"),
+        ({"weights": "imagenet"}, r"model\.weights is 'imagenet'\. Set it"),
+        ({"trainable": "all"}, r"cannot be trained, and model\.trainable is 'all'\. Set it to none"),
+        ({"trainable": 2}, r"cannot be trained, and model\.trainable is 2\. Set it to none"),
+        ({"encoder": {"std": [1.0, 0.0, 1.0]}}, r"model\.encoder\.std.*greater than 0"),
+        ({"encoder": {"mean": [0.5]}}, r"model\.encoder\.mean.*at least 3"),
+    ],
+)
+def test_parameters_that_an_encoder_cannot_go_with_are_one_sentence(change: dict[str, object], words: str) -> None:
+    parse_params({"model": SOUND})
+    with pytest.raises(ParamsError, match=words):
+        parse_params({"model": SOUND | change})
