@@ -19,6 +19,7 @@ from biopsy.serving.slides.scale import Cut
 from biopsy.serving.slides.tissue import Overview
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
+DRAWN = 1000  # pixels of the longer side of the heat map
 Rows = Iterable[dict[str, str]]
 
 
@@ -101,8 +102,11 @@ def write_geojson(path: Path, rows: Rows, card: Card) -> None:
 def draw_heatmap(overview: Overview, totals: Totals, card: Card, cut: Cut, title: str) -> Figure:
     """Lay the probability of the shown classes on the grey overview; what has no tile keeps its colours."""
     words = card.labels[card.task].words
-    image, step = overview.image, overview.step
-    height, width = image.shape[:2]
+    height, width = overview.image.shape[:2]
+    shrink = max(1.0, max(height, width) / DRAWN)
+    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+    image = np.asarray(cv2.resize(overview.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    (height, width), step = image.shape[:2], overview.step * shrink
     rows = ((np.arange(height) + 0.5) * step / cut.height).astype(int)
     columns = ((np.arange(width) + 0.5) * step / cut.width).astype(int)
     padded = np.pad(totals.heat, (0, 1), constant_values=np.nan)  # the edge that no whole tile covers
@@ -116,12 +120,15 @@ def draw_heatmap(overview: Overview, totals: Totals, card: Card, cut: Cut, title
     label = label if len(label) <= 60 else f"{len(shown_classes(card))} positive classes together"
     figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, label=f"probability of {label}", shrink=0.9)
     lost = f" {totals.failed:,} tiles could not be predicted." if totals.failed else ""
-    figure.supxlabel(f"{totals.tiles - totals.failed:,} tiles; no colour: no tissue.{lost} {NOTICE}", fontsize="small")
+    figure.supxlabel(
+        f"{totals.tiles - totals.failed:,} tiles; no colour: less than half of it tissue.{lost} {NOTICE}",
+        fontsize="small",
+    )
     return figure
 
 
 def _mixed(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     colours = colormaps[COLOURS](np.nan_to_num(heat), bytes=True)[..., :3]
-    laid = np.round(0.45 * grey + 0.55 * colours).astype(np.uint8)
+    laid = np.round(0.3 * grey + 0.7 * colours).astype(np.uint8)
     return np.where(np.isnan(heat)[..., None], image, laid)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -125,10 +126,11 @@ def open_slide(path: Path) -> Slide:
         um = um_in_ome(file.ome_metadata or "")
         levels = len(file.series[0].levels) if file.series else 1
     if vendor:
-        found = _tried(path, lambda: ByOpenSlide(path))
-        if levels <= len(found.sizes):
-            found.um_per_pixel = um or found.um_per_pixel
-            return Slide(path, found)  # OME files may keep their pyramid where OpenSlide does not look
+        with suppress(openslide.OpenSlideError):  # of a compression that it does not know; tifffile names that
+            found = ByOpenSlide(path)
+            if levels <= len(found.sizes):  # OME files may keep their pyramid where OpenSlide does not look
+                found.um_per_pixel = um or found.um_per_pixel
+                return Slide(path, found)
     return Slide(path, _tried(path, lambda: ByTifffile(path)))
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from biopsy.serving.slides.journal import SUMMARY, Journal
 from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, write_geojson
 from biopsy.serving.slides.reader import Slide, open_slide
 from biopsy.serving.slides.scale import Cut, plan, scale_in, trained_scale
-from biopsy.serving.slides.tissue import Overview, Tile, cut, look_over
+from biopsy.serving.slides.tissue import SHARE, Overview, Tile, cut, look_over
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         "slide_sha256": _hash(path),
         "model": f"{card.task}-{card.protocol}",
         "model_sha256": _model_hash(model),
-        "cut": asdict(cutting) | {"size": list(cutting.size)},
+        "cut": asdict(cutting) | {"size": list(cutting.size), "least_tissue": SHARE},
     }
     columns = ["x", "y", "width", "height", "tissue", *model.columns[1:]]
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +100,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
         return int(found["tiles_without_prediction"])
     overview = look_over(slide)
-    tiles = list(cut(slide, overview, cutting.width, cutting.height))
-    if not tiles:
-        warn(f"{path} has no tissue, or less of it than half a tile.")
-    _answer(tiles, slide, model, cutting, journal)
+    _answer(overview, slide, model, cutting, journal)
     totals = Totals(card, cutting, (slide.width, slide.height))
     journal.close()
     write_geojson(folder / "tiles.geojson", totals.over(journal.rows()), card)
@@ -123,18 +121,22 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     return totals.failed
 
 
-def _answer(tiles: list[Tile], slide: Slide, model: Model, cutting: Cut, journal: Journal) -> None:
+def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journal: Journal) -> None:
     """Predict the tiles that have no row yet."""
+    total = sum(1 for _ in cut(slide, overview, cutting))  # counted, not kept: there may be a million
+    if not total:
+        warn(f"{slide.path} has no tissue, or less of it than half a tile.")
+    tiles = islice(cut(slide, overview, cutting), journal.done, None)
 
     def read(tile: Tile) -> NDArray[Any]:
         return slide.region(tile.x, tile.y, tile.width, tile.height, cutting.size)
 
     done = journal.done
     if done:
-        print(f"{done:,} of {len(tiles):,} tiles are done already.", file=sys.stderr)
-    with journal.open() as rows, tqdm(total=len(tiles), initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
+        print(f"{done:,} of {total:,} tiles are done already.", file=sys.stderr)
+    with journal.open() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
         try:
-            for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles[done:]):
+            for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles):
                 row = model.row("", given)
                 del row["image"]
                 place = asdict(tile)
@@ -143,7 +145,7 @@ def _answer(tiles: list[Tile], slide: Slide, model: Model, cutting: Cut, journal
                 bar.update()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"{done:,} of {len(tiles):,} tiles of {slide.path.name} are done. Run the same command to go on."
+                f"{done:,} of {total:,} tiles of {slide.path.name} are done. Run the same command to go on."
             ) from None
 
 

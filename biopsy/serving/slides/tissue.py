@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
 from biopsy.serving.slides.reader import Slide
+from biopsy.serving.slides.scale import Cut
 
 SIDE = 2000  # pixels of the longer side of the overview
 BLOCK = 2048  # pixels of a level that are read at once
+SMALLEST = 16  # pixels of the overview that are given up together where the file is damaged
 SHARE = 0.5  # of a tile that must be tissue
 THRESHOLDS = (12, 50)  # bounds of Otsu's: it halves whatever it is given, be it glass alone or tissue alone
 DARKEST = 30  # of 255: what is darker was not scanned, and black has any saturation
@@ -53,15 +55,21 @@ def look_over(slide: Slide) -> Overview:
     width, height = max(1, int(slide.width / step)), max(1, int(slide.height / step))
     image, unread = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), bool)
     side = max(16, int(BLOCK * slide.levels[slide.level_for(step)] / step))
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            right, bottom = min(left + side, width), min(top + side, height)
-            x, y = round(left * step), round(top * step)
-            box = x, y, round(right * step) - x, round(bottom * step) - y
-            try:
-                image[top:bottom, left:right] = slide.region(*box, (right - left, bottom - top))
-            except DataError:
+    blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)]
+    while blocks:
+        left, top, side = blocks.pop()
+        right, bottom = min(left + side, width), min(top + side, height)
+        x, y = round(left * step), round(top * step)
+        box = x, y, round(right * step) - x, round(bottom * step) - y
+        try:
+            image[top:bottom, left:right] = slide.region(*box, (right - left, bottom - top))
+        except DataError:
+            half = -(-side // 2)
+            if half < SMALLEST:
                 unread[top:bottom, left:right] = True
+            else:  # what is damaged is mostly less than a block
+                corners = [(x, y, half) for y in (top, top + half) for x in (left, left + half)]
+                blocks += [corner for corner in corners if corner[0] < right and corner[1] < bottom]
     return Overview(image, _tissue(image, ~unread) | unread, step)
 
 
@@ -75,16 +83,9 @@ def _tissue(image: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.bo
     return np.asarray((saturation > np.clip(otsu, *THRESHOLDS)) & scanned)
 
 
-def cut(slide: Slide, overview: Overview, width: float, height: float) -> Iterator[Tile]:
-    """Yield the tiles with enough tissue, row by row; whole ones only, side by side.
-
-    Parameters
-    ----------
-    slide, overview
-        See `look_over`.
-    width, height
-        Of a tile, in pixels at full resolution; the grid keeps the fractions.
-    """
+def cut(slide: Slide, overview: Overview, cutting: Cut) -> Iterator[Tile]:
+    """Yield the tiles with enough tissue, row by row; whole ones only, side by side. The grid keeps fractions."""
+    width, height = cutting.width, cutting.height
     sums, step = cv2.integral(overview.tissue.astype(np.uint8)), overview.step
     rows, columns = sums.shape[0] - 1, sums.shape[1] - 1
     for row in range(int(slide.height / height + 1e-6)):
