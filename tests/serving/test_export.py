@@ -10,6 +10,7 @@ import pytest
 import biopsy
 from biopsy.cli import command
 from biopsy.core.errors import SourceError
+from biopsy.core.files import sha256
 from biopsy.core.sections import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
@@ -54,7 +55,10 @@ COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED,
 
 @pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
 def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Card) -> None:
-    write_model(tmp_path / "models/m", card)
+    labels = tmp_path / "data/interim/labels.csv"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("image_id,mpp,width,height\n0,0.5,700,460\n")
+    write_model(tmp_path / "models/m", card.model_copy(update={"data": {"labels": sha256(labels)}}))
     write_tree(tmp_path, card.preparation)
     path, difference = export.export_model(tmp_path / "models/m", root=tmp_path, figures={"test": {"accuracy": 0.5}})
     assert path == tmp_path / "exports/m.onnx"
@@ -70,6 +74,7 @@ def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Ca
     assert read == biopsy.load(tmp_path / "models/m").card
     assert facts["notice"] == NOTICE
     assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
+    assert json.loads(facts["scale"]) == {"um_per_pixel": 0.5, "width": 700, "height": 460}
     assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()
     again, _ = export.export_model(tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"test": {"accuracy": 0.5}})
     assert again.read_bytes() == content

@@ -174,6 +174,14 @@ def test_a_slide_of_one_colour_is_all_glass_or_all_tissue(
     assert summary(tmp_path / "out/a")["tiles"] == tiles
 
 
+def test_pale_tissue_beside_dark_is_tissue_and_tinted_glass_is_none(tmp_path: Path) -> None:
+    pixels = np.full((256, 512, 3), (243, 238, 240), np.uint8)
+    pixels[64:192, 64:192], pixels[64:192, 192:448] = (232, 214, 226), (120, 40, 130)
+    found = look_over(open_slide(write_slide(tmp_path / "a.tif", pixels))).tissue
+    assert found[70:186, 70:442].all()
+    assert found.mean() == pytest.approx(0.375, abs=0.01)
+
+
 def stop_at_second_batch(monkeypatch: pytest.MonkeyPatch, predict: Predict) -> None:
     given, calls = Network.__call__, []
 

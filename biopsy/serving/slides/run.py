@@ -117,7 +117,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     }  # fmt: skip
     write_json(folder / SUMMARY, summary)
     journal.forget()
-    print(f"{path} -> {folder}: {_in_words(summary)}", flush=True)
+    print(f"{path} -> {folder}: {_in_words(summary, card.labels[card.task].words)}", flush=True)
     return totals.failed
 
 
@@ -169,7 +169,7 @@ def _draw(path: Path, name: str, overview: Overview, totals: Totals, model: Mode
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
-def _in_words(summary: dict[str, Any]) -> str:
-    shares = {name: about["area_share"] for name, about in summary["classes"].items() if about["area_share"]}
+def _in_words(summary: dict[str, Any], words: dict[str, str]) -> str:
+    shares = {words[name]: about["area_share"] for name, about in summary["classes"].items() if about["area_share"]}
     parts = [f"{share:.0%} {name}" for name, share in sorted(shares.items(), key=lambda item: -item[1])]
     return f"{summary['tiles']:,} tiles; of the tissue {', '.join(parts)}" if parts else "no tile with a prediction"
