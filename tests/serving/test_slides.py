@@ -1,6 +1,7 @@
 """`biopsy predict` of whole slides: where tiles lie, at what scale, what is skipped, damage, stops, other layouts."""
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import openslide
 import pandas as pd
 import pytest
 import tifffile
 
 from biopsy.cli import command
-from biopsy.core.errors import BiopsyError, DataError
+from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.core.files import sha256
 from biopsy.serving.onnx_file import Network
 from biopsy.serving.slides import run
@@ -279,12 +281,31 @@ def test_a_region_is_the_same_whichever_way_it_is_read(tmp_path: Path) -> None:
             assert (region[:, inside.shape[1] :] == 255).all()
 
 
-def test_a_compression_that_is_not_read_is_named(tmp_path: Path) -> None:
+def test_places_are_counted_from_the_corner_of_what_was_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (256, 512, 3), np.uint8)
+    box = {f"openslide.bounds-{name}": str(v) for name, v in {"x": 100, "y": 40, "width": 300, "height": 200}.items()}
+    about = {"openslide.vendor": "mirax", "openslide.mpp-x": "0.2", "openslide.mpp-y": "0.2", **box}
+    monkeypatch.setattr(openslide.OpenSlide, "properties", property(lambda _: about))
+    slide = open_slide(write_slide(tmp_path / "a.tif", pixels))
+    assert (slide.width, slide.height, slide.um_per_pixel) == (300, 200, pytest.approx(0.2))
+    assert (slide.region(7, 9, 50, 30, (50, 30)) == pixels[49:79, 107:157]).all()
+
+
+def test_missing_packages_are_named_with_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    with pytest.raises(MachineError, match=r"has no package openslide.*\.\[slides\]"):
+        open_slide(tmp_path / "a.svs")
+
+
+@pytest.mark.parametrize(("number", "name"), [(34712, "JPEG2000"), (60000, "60000")])
+def test_a_compression_that_is_not_read_is_named(tmp_path: Path, number: int, name: str) -> None:
     path = write_slide(tmp_path / "a.tif")
     with tifffile.TiffFile(path, mode="r+") as file:
         for page in file.pages:
-            page.tags["Compression"].overwrite(34712)
-    with pytest.raises(DataError, match=r"a.tif.*JPEG2000.*vips tiffsave"):
+            page.tags["Compression"].overwrite(number)
+    with pytest.raises(DataError, match=rf"a.tif is compressed as {name}.*vips tiffsave"):
         open_slide(path)
 
 

@@ -126,6 +126,6 @@ def plan(slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_
     if width > slide.width or height > slide.height:
         raise DataError(
             f"{slide.path} has {slide.width}x{slide.height} pixels, fewer than one tile ({width:.0f}x{height:.0f}). "
-            "Name it as an image, or check --mpp."
+            "Check --mpp and --tile-mpp."
         )
     return Cut(width, height, size, slide_um, um or slide_um)

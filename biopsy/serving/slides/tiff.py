@@ -32,8 +32,9 @@ class ByTifffile:
         for page in self._pages:
             if page.dtype != np.uint8 or page.samplesperpixel not in (3, 4) or page.planarconfig != 1:
                 raise DataError(f"{path} holds no RGB image of 8 bits ({page.dtype}, {page.axes}). {CONVERT}")
-            if page.compression.name not in READ:
-                raise DataError(f"{path} is compressed as {page.compression.name}, which is not read. {CONVERT}")
+            method = getattr(page.compression, "name", page.compression)  # a number that has no name
+            if method not in READ:
+                raise DataError(f"{path} is compressed as {method}, which is not read. {CONVERT}")
         self.sizes = [(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
         self.um_per_pixel = um_in_ome(self._file.ome_metadata or "") or _um_in_tags(first)
         largest = max(self._piece(page)[0] * self._piece(page)[1] * page.samplesperpixel for page in self._pages)
