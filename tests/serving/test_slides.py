@@ -328,10 +328,24 @@ def test_a_pyramid_is_a_slide_and_photographs_are_none(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "tiled.tif", photograph, tile=(16, 16))
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((3, 40, 40, 3), np.uint8), photometric="rgb")
     (tmp_path / "text.tif").write_text("no image")
-    write_slide(tmp_path / "slide.tif")
+    content = write_slide(tmp_path / "slide.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[: len(content) * 2 // 3])
     found = {p.name for p in tmp_path.glob("*.tif") if is_slide(p)}
-    assert found == {"slide.tif"}
+    assert found == {"slide.tif", "cut.tif"}
     assert is_slide(tmp_path / "x.SVS")
+
+
+@pytest.mark.parametrize("layout", [write_slide, write_strips, write_ome])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_slide_that_is_cut_off_is_an_error_at_once(
+    tmp_path: Path, layout: Callable[[Path], Path], share: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = layout(tmp_path / "a.ome.tif")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=r"a\.ome\.tif (is truncated|cannot be opened)"):
+        open_slide(path)
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

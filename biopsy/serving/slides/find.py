@@ -1,6 +1,8 @@
 """Which inputs of `biopsy predict` are whole slides; needs none of their packages."""
 
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import TiffImagePlugin
@@ -10,6 +12,7 @@ from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.images.decode import BROKEN, TIFF
 
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".dcm", ".btf")
+TILE_WIDTH = 322  # the number of this tag
 LARGEST_PHOTOGRAPH = 50_000_000  # pixels of a TIFF of one page; a larger one is a slide
 
 
@@ -57,14 +60,14 @@ def is_slide(path: Path) -> bool:
         return True
     if not name.endswith((".tif", ".tiff")) or not path.is_file():
         return False
-    try:
-        with path.open("rb") as stream:
-            if stream.read(4) not in TIFF:
-                return False
+    found = False
+    with suppress(*BROKEN), path.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong is said when it is read
+        if stream.read(4) in TIFF:
             stream.seek(0)
             image = TiffImagePlugin.TiffImageFile(stream)
-            (width, height), pages = image.size, image.n_frames
-            image.seek(pages - 1)
+            width, height = image.size
+            found = width * height > LARGEST_PHOTOGRAPH or TILE_WIDTH in image.tag_v2  # if the next page is gone
+            image.seek(image.n_frames - 1)
             return image.size[0] < width or width * height > LARGEST_PHOTOGRAPH
-    except BROKEN:
-        return False
+    return found

@@ -19,6 +19,8 @@ from biopsy.serving.slides.scale import Cut
 from biopsy.serving.slides.tissue import Overview
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
+LOST = -1.0  # in place of a probability, where a tile cannot be read
+GREY = (120, 120, 120)  # what shows it
 DRAWN = 1000  # pixels of the longer side of the heat map
 Rows = Iterable[dict[str, str]]
 
@@ -44,14 +46,15 @@ class Totals:
         """Pass rows on."""
         for row in rows:
             self.tiles += 1
+            place = round(int(row["y"]) / self._cut.height), round(int(row["x"]) / self._cut.width)
             if row["error"]:
                 self.failed += 1
+                self.heat[place] = LOST
             else:
                 self._count[row["predicted"]] += 1
                 self._tissue[row["predicted"]] += float(row["tissue"])
                 for name in self._card.classes:
                     self._sums[name] += float(row[f"p_{name}"])
-                place = round(int(row["y"]) / self._cut.height), round(int(row["x"]) / self._cut.width)
                 self.heat[place] = sum(float(row[f"p_{name}"]) for name in self._shown)
             yield row
 
@@ -119,7 +122,7 @@ def draw_heatmap(overview: Overview, totals: Totals, card: Card, cut: Cut, title
     label = " or ".join(words[name] for name in shown_classes(card))
     label = label if len(label) <= 60 else f"{len(shown_classes(card))} positive classes together"
     figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, label=f"probability of {label}", shrink=0.9)
-    lost = f" {totals.failed:,} tiles could not be predicted." if totals.failed else ""
+    lost = f" Grey: {totals.failed:,} tiles could not be predicted." if totals.failed else ""
     figure.supxlabel(
         f"{totals.tiles - totals.failed:,} tiles; no colour: less than half of it tissue.{lost} {NOTICE}",
         fontsize="small",
@@ -131,4 +134,5 @@ def _mixed(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.ui
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     colours = colormaps[COLOURS](np.nan_to_num(heat), bytes=True)[..., :3]
     laid = np.round(0.3 * grey + 0.7 * colours).astype(np.uint8)
+    laid[heat == LOST] = GREY
     return np.where(np.isnan(heat)[..., None], image, laid)

@@ -111,7 +111,7 @@ def open_slide(path: Path) -> Slide:
     """
     with extra("slides"):
         import openslide
-        import tifffile
+        import tifffile  # noqa: F401
     if not path.is_file():
         raise DataError(f"{path} does not exist, or is a folder. Name a slide's file.")
     vendor = _tried(path, lambda: openslide.OpenSlide.detect_format(path))
@@ -120,11 +120,9 @@ def open_slide(path: Path) -> Slide:
         return Slide(path, _tried(path, lambda: ByOpenSlide(path)))
     if not tiff:
         raise DataError(f"{path} is no slide that OpenSlide knows, or is damaged. Copy it again. {CONVERT}")
-    from biopsy.serving.slides.tiff import ByTifffile, um_in_ome
+    from biopsy.serving.slides.tiff import ByTifffile, look_into
 
-    with _tried(path, lambda: tifffile.TiffFile(path)) as file:
-        um = um_in_ome(file.ome_metadata or "")
-        levels = len(file.series[0].levels) if file.series else 1
+    levels, um = _tried(path, lambda: look_into(path))
     if vendor:
         with suppress(openslide.OpenSlideError):  # of a compression that it does not know; tifffile names that
             found = ByOpenSlide(path)

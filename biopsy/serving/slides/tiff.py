@@ -1,5 +1,6 @@
 """Plain and OME TIFF that OpenSlide does not take; only the tiles or strips under a region are decoded."""
 
+import logging
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -36,7 +37,7 @@ class ByTifffile:
             if method not in READ:
                 raise DataError(f"{path} is compressed as {method}, which is not read. {CONVERT}")
         self.sizes = [(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
-        self.um_per_pixel = um_in_ome(self._file.ome_metadata or "") or _um_in_tags(first)
+        self.um_per_pixel = _um_in_ome(self._file.ome_metadata or "") or _um_in_tags(first)
         largest = max(self._piece(page)[0] * self._piece(page)[1] * page.samplesperpixel for page in self._pages)
         if largest > CACHED:
             raise DataError(f"{path} is stored in pieces of {largest:,} bytes, too large to read. {CONVERT}")
@@ -75,7 +76,30 @@ class ByTifffile:
         return out
 
 
-def um_in_ome(xml: str) -> float | None:
+def look_into(path: Path) -> tuple[int, float | None]:
+    """Return the levels of a TIFF, and the micrometres per pixel of its OME metadata. Raises `DataError` if cut off."""
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(keep)
+    try:
+        with tifffile.TiffFile(path) as file:
+            levels = [level.keyframe for level in file.series[0].levels] if file.series else []
+            ends = [max(map(sum, zip(p.dataoffsets, p.databytecounts, strict=False)), default=0) for p in levels]
+            if max(ends, default=0) > file.filehandle.size or any(
+                re.search("invalid (page|value) offset", words) for words in said
+            ):
+                raise DataError(f"{path} is truncated. Copy it again.")
+            return len(levels), _um_in_ome(file.ome_metadata or "")
+    finally:
+        logger.removeFilter(keep)
+
+
+def _um_in_ome(xml: str) -> float | None:
     """Return the micrometres per pixel that OME metadata give for x."""
     size, unit = re.search(r'PhysicalSizeX="([0-9.]+)"', xml), re.search(r'PhysicalSizeXUnit="([^"]+)"', xml)
     factor = UNITS.get(unit[1].replace("μ", "µ") if unit else "um")
