@@ -20,6 +20,7 @@ from biopsy.core.files import sha256
 from biopsy.serving.onnx_file import Network
 from biopsy.serving.slides import run
 from biopsy.serving.slides.find import is_slide
+from biopsy.serving.slides.journal import Journal
 from biopsy.serving.slides.reader import open_slide
 from biopsy.serving.slides.scale import Scale, trained_scale
 from biopsy.serving.slides.tissue import look_over
@@ -212,6 +213,21 @@ def test_a_stopped_prediction_continues_and_ends_with_the_same_bytes(
     for name in OUTPUTS:
         assert (tmp_path / "out/a" / name).read_bytes() == (tmp_path / "whole/a" / name).read_bytes(), name
     assert sorted(p.name for p in (tmp_path / "out/a").iterdir()) == OUTPUTS
+
+
+def test_a_journal_that_is_cut_anywhere_keeps_its_whole_batches(tmp_path: Path) -> None:
+    path, about, columns = tmp_path / "tiles.unfinished.csv", {"slide": "a"}, ["x", "y"]
+    with Journal(tmp_path, about, columns, 2).open() as rows:
+        for number in range(5):
+            rows.add({"x": number, "y": 10})
+    content = path.read_bytes()
+    head, *lines = content.split(b"\n0,10\n")[0] + b"\n", *[f"{number},10\n".encode() for number in range(5)]
+    assert head + b"".join(lines) == content
+    for length in range(len(head), len(content) + 1):
+        path.write_bytes(content[:length])
+        whole = (length - len(head)) // len(lines[0]) // 2 * 2
+        assert Journal(tmp_path, about, columns, 2).done == whole
+        assert path.read_bytes() == head + b"".join(lines[:whole])
 
 
 @pytest.mark.parametrize("stopped", [True, False])
