@@ -27,8 +27,8 @@ test: $(VENV)/dev ## Format, lint, types, tests with coverage
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
-	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml -o requirements.txt
-	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra pipeline -o requirements.txt
+	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra pipeline --extra dev -c requirements.txt -o requirements-dev.txt
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -36,13 +36,16 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# Compiling every module of every package would take as long as installing them; few are ever imported.
+PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
+
 $(VENV)/run: requirements.txt pyproject.toml $(VENV)/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(PIP_INSTALL) -r requirements.txt
+	$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/run
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
 .PHONY: help repro check test lock

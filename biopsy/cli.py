@@ -211,7 +211,7 @@ def _compare(verbs: Any) -> None:
         description="Compare two runs on the same cases: validation predictions, or all folds of a cross-validation. "
         "Exit code: 0 no difference or the second is better, 1 the second is worse, 2 and above an error.",
     )
-    verb.add_argument("first", help="a git revision, an experiment, or `workspace`")
+    verb.add_argument("first", help="a git revision, an experiment, or `workspace`; several seeds: a,b,c")
     verb.add_argument("second", help="the same; is this one better?")
     verb.add_argument("--task", help="default: all that both have")
     verb.add_argument("--protocol", help="default: all that both have")

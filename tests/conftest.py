@@ -22,10 +22,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what runs stages or the pipeline in processes of their own."""
+    """Mark as slow what runs stages or the pipeline in processes of their own; put the first such file in front.
+
+    It makes the run that the others clone, while the other worker has tests to do that need none.
+    """
+    shared = [item for item in items if "origin" in getattr(item, "fixturenames", ())]
     for item in items:
-        if {"run_alone", "origin"} & set(getattr(item, "fixturenames", ())):
+        if item in shared or "run_alone" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+    items.sort(key=lambda item: not shared or item.path != shared[0].path)
 
 
 @pytest.fixture

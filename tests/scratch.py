@@ -3,11 +3,15 @@
 A base folder holds `project` and beside it `biopsy-remote`, where the default remote of `.dvc/config` lies.
 """
 
+import atexit
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from dvc.utils.hydra import compose_and_dump
@@ -39,11 +43,34 @@ def environment(root: Path, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+@functools.cache
+def server() -> str:
+    """Start the server that has the imports of stages and of DVC done; return the path of its socket."""
+    address = Path(tempfile.mkdtemp(prefix="biopsy-")) / "socket"
+    process = subprocess.Popen([sys.executable, str(ROOT / "tests/warm/server.py"), str(address)])
+
+    def stop() -> None:
+        process.terminate()
+        shutil.rmtree(address.parent)
+
+    atexit.register(stop)
+    while not address.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    return str(address)
+
+
+def warm(root: Path, **more: str) -> dict[str, str]:
+    """Let stages and DVC begin with their imports done; `environment` is for tests of processes and how they end."""
+    paths = f"{root}{os.pathsep}{ROOT / 'tests/warm'}"
+    return environment(root, **{"PYTHONPATH": paths, "BIOPSY_TEST_SERVER": server(), **more})
+
+
 def call(root: Path, *command: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command of this environment in the scratch project; `more` goes into its environment."""
-    result = subprocess.run(
-        command, cwd=root, env=environment(root, **more), capture_output=True, text=True, timeout=500
-    )
+    needs_dvc = command[0] in ("dvc", "biopsy", "sh", "bash", sys.executable)
+    variables = (warm if needs_dvc else environment)(root, **more)
+    result = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, timeout=500)
     assert not check or result.returncode == 0, result.stdout + result.stderr
     return result
 

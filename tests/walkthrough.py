@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from scratch import ROOT, environment
+from scratch import ROOT, warm
 
 
 @dataclass
@@ -71,7 +71,7 @@ def follow(
             folder = (folder / words[1]).resolve()
             continue
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", step.command], cwd=folder, env=environment(folder, **more),
+            ["bash", "-o", "pipefail", "-c", step.command], cwd=folder, env=warm(folder, **more),
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         said = f"$ {step.command}\n{done.stdout}{done.stderr}"

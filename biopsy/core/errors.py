@@ -162,7 +162,8 @@ def _import_sentence(error: ImportError) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] not in ("biopsy", "stages"):
         return (
             f"{sys.executable} has no package {error.name.split('.')[0]}. Activate the project's environment "
-            "(`. .venv/bin/activate`), or install it (`make .venv/run`)."
+            "(`. .venv/bin/activate`; `make .venv/run` makes it), or install the pipeline's packages: "
+            "`pip install -e '.[pipeline]'` in the project's folder."
         )
     return None
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from biopsy.core.errors import ParamsError
 
@@ -35,6 +33,9 @@ def read_yaml(path: Path) -> Any:
         Missing, no YAML, absurdly large or deep, a number beyond 1e15, or `${...}`: DVC compares the text of a
         parameter, so that it would not see the change of one that another stands for.
     """
+    from omegaconf import OmegaConf  # one of the pipeline's packages: a model's card imports this module
+    from omegaconf.errors import OmegaConfBaseException
+
     restore = f"Restore it with `git checkout {path}`."
     try:
         data = path.read_bytes()

@@ -82,7 +82,7 @@ def paired_difference(
     second: Floats,
     cases: NDArray[np.generic],
     positive: Sequence[int],
-    threshold: float | tuple[float, float] = 0.5,
+    threshold: float | tuple[float | Floats, float | Floats] = 0.5,
 ) -> dict[str, Difference | Undefined]:
     """Compare two models on the same images, figure by figure.
 
@@ -92,13 +92,13 @@ def paired_difference(
         (n,) int, index of a class.
     first, second
         (n, c) probabilities of the two models, rows in the order of `truth`; or (r, n, c), of r repeats of a
-        cross-validation, over which every figure is averaged.
+        cross-validation or of r seeds, over which every figure is averaged.
     cases
         (n,) the case of each row.
     positive
         The positive (malignant) classes.
     threshold
-        Operating point of both, or of each.
+        Operating point of both, or of each; or (r,) of each, one a repeat.
 
     Returns
     -------
@@ -135,10 +135,12 @@ def paired_difference(
 
 
 def _averaged(
-    truth: Ints, given: Floats, cases: NDArray[np.generic], positive: Sequence[int], threshold: float
+    truth: Ints, given: Floats, cases: NDArray[np.generic], positive: Sequence[int], threshold: float | Floats
 ) -> tuple[Cases, dict[str, LeftOut]]:
     """Compute the figures as `leave_one_out` does; of (r, n, c) probabilities their means over the repeats."""
-    repeats = [leave_one_out(truth, one, cases, positive, threshold) for one in (given if given.ndim == 3 else [given])]
+    answers = given if given.ndim == 3 else given[np.newaxis]
+    points = np.broadcast_to(threshold, len(answers))
+    repeats = [leave_one_out(truth, one, cases, positive, float(at)) for one, at in zip(answers, points, strict=True)]
     each = {name: [figures[name] for _, figures in repeats] for name in FIGURES}
     means = {
         name: LeftOut(float(np.mean([f.estimate for f in found])), np.mean([f.without for f in found], axis=0))

@@ -30,16 +30,16 @@ class Pair:
     cases
         (n,) str.
     answers
-        Of either model (r, n, c): the probabilities, in each of r repeats of a cross-validation; r is 1 without.
+        Of either model (r, n, c): the probabilities, in each of r repeats of a cross-validation and for each seed.
     thresholds
-        Of either model, its operating point.
+        Of either model (r,): its operating points.
     """
 
     classes: Sequence[str]
     truth: Ints
     cases: NDArray[np.str_]
     answers: tuple[Floats, Floats]
-    thresholds: tuple[float, float]
+    thresholds: tuple[Floats, Floats]
 
     def differences(self, positive: Sequence[str]) -> dict[str, Difference | Undefined]:
         """Compare all figures of images, over cases; `positive` names the positive classes."""
@@ -109,8 +109,29 @@ def pair_tables(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str
         truth[:n],
         one["case"].to_numpy(str)[:n],
         (answers[0], answers[1]),
-        (_threshold(one), _threshold(other)),
+        (np.full(r, _threshold(one)), np.full(r, _threshold(other))),
     )
+
+
+def pool_pairs(pairs: Sequence[Pair], name: str) -> Pair:
+    """Put the pairs of several seeds together: each seed is a repeat.
+
+    Raises
+    ------
+    DataError
+        They are of different images: `name`, such as 'binary-case', says of which model.
+    """
+    one, *others = pairs
+    for other in others:
+        if one.classes != other.classes or list(one.cases) != list(other.cases) or list(one.truth) != list(other.truth):
+            raise DataError(
+                f"{name}: the seeds were tested on different images, so their answers cannot be put together. Compare "
+                "a cross-validation (protocol case-cv5), which tests every image, or hold the split with split.seed."
+            )
+    sides = ([pair.answers[i] for pair in pairs] for i in (0, 1))
+    points = ([pair.thresholds[i] for pair in pairs] for i in (0, 1))
+    answers, thresholds = (tuple(np.concatenate(part) for part in parts) for parts in (sides, points))
+    return Pair(one.classes, one.truth, one.cases, (answers[0], answers[1]), (thresholds[0], thresholds[1]))
 
 
 def read_predictions(source: Any, name: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from biopsy.core.errors import DataError, ParamsError, nearest, some
 from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.comparison import DeLong, Difference
 from biopsy.evaluation.outcome import Undefined, settle
-from biopsy.evaluation.pairing import pair_tables
+from biopsy.evaluation.pairing import Pair, pair_tables, pool_pairs
 from biopsy.experiments.revisions import Revision, find_revision
 
 OUT_OF_FOLD = "out of fold"
@@ -71,7 +71,7 @@ def compare(
     Parameters
     ----------
     names
-        A git revision, an experiment or 'workspace', twice.
+        A git revision, an experiment or 'workspace', twice; or of each as many, with commas: one a seed, pooled.
     figure
         One of `jackknife.FIGURES`.
     task, protocol
@@ -88,10 +88,10 @@ def compare(
     DataError
         They were not made for the same images, their predictions are missing, or no figure can be compared.
     """
-    first, second = (find_revision(name, root) for name in names)
-    if first.commit == second.commit:
-        raise ParamsError(f"{names[0]} and {names[1]} are one and the same run. Name two.")
-    results = [_compare(first, second, model, figure, test) for model in _models(first, second, task, protocol)]
+    seeds = _seeds(names, root)
+    models = [_models(*pair, task, protocol) for pair in seeds]
+    common = [model for model in models[0] if all(model in others for others in models)]
+    results = [_compare(seeds, model, figure, test) for model in common]
     reasons = [result.found.reason for result in results if isinstance(result.found, Undefined)]
     if len(reasons) == len(results):
         way_out = (
@@ -101,6 +101,21 @@ def compare(
             f"{figure} of {names[0]} and {names[1]} cannot be compared: {some(dict.fromkeys(reasons), 3)}.{way_out}"
         )
     return results
+
+
+def _seeds(names: tuple[str, str], root: Path) -> list[tuple[Revision, Revision]]:
+    """Find the runs of both sides and put them in pairs."""
+    first, second = ([find_revision(name.strip(), root) for name in side.split(",")] for side in names)
+    if len(first) != len(second):
+        raise ParamsError(
+            f"{names[0]} are {len(first)} runs and {names[1]} are {len(second)}. Name as many on both sides, in the "
+            "order of their seeds."
+        )
+    commits = [run.commit for run in (*first, *second)]
+    twice = [run.name for run in (*first, *second) if commits.count(run.commit) > 1]
+    if twice:
+        raise ParamsError(f"{some(dict.fromkeys(twice))} are one and the same run. Name each run once.")
+    return list(zip(first, second, strict=True))
 
 
 def _models(first: Revision, second: Revision, task: str | None, protocol: str | None) -> list[tuple[str, str]]:
@@ -118,17 +133,21 @@ def _models(first: Revision, second: Revision, task: str | None, protocol: str |
     return chosen
 
 
-def _compare(first: Revision, second: Revision, model: tuple[str, str], figure: str, test: bool) -> Compared:
+def _compare(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, str], figure: str, test: bool) -> Compared:
     folds = bool(parse_protocol(model[1]).folds)
     part = OUT_OF_FOLD if folds else "test" if test else "validation"
     ending = "-val" if part == "validation" else ""
-    (one, before), (other, after) = (side.predictions(*model, ending) for side in (first, second))
-    pair = pair_tables(before, after, (f"{'-'.join(model)}: {first.name}", second.name))
+    name, pairs, equal = "-".join(model), list[Pair](), True
+    for first, second in seeds:
+        (one, before), (other, after) = (side.predictions(*model, ending) for side in (first, second))
+        pairs.append(pair_tables(before, after, (f"{name}: {first.name}", second.name)))
+        equal = equal and one == other
+    pair = pool_pairs(pairs, name)
     return Compared(
         *model, part, len(pair.truth), len(set(pair.cases.tolist())), figure,
-        found=pair.differences(second.positive(model[0]))[figure],
+        found=pair.differences(seeds[0][1].positive(model[0]))[figure],
         areas=pair.areas() if figure == "roc_auc" else None,
-        equal=one == other,
+        equal=equal,
     )  # fmt: skip
 
 

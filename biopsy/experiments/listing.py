@@ -37,10 +37,15 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
     """
     makers = {"presets": _presets, "models": _models, "augmentations": _augmentations, "backbones": _backbones}
     for name in makers if kind is None else (kind,):
-        for heading, entries in makers[name](root):
-            yield heading
-            width = max(map(len, entries), default=0)
-            yield from (_fit(f"  {entry:{width}}  {text}") for entry, text in entries.items())
+        try:
+            for heading, entries in makers[name](root):
+                yield heading
+                width = max(map(len, entries), default=0)
+                yield from (_fit(f"  {entry:{width}}  {text}") for entry, text in entries.items())
+        except ModuleNotFoundError as error:
+            if kind:
+                raise
+            yield f"{name}: need the extra `pipeline` (there is no package {error.name})"
 
 
 def _fit(line: str) -> str:

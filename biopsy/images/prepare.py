@@ -11,7 +11,7 @@ from biopsy.images.resize import Image, make_views
 from biopsy.images.stain import restain
 
 
-def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
+def prepare(source: Path | bytes | Image, preparation: Preparation, name: str | Path = "the image") -> Image:
     """Turn an image into what the network sees.
 
     Parameters
@@ -20,6 +20,8 @@ def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
         The file, its bytes, or its pixels: uint8 (height, width, 3), RGB.
     preparation
         Of a tree, or of a model's card.
+    name
+        How errors call an array.
 
     Returns
     -------
@@ -38,8 +40,8 @@ def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
             raise DataError(
                 f"an image array must be uint8 of shape (height, width, 3). Got {source.dtype} {source.shape}."
             )
-        views = make_views(source, preparation.resize, "the image")
+        views = make_views(source, preparation.resize, name)
         return restain(views, preparation.stain)[0] if preparation.stain else views
-    name = source if isinstance(source, Path) else "the image"
+    name = source if isinstance(source, Path) else name
     views = make_views(read_rgb(source, preparation.max_pixels), preparation.resize, name)
     return restain(views, preparation.stain)[0] if preparation.stain else views

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.form import BODY, Limits, read_images
+from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.rows import Images, explained_rows, predicted_rows
 
@@ -98,6 +99,7 @@ def make_app(
     """
     limits = limits or Limits()
     queue = Queue(limits)
+    meter = Meter(lambda: queue.held)
     app = FastAPI(
         title="Biopsy", description=NOTICE, version="1", docs_url=None, redoc_url=None, lifespan=queue.lifespan
     )
@@ -107,7 +109,9 @@ def make_app(
 
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = _rejection(request, token, hosts) or await answer(request)
+        with meter.request(request) as told:
+            response = _rejection(request, token, hosts) or await answer(request)
+            told(response.status_code)
         response.headers.update(HEADERS)
         return response
 
@@ -119,6 +123,8 @@ def make_app(
     async def ready() -> dict[str, str]:
         queue.check()
         return {"status": "ready"}
+
+    app.get("/metrics", summary="Requests, images, queue, seconds and memory, as Prometheus reads them")(meter.answer)
 
     @app.get("/v1/models", summary="The models, what they were trained on and how they fared")
     async def list_models() -> dict[str, Any]:
@@ -142,6 +148,7 @@ def make_app(
     async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
         name = find(model)
         rows = await queue.answer(request, limits, partial(predicted_rows, models[name]))
+        meter.images("/v1/predict", [row["error"] is not None for row in rows])
         return {"model": name, "classes": models[name].card.classes, "notice": NOTICE, "predictions": rows}
 
     @app.post(
@@ -153,6 +160,7 @@ def make_app(
         name = find(model)
         work = partial(explained_rows, models[name], picture=picture, numbers=numbers)
         told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
+        meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return {"model": name, "notice": NOTICE, **told}
 
     return app
@@ -173,7 +181,7 @@ def _rejection(request: Request, token: str | None, hosts: Sequence[str]) -> Res
         return JSONResponse({"detail": f"This server is not called '{host[:80]}'."}, 403)
     if sender != host:
         return JSONResponse({"detail": "Requests from other pages are not taken."}, 403)
-    if token is None or not request.url.path.startswith(("/v1", "/openapi")):
+    if token is None or not request.url.path.startswith(("/v1", "/openapi", "/metrics")):
         return None
     given = request.headers.get("authorization", "").encode("latin-1")
     if hmac.compare_digest(given, f"Bearer {token}".encode()):

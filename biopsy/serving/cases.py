@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from biopsy.core.text import id_key
 from biopsy.serving.inputs import Found
 from biopsy.serving.model import Answer, Model
@@ -16,7 +18,7 @@ def by_group(model: Model, answers: Iterable[tuple[Found, Answer]], groups: Sequ
     model
         What answered.
     answers
-        Each image with its calibrated probabilities (classes,), or why there are none.
+        Each image with its answer.
     groups
         What a row is of: case, slide, or both, where slides of two cases may have one name.
 
@@ -24,8 +26,8 @@ def by_group(model: Model, answers: Iterable[tuple[Found, Answer]], groups: Sequ
     ------
     dict
         The groups; `predicted`, `p_<class>` (0 to 1), empty where no image has a prediction; the numbers of `images`
-        and of those `without_prediction`. In the order of the first images; ids that differ in letter case or blanks
-        are one, written as the first.
+        and of those `without_prediction` and `in_training` (None: not known). In the order of the first images; ids
+        that differ in letter case or blanks are one, written as the first.
     """
     names: dict[tuple[str, ...], list[str]] = {}
     sums: dict[tuple[str, ...], Any] = {}
@@ -34,14 +36,20 @@ def by_group(model: Model, answers: Iterable[tuple[Found, Answer]], groups: Sequ
         ids = [getattr(image, group) for group in groups]
         key = tuple(map(id_key, ids))
         names.setdefault(key, ids)
-        count = counts.setdefault(key, [0, 0])
+        count = counts.setdefault(key, [0, 0, 0])
         count[0] += 1
-        if isinstance(given, str):
+        count[2] += bool(given.learnt)
+        if given.error:
             count[1] += 1
         else:
-            sums[key] = sums.get(key, 0) + given
+            sums[key] = sums.get(key, 0) + given.probabilities
     for key, ids in names.items():
-        images, without = counts[key]
-        row = model.row("", sums[key] / (images - without) if key in sums else "none")
-        shown = {name: value for name, value in row.items() if name not in ("image", "error")}
-        yield {**dict(zip(groups, ids, strict=True)), **shown, "images": images, "without_prediction": without}
+        images, without, learnt = counts[key]
+        row = model.row("", Answer(sums[key] / (images - without)) if key in sums else Answer(np.empty(0), "none"))
+        shown = {name: value for name, value in row.items() if name not in ("image", "error", "in_training")}
+        numbers = {
+            "images": images,
+            "without_prediction": without,
+            "in_training": None if model.learnt is None else learnt,
+        }
+        yield {**dict(zip(groups, ids, strict=True)), **shown, **numbers}

@@ -7,20 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
 from biopsy.core.files import atomic_file
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.explain import COLOURS, LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.explain import LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.extras import extra
 from biopsy.serving.inputs import find_images
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import only_model
+
+with extra("explain"):
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 ENDING = "-explained.png"
 
@@ -141,7 +144,7 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     for axis, shown in zip(axes, (image, mixed), strict=True):
         axis.imshow(shown)
         axis.set_axis_off()
-    bar = ScalarMappable(Normalize(-limit, limit), COLOURS)
+    bar = ScalarMappable(Normalize(-limit, limit), ListedColormap(paint(np.linspace(-limit, limit, 256), limit) / 255))
     figure.colorbar(bar, ax=axes[1], label=LOST, shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
     figure.supxlabel(f"{explanation.verdict}{unseen}\n{explanation.scores.capitalize()}. {NOTICE}", fontsize="small")

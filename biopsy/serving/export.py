@@ -13,6 +13,7 @@ from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.extras import extra
+from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file
 from biopsy.serving.sealed import seal
@@ -66,6 +67,7 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         "temperature": card.temperature,
         "protocol": card.protocol,
         "figures": figures,
+        "learnt_from": packed(model.learnt),
         "notice": NOTICE,
     }
     if scale := trained_scale(folder, card):

@@ -1,4 +1,4 @@
-"""Packages that only some need: the extras `export`, `predict`, `serve` and `slides` of pyproject.toml."""
+"""Packages that only some need: the extras of pyproject.toml."""
 
 import sys
 from collections.abc import Iterator

@@ -1,24 +1,48 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.prepare import prepare
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
-from biopsy.serving.onnx_file import Network, load_network
+from biopsy.serving.extras import extra
+from biopsy.serving.learnt import learnt_from, pixel_key, unpacked
+from biopsy.serving.onnx_file import Network, exported_file, load_network
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Image = str | Path | bytes | NDArray[np.uint8]
-Answer = NDArray[np.float64] | str
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model says of one image.
+
+    Attributes
+    ----------
+    probabilities : float64 array of shape (classes,)
+        Calibrated; empty where there is an error.
+    error
+        Why there are none.
+    learnt
+        Whether the image was one of the model's training or validation images; None: not known.
+    """
+
+    probabilities: NDArray[np.float64]
+    error: str = ""
+    learnt: bool | None = None
 
 
 class Model:
@@ -32,6 +56,8 @@ class Model:
         Of an .onnx file, its metadata; of a folder what `serve` adds.
     network
         The Keras model; None of an .onnx file.
+    learnt : frozenset of bytes, or None
+        The keys of its training and validation images (`biopsy.serving.learnt`); None where they are not known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,9 +65,10 @@ class Model:
         self.facts: dict[str, str] = {}
         self.network: Any = None
         self._onnx: Network | None = None
-        if path.suffix.lower() == ".onnx":
-            self._onnx, self.card = load_network(path)
+        if exported := exported_file(path):
+            self._onnx, self.card = load_network(exported)
             self.facts = self._onnx.facts
+            self.learnt = unpacked(self.facts.get("learnt_from", ""))
             return
         network, self.card = load_model(path)
         if self.card.extra_inputs:
@@ -51,8 +78,9 @@ class Model:
                 "model.extra_inputs: []."
             )
         self.network = network
+        self.learnt = learnt_from(self.card, path)
 
-    def predict(self, images: Iterable[Image]) -> pd.DataFrame:
+    def predict(self, images: Iterable[Image]) -> "pd.DataFrame":
         """Predict images.
 
         Parameters
@@ -64,14 +92,18 @@ class Model:
         -------
         DataFrame
             A row an image, in order: `image` (its path, or its number from 0), `predicted` (a class), `p_<class>` (0 to
-            1, rows sum to 1), `error` (empty, or why the image has no prediction).
+            1, rows sum to 1), `error` (empty, or why the image has no prediction), `in_training` (whether it has the
+            pixels of a training or validation image; None: not known).
         """
+        with extra("predict"):
+            import pandas as pd  # a second, which the command and the server need not spend
+
         return pd.DataFrame(self.rows(images), columns=self.columns)
 
     @property
     def columns(self) -> list[str]:
         """The columns of `predict`."""
-        return ["image", "predicted", *(f"p_{name}" for name in self.card.classes), "error"]
+        return ["image", "predicted", *(f"p_{name}" for name in self.card.classes), "error", "in_training"]
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; a batch of images is in memory at a time."""
@@ -91,24 +123,37 @@ class Model:
 
         Yields
         ------
-        (T, float64 array of shape (classes,), or str)
-            Calibrated probabilities, or why there are none.
+        (T, Answer)
         """
         given, size = iter(images), max(1, BATCH // self.card.preparation.views)
         while chunk := list(islice(given, size)):
             yield from self._batch(chunk)
 
     def _batch(self, chunk: list[tuple[T, Image | Callable[[], Image]]]) -> list[tuple[T, Answer]]:
-        prepared, errors = [], []
+        found: list[tuple[NDArray[np.uint8], bool | None] | str] = []
         for _, image in chunk:
             try:
-                source = image() if callable(image) else image
-                prepared.append(prepare(Path(source) if isinstance(source, str) else source, self.card.preparation))
-                errors.append("")
+                found.append(self._prepare(image() if callable(image) else image))
             except BiopsyError as error:
-                errors.append(str(error))
-        given = iter(self.probabilities(np.stack(prepared))) if prepared else iter(())
-        return [(about, error or next(given)) for (about, _), error in zip(chunk, errors, strict=True)]
+                found.append(str(error))
+        views = [image[0] for image in found if not isinstance(image, str)]
+        given = iter(self.probabilities(np.stack(views))) if views else iter(())
+        answers = (
+            Answer(np.empty(0), image) if isinstance(image, str) else Answer(next(given), learnt=image[1])
+            for image in found
+        )
+        return [(about, answer) for (about, _), answer in zip(chunk, answers, strict=True)]
+
+    def _prepare(self, source: Image) -> tuple[NDArray[np.uint8], bool | None]:
+        """Decode an image once, for the network and for the question whether the model has learnt from it."""
+        name: str | Path = Path(source) if isinstance(source, str | Path) else "the image"
+        preparation = self.card.preparation
+        if isinstance(source, np.ndarray):
+            pixels = source
+        else:
+            pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
+        views = prepare(pixels, preparation, name)
+        return views, None if self.learnt is None else pixel_key(hash_pixels(pixels)) in self.learnt
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
@@ -124,10 +169,11 @@ class Model:
 
     def row(self, name: str, given: Answer) -> dict[str, Any]:
         """Put an answer into a row of `predict`."""
-        error, values, predicted = given if isinstance(given, str) else "", [np.nan] * len(self.card.classes), ""
-        if not isinstance(given, str):
-            values, predicted = given.round(6).tolist(), self.card.classes[self.choose(given)]
-        return dict(zip(self.columns, [name, predicted, *values, error], strict=True))
+        values, predicted = [np.nan] * len(self.card.classes), ""
+        if not given.error:
+            values = given.probabilities.round(6).tolist()
+            predicted = self.card.classes[self.choose(given.probabilities)]
+        return dict(zip(self.columns, [name, predicted, *values, given.error, given.learnt], strict=True))
 
 
 def load(path: str | Path) -> Model:
@@ -137,11 +183,14 @@ def load(path: str | Path) -> Model:
     ----------
     path
         A model's folder, or the .onnx file that `biopsy export` made of it, which needs neither TensorFlow nor Keras.
+        Without Keras a folder stands for its exported file: `model.onnx` in it, or `exports/<name>.onnx`.
 
     Raises
     ------
     SourceError
         Files missing, edited or unsafe; or a model that needs more than images.
+    MachineError
+        A package is not installed.
     """
     return Model(Path(path))
 

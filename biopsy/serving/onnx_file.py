@@ -1,13 +1,16 @@
 """A model as one ONNX file: the network, and as its metadata all that is needed to use and to trust it."""
 
+import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from biopsy.core.errors import SourceError
-from biopsy.networks.model_file import Card
+from biopsy.core.errors import MachineError, SourceError
+from biopsy.networks.model_file import Card, read_card
 from biopsy.serving.extras import extra
 from biopsy.serving.sealed import read_facts
 
@@ -43,6 +46,36 @@ def open_file(path: Path) -> tuple[bytes, dict[str, str], Card]:
         raise SourceError(f"{path} was made by another version of Biopsy: its card differs. Export it again.") from None
 
 
+def exported_file(path: Path) -> Path | None:
+    """Find the .onnx file to load: the path itself, or that of a folder's model where Keras is not installed.
+
+    Returns
+    -------
+    Path or None
+        None: load the folder with Keras.
+
+    Raises
+    ------
+    MachineError
+        The folder needs Keras, which is not installed.
+    """
+    inside, beside = path / "model.onnx", path.resolve().parent.parent / "exports" / f"{path.resolve().name}.onnx"
+    if path.suffix.lower() == ".onnx":
+        return path
+    if inside.is_file() and not (path / "model.keras").exists():
+        return inside
+    if find_spec("keras"):
+        return None
+    sha = read_card(path).model_sha256
+    for found in (inside, beside):
+        if found.is_file() and open_file(found)[2].model_sha256 == sha:
+            return found
+    raise MachineError(
+        f"{path} is a Keras model, and {sys.executable} has no Keras. Where the model was made, run "
+        f"`biopsy export {path}` and name the .onnx file that it writes; or install the extra `pipeline`."
+    )
+
+
 def load_network(path: Path) -> tuple["Network", Card]:
     """Load a file for prediction, with ONNX Runtime on the processor. Raises `SourceError` as `open_file`."""
     content, facts, card = open_file(path)
@@ -60,6 +93,8 @@ class Network:
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
         """Check that inputs and outputs are what the card says. See `load_network`."""
+        # From 1.32 on it writes a device id into the user's cache and reports to its maker, unless told not to.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with extra("predict"):
             import onnxruntime as ort
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -76,29 +77,37 @@ class Watch:
     ----------
     failed, answered
         Images without a prediction, and with one.
+    learnt
+        Images that the model has learnt from.
     same
         Whether all of these got the same probabilities.
     """
 
     def __init__(self) -> None:
-        self.failed = self.answered = 0
+        self.failed = self.answered = self.learnt = 0
         self.same = True
         self._first: list[float] | None = None
 
     def over(self, answers: Answers) -> Answers:
         """Pass answers on."""
         for image, given in answers:
-            if isinstance(given, str):
+            self.learnt += bool(given.learnt)
+            if given.error:
                 self.failed += 1
             else:
                 self.answered += 1
-                shown = given.round(6).tolist()
+                shown = given.probabilities.round(6).tolist()
                 self._first = self._first or shown
                 self.same &= shown == self._first
             yield image, given
 
     def tell(self) -> None:
-        """Warn where a model does not look at its images."""
+        """Warn where a model does not look at its images, or has learnt from them."""
+        if self.learnt:
+            warn(
+                f"{self.learnt:,} of {self.failed + self.answered:,} images are training or validation images of this "
+                "model, so it does better on them than on new ones. See the column 'in_training'."
+            )
         if self.same and self.answered > 1:
             warn(
                 f"all {self.answered:,} images got the same probabilities. Unless they are copies of one image, the "
@@ -109,8 +118,8 @@ class Watch:
 def _rows(model: "Model", answers: Answers, groups: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Make a row of each image, with its case and slide where some are known."""
     for image, given in answers:
-        if isinstance(given, str) and given.startswith("the image"):  # of an archive: its bytes have no name
-            given = given.replace("the image", image.name, 1)
+        if given.error.startswith("the image"):  # of an archive: its bytes have no name
+            given = replace(given, error=given.error.replace("the image", image.name, 1))
         row = model.row(image.name, given)
         yield {"image": row.pop("image"), **{name: getattr(image, name) for name in groups}, **row}
 

@@ -36,6 +36,7 @@ def _row(model: Model, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "predicted": row.get("predicted") or None,
         "probabilities": shares,
         "error": row["error"] or None,
+        "in_training": row.get("in_training"),
     }
 
 

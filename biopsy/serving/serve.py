@@ -65,7 +65,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
         for (name, model), path in zip(models.items(), paths, strict=True):
-            if figures_of and path.is_dir():
+            if figures_of and "figures" not in model.facts:
                 add_figures(model, path, figures_of)
             print(f"{name}: {describe(model.card)}", file=sys.stderr)
         app = make_app(models, token, LOCAL if loopback and not token else ())

@@ -10,8 +10,8 @@ FOLDERS = {
 }  # fmt: skip
 FILES = {
     ".dockerignore", ".dvcignore", ".gitignore", ".gitlab-ci.yml", ".pre-commit-config.yaml", "CHANGELOG.md",
-    "CITATION.cff", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "dvc.lock", "dvc.yaml",
-    "params.yaml", "pyproject.toml", "requirements-dev.txt", "requirements.txt",
+    "CITATION.cff", "CONTRIBUTING.md", "Dockerfile", "Dockerfile.serve", "LICENSE", "Makefile", "README.md",
+    "compose.yaml", "dvc.lock", "dvc.yaml", "params.yaml", "pyproject.toml", "requirements-dev.txt", "requirements.txt",
 }  # fmt: skip
 
 

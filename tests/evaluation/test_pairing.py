@@ -10,7 +10,7 @@ import pytest
 from biopsy.core.errors import DataError
 from biopsy.evaluation.comparison import Difference
 from biopsy.evaluation.outcome import Undefined
-from biopsy.evaluation.pairing import pair_tables, read_predictions
+from biopsy.evaluation.pairing import pair_tables, pool_pairs, read_predictions
 from predictions import predictions
 
 NAMES = ("main", "mine")
@@ -108,8 +108,23 @@ def test_the_operating_point_is_the_one_that_the_answers_were_given_with() -> No
     table = predictions()
     moved = table.assign(predicted=np.where(table["p_malignant"] >= 0.7, "malignant", "benign"))
     pair = pair_tables(table, moved, NAMES)
-    assert pair.thresholds[0] == 0.5
-    np.testing.assert_array_equal(table["p_malignant"] >= pair.thresholds[1], moved["predicted"] == "malignant")
+    assert pair.thresholds[0].tolist() == [0.5]
+    np.testing.assert_array_equal(table["p_malignant"] >= pair.thresholds[1][0], moved["predicted"] == "malignant")
+
+
+def test_seeds_keep_their_own_operating_points_and_must_be_of_the_same_images() -> None:
+    table = predictions()
+    moved = table.assign(predicted=np.where(table["p_malignant"] >= 0.7, "malignant", "benign"))
+    pairs = [pair_tables(one, one, NAMES) for one in (table, moved)]
+    pooled = pool_pairs(pairs, "binary-case")
+    assert pooled.answers[0].shape == (2, len(table), 2)
+    np.testing.assert_array_equal(pooled.thresholds[0], [pair.thresholds[0][0] for pair in pairs])
+    alone = [pair.differences(["malignant"])["macro_f1"] for pair in pairs]
+    mean = pooled.differences(["malignant"])["macro_f1"]
+    assert not isinstance(mean, Undefined)
+    assert mean.first == pytest.approx(np.mean([one.first for one in alone if not isinstance(one, Undefined)]))
+    with pytest.raises(DataError, match="binary-case: the seeds were tested on different images"):
+        pool_pairs([pairs[0], pair_tables(table[:40], table[:40], NAMES)], "binary-case")
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "image_id,slide,case,truth,predicted,p_a\n1,s,c,b,a,0.5\n", "\0"])

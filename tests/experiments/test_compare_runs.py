@@ -35,7 +35,7 @@ protocols: [case, case-cv3]
 labels: {tasks: {binary: {positive: [malignant]}}}
 train: {skill: %s}
 """
-SKILLS = {"poor": 0.0, "good": 4.0}
+SKILLS = {"poor": 0.0, "good": 4.0, "poor1": 0.0, "good1": 4.0}  # the last two of another seed
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "copy_predictions.py").write_text(COPY)
     for command in (["git", "init", "-b", "main"], ["dvc", "init"]):
         call(root, *command, "-q")
-    for name, tag in (("good", "better"), ("few", "few"), ("poor", "poor")):
+    for name, tag in (("good", "better"), ("few", "few"), ("poor1",) * 2, ("good1",) * 2, ("poor", "poor")):
         (root / "params.yaml").write_text(PARAMS % name)
         call(root, "dvc", "repro", "-q")
         call(root, "git", "add", "-A")
@@ -80,6 +80,8 @@ def compare(project: Path, *arguments: str) -> int:
 @pytest.mark.parametrize(
     ("sides", "code", "words"),
     [
+        (("main,poor1", "better,good1"), 0, "The second model's macro_f1 is higher (+0."),
+        (("good1, better", "poor1, main"), 1, "The second model's macro_f1 is lower (-0."),
         (("main", "better"), 0, "The second model's macro_f1 is higher (+0."),
         (("main", "tried-it"), 0, "is higher"),
         (("workspace", "better"), 0, "is higher"),
@@ -102,6 +104,18 @@ def test_the_exit_code_is_1_where_the_second_is_shown_to_be_worse(
         ]
 
 
+def test_seeds_are_pooled_each_figure_the_mean_over_them(project: Path, tmp_path: Path) -> None:
+    def figures(*sides: str) -> tuple[float, float, float]:
+        compare(project, *sides, "--protocol", "case", "--json", str(tmp_path / "x.json"))
+        (result,) = json.loads((tmp_path / "x.json").read_text())["results"]
+        return result["first"], result["second"], result["high"] - result["low"]
+
+    one, other, both = figures("main", "better"), figures("poor1", "good1"), figures("main,poor1", "better,good1")
+    assert both[:2] == pytest.approx(((one[0] + other[0]) / 2, (one[1] + other[1]) / 2), abs=1e-5)
+    assert one != other
+    assert both[2] < max(one[2], other[2])
+
+
 def test_a_program_and_a_pull_request_get_the_same_figures(project: Path, tmp_path: Path) -> None:
     options = ["--test", "--protocol", "case", "--figure", "roc_auc"]
     files = ["--json", str(tmp_path / "x.json"), "--markdown", str(tmp_path / "x.md")]
@@ -122,6 +136,8 @@ def test_a_program_and_a_pull_request_get_the_same_figures(project: Path, tmp_pa
         (["main", "main"], 2, "one and the same run"),
         (["main", "poor"], 2, "one and the same run"),
         ([".", "workspace"], 2, "one and the same run"),
+        (["main,poor1", "better,poor"], 2, "main, poor are one and the same run. Name each run once."),
+        (["main,poor1", "better"], 2, "main,poor1 are 2 runs and better are 1. Name as many on both sides"),
         (["main", "bettr"], 2, "'bettr' is no revision and no experiment here. Did you mean 'better'?"),
         (["main", "tried-itt"], 2, "Did you mean 'tried-it'?"),
         (["main", "--output=x"], 2, "required"),

@@ -10,6 +10,7 @@ import yaml
 
 from scratch import ROOT, call, clone, environment, set_params
 
+DOCKERFILES = ("Dockerfile", "Dockerfile.serve")
 WORKFLOW, GITLAB = ROOT / ".github/workflows/ci.yml", ROOT / ".gitlab-ci.yml"
 
 
@@ -23,6 +24,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         (".github/workflows/ci.yml", "github-workflows"),
         (".github/dependabot.yml", "dependabot"),
         (".gitlab-ci.yml", "gitlab-ci"),
+        ("compose.yaml", "compose-spec"),
         ("CITATION.cff", "citation-file-format"),
     ],
 )
@@ -31,12 +33,32 @@ def test_each_file_is_as_its_published_schema_says(file: str, schema: str) -> No
     assert result.returncode == 0, result.stdout
 
 
-def test_the_dockerfile_is_lint_free_and_ends_without_root() -> None:
-    result = run("hadolint", "Dockerfile")
+def test_each_dockerfile_is_lint_free_copies_only_what_docker_may_see_and_ends_without_root() -> None:
+    result = run("hadolint", *DOCKERFILES)
     assert result.returncode == 0, result.stdout
+    seen = set((ROOT / ".dockerignore").read_text().replace("!", "").split())
+    for name in DOCKERFILES:
+        lines = [line.split() for line in (ROOT / name).read_text().splitlines()]
+        assert {source for line in lines if line[:1] == ["COPY"] for source in line[1:-1]} <= seen
+        assert [line for line in lines if line[:1] == ["USER"]][-1:] == [["USER", "1000"]]
     stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
     assert [stage.split(" AS ")[1].split()[0] for stage in stages] == ["base", "gpu", "cpu"]
     assert all("\nUSER 1000\n" in stage for stage in stages[1:])
+
+
+def test_the_container_that_serves_installs_no_pipeline_and_compose_runs_it_read_only_for_prometheus() -> None:
+    lines = (ROOT / "Dockerfile.serve").read_text().splitlines()
+    assert [line for line in lines if "pip install" in line and "-c requirements-dev.txt '.[serve]'" in line]
+    assert [line for line in lines if line.startswith("HEALTHCHECK") and "8000/health" in line]
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    server, prometheus = compose["services"]["biopsy"], compose["services"]["prometheus"]
+    assert (ROOT / server["build"]["dockerfile"]).is_file()
+    assert server["read_only"] is True
+    assert all(port.startswith("127.0.0.1:") for port in server["ports"] + prometheus["ports"])
+    (job,) = yaml.safe_load(compose["configs"]["prometheus"]["content"])["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["biopsy:8000"]}]
+    assert job["authorization"]["credentials_file"] == "/run/secrets/token"
+    assert compose["secrets"]["token"]["environment"] in server["environment"]
 
 
 def test_the_dev_container_builds_a_target_of_the_dockerfile() -> None:

@@ -21,10 +21,13 @@ import numpy as np
 import pytest
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
+from biopsy.images.decode import hash_pixels
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.api import PAGE, Limits, Queue, make_app
+from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
 from biopsy.serving.serve import serve
 from conftest import ROOT
@@ -59,11 +62,15 @@ def parts(*contents: bytes) -> Parts:
     return [("images", (f"{number}.png", content)) for number, content in enumerate(contents)]
 
 
-def test_each_image_is_a_row_in_order_with_the_class_and_its_probabilities(client: TestClient) -> None:
+def test_each_image_is_a_row_in_order_with_the_class_its_probabilities_and_whether_it_was_learnt_from(
+    client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "learnt", frozenset([pixel_key(hash_pixels(np.full((48, 64, 3), 40, np.uint8)))]))
     told = client.post("/v1/predict", files=parts(png(40), png(210))).json()
     assert [row["image"] for row in told["predictions"]] == ["0.png", "1.png"]
     assert [row["predicted"] for row in told["predictions"]] == ["malignant", "benign"]
     assert told["predictions"][0]["probabilities"]["malignant"] == pytest.approx(0.9315, abs=1e-3)
+    assert [row["in_training"] for row in told["predictions"]] == [True, False]
     assert told["notice"] == NOTICE
 
 
@@ -192,6 +199,7 @@ def test_a_full_queue_answers_429_at_once_and_what_was_accepted_is_finished(
             assert (second.status_code, second.headers["retry-after"]) == (429, "1")
             assert client.get("/ready").status_code == 429
             assert client.get("/health").status_code == 200
+            assert "\nbiopsy_queue_requests 1.0\n" in client.get("/metrics").text
         finally:
             go_on.set()
             thread.join()
@@ -284,6 +292,29 @@ def test_models_are_told_with_classes_training_and_figures_and_the_schema_names_
     schema = client.get("/openapi.json").json()
     for path in ("/v1/predict", "/v1/explain"):
         assert {"200", "400", "404", "408", "413", "429"} <= set(schema["paths"][path]["post"]["responses"])
+
+
+def test_prometheus_reads_what_the_server_has_done_and_no_word_of_a_client(model: Model) -> None:
+    with TestClient(make_app({"dark": model}, "secret"), headers={"Authorization": "Bearer secret"}) as client:
+        client.post("/v1/predict", files=parts(png(), b"no image", png()))
+        client.post("/v1/predict")
+        client.get("/a-path-of-the-client")
+        assert client.get("/metrics", headers={"Authorization": "none"}).status_code == 401
+        told = client.get("/metrics")
+    figures = {
+        (sample.name, *(label for _, label in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(told.text)
+        for sample in family.samples
+    }
+    assert figures["biopsy_requests_total", "/v1/predict", "200"] == 1
+    assert figures["biopsy_requests_total", "/v1/predict", "400"] == 1
+    assert figures["biopsy_requests_total", "other", "404"] == figures["biopsy_requests_total", "other", "401"] == 1
+    assert figures["biopsy_images_total", "/v1/predict", "answer"] == 2
+    assert figures["biopsy_images_total", "/v1/predict", "error"] == 1
+    assert figures["biopsy_request_seconds_count", "/v1/predict"] == 2
+    assert figures["biopsy_request_seconds_bucket", "60.0", "/v1/predict"] == 2
+    assert figures["biopsy_queue_requests",] == 0
+    assert figures["process_resident_memory_bytes",] > 10_000_000
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from biopsy.core.sections import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
-from biopsy.serving import export
+from biopsy.serving import export, model
 from biopsy.serving.onnx_file import open_file
 from cards import CARD
 from schemes import BREAKHIS
@@ -54,7 +54,10 @@ COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED,
 
 
 @pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
-def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Card) -> None:
+def test_the_file_gives_the_probabilities_of_the_folder(
+    tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "learnt_from", lambda *_: frozenset([b"of eight", b"letters."]))
     labels = tmp_path / "data/interim/labels.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text("image_id,mpp,width,height\n0,0.5,700,460\n")
@@ -73,6 +76,7 @@ def test_the_file_gives_the_probabilities_of_the_folder(tmp_path: Path, card: Ca
     content, facts, read = open_file(path)
     assert read == biopsy.load(tmp_path / "models/m").card
     assert facts["notice"] == NOTICE
+    assert biopsy.load(path).learnt == {b"of eight", b"letters."}
     assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
     assert json.loads(facts["scale"]) == {"um_per_pixel": 0.5, "width": 700, "height": 460}
     assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()

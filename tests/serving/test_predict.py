@@ -60,7 +60,7 @@ def test_paths_bytes_and_arrays_of_an_image_give_the_same_probabilities(folder: 
     model = biopsy.load(folder / "models/binary-case")
     path = folder / "images/dark.png"
     table = model.predict([path, str(path), path.read_bytes(), np.full((48, 64, 3), 40, np.uint8)])
-    assert list(table.columns) == ["image", "predicted", "p_benign", "p_malignant", "error"]
+    assert list(table.columns) == ["image", "predicted", "p_benign", "p_malignant", "error", "in_training"]
     assert table["image"].tolist() == [str(path), str(path), "2", "3"]
     assert set(table["predicted"]) == {"malignant"}
     expected = 1 / (1 + np.exp(0.03 * 40 - 3.81))

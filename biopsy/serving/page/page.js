@@ -127,6 +127,7 @@ function show(row, file, model) {
   else add(text, "p", words(model, row.predicted), "says");
   add(text, "div", row.image || "pasted image", "name");
   if (state.models.length > 1) add(text, "div", row.model, "name");
+  if (row.in_training) add(text, "div", "a training or validation image of this model, which does better on it than on new ones", "small");
   if (row.error) add(text, "div", row.error, "error");
   else {
     bars(item, model, row.probabilities);
@@ -240,8 +241,8 @@ function cell(value) {
 
 function asCsv() {
   const classes = [...new Set(state.rows.flatMap((r) => state.models.find((m) => m.name === r.model).classes.map((c) => c.name)))];
-  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "notice"];
-  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, state.notice]);
+  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "in_training", "notice"];
+  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, r.in_training, state.notice]);
   return [head, ...lines].map((line) => line.map(cell).join(",")).join("\n") + "\n";
 }
 

@@ -93,7 +93,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         "model_sha256": _model_hash(model),
         "cut": asdict(cutting) | {"size": list(cutting.size), "least_tissue": SHARE},
     }
-    columns = ["x", "y", "width", "height", "tissue", *model.columns[1:]]
+    columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-1]]  # a tile is no training image
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder, about, columns, batch)
     if found := journal.finished():
@@ -138,7 +138,7 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
         try:
             for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles):
                 row = model.row("", given)
-                del row["image"]
+                del row["image"], row["in_training"]
                 place = asdict(tile)
                 rows.add(place | {name: "" if value != value else value for name, value in row.items()})
                 done += 1

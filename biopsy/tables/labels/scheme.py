@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import write_json
 from biopsy.core.labels import FROM_CSV, MOST_CLASSES, ClassLabel, Labels, TaskLabels
 from biopsy.core.text import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Okabe and Ito's colours, told apart by colour-blind readers; above eight classes, Matplotlib's tab20 and tab20b.
 FEW = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
@@ -158,7 +160,7 @@ class LabelScheme(_Frozen):
         return self.model_copy(update={"tasks": {**self.tasks, task: _task(raw)}})
 
 
-def finest(table: pd.DataFrame, scheme: LabelScheme) -> list[str]:
+def finest(table: "pd.DataFrame", scheme: LabelScheme) -> list[str]:
     """Return the finest known label of each row: that of the last task that has one, else "unlabelled"."""
     rows = table[scheme.columns].to_numpy().tolist()
     return [next((name for name in reversed(names) if name), UNLABELLED) for names in rows]

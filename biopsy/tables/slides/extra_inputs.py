@@ -6,16 +6,18 @@ The encoder is kept in the model's card, so that a test or a prediction encodes 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from biopsy.core.errors import DataError, nearest, some, warn
 from biopsy.core.text import id_key, is_missing
 from biopsy.tables.slides.slide_table import read_slides
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAGNIFICATION, PREFIX = "magnification", "slides."
 MOST_CATEGORIES = 32
@@ -92,7 +94,7 @@ class Encoder(_Frozen):
         """How many numbers an image has."""
         return sum(column.width for column in self.columns)
 
-    def encode(self, facts: pd.DataFrame) -> NDArray[np.float32]:
+    def encode(self, facts: "pd.DataFrame") -> NDArray[np.float32]:
         """Turn the facts of n images, as `read_facts` gives them, into (n, width) numbers; raises `DataError`."""
         lacking = [column.name for column in self.columns if column.name not in facts]
         if lacking:
@@ -103,7 +105,7 @@ class Encoder(_Frozen):
         parts = [column.encode(facts[column.name].tolist()) for column in self.columns]
         return np.hstack(parts) if parts else np.zeros((len(facts), 0), np.float32)
 
-    def odd_cells(self, facts: pd.DataFrame) -> list[str]:
+    def odd_cells(self, facts: "pd.DataFrame") -> list[str]:
         """Name the cells of columns of numbers that are neither a number nor a usual mark of a missing value."""
         of_slides = facts.drop_duplicates("slide")
         return [
@@ -115,7 +117,7 @@ class Encoder(_Frozen):
         ]
 
 
-def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> pd.DataFrame:
+def read_facts(rows: "pd.DataFrame", inputs: Sequence[str], slides_csv: Path) -> "pd.DataFrame":
     """Gather what is known of images beside their pixels.
 
     Parameters
@@ -138,6 +140,8 @@ def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> p
         An image without magnification, or of a slide that the table lacks. (To mask such a slide would be to tell the
         network which slides the table's maker left out.)
     """
+    import pandas as pd  # a second, which a model's card should not cost
+
     facts = pd.DataFrame({"slide": rows["slide"].astype(str).to_numpy()})
     if MAGNIFICATION in inputs:
         numbers = pd.to_numeric(rows[MAGNIFICATION], errors="coerce")
@@ -162,7 +166,7 @@ def read_facts(rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path) -> p
     return facts
 
 
-def fit_encoder(facts: pd.DataFrame, inputs: Sequence[str]) -> Encoder:
+def fit_encoder(facts: "pd.DataFrame", inputs: Sequence[str]) -> Encoder:
     """Fit on training images: each slide counts once, however many images it has.
 
     Parameters
@@ -193,7 +197,7 @@ def fit_encoder(facts: pd.DataFrame, inputs: Sequence[str]) -> Encoder:
 
 
 def encode_extra(
-    rows: pd.DataFrame, inputs: Sequence[str], slides_csv: Path
+    rows: "pd.DataFrame", inputs: Sequence[str], slides_csv: Path
 ) -> tuple[Encoder | None, NDArray[np.float32] | None]:
     """Fit on the training rows, and encode all.
 

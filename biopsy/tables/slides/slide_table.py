@@ -1,17 +1,19 @@
 """The table of facts about slides (`data.slides`): any CSV with a column `slide` and at least one other."""
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import id_key, plain
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 KEY = "slide"
 
 
-def read_slides(path: Path, named: str = "data.slides") -> pd.DataFrame:
+def read_slides(path: Path, named: str = "data.slides") -> "pd.DataFrame":
     """Read and check the table.
 
     Parameters
@@ -32,6 +34,8 @@ def read_slides(path: Path, named: str = "data.slides") -> pd.DataFrame:
         No column `slide` or nothing beside it, a column named twice, a row without a slide, a slide with two different
         rows.
     """
+    import pandas as pd  # a second, which a model's card should not cost
+
     try:
         records = read_records(path, [KEY], "slide")
     except DataError as error:

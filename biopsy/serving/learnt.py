@@ -1,0 +1,60 @@
+"""Which images a model has learnt from: what it says of one of them tells nothing of how it does on new ones."""
+
+import base64
+from pathlib import Path
+
+from biopsy.core.errors import BiopsyError
+from biopsy.core.files import sha256
+from biopsy.core.job import Job
+from biopsy.core.protocol import Fold
+from biopsy.networks.model_file import Card
+
+WIDTH = 8  # bytes of a hash that are kept: of 10^13 new images, one is taken for one of a million known ones
+
+
+def learnt_from(card: Card, folder: Path) -> frozenset[bytes] | None:
+    """Look up the training and validation images of a model in its project's tables.
+
+    Parameters
+    ----------
+    card, folder
+        Of the model; a project keeps it as `models/<name>`, or that of a fold as `models/<name>/<fold>`.
+
+    Returns
+    -------
+    frozenset of bytes
+        The first `WIDTH` bytes of the hash of each image's pixels (`hash_pixels`); None where the project's
+        tables are not those that the model was trained with.
+    """
+    models = folder.resolve().parent
+    root = models.parent.parent if card.fold else models.parent
+    fold = Fold(*map(int, card.fold.split("-"))) if card.fold else None
+    job = Job(card.task, card.protocol, root=root, fold=fold)
+    for what, path in (("labels", job.labels), ("split", job.split)):
+        if what not in card.data or not path.is_file() or sha256(path) != card.data[what]:
+            return None
+    from biopsy.tables.split.parts import read_parts  # pandas: a second
+
+    try:
+        table = read_parts(job.labels, job.split, root, card.task, card.classes, fold)
+    except BiopsyError:  # tables of another version
+        return None
+    if "pixels_sha256" not in table:
+        return None
+    return frozenset(pixel_key(pixels) for pixels in table["pixels_sha256"][table["part"] != "test"] if pixels) or None
+
+
+def pixel_key(pixels: str) -> bytes:
+    """Shorten a hash, 64 hexadecimal digits, to what is kept of it."""
+    return bytes.fromhex(pixels)[:WIDTH]
+
+
+def packed(known: frozenset[bytes] | None) -> str:
+    """Write keys as text, for the metadata of an exported file, whose hash covers them; equal sets give equal text."""
+    return base64.b64encode(b"".join(sorted(known or ()))).decode()
+
+
+def unpacked(text: str) -> frozenset[bytes] | None:
+    """Read what `packed` wrote; None where nothing was known."""
+    content = base64.b64decode(text)
+    return frozenset(content[i : i + WIDTH] for i in range(0, len(content), WIDTH)) or None

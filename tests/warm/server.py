@@ -1,0 +1,111 @@
+"""Runs stages and DVC for the tests, each in a fork of a process that has imported what they import.
+
+To import TensorFlow takes ten times as long as to train one epoch of the tests' sample. `python server.py <socket>`;
+it ends with the process that started it.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import resource
+import runpy
+import signal
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+IMPORTED = (
+    "cv2", "dvc.cli", "dvc.commands.repro", "dvc.repo", "dvclive", "keras", "matplotlib.pyplot", "onnx", "onnxruntime",
+    "pandas", "pandera.pandas", "pydantic", "scipy.stats", "seaborn", "sklearn.linear_model", "sklearn.metrics",
+    "sklearn.model_selection", "tensorflow", "tqdm",
+)  # fmt: skip
+INSTALLED = [path for path in sys.path[1:] if path not in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+
+
+def preload() -> None:
+    """Import what stages and DVC do, and nothing of this project: the tests' copies of it differ."""
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1"}
+    for name in IMPORTED:
+        importlib.import_module(name)
+
+
+def run(asked: dict, files: list[int]) -> int:
+    """Be the process that was asked for, until it ends; return its exit status."""
+    for target, file in enumerate(files):
+        os.dup2(file, target)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    os.chdir(asked["cwd"])
+    for name, limit in asked["limits"].items():
+        resource.setrlimit(getattr(resource, name), limit)
+    argv, paths = asked["argv"], asked["env"].get("PYTHONPATH", "").split(os.pathsep)
+    module = argv[0] == "-m"
+    sys.argv = argv[1:] if module else argv
+    sys.path[:] = [asked["cwd"] if module else str(Path(argv[0]).parent), *paths, *INSTALLED]
+    try:
+        if module:
+            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def serve(client: socket.socket) -> None:
+    """Run what one client asks for; die with it."""
+    size, files, _, _ = socket.recv_fds(client, 8, 3)
+    content = b""
+    while len(content) < int.from_bytes(size, "big"):
+        content += client.recv(65536)
+
+    def watch() -> None:
+        client.recv(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    status = run(json.loads(content), files)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 120
+    client.sendall(bytes([status % 256]))
+    os._exit(0)
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    preload()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(sys.argv[1])
+        server.listen(64)
+        server.settimeout(5)
+        parent = os.getppid()
+        while os.getppid() == parent:
+            try:
+                client, _ = server.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                server.close()
+                client.settimeout(None)
+                serve(client)
+            client.close()
+
+
+if __name__ == "__main__":
+    main()
