@@ -72,7 +72,10 @@ def _predict(verbs: Any) -> None:
         from biopsy.serving.slides.find import find_slides
 
         if slides := find_slides(chosen.inputs):
-            from biopsy.serving.slides.run import Options, predict_slides
+            from biopsy.serving.extras import extra
+
+            with extra("slides"):
+                from biopsy.serving.slides.run import Options, predict_slides
 
             if chosen.by:
                 raise ParamsError("--by is for images of which a table gives the case or slide, not for whole slides.")
