@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import DataError, run
+from biopsy.core.errors import DataError, ParamsError, run
 
 COMPARED = ("macro_f1", "roc_auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity")
 
@@ -69,7 +69,20 @@ def _predict(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.predict import predict_files
+        from biopsy.serving.slides.find import find_slides
 
+        if slides := find_slides(chosen.inputs):
+            from biopsy.serving.extras import extra
+
+            with extra("slides"):
+                from biopsy.serving.slides.run import Options, predict_slides
+
+            if chosen.by:
+                raise ParamsError("--by is for images of which a table gives the case or slide, not for whole slides.")
+            predict_slides(slides, Options(chosen.model, chosen.out, chosen.mpp, chosen.tile_mpp))
+            return
+        if chosen.mpp or chosen.tile_mpp:
+            raise ParamsError("--mpp and --tile-mpp are for whole slides, and the inputs name none.")
         failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by)
         if failed:
             why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
@@ -79,17 +92,23 @@ def _predict(verbs: Any) -> None:
         verbs, "predict", "predict images with a trained model; research use only",
         "biopsy predict images/ --model exports/binary-case.onnx --out predictions.csv",
         "biopsy predict images.csv --by case",
+        "biopsy predict slide.svs --out results/",
     )  # fmt: skip
     verb.add_argument(
         "inputs", nargs="+", metavar="INPUT",
         help="image files, folders, patterns such as 'a/**/*.png', a .zip, a .csv with the columns path and, if known, "
-        "case and slide, or - for a list of paths",
+        "case and slide, or - for a list of paths; or whole slides (.svs, .ndpi, .mrxs, .tif, ...)",
     )  # fmt: skip
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
     verb.add_argument(
         "--by", choices=("case", "slide"), help="one row for each: the mean probability over its images, as in the test"
     )
-    verb.add_argument("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on the screen)")
+    verb.add_argument(
+        "--out", type=Path, metavar="PATH",
+        help=".csv, .json or .jsonl (default: CSV on the screen); for slides, a folder",
+    )  # fmt: skip
+    verb.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel of a slide whose file lacks them")
+    verb.add_argument("--tile-mpp", type=float, metavar="UM", help="those of its tiles (default: as in training)")
     verb.set_defaults(run=act)
 
 

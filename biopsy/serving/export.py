@@ -1,5 +1,6 @@
 """`biopsy export`: one ONNX file of a trained model, checked against Keras on real images before it is kept."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file
 from biopsy.serving.sealed import seal
+from biopsy.serving.slides.scale import trained_scale
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
@@ -68,6 +70,8 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         "learnt_from": packed(model.learnt),
         "notice": NOTICE,
     }
+    if scale := trained_scale(folder, card):
+        facts["scale"] = asdict(scale)
     with atomic_file(out) as temporary:
         temporary.write_bytes(seal(network, facts))
         given = Network(out, *open_file(temporary))(images)

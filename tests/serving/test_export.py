@@ -10,6 +10,7 @@ import pytest
 import biopsy
 from biopsy.cli import command
 from biopsy.core.errors import SourceError
+from biopsy.core.files import sha256
 from biopsy.core.sections import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
@@ -57,7 +58,10 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "learnt_from", lambda *_: frozenset([b"of eight", b"letters."]))
-    write_model(tmp_path / "models/m", card)
+    labels = tmp_path / "data/interim/labels.csv"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("image_id,mpp,width,height\n0,0.5,700,460\n")
+    write_model(tmp_path / "models/m", card.model_copy(update={"data": {"labels": sha256(labels)}}))
     write_tree(tmp_path, card.preparation)
     path, difference = export.export_model(tmp_path / "models/m", root=tmp_path, figures={"test": {"accuracy": 0.5}})
     assert path == tmp_path / "exports/m.onnx"
@@ -74,6 +78,7 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     assert facts["notice"] == NOTICE
     assert biopsy.load(path).learnt == {b"of eight", b"letters."}
     assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
+    assert json.loads(facts["scale"]) == {"um_per_pixel": 0.5, "width": 700, "height": 460}
     assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()
     again, _ = export.export_model(tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"test": {"accuracy": 0.5}})
     assert again.read_bytes() == content

@@ -1,0 +1,73 @@
+"""Which inputs of `biopsy predict` are whole slides; needs none of their packages."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import TiffImagePlugin
+
+from biopsy.core.errors import ParamsError
+from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.images.decode import BROKEN, TIFF
+
+SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".dcm", ".btf")
+TILE_WIDTH = 322  # the number of this tag
+LARGEST_PHOTOGRAPH = 50_000_000  # pixels of a TIFF of one page; a larger one is a slide
+
+
+def find_slides(inputs: Sequence[str]) -> list[Path]:
+    """List the slides that inputs name: files, and folders or patterns that hold slides and no photographs.
+
+    Raises
+    ------
+    ParamsError
+        Other inputs name images.
+    """
+    found: list[Path] = []
+    rest = []
+    for given in inputs:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            named = _slides_alone(path.rglob("*"))
+        elif not path.exists() and any(letter in given for letter in "*?["):
+            start = Path(path.anchor)
+            named = _slides_alone(start.glob(str(path.relative_to(start))))
+        else:
+            named = [path] if is_slide(path) else []
+        found += named
+        rest += [] if named else [given]
+    if found and rest:
+        raise ParamsError(f"{found[0]} is a whole slide, and {rest[0]} is none. Predict slides and images apart.")
+    return list(dict.fromkeys(found))
+
+
+def _slides_alone(paths: Iterable[Path]) -> list[Path]:
+    """Sort out the slides; none where a photograph is among the files, whose folder is one of images."""
+    found = []
+    for path in sorted(paths):
+        if is_slide(path):
+            found.append(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            return []
+    return found
+
+
+def is_slide(path: Path) -> bool:
+    """Tell a slide from a photograph: by its suffix; of a TIFF, by its directories: a pyramid, or very many pixels."""
+    name = path.name.lower()
+    if name.endswith((*SUFFIXES, ".ome.tif", ".ome.tiff")):
+        return True
+    if not name.endswith((".tif", ".tiff")) or not path.is_file():
+        return False
+    found = False
+    with suppress(*BROKEN), path.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong is said when it is read
+        if stream.read(4) in TIFF:
+            stream.seek(0)
+            image = TiffImagePlugin.TiffImageFile(stream)
+            width, height = image.size
+            found = width * height > LARGEST_PHOTOGRAPH or TILE_WIDTH in image.tag_v2  # if the next page is gone
+            image.seek(image.n_frames - 1)
+            return image.size[0] < width or width * height > LARGEST_PHOTOGRAPH
+    return found

@@ -1,0 +1,175 @@
+"""`biopsy predict` of whole slides: a folder of results each, which a rerun continues."""
+
+import hashlib
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from biopsy.core.errors import BiopsyError, DataError, ParamsError, warn
+from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.networks.answers import BATCH
+from biopsy.networks.model_file import NOTICE
+from biopsy.serving.model import Model, describe
+from biopsy.serving.predict import only_model
+from biopsy.serving.slides.journal import SUMMARY, Journal
+from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, write_geojson
+from biopsy.serving.slides.reader import Slide, open_slide
+from biopsy.serving.slides.scale import Cut, plan, scale_in, trained_scale
+from biopsy.serving.slides.tissue import SHARE, Overview, Tile, cut, look_over
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asks for: the model, the folder, and scales in micrometres per pixel; see `plan`."""
+
+    model: Path | None
+    out: Path | None
+    mpp: float | None = None
+    tile_mpp: float | None = None
+
+
+def predict_slides(paths: Sequence[Path], options: Options) -> None:
+    """Predict slides and write a folder for each; the progress and what to know go to the standard error.
+
+    Parameters
+    ----------
+    paths
+        As `find_slides` gives them.
+    options
+        See `Options`.
+
+    Raises
+    ------
+    ParamsError, SourceError
+        No folder or no model is named; two slides have one name; a slide without a scale.
+    DataError
+        A slide cannot be read, or tiles of it: the others are written all the same.
+    KeyboardInterrupt
+        Stopped; the message says how to continue.
+    """
+    if options.out is None or options.out.suffix in (".csv", ".json", ".jsonl") or options.out.is_file():
+        raise ParamsError(f"{paths[0]} is a whole slide, so --out must name a folder. Try --out slides-predicted.")
+    names = [path.stem for path in paths]
+    if twice := [path for path in paths if names.count(path.stem) > 1]:
+        raise ParamsError(
+            f"{twice[0]} and {twice[1]} would both be written to {options.out / twice[0].stem}. Rename one."
+        )
+    source = options.model or only_model()
+    model = Model(source)
+    print(describe(model.card), file=sys.stderr)
+    errors, failed = [], 0
+    for path in paths:
+        try:
+            failed += _predict(path, model, source, options.out / path.stem, options)
+        except BiopsyError as error:
+            if len(paths) == 1:
+                raise
+            errors.append(str(error))
+            print(f"error: {error}", file=sys.stderr)
+    if errors:
+        raise DataError(f"{len(errors)} of {len(paths)} slides have no prediction. The lines above say why.")
+    if failed:
+        raise DataError(f"{failed:,} of the tiles have no prediction. The column 'error' of tiles.csv says why.")
+
+
+def _predict(path: Path, model: Model, source: Path, folder: Path, options: Options) -> int:
+    """Predict one slide; return how many tiles have no prediction."""
+    slide, card = open_slide(path), model.card
+    scale = scale_in(model.facts) if model.network is None else trained_scale(source, card)
+    cutting = plan(slide, card, scale, options.mpp, options.tile_mpp)
+    batch = max(1, BATCH // card.preparation.views)
+    about = {
+        "slide": path.name,
+        "slide_sha256": _hash(path),
+        "model": f"{card.task}-{card.protocol}",
+        "model_sha256": _model_hash(model),
+        "cut": asdict(cutting) | {"size": list(cutting.size), "least_tissue": SHARE},
+    }
+    columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-1]]  # a tile is no training image
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder, about, columns, batch)
+    if found := journal.finished():
+        print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
+        return int(found["tiles_without_prediction"])
+    overview = look_over(slide)
+    _answer(overview, slide, model, cutting, journal)
+    totals = Totals(card, cutting, (slide.width, slide.height))
+    journal.close()
+    write_geojson(folder / "tiles.geojson", totals.over(journal.rows()), card)
+    _draw(folder / "heatmap.png", path.name, overview, totals, model, cutting)
+    summary = {
+        "notice": NOTICE,
+        **totals.summary(),
+        "heatmap_shows": shown_classes(card),
+        "slide": {
+            "name": path.name, "layout": slide.vendor, "width": slide.width, "height": slide.height,
+            "um_per_pixel": cutting.slide_um,
+        },
+        "made_of": about,
+    }  # fmt: skip
+    write_json(folder / SUMMARY, summary)
+    journal.forget()
+    print(f"{path} -> {folder}: {_in_words(summary, card.labels[card.task].words)}", flush=True)
+    return totals.failed
+
+
+def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journal: Journal) -> None:
+    """Predict the tiles that have no row yet."""
+    total = sum(1 for _ in cut(slide, overview, cutting))  # counted, not kept: there may be a million
+    if not total:
+        warn(f"{slide.path} has no tissue, or less of it than half a tile.")
+    tiles = islice(cut(slide, overview, cutting), journal.done, None)
+
+    def read(tile: Tile) -> NDArray[Any]:
+        return slide.region(tile.x, tile.y, tile.width, tile.height, cutting.size)
+
+    done = journal.done
+    if done:
+        print(f"{done:,} of {total:,} tiles are done already.", file=sys.stderr)
+    with journal.open() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
+        try:
+            for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles):
+                row = model.row("", given)
+                del row["image"], row["in_training"]
+                place = asdict(tile)
+                rows.add(place | {name: "" if value != value else value for name, value in row.items()})
+                done += 1
+                bar.update()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{done:,} of {total:,} tiles of {slide.path.name} are done. Run the same command to go on."
+            ) from None
+
+
+def _hash(path: Path) -> str:
+    """Hash a slide; of a MIRAX slide, whose own file holds no tiles, the folder beside it, too."""
+    if path.suffix.lower() != ".mrxs":
+        return sha256(path)
+    others = sorted(p for p in path.with_suffix("").glob("*") if p.is_file())
+    return hashlib.sha256("".join(sha256(p) for p in (path, *others)).encode()).hexdigest()
+
+
+def _model_hash(model: Model) -> str:
+    """Hash what decides the answers: an .onnx file's own seal, or the card, which names the network's bytes."""
+    return model.facts.get("biopsy_sha256") or hashlib.sha256(model.card.model_dump_json().encode()).hexdigest()
+
+
+def _draw(path: Path, name: str, overview: Overview, totals: Totals, model: Model, cutting: Cut) -> None:
+    figure = draw_heatmap(overview, totals, model.card, cutting, name)
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+
+
+def _in_words(summary: dict[str, Any], words: dict[str, str]) -> str:
+    shares = {words[name]: about["area_share"] for name, about in summary["classes"].items() if about["area_share"]}
+    parts = [f"{share:.0%} {name}" for name, share in sorted(shares.items(), key=lambda item: -item[1])]
+    return f"{summary['tiles']:,} tiles; of the tissue {', '.join(parts)}" if parts else "no tile with a prediction"
