@@ -243,4 +243,4 @@ def _caution(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]]) -> 
             f" Of {together} case-level gains, {same_way} have one sign under all seeds; chance alone would give "
             f"about {by_chance:.0f}."
         )
-    return text + " The tables show the distance between the protocols; they do not rank the experiments."
+    return text + " The tables do not rank the experiments."
