@@ -10,13 +10,14 @@ import yaml
 from biopsy.core.errors import SourceError
 from biopsy.experiments.model_info import describe_model, dvc_hash
 from biopsy.networks.model_file import read_card, write_card
-from scratch import ROOT, call, clone
+from scratch import ROOT, call, clone, commit
 from walkthrough import follow
 
 
 def test_every_command_of_the_page_does_what_it_promises(origin: Path, tmp_path: Path) -> None:
     project = clone(origin, tmp_path, narrow=True)
     call(project, "dvc", "remote", "modify", "storage", "url", f"{tmp_path}/biopsy-remote")
+    commit(project, "remote")  # the first version's too: it is fetched from a clone that lies elsewhere
     call(tmp_path, "git", "init", "-q", "--bare", "-b", "main", "team.git")
     call(project, "git", "remote", "set-url", "origin", f"file://{tmp_path}/team.git")
     call(project, "dvc", "push", "-q")
