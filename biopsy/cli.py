@@ -64,6 +64,10 @@ def _list(verbs: Any) -> None:
     verb.set_defaults(run=act)
 
 
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+
+
 def _predict(verbs: Any) -> None:
     """Add `biopsy predict`."""
 
@@ -99,7 +103,7 @@ def _predict(verbs: Any) -> None:
         help="image files, folders, patterns such as 'a/**/*.png', a .zip, a .csv with the columns path and, if known, "
         "case and slide, or - for a list of paths; or whole slides (.svs, .ndpi, .mrxs, .tif, ...)",
     )  # fmt: skip
-    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    _add_model(verb)
     verb.add_argument(
         "--by", choices=("case", "slide"), help="one row for each: the mean probability over its images, as in the test"
     )
@@ -131,7 +135,7 @@ def _evaluate(verbs: Any) -> None:
         "biopsy evaluate --model exports/binary-case.onnx --csv labels.csv --images photos/ --out external/",
         "biopsy evaluate --csv labels.csv --label diagnosis --map cancer=malignant --map healthy=benign",
     )  # fmt: skip
-    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    _add_model(verb)
     verb.add_argument(
         "--csv", type=Path, required=True, metavar="FILE",
         help="columns path and label and, if known, case, slide and magnification",
@@ -161,7 +165,7 @@ def _explain(verbs: Any) -> None:
     verb.add_argument(
         "inputs", nargs="+", metavar="IMAGE", help="image files, folders, patterns, a .csv with a column path, or -"
     )
-    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    _add_model(verb)
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
     verb.set_defaults(run=act)
 

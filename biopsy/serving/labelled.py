@@ -71,12 +71,10 @@ def read_labelled(
     """
     records = read_records(csv, [*PATHS, *FACTS, label or "label"])
     scheme = scheme.model_copy(update={"map": {**scheme.map, **_words(words, scheme, task)}})
-    columns = {"image_id": _one_of(records, PATHS, csv), "text": _labels(records, scheme, task, label, csv)}
+    columns = {"image_id": _image(records, csv), "text": _labels(records, scheme, task, label, csv)}
     for fact in FACTS:
-        found = [i for i, column in enumerate(records.header) if plain(column) == fact]
-        if len(found) > 1:
-            raise DataError(f"{csv} has {len(found)} columns '{fact}'. Keep one.")
-        columns |= {fact: found[0]} if found else {}
+        place = _find(records, [fact], csv)
+        columns |= {} if place is None else {fact: place}
     rows = pd.DataFrame(
         [
             {name: cells[i] if i < len(cells) else "" for name, i in columns.items()} | {"row": line}
@@ -124,14 +122,23 @@ def _words(given: Sequence[str], scheme: LabelScheme, task: str) -> dict[str, st
     return found
 
 
-def _one_of(records: Records, names: Sequence[str], csv: Path) -> int:
+def _find(records: Records, names: Sequence[str], csv: Path) -> int | None:
+    """Find the column of the first of these names that the CSV has; None where it has none."""
     for name in names:
         found = [i for i, column in enumerate(records.header) if plain(column) == plain(name)]
         if len(found) > 1:
             raise DataError(f"{csv} has {len(found)} columns '{name}'. Keep one.")
         if found:
             return found[0]
-    raise DataError(f"{csv} needs a column '{names[0]}' that names the image; it has {some(records.header, 12)}.")
+    return None
+
+
+def _image(records: Records, csv: Path) -> int:
+    """Find the column that names the image."""
+    place = _find(records, PATHS, csv)
+    if place is None:
+        raise DataError(f"{csv} needs a column '{PATHS[0]}' that names the image; it has {some(records.header, 12)}.")
+    return place
 
 
 def _labels(records: Records, scheme: LabelScheme, task: str, label: str | None, csv: Path) -> int:
@@ -139,17 +146,15 @@ def _labels(records: Records, scheme: LabelScheme, task: str, label: str | None,
     if label:
         return find_column(records.header, label, "--label", csv)
     below = [other for other in scheme.tasks.values() if other.parent == task]
-    wanted = [scheme[task].column, task, "label", "class", "truth", *(other.column for other in below)]
-    for name in filter(None, wanted):
-        found = [i for i, column in enumerate(records.header) if plain(column) == plain(name)]
-        if len(found) > 1:
-            raise DataError(f"{csv} has {len(found)} columns '{name}'. Keep one.")
-        if found:
-            return found[0]
-    raise DataError(
-        f"{csv} has no column of labels ({some(list(dict.fromkeys(filter(None, wanted))), 9)}); it has "
-        f"{some(records.header, 12)}. Name it with --label."
-    )
+    named = [scheme[task].column, task, "label", "class", "truth", *(other.column for other in below)]
+    wanted = list(dict.fromkeys(filter(None, named)))
+    place = _find(records, wanted, csv)
+    if place is None:
+        raise DataError(
+            f"{csv} has no column of labels ({some(wanted, 9)}); it has {some(records.header, 12)}. Name it with "
+            "--label."
+        )
+    return place
 
 
 def _truth(text: str, scheme: LabelScheme, task: str) -> str | None:
