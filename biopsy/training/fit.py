@@ -67,6 +67,9 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
         metrics=["accuracy", plain_loss()],
         jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
     )
+    # Create the variables of metrics and optimiser, as Keras itself does on JAX: TensorFlow would find them created by
+    # its first trace of the step, and trace it once more, which takes longer than ten epochs of the sample.
+    model._symbolic_build(data_batch=(model.input, model.output))
 
 
 def fit(

@@ -1,21 +1,23 @@
 """The probe: logistic regression on features, its strength chosen by folds of cases, as the weights of one dense layer.
 
-scikit-learn does the fitting. Scaling and whitening are folded into the layer; a layer before it subtracts the mean.
+scikit-learn does the fitting; it is imported there, since every training imports this module. Scaling and whitening are
+folded into the layer; a layer before it subtracts the mean.
 Duplicated images of a case change nothing where `weights` is 'case'.
 """
 
 import warnings
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections import Probe, Train
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
 OF_STEPS = (
@@ -199,6 +201,8 @@ def _inner_scores(
     features: NDArray[np.floating], targets: Ints, cases: NDArray[np.generic], settings: Probe, seed: int
 ) -> tuple[dict[float, float], list[float]]:
     """Score each C on the pooled answers about left-out cases, and list those that did not converge."""
+    from sklearn.metrics import f1_score
+
     grid, found = sorted(set(settings.C)), grouped_folds(targets, cases, settings.folds, seed)
     chosen = np.zeros((len(grid), len(targets)), int)
     lost: set[float] = set()
@@ -247,8 +251,11 @@ def _standard(features: NDArray[np.floating], weights: Floats, settings: Probe) 
     return offset, scale[:, None] * axes.T * inverse / np.sqrt(len(sizes))
 
 
-def _regress(features: Floats, targets: Ints, weights: Floats, c: float, steps: int) -> LogisticRegression | None:
+def _regress(features: Floats, targets: Ints, weights: Floats, c: float, steps: int) -> "LogisticRegression | None":
     """Fit scikit-learn's logistic regression; None where it did not converge."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=c, solver="lbfgs", max_iter=steps, tol=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -258,7 +265,7 @@ def _regress(features: Floats, targets: Ints, weights: Floats, c: float, steps: 
             return None
 
 
-def _all_classes(answer: LogisticRegression, classes: int) -> tuple[Floats, Floats]:
+def _all_classes(answer: "LogisticRegression", classes: int) -> tuple[Floats, Floats]:
     """Arrange what scikit-learn found for the classes it has seen as kernel and bias of all."""
     if classes == 2:
         return answer.coef_.T, answer.intercept_

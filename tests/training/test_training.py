@@ -61,6 +61,13 @@ def step(train: Train, gradient: float, batches: int = 1) -> float:
     return float(weight.numpy()[0])
 
 
+def test_tensorflow_traces_the_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced, step_of = [], keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda self, data: traced.append(1) or step_of(self, data))
+    run(tmp_path, epochs=1)
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_goes_downhill_and_can_be_saved(name: str) -> None:
     train = train_section(optimizer=name)
