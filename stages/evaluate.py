@@ -21,6 +21,7 @@ from biopsy.core.sections import Evaluate
 from biopsy.core.stage import run_stage
 from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
+from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
@@ -98,12 +99,14 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
 
 
 def about_probabilities(test: Answers, val: Answers, wanted: Evaluate) -> dict[str, Any]:
-    """Say how far the probabilities hold, where to cut them, when to give no answer, and what acting is worth."""
+    """Say how far the probabilities hold, where to cut them, when to give no or more answers, what acting is worth."""
     chosen, tested = (val.outcome, val.cases), (test.outcome, test.cases)
+    folds = test.rows["fold"].to_numpy(str) if "fold" in test.rows else None
     return {
         "calibration": describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float)),
         "operating_point": operating_points(chosen, tested, wanted.sensitivity),
         "abstention": describe_abstention(chosen, tested, wanted.abstain_error),
+        "sets": describe_sets(chosen, tested, folds),
         "decision": decision_curve(*tested),
     }
 

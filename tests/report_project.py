@@ -11,6 +11,7 @@ from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.calibration import describe_calibration
+from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.operating import operating_points
@@ -76,6 +77,7 @@ def write_project(
             **settle({"calibration": describe_calibration(outcome, np.full(n, 2.0))}),
             "operating_point": operating_points((outcome, known), (outcome, known), 0.95),
             "abstention": describe_abstention((outcome, known), (outcome, known), 0.2),
+            "sets": describe_sets((outcome, known), (outcome, known)),
             "decision": decision_curve(outcome, known),
             "models": [{**model, **({"fold": name} if folds else {})} for name in folds or [""]],
         }  # fmt: skip

@@ -18,6 +18,7 @@ from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
 from biopsy.evaluation.report.results import Result, Run
+from biopsy.evaluation.report.sets import prediction_sets
 from biopsy.evaluation.report.template import template
 from biopsy.networks.model_file import NOTICE
 
@@ -127,6 +128,7 @@ def section(
         "changed": changed,
         "decision": choices.decision(result.details, result.title),
         "abstention": choices.abstention(result.details, result.title) if "abstention" in result.details else None,
+        "sets": prediction_sets(result.details) if "sets" in result.details else None,
         "groups": list(_groups(result, labels, tasks)),
         "slides": slides[:MOST_SLIDES],
         "more_slides": len(slides) - MOST_SLIDES,

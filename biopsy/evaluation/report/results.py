@@ -18,7 +18,7 @@ from biopsy.evaluation.pairing import read_predictions
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
-NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "decision", "models")
+NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "sets", "decision", "models")
 AGAIN = "Run `dvc repro`."
 
 
