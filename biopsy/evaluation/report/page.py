@@ -14,6 +14,7 @@ from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.conditions import by_conditions
 from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
@@ -149,6 +150,7 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
             yield f"class of task {task}", by_group(result.test, known)
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
     yield "magnification", by_group(result.test, times)
+    yield from by_conditions(result)
 
 
 def _labels(root: Path) -> pd.DataFrame:

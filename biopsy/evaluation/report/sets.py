@@ -56,5 +56,6 @@ def _say(row: Mapping[str, Any], by: str) -> str:
         return f"{start}; not tried, because {row['reason']}."
     return (
         f"{start}. They held the truth in {row['covered']} test cases ({row['ends']}); "
-        f"{number(row['size'], 1)} classes on average, one class in {100 * row['single']:.0f} %, none in {100 * row['empty']:.0f} %."
+        f"{number(row['size'], 1)} classes on average, one class in {100 * row['single']:.0f} %, none in "
+        f"{100 * row['empty']:.0f} %."
     )
