@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from tqdm import tqdm
 
 from biopsy.images.looks.measure import look_at
 from biopsy.images.looks.record import WORDS
 from biopsy.networks.answers import BATCH
 
-MOST = 1000  # images whose features are kept: enough for a map, and a set of any size costs no more
+MOST = 500  # images whose features are kept: enough for a map, and a set of any size costs no more
 COMPONENTS = 50
 LOOKS = tuple(name for name in WORDS if name not in ("width", "height"))
 
@@ -30,7 +31,7 @@ def appearance_table(
     table
         n rows with `image_id`, `part` and `file`.
     needed
-        (n,) the images whose looks are wanted in any case; beside them, at most 1,000 evenly spaced ones are measured.
+        (n,) the images whose looks are wanted in any case; beside them, at most 500 evenly spaced ones are measured.
     read
         From files to pixels, (b, views, size, size, 3) uint8.
     features
@@ -46,7 +47,7 @@ def appearance_table(
     mapped[np.unique(np.linspace(0, len(table) - 1, min(MOST, len(table))).astype(int))] = True
     places = np.flatnonzero(mapped | needed)
     looks, found = [], []
-    for start in range(0, len(places), BATCH):
+    for start in tqdm(range(0, len(places), BATCH), "how images look", delay=2, unit="batch"):
         part = places[start : start + BATCH]
         pixels = read([table["file"].iloc[i] for i in part])
         looks += [look_at(views) for views in pixels]

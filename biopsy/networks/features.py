@@ -44,7 +44,7 @@ def feature_maps(backbone: Any, last: Any, features: Features) -> list[Any]:
 
 
 def feature_model(model: Any) -> Any:
-    """Cut a trained network before its head: a Keras model from pixels to (n, features); None where it has no head_pool."""
+    """Cut a trained network before its head: a model from pixels to (n, features); None where it has no head_pool."""
     if all(layer.name != "head_pool" for layer in model.layers):
         return None
     pixels = {tensor.name: tensor for tensor in model.inputs}.get("pixels", model.inputs[0])

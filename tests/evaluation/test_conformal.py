@@ -66,7 +66,7 @@ def test_of_a_cross_validation_a_fold_is_tried_by_the_others_so_that_a_bad_fold_
     assert (at["covered"], at["lowest"], at["interval"]) == (15, 0, None)
     assert "not independent" in at["reasons"]["interval"]
     assert found["levels"]["0.95"]["coverage"] is None  # 20 cases set it; the 15 of the other folds cannot try it
-    assert "to try it, a set of 95% needs 19" in found["levels"]["0.95"]["reasons"]["coverage"]
+    assert "to try it, a set for 95 % needs 19" in found["levels"]["0.95"]["reasons"]["coverage"]
 
 
 def test_images_without_a_case_have_no_set() -> None:

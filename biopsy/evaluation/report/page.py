@@ -14,10 +14,13 @@ from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.audit import audit
 from biopsy.evaluation.report.conditions import by_conditions
 from biopsy.evaluation.report.copies import copies
+from biopsy.evaluation.report.embedding import describe_features
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
+from biopsy.evaluation.report.pairs import confused_pairs
 from biopsy.evaluation.report.results import Result, Run
 from biopsy.evaluation.report.sets import prediction_sets
 from biopsy.evaluation.report.template import template
@@ -55,6 +58,12 @@ def render(run: Run) -> str:
             section(r, labels, root / "data/raw/images", params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
             for i, r in enumerate(order)
         ],
+        "features": [
+            describe_features(r, labels, params.model.trainable != "none")
+            | {"pairs": confused_pairs(r, labels, run.ingest)}
+            for r in heads.values()
+        ],
+        "audits": [audit(r, labels, root / "data/raw/images", params.ingest.max_pixels) for r in heads.values()],
         "params": [
             (key, _short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
