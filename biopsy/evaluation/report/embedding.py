@@ -52,7 +52,7 @@ def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> di
     known = [name for name in ("slide", "case", task) if name in labels]
     if table is None or len(known) < 3 or not features_of(table).shape[1]:
         return {**about, "reason": "the features of its images are not known; `dvc repro` measures them again"}
-    rows = table.loc[np.isfinite(features_of(table)).all(1)].reset_index(drop=True)
+    rows = table.iloc[np.flatnonzero(np.isfinite(features_of(table)).all(1))].reset_index(drop=True)
     if len(rows) < FEWEST:
         return {**about, "reason": f"{count(len(rows), 'image')} are too few for a map"}
     facts = labels.set_index("image_id").reindex(rows["image_id"]).fillna("")
