@@ -43,14 +43,6 @@ def feature_maps(backbone: Any, last: Any, features: Features) -> list[Any]:
     return [maps[name] for name in features.layers]
 
 
-def feature_model(model: Any) -> Any:
-    """Cut a trained network before its head: a model from pixels to (n, features); None where it has no head_pool."""
-    if all(layer.name != "head_pool" for layer in model.layers):
-        return None
-    pixels = {tensor.name: tensor for tensor in model.inputs}.get("pixels", model.inputs[0])
-    return keras.Model(pixels, model.get_layer("head_pool").output)
-
-
 def _is_map(layer: Any) -> bool:
     given = isinstance(layer, keras.layers.InputLayer)
     return not given and not isinstance(layer.output, list | tuple | dict) and len(layer.output.shape) == 4
