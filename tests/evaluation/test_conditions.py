@@ -56,8 +56,8 @@ def test_thirds_keep_equal_values_together_and_leave_unknown_ones_out() -> None:
 
 def test_without_looks_or_with_few_images_or_one_stain_there_is_nothing_made_up() -> None:
     assert list(by_conditions(result(None, np.zeros(61, bool)))) == []
-    assert list(by_conditions(result(appearance(29), np.zeros(61, bool)))) == []
+    assert list(by_conditions(result(appearance(19), np.zeros(61, bool)))) == []
     assert set(stain_clusters(appearance().assign(red=1.0))) == {""}
     bare = appearance()
-    bare.loc[:40, "density"] = np.nan
+    bare.loc[:41, "density"] = np.nan
     assert set(stain_clusters(bare)) == {""}

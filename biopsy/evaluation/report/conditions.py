@@ -15,19 +15,19 @@ QUALITY = ("focus", "tissue", "brightness")
 STAIN = ("density", "red", "yellow")
 THIRDS = ("low", "middle", "high")
 CLUSTERS = 3
-FEWEST = 30  # images, below which clusters and thirds are noise
+FEWEST = 20  # images, below which clusters and thirds are noise
 
 
 def by_conditions(result: Result) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield a name and the rows of `by_group` for stain, focus, share of tissue and brightness of the test images.
 
-    Nothing where the looks are not known, or of fewer than 30 images.
+    Nothing where the looks are not known, or of fewer than 20 images.
     """
     table, ids = result.appearance, result.test.rows["image_id"]
     if table is None or len(table) < FEWEST:
         return
-    looks = table.set_index("image_id").reindex(ids)
-    clusters = stain_clusters(table).set_axis(table["image_id"]).reindex(ids).fillna("")
+    looks = table.assign(stain=stain_clusters(table)).drop_duplicates("image_id").set_index("image_id").reindex(ids)
+    clusters = looks["stain"].fillna("")
     yield "stain", by_group(result.test, clusters.reset_index(drop=True))
     for name in QUALITY:
         yield WORDS[name].partition(" (")[0], by_group(result.test, thirds(looks[name].reset_index(drop=True)))

@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 
 from biopsy.evaluation.appearance import features_of
 from biopsy.evaluation.outcome import Names
-from biopsy.evaluation.report.charts import FIRST, SECOND
 from biopsy.evaluation.report.conditions import stain_clusters
 from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.scatter import group_map, legend, star_map
@@ -21,7 +20,7 @@ from biopsy.evaluation.shortcut import measure_shortcut
 FEWEST = 10  # images for a map
 FEWEST_TSNE = 50  # images for t-SNE, whose neighbourhoods are of about 30
 PERPLEXITY = 30.0
-STAINS = (FIRST, SECOND, "#555555")
+STAINS = ("#009E73", "#CC79A7", "#555555")
 QUESTIONS = {
     "slide": "the same slide, of all other images",
     "type": "the same class, of all other images",
@@ -78,14 +77,14 @@ def say_shortcut(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     says = []
     if slide["of"]:
         says.append(
-            f"The nearest image is of the same slide in {slide['share']:.0%} of images; of a random image it would be "
-            f"{slide['random']:.0%}."
+            f"The nearest image is of the same slide in {100 * slide['share']:.0f} % of images; of a random image it "
+            f"would be {100 * slide['random']:.0f} %."
         )
     if not far["of"]:
         return [*says, "No class has images of two cases, so whether the features know it cannot be told."]
     says.append(
-        f"It is of the same class in {near['share']:.0%}, but without the images of its own case in "
-        f"{far['share']:.0%}; of a random image it would be {far['random']:.0%}."
+        f"It is of the same class in {100 * near['share']:.0f} %, but without the images of its own case in "
+        f"{100 * far['share']:.0f} %; of a random image it would be {100 * far['random']:.0f} %."
     )
     if "low" not in far:
         return [*says, f"Whether that is more than chance cannot be told: {far['few']}."]
