@@ -58,6 +58,8 @@ def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> di
     types, slides, cases = (facts[name].to_numpy(str) for name in (task, "slide", "case"))
     asked = (rows["part"] == "test").to_numpy() if trained else np.ones(len(rows), bool)
     features = features_of(rows)
+    if not features.std():
+        return {**about, "reason": "the network sees the same in all images, or its features are no numbers"}
     found = measure_shortcut(features, types, slides, cases, asked)
     groups = {"class": types, "slide": slides, "stain": stain_clusters(rows).to_numpy(str)}
     return {
@@ -102,7 +104,7 @@ def say_shortcut(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _layouts(features: NDArray[np.float64]) -> list[tuple[str, NDArray[np.float64]]]:
     """Place images on a plane: by the first two components, and by t-SNE where there are enough."""
     found = [("PCA", features[:, :2])]
-    if len(features) >= FEWEST_TSNE and features.std() > 0:
+    if len(features) >= FEWEST_TSNE:
         with threadpool_limits(1):  # the sums of several threads differ in their last digits, and t-SNE magnifies that
             placed = TSNE(perplexity=min(PERPLEXITY, (len(features) - 1) / 3), random_state=0).fit_transform(features)
         found.append(("t-SNE", placed.astype(float)))

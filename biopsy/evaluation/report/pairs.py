@@ -49,8 +49,8 @@ def _pair(result: Result, pair: tuple[str, str], labels: pd.DataFrame, ingest: M
     if total := sum(row["wrong"] for row in rows):
         mostly = [row["wrong"] for row in rows if 2 * row["wrong"] > row["images"]]
         says.append(
-            f"{sum(mostly)} of these {count(total, 'image')} on {count(len(mostly), 'slide')} of which more than half "
-            "is taken for the other class."
+            f"{sum(mostly)} of these {count(total, 'image')} lie on {count(len(mostly), 'slide')} of which more than "
+            "half is taken for the other class."
             if mostly
             else "No slide is taken for the other class by more than half."
         )
