@@ -12,7 +12,7 @@ from PIL import Image
 from biopsy.core.files import read_csv, write_csv
 from biopsy.core.params import Params
 from biopsy.evaluation.appearance import LOOKS, appearance_table, features_of, principal_components
-from biopsy.evaluation.report.audit import audit, label_errors, unlike_images
+from biopsy.evaluation.report.audit import audits, label_errors, unlike_images
 from biopsy.evaluation.report.embedding import describe_features
 from biopsy.evaluation.report.page import render
 from biopsy.evaluation.report.pairs import confused_pairs
@@ -74,15 +74,16 @@ def test_a_planted_label_error_is_shown_with_its_picture_and_its_slide(run: Run)
 
 def test_a_planted_image_unlike_the_others_is_shown_and_says_in_what(run: Run) -> None:
     run = change(change(run, "i010", focus=40.0), "i020", f00=90.0)
-    found = audit(run.results[0], read_csv(run.root / "data/interim/labels.csv"), run.root / "data/raw/images", 10**6)
-    (said,), sheet = found["unlike"].values()
-    assert said.startswith(
-        "2 of 72 images are unlike the others: 1 in stain, focus, brightness or share of tissue, 1 in"
-    )
+    labels = read_csv(run.root / "data/interim/labels.csv")
+    first, again = audits(run.results * 2, labels, run.root / "data/raw/images", 10**6)
+    (said,), sheet = first["unlike"].values()
+    assert said.startswith("2 of 72 images are unlike the others: 1 in stain, focus, brightness or share of tissue, ")
+    assert said.endswith(" 1 in what the network sees.")
     assert [one["id"] for one in sheet] == ["i010", "i020"]  # the oddest first
     assert sheet[0]["lines"][0].startswith("focus 40, usually ")
     assert "times as far from the nearest image of another case as usual" in sheet[1]["lines"][0]
     assert all(one["picture"].startswith("data:image/jpeg") for one in sheet)
+    assert again["unlike"] == {"says": [said, "They are those of tissue, protocol case."], "sheet": []}
 
 
 def test_an_image_alone_in_its_case_is_no_outlier_for_being_near_to_itself(run: Run) -> None:

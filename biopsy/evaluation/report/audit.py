@@ -1,6 +1,7 @@
 """What in the data itself may be wrong: labels that look like errors, and images unlike all others, with pictures."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ SHOWN = 8  # pictures of each kind
 MANY = 0.1  # share of the labels, above which errors of the model are more likely than errors of the labels
 FEWEST = 20  # images, below which nothing can be unlike the others
 FENCE = 3.0  # quartile distances above the third quartile: Tukey's "far out"
+
+
+def audits(results: Iterable[Result], labels: pd.DataFrame, images: Path, max_pixels: int) -> list[dict[str, Any]]:
+    """Audit several results, as `audit`; odd images that an earlier one shows are not shown again."""
+    found: list[dict[str, Any]] = []
+    for one in (audit(result, labels, images, max_pixels) for result in results):
+        odd = one["unlike"]
+        twin = next((other for other in found if odd["sheet"] and other["unlike"]["sheet"] == odd["sheet"]), None)
+        if twin:
+            one["unlike"] = {"says": [*odd["says"], f"They are those of {twin['title']}."], "sheet": []}
+        found.append(one)
+    return found
 
 
 def audit(result: Result, labels: pd.DataFrame, images: Path, max_pixels: int) -> dict[str, Any]:

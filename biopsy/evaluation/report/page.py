@@ -14,7 +14,7 @@ from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
-from biopsy.evaluation.report.audit import audit
+from biopsy.evaluation.report.audit import audits
 from biopsy.evaluation.report.conditions import by_conditions
 from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.embedding import describe_features
@@ -63,7 +63,7 @@ def render(run: Run) -> str:
             | {"pairs": confused_pairs(r, labels, run.ingest)}
             for r in heads.values()
         ],
-        "audits": [audit(r, labels, root / "data/raw/images", params.ingest.max_pixels) for r in heads.values()],
+        "audits": audits(heads.values(), labels, root / "data/raw/images", params.ingest.max_pixels),
         "params": [
             (key, _short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
