@@ -72,6 +72,7 @@ def _predict(verbs: Any) -> None:
     """Add `biopsy predict`."""
 
     def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.predict import predict_files
         from biopsy.serving.slides.find import find_slides
 
@@ -87,7 +88,7 @@ def _predict(verbs: Any) -> None:
             return
         if chosen.mpp or chosen.tile_mpp:
             raise ParamsError("--mpp and --tile-mpp are for whole slides, and the inputs name none.")
-        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by)
+        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, figures_of)
         if failed:
             why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
             raise DataError(f"{failed} of the images have no prediction. {why}")

@@ -20,7 +20,9 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Evaluate
 from biopsy.core.stage import run_stage
 from biopsy.evaluation.abstention import describe_abstention
+from biopsy.evaluation.appearance import appearance_table, feature_model
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
+from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
@@ -60,17 +62,34 @@ class Answers:
         return self.rows["case"].to_numpy(str)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What one model was asked: its test and validation part, and of the first model how images look to it.
+
+    Attributes
+    ----------
+    unseen
+        The tested classes of which it has seen no training image.
+    """
+
+    job: Job
+    card: Card
+    parts: dict[str, Answers]
+    unseen: list[str]
+    appearance: pd.DataFrame | None
+
+
 def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
     """Predict test and validation part; write figures, tables, pictures and the predictions below `root`.
 
     Of a cross-validation each fold is predicted by the model that has not seen it, and the answers are pooled.
     """
     job = Job(task, protocol, root=root)
-    folds = [(each, *answer(each)) for each in job.each]
-    card, digits = folds[0][1], params.evaluate.digits
-    test, val = ([(each, parts[part]) for each, _, parts, _ in folds] for part in ("test", "val"))
+    models = [answer(each, look=each == job.each[0]) for each in job.each]
+    card, digits = models[0].card, params.evaluate.digits
+    test, val = ([(each.job, each.parts[part]) for each in models] for part in ("test", "val"))
     tests, vals = pool(test), pool(val)
-    unseen = {name for *_, names in folds for name in names}
+    unseen = {name for each in models for name in each.unseen}
     each_repeat = [evaluate_outcome(a.outcome, a.cases, magnifications(a.rows)) for a in tests]
     details = {
         "task": task,
@@ -79,7 +98,7 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
         "classes_not_in_training": [name for name in card.classes if name in unseen],
         **average_details(each_repeat),
         **settle(average([about_probabilities(t, v, params.evaluate) for t, v in zip(tests, vals, strict=True)])),
-        "models": [about_model(each, card) for each, card, *_ in folds],
+        "models": [about_model(each.job, each.card) for each in models],
     }
     if job.each != [job]:
         cases = {each.fold.name: (a.outcome, a.cases) for each, a in test if each.fold}
@@ -88,6 +107,8 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     for answers, ending in ((tests, ""), (vals, "-val")):
         tables = [prediction_table(a.rows, a.outcome) for a in answers]
         write_csv(root / "data/predictions" / f"{job.name}{ending}.csv", pd.concat(tables, ignore_index=True))
+    if (looks := models[0].appearance) is not None:
+        write_csv(root / "data/predictions" / f"{job.name}-images.csv", looks)
     shown = average([short_figures(a.outcome) for a in vals])
     write_json(job.metrics / "val.json", {k: None if v is None else round(v, digits) for k, v in shown.items()})
     write_json(job.metrics / "details.json", details)
@@ -98,12 +119,14 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
 
 
 def about_probabilities(test: Answers, val: Answers, wanted: Evaluate) -> dict[str, Any]:
-    """Say how far the probabilities hold, where to cut them, when to give no answer, and what acting is worth."""
+    """Say how far the probabilities hold, where to cut them, when to give no or more answers, what acting is worth."""
     chosen, tested = (val.outcome, val.cases), (test.outcome, test.cases)
+    folds = test.rows["fold"].to_numpy(str) if "fold" in test.rows else None
     return {
         "calibration": describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float)),
         "operating_point": operating_points(chosen, tested, wanted.sensitivity),
         "abstention": describe_abstention(chosen, tested, wanted.abstain_error),
+        "sets": describe_sets(chosen, tested, folds),
         "decision": decision_curve(*tested),
     }
 
@@ -133,8 +156,8 @@ def pool(folds: list[tuple[Job, Answers]]) -> list[Answers]:
     return pooled
 
 
-def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
-    """Let one model answer about its test and its validation part; also name the tested classes it never saw."""
+def answer(job: Job, look: bool) -> Asked:
+    """Let one model answer about its test and its validation part; `look`: also measure how images look to it."""
     seed_everything(job.seed)
     where, root = job.within(Path("models", job.name)), job.root
     tree, preparation = images_of(root, job.protocol)
@@ -181,7 +204,24 @@ def answer(job: Job) -> tuple[Card, dict[str, Answers], list[str]]:
     answers = {part: ask(part) for part in ("test", "val")}
     trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
     absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
-    return card, answers, absent
+    return Asked(job, card, answers, absent, look_at_images(model, job, table, preparation) if look else None)
+
+
+def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
+    """Measure the images that are tested, those of all folds, and some of the others, and ask for their features."""
+    views, network = preparation.views, feature_model(model)
+
+    def read(files: list[Path]) -> NDArray[np.uint8]:
+        pixels = read_images(files, preparation.size, views)
+        return pixels.reshape(len(files), views, *pixels.shape[1:])
+
+    def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        step = max(1, BATCH // views)
+        parts = [answer_images(network, pixels[i : i + step], 1.0) for i in range(0, len(pixels), step)]
+        return np.concatenate(parts)
+
+    needed = np.full(len(table), bool(job.fold)) | (table["part"] == "test").to_numpy()
+    return appearance_table(table, needed, read, features if network else None)
 
 
 def earlier_answers(folder: Path, card: Card, ids: list[str], batch: int) -> Callable[[Any], Any] | None:

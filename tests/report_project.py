@@ -10,7 +10,9 @@ from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.abstention import describe_abstention
+from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.calibration import describe_calibration
+from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.operating import operating_points
@@ -44,7 +46,8 @@ def write_project(
             "magnification": ["40", "100"] * (n // 2),
         }
     )
-    write_csv(root / "data/interim/labels.csv", rows.assign(path=rows["image_id"] + ".png", tissue="x"))
+    known = rows.assign(path=rows["image_id"] + ".png", tissue=np.array(classes)[truth])
+    write_csv(root / "data/interim/labels.csv", known)
     for image_id in rows["image_id"]:
         (root / "data/raw/images").mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (230, 350, 3), dtype=np.uint8)
@@ -58,6 +61,7 @@ def write_project(
     for protocol in protocols:
         folds = [fold.name for fold in parse_protocol(protocol).folds]
         tables, wrong = [], rng.random(n) < 0.25
+        write_csv(root / "data/predictions" / f"tissue-{protocol}-images.csv", made_up_appearance(rows, truth))
         given = rng.dirichlet(np.ones(len(classes)), n)
         given[np.arange(n), (truth + wrong) % len(classes)] += np.where(wrong, 1, 4)
         task = scheme["tissue"]
@@ -76,6 +80,7 @@ def write_project(
             **settle({"calibration": describe_calibration(outcome, np.full(n, 2.0))}),
             "operating_point": operating_points((outcome, known), (outcome, known), 0.95),
             "abstention": describe_abstention((outcome, known), (outcome, known), 0.2),
+            "sets": describe_sets((outcome, known), (outcome, known)),
             "decision": decision_curve(outcome, known),
             "models": [{**model, **({"fold": name} if folds else {})} for name in folds or [""]],
         }  # fmt: skip
@@ -85,3 +90,13 @@ def write_project(
         for name in ("test", "val", "train"):
             write_json(folder / f"{name}.json", {"macro_f1": 0.5})
     return params
+
+
+def made_up_appearance(rows: pd.DataFrame, truth: np.ndarray) -> pd.DataFrame:
+    """Looks that tell nothing, and features that know the slide; half of the images are of the training part."""
+    rng, n = np.random.default_rng(1), len(rows)
+    looks = {name: rng.uniform(9, 11, n).round(4) for name in LOOKS}
+    features = rng.normal(0, 5, (n // PER_CASE, 5)).repeat(PER_CASE, axis=0) + rng.normal(0, 0.5, (n, 5))
+    columns = {f"f{i:02d}": features[:, i].round(4) for i in range(5)}
+    part = np.where(truth % 2, "train", "test")
+    return pd.DataFrame({"image_id": rows["image_id"], "part": part, **looks, **columns})

@@ -110,7 +110,7 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
     card, tree = read_card(folder), dvc_hash(folder)
     name = f"{card.task}-{card.protocol}"
     figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
-    kept = ("images", "cases", "intervals", "classes_not_in_test", "classes_not_in_training")
+    kept = ("images", "cases", "intervals", "classes_not_in_test", "classes_not_in_training", "sets")
     return {"test": figures, **{key: details[key] for key in kept if key in details}} if figures else None
 
 

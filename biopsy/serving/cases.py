@@ -1,16 +1,54 @@
 """One answer for each case or slide, of those for its images."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biopsy.core.text import id_key
 from biopsy.serving.inputs import Found
 from biopsy.serving.model import Answer, Model
 
+SETS = "0.9"  # of new cases; 0.95 would need twice as many to set it by
 
-def by_group(model: Model, answers: Iterable[tuple[Found, Answer]], groups: Sequence[str]) -> Iterator[dict[str, Any]]:
+
+def sets_of(
+    model: Model, path: Path, figures_of: Callable[[Path], dict[str, Any] | None] | None
+) -> Callable[[NDArray[np.float64]], str] | None:
+    """Return what lists the classes that a case may be, from its mean probabilities; None where there are no sets.
+
+    The truth is among them in 90 % of new cases (`biopsy.evaluation.conformal`). Only a model that was tested on cases
+    that its training does not share promises that.
+    """
+    facts = model.facts.get("figures")
+    figures = json.loads(facts) if facts else figures_of(path) if figures_of and path.is_dir() else None
+    found = (figures or {}).get("sets") or {}
+    at = found.get("levels", {}).get(SETS)
+    if not at or not model.card.protocol.startswith("case"):
+        return None
+    print(
+        f"prediction_set: the true class is among these in {100 * float(SETS):g} % of new cases like the "
+        f"{found['cases']:g} by which it was set.",
+        file=sys.stderr,
+    )
+
+    def named(given: NDArray[np.float64]) -> str:
+        kept = (1 - given).round(6) <= at["threshold"]
+        return "; ".join(name for name, one in zip(model.card.classes, kept, strict=True) if one)
+
+    return named
+
+
+def by_group(
+    model: Model,
+    answers: Iterable[tuple[Found, Answer]],
+    groups: Sequence[str],
+    sets: Callable[[NDArray[np.float64]], str] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Average the probabilities of each case over its images, as the test does, and choose its class by the mean.
 
     Parameters
@@ -21,13 +59,16 @@ def by_group(model: Model, answers: Iterable[tuple[Found, Answer]], groups: Sequ
         Each image with its answer.
     groups
         What a row is of: case, slide, or both, where slides of two cases may have one name.
+    sets
+        From the mean probabilities of a case to the classes that it may be.
 
     Yields
     ------
     dict
-        The groups; `predicted`, `p_<class>` (0 to 1), empty where no image has a prediction; the numbers of `images`
-        and of those `without_prediction` and `in_training` (None: not known). In the order of the first images; ids
-        that differ in letter case or blanks are one, written as the first.
+        The groups; `predicted`, `p_<class>` (0 to 1), empty where no image has a prediction; with `sets` also
+        `prediction_set`, which may be empty; the numbers of `images` and of those `without_prediction` and
+        `in_training` (None: not known). In the order of the first images; ids that differ in letter case or blanks are
+        one, written as the first.
     """
     names: dict[tuple[str, ...], list[str]] = {}
     sums: dict[tuple[str, ...], Any] = {}
@@ -45,8 +86,11 @@ def by_group(model: Model, answers: Iterable[tuple[Found, Answer]], groups: Sequ
             sums[key] = sums.get(key, 0) + given.probabilities
     for key, ids in names.items():
         images, without, learnt = counts[key]
-        row = model.row("", Answer(sums[key] / (images - without)) if key in sums else Answer(np.empty(0), "none"))
+        mean = sums[key] / (images - without) if key in sums else None
+        row = model.row("", Answer(np.empty(0), "none") if mean is None else Answer(mean))
         shown = {name: value for name, value in row.items() if name not in ("image", "error", "in_training")}
+        if sets:
+            shown["prediction_set"] = "" if mean is None else sets(mean)
         numbers = {
             "images": images,
             "without_prediction": without,

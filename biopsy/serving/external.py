@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, some, warn
 from biopsy.core.files import atomic_file, sha256, write_csv, write_json
+from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
@@ -110,7 +111,8 @@ def evaluate_elsewhere(
         "csv": {"name": asked.csv.name, "sha256": sha256(asked.csv), "separator": table.separator},
         "models": [{"sha256": card.model_sha256, **describe_fit(card.calibration, card.temperature)}],
     }  # fmt: skip
-    page = render(card, details, test, rows)
+    looks = pd.DataFrame(answered.looks).reindex(columns=list(LOOKS))
+    page = render(card, details, replace(test, rows=test.rows.join(looks)), rows)
     write_json(out / FILES[0], details)
     write_csv(out / FILES[1], _predictions(answered, model, card))
     with atomic_file(out / FILES[2]) as new:

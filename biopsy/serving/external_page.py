@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.job import Job
+from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.report import charts, words
 from biopsy.evaluation.report.page import section
 from biopsy.evaluation.report.results import Answers, Result
@@ -37,7 +38,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
     details
         What stands in metrics.json.
     test
-        The answers behind the figures.
+        The answers behind the figures; its rows also have the numbers of `look_at`.
     rows
         All rows of the table, also those left out.
 
@@ -55,7 +56,8 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
         finer = [scheme.read(name, text) or "" for text in used["text"]]
         if name != card.task and any(finer):
             labels[name] = finer
-    result = Elsewhere(Job(card.task, card.protocol), task, details, {}, {}, test)
+    looks = used[["image_id", *LOOKS]].assign(part="test")
+    result = Elsewhere(Job(card.task, card.protocol), task, details, {}, {}, test, looks)
     shown = section(result, labels, Path(), card.preparation.max_pixels, scheme.columns, True)
     context = {
         "notice": NOTICE,

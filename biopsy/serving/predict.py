@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,13 @@ KINDS = (".csv", ".json", ".jsonl")
 Answers = Iterator[tuple[Found, "Answer"]]
 
 
-def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by: str | None = None) -> int:
+def predict_files(
+    inputs: Sequence[str],
+    path: Path | None,
+    out: Path | None,
+    by: str | None = None,
+    figures_of: Callable[[Path], dict[str, Any] | None] | None = None,
+) -> int:
     """Predict images and write a row for each, or for each case; return how many images have no prediction.
 
     Parameters
@@ -40,6 +46,8 @@ def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by
         A .csv, .json or .jsonl to write; None: CSV on the standard output.
     by
         'case' or 'slide': write a row for each of these; None: for each image.
+    figures_of
+        How to find the test figures of a model's folder, for the prediction sets; an .onnx file holds its own.
 
     Raises
     ------
@@ -55,7 +63,7 @@ def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by
             f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
             f"with the columns path and {by}."
         )
-    from biopsy.serving.cases import by_group  # seconds, after mistakes have shown
+    from biopsy.serving.cases import by_group, sets_of  # seconds, after mistakes have shown
     from biopsy.serving.model import Model, describe
 
     model = Model(path)
@@ -68,8 +76,9 @@ def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by
         model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
     )
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
+    sets = sets_of(model, path, figures_of) if by == "case" else None
     rows = (
-        by_group(model, answers, [n for n in known if by == "slide" or n == by])
+        by_group(model, answers, [n for n in known if by == "slide" or n == by], sets)
         if by
         else _rows(model, answers, known, watch.unlike if model.card.training else None)
     )

@@ -13,6 +13,7 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import sha256, write_csv
+from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.figures import by_case
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.images.decode import hash_pixels
@@ -201,6 +202,33 @@ def test_a_row_a_case_has_the_mean_probability_by_which_the_test_judges_cases(
     found = cases[["p_benign", "p_malignant"]][:2].astype(float).to_numpy()
     assert found == pytest.approx(expected.probabilities, abs=2e-6)
     assert cases["predicted"].tolist()[:2] == [["benign", "malignant"][i] for i in expected.predicted]
+
+
+def test_a_row_a_case_lists_the_classes_that_it_may_be_as_the_test_counts_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "images/x.csv").write_text("path,case\nlight.png,1\nmiddle.png,2\ndeep/dark.png,3\ngone.png,4\n")
+    plain = predicted(capsys, "images/x.csv", "--by", "case")[["p_benign", "p_malignant"]][:3].astype(float)
+    truth = np.array([0, 0, 1])
+    outcome = make_outcome(truth, plain.to_numpy(), ["benign", "malignant"])
+    twelve = outcome[np.tile(np.arange(3), 4)], np.arange(12).astype(str)
+    sets = describe_sets(twelve, (outcome, np.arange(3).astype(str)))
+    assert sets["levels"]["0.9"]["size"] > 1  # `middle` may be either
+    write_onnx(project / "exports/tiny.onnx", figures={"sets": sets})
+    with suppress(DataError):
+        command(["predict", "images/x.csv", "--by", "case", "--out", "cases.csv"])
+    said = capsys.readouterr().err
+    found = pd.read_csv("cases.csv", keep_default_na=False)["prediction_set"].tolist()
+    assert "in 90 % of new cases like the 12 by which it was set" in said
+    assert found[3] == ""
+    assert sum(len(one.split("; ")) for one in found[:3]) / 3 == pytest.approx(sets["levels"]["0.9"]["size"], abs=1e-6)
+    assert all(["benign", "malignant"][i] in one for i, one in zip(truth, found, strict=False))
+    leaky = DARK.model_copy(update={"protocol": "image"})  # whose cases were seen in training: a promise for no one
+    for card, figures in ((leaky, {"sets": sets}), (DARK, {"sets": None}), (DARK, None)):
+        write_onnx(project / "exports/tiny.onnx", card, figures=figures)
+        assert "prediction_set" not in predicted(capsys, "images/x.csv", "--by", "case")
+    write_onnx(project / "exports/tiny.onnx", figures={"sets": sets})
+    assert "prediction_set" not in predicted(capsys, "images/x.csv")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv, write_csv
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Split
+from biopsy.evaluation.appearance import features_of
 from biopsy.experiments.results import describe_results
 from biopsy.images.preparation.record import read_preparation, write_preparation
 from biopsy.tables.split.splits import make_split
@@ -101,6 +102,11 @@ def test_figures_are_pooled_over_images_that_are_each_tested_once(done: tuple[Pa
             scores = [f1_score(t["truth"], t["predicted"], average="macro") for _, t in table.groupby("fold")]
     details = read(root / "metrics" / NAME / "details.json")
     assert (details["images"], details["cases"]) == (24, 24)
+    assert (details["sets"]["cases"], details["sets"]["from"]) == (24, "folds")
+    looks = pd.read_csv(root / "data/predictions" / f"{NAME}-images.csv")
+    assert looks["image_id"].tolist() == table["image_id"].tolist()
+    assert looks["part"].value_counts().to_dict() == {"train": 8, "val": 8, "test": 8}  # of the first fold
+    assert features_of(looks).std() > 0
     assert [row["macro_f1"] for row in details["folds"]["rows"]] == pytest.approx(scores, abs=1e-6)
     assert details["folds"]["mean"]["macro_f1"] == pytest.approx(np.mean(scores), abs=1e-6)
     assert details["folds"]["sd"]["macro_f1"] == pytest.approx(np.std(scores, ddof=1), abs=1e-6)

@@ -10,6 +10,7 @@ from biopsy.core.params import Params
 from biopsy.evaluation.report import choices, words
 from biopsy.evaluation.report.flow import UNITS, split_row
 from biopsy.evaluation.report.results import Result, Run
+from biopsy.evaluation.report.sets import prediction_sets
 from biopsy.evaluation.report.template import template
 from biopsy.networks.model_file import NOTICE
 
@@ -48,7 +49,7 @@ def model_card(result: Result, splits: Mapping[str, Any], params: Params, source
         protocol_says=split.get("says"),
         source=source,
         figures=list(_figures(details)),
-        choices=choices.abstention(details, result.title)["says"],
+        choices=[*choices.abstention(details, result.title)["says"], *prediction_sets(details)["says"]],
         limits=words.limits([result], splits),
         params=params,
         folder=f"models/{result.job.name}" + (f"/{folds[0]}" if folds else ""),

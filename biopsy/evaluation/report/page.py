@@ -14,10 +14,15 @@ from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.audit import audits
+from biopsy.evaluation.report.conditions import by_conditions
 from biopsy.evaluation.report.copies import copies
+from biopsy.evaluation.report.embedding import describe_features
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
+from biopsy.evaluation.report.pairs import confused_pairs
 from biopsy.evaluation.report.results import Result, Run
+from biopsy.evaluation.report.sets import prediction_sets
 from biopsy.evaluation.report.template import template
 from biopsy.networks.model_file import NOTICE
 
@@ -53,6 +58,12 @@ def render(run: Run) -> str:
             section(r, labels, root / "data/raw/images", params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
             for i, r in enumerate(order)
         ],
+        "features": [
+            describe_features(r, labels, params.model.trainable != "none")
+            | {"pairs": confused_pairs(r, labels, run.ingest)}
+            for r in heads.values()
+        ],
+        "audits": audits(heads.values(), labels, root / "data/raw/images", params.ingest.max_pixels),
         "params": [
             (key, _short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
@@ -127,6 +138,7 @@ def section(
         "changed": changed,
         "decision": choices.decision(result.details, result.title),
         "abstention": choices.abstention(result.details, result.title) if "abstention" in result.details else None,
+        "sets": prediction_sets(result.details) if "sets" in result.details else None,
         "groups": list(_groups(result, labels, tasks)),
         "slides": slides[:MOST_SLIDES],
         "more_slides": len(slides) - MOST_SLIDES,
@@ -147,6 +159,7 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
             yield f"class of task {task}", by_group(result.test, known)
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
     yield "magnification", by_group(result.test, times)
+    yield from by_conditions(result)
 
 
 def _labels(root: Path) -> pd.DataFrame:

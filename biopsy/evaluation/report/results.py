@@ -10,15 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, DataError
-from biopsy.core.files import read_json
+from biopsy.core.files import read_csv, read_json
 from biopsy.core.job import Job
 from biopsy.core.params import Params
+from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.pairing import read_predictions
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
-NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "decision", "models")
+NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "sets", "decision", "models")
 AGAIN = "Run `dvc repro`."
 
 
@@ -48,7 +49,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the results."""
+    """One row of the results.
+
+    Attributes
+    ----------
+    appearance
+        How images look (`appearance_table`); None where that is not known.
+    """
 
     job: Job
     scheme: SchemeTask
@@ -56,6 +63,7 @@ class Result:
     val: dict[str, Any]
     train: dict[str, Any]
     test: Answers
+    appearance: pd.DataFrame | None = None
 
     @property
     def title(self) -> str:
@@ -121,7 +129,17 @@ def read_result(job: Job, scheme: LabelScheme) -> Result:
     if task is None or list(details["classes"]) != task.names:
         raise DataError(f"its classes are not those of models/labels.json. {AGAIN}")
     val, train = (read_json(job.metrics / f"{name}.json", {}) for name in ("val", "train"))
-    return Result(job, task, details, val, train, read_answers(job, task, details))
+    return Result(job, task, details, val, train, read_answers(job, task, details), read_appearance(job))
+
+
+def read_appearance(job: Job) -> pd.DataFrame | None:
+    """Read how the images look; None where the table is missing or damaged, which the report says in its place."""
+    try:
+        table = read_csv(job.root / "data/predictions" / f"{job.name}-images.csv", ["image_id", "part", *LOOKS])
+        numbers = table.drop(columns=["image_id", "part"]).replace("", "nan").astype(float)
+    except (BiopsyError, ValueError):
+        return None
+    return pd.concat([table[["image_id", "part"]], numbers], axis=1)
 
 
 def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers:

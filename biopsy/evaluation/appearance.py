@@ -1,0 +1,88 @@
+"""How images look to us, in numbers such as focus, and to the network, as features: a row an image, for the report."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from tqdm import tqdm
+
+from biopsy.images.looks.measure import look_at
+from biopsy.images.looks.record import WORDS
+from biopsy.networks.answers import BATCH
+
+MOST = 500  # images whose features are kept: enough for a map, and a set of any size costs no more
+COMPONENTS = 50
+LOOKS = tuple(name for name in WORDS if name not in ("width", "height"))
+
+Read = Callable[[list[Path]], NDArray[np.uint8]]
+Features = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def appearance_table(
+    table: pd.DataFrame, needed: NDArray[np.bool_], read: Read, features: Features | None
+) -> pd.DataFrame:
+    """Measure images, and ask a network for their features.
+
+    Parameters
+    ----------
+    table
+        n rows with `image_id`, `part` and `file`.
+    needed
+        (n,) the images whose looks are wanted in any case; beside them, at most 500 evenly spaced ones are measured.
+    read
+        From files to pixels, (b, views, size, size, 3) uint8.
+    features
+        From pixels, float32, to (b, p); asked about the evenly spaced images only. None: there are no features.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `image_id`, `part`, the numbers of `look_at`, and where there are features `f00`, `f01`, ...: the first 50
+        principal components of the standardised features; NaN where an image has none.
+    """
+    mapped = np.zeros(len(table), bool)
+    mapped[np.unique(np.linspace(0, len(table) - 1, min(MOST, len(table))).astype(int))] = True
+    places = np.flatnonzero(mapped | needed)
+    looks, found = [], []
+    for start in tqdm(range(0, len(places), BATCH), "how images look", delay=2, unit="batch"):
+        part = places[start : start + BATCH]
+        pixels = read([table["file"].iloc[i] for i in part])
+        looks += [look_at(views) for views in pixels]
+        if features is not None and mapped[part].any():
+            found.append(features(pixels[mapped[part]].astype(np.float32)))
+    rows = table.iloc[places][["image_id", "part"]].reset_index(drop=True)
+    rows = rows.join(pd.DataFrame(looks, columns=list(LOOKS)).round(4))
+    if not found:
+        return rows
+    placed = principal_components(np.concatenate(found))
+    names = [f"f{i:02d}" for i in range(placed.shape[1])]
+    return rows.join(pd.DataFrame(placed, np.flatnonzero(mapped[places]), names))
+
+
+def feature_model(model: Any) -> Any:
+    """Cut a trained network before its head: a model from pixels to (n, features); None where it has no head_pool."""
+    from biopsy.networks.backend import keras  # here: the report, which only reads the table, loads no TensorFlow
+
+    if all(layer.name != "head_pool" for layer in model.layers):
+        return None
+    pixels = {tensor.name: tensor for tensor in model.inputs}.get("pixels", model.inputs[0])
+    return keras.Model(pixels, model.get_layer("head_pool").output)
+
+
+def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Standardise features, (n, p), and return at most 50 first components, (n, k); constant features do not count."""
+    varied = features[:, features.std(0) > 0].astype(np.float64)
+    k = min(COMPONENTS, len(varied) - 1, varied.shape[1])
+    if k < 2 or not np.isfinite(varied).all():
+        return np.zeros((len(features), 2))
+    scaled = (varied - varied.mean(0)) / varied.std(0)
+    return PCA(k, svd_solver="full").fit_transform(scaled).round(4)
+
+
+def features_of(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the columns of features of the images that have some, (n, k); (n, 0) where there are none."""
+    return table[[name for name in map(str, table) if name[:1] == "f" and name[1:].isdigit()]].to_numpy(float)

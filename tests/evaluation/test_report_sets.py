@@ -1,0 +1,20 @@
+"""Prediction sets in the report and in the card: what they promise, what they did, or why there are none."""
+
+from pathlib import Path
+
+from biopsy.core.files import read_json
+from biopsy.evaluation.report.card import model_cards
+from biopsy.evaluation.report.page import render
+from biopsy.evaluation.report.results import read_run
+from report_project import write_project
+
+
+def test_the_report_and_the_card_say_what_sets_promise_and_why_there_are_none(tmp_path: Path) -> None:
+    run = read_run(write_project(tmp_path, ["a", "b"], ["case"]), tmp_path)
+    at = read_json(tmp_path / "metrics/tissue-case/details.json", {})["sets"]["levels"]["0.9"]
+    page, card = render(run), model_cards(run)["tissue-case"]
+    for text in (page, card):
+        assert f"{at['covered']} of 12 = {at['coverage']:.2f}" in text
+        assert f"{1 - at['threshold']:.3f}" in text
+        assert "a set for 95 % needs 19 cases to set it by, and here are 12" in text
+    assert "set by 12 cases of validation" in page
