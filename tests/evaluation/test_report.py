@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from accessible import violations
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
@@ -257,4 +258,5 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
         head.get_by_role("button").press("Enter")
         assert head.get_attribute("aria-sort") == way
         assert page.evaluate(names) == sorted(unsorted, reverse=way == "descending") != unsorted
+    assert violations(page) == []
     assert found == []
