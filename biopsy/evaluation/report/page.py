@@ -54,7 +54,7 @@ def render(run: Run) -> str:
             for i, r in enumerate(order)
         ],
         "params": [
-            (key, _short(value))
+            (key, short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
         ],
         "limits": words.limits(order, splits),
@@ -157,6 +157,7 @@ def _labels(root: Path) -> pd.DataFrame:
         return pd.DataFrame({"image_id": [], "path": []})
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a parameter, cut where it is long."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
