@@ -14,6 +14,7 @@ from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
+from biopsy.evaluation.report.checklists import checklists
 from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.groups import MOST_SLIDES, by_group, by_slide, error_pictures, say_slides
@@ -59,6 +60,7 @@ def render(run: Run) -> str:
         ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
+        "checklists": checklists(run, order),
     }
     return template("report.html.j2", autoescape=True).render(context)
 
