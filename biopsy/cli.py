@@ -236,7 +236,7 @@ def _report(verbs: Any) -> None:
         if chosen.compare is None:
             from biopsy.experiments.printed import print_report
 
-            page, says = print_report(shown)
+            page, says = print_report(shown, chosen.explain)
         else:
             from biopsy.experiments.beside import side_by_side
 
@@ -248,13 +248,16 @@ def _report(verbs: Any) -> None:
     verb = _verb(
         verbs, "report", "write the report with the git revision it is of, or two runs side by side",
         "biopsy report v1.0 --out report-v1.html",
+        "biopsy report --explain",
         "biopsy report --compare main",
     )  # fmt: skip
     verb.add_argument(
         "revision", nargs="?", default="workspace", metavar="REVISION",
         help="a git revision or an experiment (default: workspace, the files as they are)",
     )  # fmt: skip
-    verb.add_argument("--compare", metavar="REVISION", help="is the run better than this one?")
+    added = verb.add_mutually_exclusive_group()
+    added.add_argument("--compare", metavar="REVISION", help="is the run better than this one?")
+    added.add_argument("--explain", action="store_true", help="add where its models look; takes minutes")
     verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)

@@ -4,23 +4,26 @@ The commit of a run is made after `report` has ended, since it holds the dvc.loc
 itself names files by their hashes; which commit records exactly this page is looked up when somebody prints it.
 """
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.params import read_params
+from biopsy.evaluation.report.results import read_run
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.revisions import Revision
 from biopsy.experiments.shell import output_or_none
 
 STAGE, PATH = "report", "plots/report.html"
-START, END = '<div id="revision">', "</div>"
 
 
-def print_report(shown: Revision) -> tuple[str, list[str]]:
+def print_report(shown: Revision, explain: bool = False) -> tuple[str, list[str]]:
     """Write the report of a run with its revision.
 
     Parameters
     ----------
     shown
         Whose report.
+    explain
+        Whether to add where its models look, which takes minutes. They and the images are those of the workspace.
 
     Returns
     -------
@@ -29,16 +32,34 @@ def print_report(shown: Revision) -> tuple[str, list[str]]:
 
     Raises
     ------
+    ParamsError
+        `explain` for another run than the workspace.
     DataError
         There is no report of its parameters, or one of an earlier version.
     """
+    if explain and shown.commit:
+        raise ParamsError(
+            f"--explain needs the models and images of the workspace. Run `git checkout {shown.name}` and `dvc "
+            "checkout` first, and name no revision."
+        )
     md5, content = shown.output(STAGE, PATH)
-    before, start, rest = content.decode().partition(START)
-    if not start:
-        raise DataError(f"{shown.name}: {PATH} was made by an earlier version. Run `dvc repro {STAGE}`.")
     says = _revision(shown, md5)
     table = template("revision.html.j2", autoescape=True).render(says=says, files=_recorded(shown))
-    return f"{before}{START}{table}{rest[rest.index(END) :]}", [says]
+    page = _put(content.decode(), "revision", table, shown)
+    if explain:
+        from biopsy.experiments.explained import explain_run
+
+        params = read_params(shown.root / "params.yaml")
+        page = _put(page, "explained", explain_run(read_run(params, shown.root)), shown)
+    return page, [says]
+
+
+def _put(page: str, place: str, html: str, shown: Revision) -> str:
+    """Put a piece in its place, which the report leaves for it."""
+    before, start, rest = page.partition(f'<div id="{place}">')
+    if not start:
+        raise DataError(f"{shown.name}: {PATH} was made by an earlier version. Run `dvc repro {STAGE}`.")
+    return f"{before}{start}{html}{rest[rest.index('</div>') :]}"
 
 
 def _revision(shown: Revision, md5: str) -> str:

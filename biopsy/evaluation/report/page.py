@@ -34,7 +34,7 @@ def render(run: Run) -> str:
     str
         HTML that asks for no other file. A result that is missing or broken is named in a sentence.
     """
-    params, root, results, splits, labels = run.params, run.root, run.results, run.splits, _labels(run.root)
+    params, root, results, splits, labels = run.params, run.root, run.results, run.splits, read_labels(run.root)
     order = sorted(results, key=lambda r: (params.tasks.index(r.job.task), words.trust(r, splits)))
     by_task = {task: [r for r in order if r.job.task == task] for task in params.tasks}
     heads = {task: words.headline(found, splits) for task, found in by_task.items() if found}
@@ -151,7 +151,7 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
     yield "magnification", by_group(result.test, times)
 
 
-def _labels(root: Path) -> pd.DataFrame:
+def read_labels(root: Path) -> pd.DataFrame:
     """Read the table of labels; an empty one where it is missing, since only names and pictures come from it."""
     try:
         return read_csv(root / "data/interim/labels.csv", ["image_id", "path"])
