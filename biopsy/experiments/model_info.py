@@ -125,12 +125,14 @@ def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
 
 def _tested(root: Path, commit: str | None, name: str, tree: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the figures and their details, of the workspace or else of the commit, provided they are of these bytes."""
-    stage, path = f"evaluate@{name}", f"metrics/{name}/test.json"
+    stage, (path, details) = f"evaluate@{name}", (f"metrics/{name}/{kind}.json" for kind in ("test", "details"))
     for revision in dict.fromkeys((None, commit)):
         lock, content = _read_lock(root, revision), _read(root, revision, path)
         tested = md5_of(lock, stage, "deps", f"models/{name}") == tree
         if tested and content is not None and md5_of(lock, stage, "outs", path) == _md5(content):
-            return json.loads(content), json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
+            more = _read(root, revision, details) or b""
+            whole = md5_of(lock, stage, "outs", details) == _md5(more)
+            return json.loads(content), json.loads(more) if whole else {}
     return {}, {}
 
 

@@ -14,11 +14,11 @@ import yaml
 from biopsy.core.errors import DataError, ParamsError, nearest, some
 from biopsy.core.files import parse_json
 from biopsy.evaluation.pairing import read_predictions
+from biopsy.evaluation.records import Summary, fitting
 from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
 
 WORKSPACE = (".", "workspace")
-DETAILS = {"images": int, "image_level": dict, "case_level": dict, "intervals": dict}
 EXPERIMENTS = "refs/exps/??/*/*"  # DVC's: the baseline's hash in two parts, then the name
 
 
@@ -140,7 +140,8 @@ class Revision:
         model = f"{task}-{protocol}"
         path = f"metrics/{model}/details.json"
         content = self.output(f"evaluate@{model}", path, cached=False)[1]
-        return parse_json(content, f"{self.name}: {path}", DETAILS)
+        name = f"{self.name}: {path}"
+        return fitting(parse_json(content, name, {}), Summary, name)
 
     @cached_property
     def about(self) -> str:

@@ -20,10 +20,12 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.records import Summary
 from biopsy.evaluation.report.checklists import checklists
 from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
-from biopsy.evaluation.report.results import Answers, read_run
+from biopsy.evaluation.report.results import Answers, read_results, read_run
+from biopsy.experiments.results import describe_results
 from report_project import write_project
 from schemes import params as make_params
 
@@ -222,6 +224,41 @@ def test_a_half_finished_run_gets_a_sentence_for_what_is_missing(
     else:
         path.write_text(content)
     assert said in words_of(render(read_run(params, root)))
+
+
+EDITS = [
+    ("details", "image_level.macro_f1", "0.9"), ("details", "intervals.macro_f1", [0.1]), ("details", "per_class", []),
+    ("details", "per_class.benign.support", None), ("details", "models", []), ("details", "models.0.temperature", {}),
+    ("details", "calibration.after.ece", "low"), ("details", "abstention.image.risk", [1.0]), ("details", "", []),
+    ("details", "decision.curve", {"threshold": [0.5], "model": [0.1], "all": []}), ("details", "operating_point.image.test", 1), ("details", "threshold", 7),
+    ("details", "cases_right.right", "all"), ("details", "image_level", None), ("test", "macro_f1", []), ("val", "", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "place", "value"), EDITS)
+def test_an_edited_metrics_file_is_named_in_one_sentence_by_report_and_results(
+    copy: tuple[Path, Params], file: str, place: str, value: Any
+) -> None:
+    root, params = copy
+    path = root / f"metrics/tissue-case/{file}.json"
+    content = json.loads(path.read_text())
+    *way, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+    holder = content
+    for key in way:
+        holder = holder[key]
+    if place:
+        holder[last] = value
+    path.write_text(json.dumps(content if place else value))
+    results, problems = read_results(params.tasks, params.protocols, read_run(params, root).scheme, root)
+    assert results == [] or file == "test"
+    if file != "test":
+        assert re.search(
+            rf"is not in this report: \S*{file}\.json (was|is) .*{re.escape(place)}.* Run `dvc repro`",
+            problems[0],
+        )
+    if file == "test" or place.split(".")[0] in Summary.model_fields:  # the table of results reads no others
+        with pytest.raises(DataError, match=rf"{file}\.json (was|is) .*Run `dvc repro`"):
+            describe_results(root)
 
 
 def test_before_anything_has_run_there_is_one_sentence(tmp_path: Path) -> None:
