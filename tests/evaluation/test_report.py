@@ -230,8 +230,9 @@ EDITS = [
     ("details", "image_level.macro_f1", "0.9"), ("details", "intervals.macro_f1", [0.1]), ("details", "per_class", []),
     ("details", "per_class.benign.support", None), ("details", "models", []), ("details", "models.0.temperature", {}),
     ("details", "calibration.after.ece", "low"), ("details", "abstention.image.risk", [1.0]), ("details", "", []),
-    ("details", "decision.curve", {"threshold": [0.5], "model": [0.1], "all": []}), ("details", "operating_point.image.test", 1), ("details", "threshold", 7),
-    ("details", "cases_right.right", "all"), ("details", "image_level", None), ("test", "macro_f1", []), ("val", "", 3),
+    ("details", "operating_point.image.test", 1), ("details", "threshold", 7), ("details", "image_level", None),
+    ("details", "decision.curve", {"threshold": [0.5], "model": [0.1], "all": []}), ("test", "macro_f1", []),
+    ("details", "cases_right.right", "all"), ("val", "", 3),
 ]  # fmt: skip
 
 
