@@ -199,7 +199,7 @@ class Details(Summary):
     models: Annotated[list[_Model], Field(min_length=1)]
 
 
-class Short(RootModel[dict[str, bool | int | Known | str]]):
+class Short(RootModel[dict[str, bool | int | Known]]):
     """The figures of one part, or of a training: metrics/<model>/test.json, val.json and train.json."""
 
     model_config = ConfigDict(strict=True)

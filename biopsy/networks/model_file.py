@@ -151,6 +151,10 @@ def read_card(folder: Path) -> Card:
         card = Card.model_validate_json(json.dumps(content), strict=True)
     except FileNotFoundError:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
+    except NotADirectoryError:
+        raise SourceError(
+            f"{folder} is no model. Name a folder such as models/binary-case, or an .onnx file."
+        ) from None
     except ValidationError as error:
         fault = error.errors()[0]
         lacking = [str(found["loc"][0]) for found in error.errors() if found["type"] == "missing"]
