@@ -204,9 +204,9 @@ def load_model(folder: Path) -> tuple[Any, Card]:
     SourceError
         Files missing, bytes other than the card's, or code that safe mode rejects.
     """
-    from biopsy.networks.backend import keras
-
     card, path = check_bytes(folder), folder / "model.keras"
+    from biopsy.networks.backend import keras  # ten seconds, which a wrong path should not cost
+
     ours = {}
     if card.params.get("model", {}).get("backbone") == "onnx":
         from biopsy.networks.backbones.encoder import OnnxEncoder
