@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import AGAIN, read_json
-from biopsy.evaluation.abstention import STEPS
 
+STEPS = 20  # points of the curve: 5 %, 10 %, ... 100 % answered
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
