@@ -176,6 +176,42 @@ class _Decision(_Reasoned):
     curve: _Curve | None
 
 
+class _OfSet(_Record):
+    covered: Number
+    of: Number
+    coverage: Known
+
+
+class _Set(_Reasoned):
+    threshold: Number
+    coverage: Known
+    covered: Known = None
+    of: Known = None
+    size: Known = None
+    single: Known = None
+    empty: Known = None
+    interval: Ends = None
+    lowest: Known = None
+    by_class: dict[str, _OfSet] = {}
+
+    @model_validator(mode="after")
+    def _is_whole_where_it_was_tried(self) -> Self:
+        counts = (self.covered, self.of, self.size, self.single, self.empty)
+        if self.coverage is not None and (None in counts or not {"interval", "lowest"} <= self.model_fields_set):
+            raise ValueError("it has a coverage without the figures behind it")
+        return self
+
+
+class _Levels(_Reasoned):
+    __pydantic_extra__: dict[str, _Set | None] = Field(init=False)
+
+
+class _Sets(_Record):
+    cases: Number | None
+    origin: Literal["validation", "folds"] | None = Field(alias="from")
+    levels: _Levels
+
+
 class _Data(_Record):
     labels: str
     split: str
@@ -195,6 +231,7 @@ class Details(Summary):
     calibration: _Calibration
     operating_point: _Operating
     abstention: _Abstention
+    sets: _Sets | None = None
     decision: _Decision
     models: Annotated[list[_Model], Field(min_length=1)]
 
