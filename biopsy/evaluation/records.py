@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 from biopsy.core.errors import DataError
 from biopsy.core.files import AGAIN, read_json
 
+SET = {"interval", "lowest", "by_class"}  # of a prediction set, beside its counts
 STEPS = 20  # points of the curve: 5 %, 10 %, ... 100 % answered
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -197,7 +198,7 @@ class _Set(_Reasoned):
     @model_validator(mode="after")
     def _is_whole_where_it_was_tried(self) -> Self:
         counts = (self.covered, self.of, self.size, self.single, self.empty)
-        if self.coverage is not None and (None in counts or not {"interval", "lowest"} <= self.model_fields_set):
+        if self.coverage is not None and (None in counts or not SET <= self.model_fields_set):
             raise ValueError("it has a coverage without the figures behind it")
         return self
 
