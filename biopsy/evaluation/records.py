@@ -198,7 +198,7 @@ class _Set(_Reasoned):
     @model_validator(mode="after")
     def _is_whole_where_it_was_tried(self) -> Self:
         counts = (self.covered, self.of, self.size, self.single, self.empty)
-        if self.coverage is not None and (None in counts or not SET <= self.model_fields_set):
+        if self.coverage is not None and (None in counts or not self.model_fields_set >= SET):
             raise ValueError("it has a coverage without the figures behind it")
         return self
 

@@ -8,6 +8,7 @@ from biopsy.core.params import flat
 from biopsy.evaluation.comparison import Difference
 from biopsy.evaluation.outcome import Undefined
 from biopsy.evaluation.report import charts, words
+from biopsy.evaluation.report.card import FIGURES
 from biopsy.evaluation.report.page import short
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.compare import OUT_OF_FOLD, Compared, pair_models, part_of
@@ -15,14 +16,7 @@ from biopsy.experiments.revisions import Revision
 from biopsy.networks.model_file import NOTICE
 
 MAIN = "macro_f1"
-SHOWN = {
-    "macro_f1": "macro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "roc_auc": "ROC-AUC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-}
+SHOWN = {key: name for key, (name, _) in FIGURES.items()}
 LEFT_OUT = ("metrics/", "plots/", "data/predictions/")  # outcomes, which differ wherever anything does
 KINDS = {"data/": "data", "models/": "models", "biopsy/": "code", "stages/": "code"}
 

@@ -78,8 +78,9 @@ def _input(card: Card) -> str:
 
 def dvc_hash(folder: Path) -> str:
     """Return the MD5 that DVC gives a folder: of its sorted list of files and their MD5s, with `.dir` behind it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [{"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    # In the order of the texts, in which `case-cv5/x` stands before `case/x`.
+    entries = [{"md5": _md5(path.read_bytes()), "relpath": name} for name, path in sorted(files.items())]
     return f"{_md5(json.dumps(entries, sort_keys=True).encode())}.dir"
 
 

@@ -9,6 +9,7 @@ from biopsy.core.params import read_params
 from biopsy.evaluation.report.results import read_run
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.dvc_lock import md5_of, read_stages
+from biopsy.experiments.model_info import dvc_hash
 from biopsy.experiments.revisions import Revision
 from biopsy.experiments.shell import output_or_none
 
@@ -44,6 +45,9 @@ def print_report(shown: Revision, explain: bool = False) -> tuple[str, list[str]
         )
     md5, content = shown.output(STAGE, PATH)
     says = _revision(shown, md5)
+    made_of = md5_of(shown.stages, STAGE, "deps", "metrics")
+    if shown.commit is None and made_of != dvc_hash(shown.root / "metrics"):
+        says += f" The files of metrics/ have changed since it was made: run `dvc repro {STAGE}`."
     table = template("revision.html.j2", autoescape=True).render(says=says, files=_recorded(shown))
     page = _put(content.decode(), "revision", table, shown)
     if explain:

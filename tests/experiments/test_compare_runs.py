@@ -40,8 +40,13 @@ for model in sys.argv[1:]:
     open(f"data/seen-{model.partition('-')[2]}.csv", "w").write(skill)
     os.makedirs(f"metrics/{model}", exist_ok=True)
     value = 0.25 if skill.startswith("poor") else 0.75
-    levels = {"image_level": {"macro_f1": value}, "case_level": {}, "intervals": {"macro_f1": [0.125, 0.875]}}
-    json.dump({"images": 48, "cases": 12, "synthetic": False, **levels}, open(f"metrics/{model}/details.json", "w"))
+    level = {"macro_f1": value, "balanced_accuracy": None, "accuracy": None, "roc_auc": None}
+    about = {"task": "binary", "protocol": "case", "synthetic": False, "images": 48, "cases": 12, "threshold": 0.5}
+    classes = {"classes": ["benign", "malignant"], "classes_in_test": "2 of 2", "per_class": {}, "cases_right": None}
+    classes |= dict.fromkeys(("classes_not_in_test", "classes_not_in_training"), [])
+    ends = {"intervals": {"macro_f1": [0.125, 0.875]}, "case_intervals": {"macro_f1": None}}
+    details = {**about, **classes, **ends, "image_level": level, "case_level": level}
+    json.dump(details, open(f"metrics/{model}/details.json", "w"))
 """
 PARAMS = """
 seed: 0
@@ -262,6 +267,10 @@ def test_a_printed_report_names_the_commit_that_records_it_or_says_that_none_doe
     call(root, "dvc", "repro", "-q")
     (line,) = (line for line in report(root, tmp_path / "x.html") if "Revision" in line)
     assert "poor1 Revision: none. The last commit, " in line
+    assert "have changed since" not in line
+    (root / "metrics/binary-case/details.json").write_text("{}")
+    (line,) = (line for line in report(root, tmp_path / "x.html") if "Revision" in line)
+    assert line.endswith("The files of metrics/ have changed since it was made: run `dvc repro report`.")
 
 
 @pytest.mark.parametrize(
