@@ -23,8 +23,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _list, _predict, _evaluate, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights,
-        _info, _show_augment, _tune,
+        _list, _predict, _evaluate, _explain, _export, _serve, _results, _report, _compare, _experiments,
+        _convert_weights, _info, _show_augment, _tune,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -222,6 +222,44 @@ def _results(verbs: Any) -> None:
         print(describe_results(chosen.root))
 
     verb = verbs.add_parser("results", help="print a table of the test results")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _report(verbs: Any) -> None:
+    """Add `biopsy report`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.files import atomic_file
+        from biopsy.experiments.revisions import find_revision
+
+        shown = find_revision(chosen.revision, chosen.root)
+        if chosen.compare is None:
+            from biopsy.experiments.printed import print_report
+
+            page, says = print_report(shown, chosen.explain)
+        else:
+            from biopsy.experiments.beside import side_by_side
+
+            page, says = side_by_side(find_revision(chosen.compare, chosen.root), shown)
+        with atomic_file(chosen.out) as new:
+            new.write_text(page, "utf-8")
+        print("\n".join([*says, f"wrote {chosen.out}"]))
+
+    verb = _verb(
+        verbs, "report", "write the report with the git revision it is of, or two runs side by side",
+        "biopsy report v1.0 --out report-v1.html",
+        "biopsy report --explain",
+        "biopsy report --compare main",
+    )  # fmt: skip
+    verb.add_argument(
+        "revision", nargs="?", default="workspace", metavar="REVISION",
+        help="a git revision or an experiment (default: workspace, the files as they are)",
+    )  # fmt: skip
+    added = verb.add_mutually_exclusive_group()
+    added.add_argument("--compare", metavar="REVISION", help="is the run better than this one?")
+    added.add_argument("--explain", action="store_true", help="add where its models look; takes minutes")
+    verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
 

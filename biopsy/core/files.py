@@ -13,7 +13,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from biopsy.core.errors import DataError, MachineError, naming
+from biopsy.core.errors import DataError, MachineError, ParamsError, naming
 from biopsy.core.locks import holds_lock
 from biopsy.core.owned import check_owned, names_in, note_made
 
@@ -43,8 +43,11 @@ IMAGE_SUFFIXES = {
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
-    `path` is replaced, never written into: it may be a hard link into the DVC cache.
+    `path` is replaced, never written into: it may be a hard link into the DVC cache. Raises `ParamsError` where it is a
+    folder.
     """
+    if path.is_dir():
+        raise ParamsError(f"{path} is a folder. Name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
     temporary = path.with_name(f".{path.stem}.file.{_token()}.tmp{path.suffix}")
@@ -117,14 +120,24 @@ def read_json(path: Path, expected: Mapping[str, type] | None = None, way_out: s
     DataError
         It is missing, torn, edited into something else, or not ours.
     """
-    content = _parsed(path, lambda: json.loads(path.read_text("utf-8")), way_out)
+    return parse_json(lambda: path.read_bytes(), path, expected, way_out)
+
+
+def parse_json(
+    content: bytes | Callable[[], bytes],
+    name: Path | str,
+    expected: Mapping[str, type] | None = None,
+    way_out: str = AGAIN,
+) -> Any:
+    """Do what `read_json` does with bytes, or with what `content` reads; `name` is what the error calls them."""
+    found = _parsed(name, lambda: json.loads((content() if callable(content) else content).decode()), way_out)
     if expected is not None:
-        if not isinstance(content, dict):
-            raise DataError(f"{path} is not a file of this pipeline: it holds no keys. {way_out}")
+        if not isinstance(found, dict):
+            raise DataError(f"{name} is not a file of this pipeline: it holds no keys. {way_out}")
         for key, kind in expected.items():
-            if not isinstance(content.get(key), kind):
-                raise DataError(f"{path} is not a file of this pipeline: '{key}' is {content.get(key)!r}. {way_out}")
-    return content
+            if not isinstance(found.get(key), kind):
+                raise DataError(f"{name} is not a file of this pipeline: '{key}' is {found.get(key)!r}. {way_out}")
+    return found
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -176,7 +189,7 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
     return table
 
 
-def _parsed(path: Path, read: Callable[[], T], way_out: str) -> T:
+def _parsed(path: Path | str, read: Callable[[], T], way_out: str) -> T:
     """Read, and put what can be wrong with a file's bytes into one sentence."""
     try:
         return read()

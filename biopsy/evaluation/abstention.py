@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from biopsy.evaluation.figures import LEVEL, NO_CASES, by_case
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
 from biopsy.evaluation.outcome import DIGITS, Names, Outcome, Undefined, settle
+from biopsy.evaluation.records import STEPS
 
-STEPS = 20  # points of the curve: 5 %, 10 %, ... 100 % answered
 FEWEST = 10  # validation cases for a rule
 FEWEST_ANSWERED = 5  # cases that the rule must answer on validation; without answers there is no error
 

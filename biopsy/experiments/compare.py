@@ -133,18 +133,32 @@ def _models(first: Revision, second: Revision, task: str | None, protocol: str |
     return chosen
 
 
-def _compare(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, str], figure: str, test: bool) -> Compared:
-    folds = bool(parse_protocol(model[1]).folds)
-    part = OUT_OF_FOLD if folds else "test" if test else "validation"
-    ending = "-val" if part == "validation" else ""
+def part_of(protocol: str, test: bool) -> str:
+    """Say what is compared under a protocol: all folds of a cross-validation, else the test or the validation part."""
+    return OUT_OF_FOLD if parse_protocol(protocol).folds else "test" if test else "validation"
+
+
+def pair_models(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, str], test: bool) -> tuple[Pair, bool]:
+    """Put the answers of one task and protocol side by side; also say whether they are the very same ones.
+
+    Raises
+    ------
+    DataError
+        They are not of the same images, or cannot be read.
+    """
+    ending = "-val" if part_of(model[1], test) == "validation" else ""
     name, pairs, equal = "-".join(model), list[Pair](), True
     for first, second in seeds:
         (one, before), (other, after) = (side.predictions(*model, ending) for side in (first, second))
         pairs.append(pair_tables(before, after, (f"{name}: {first.name}", second.name)))
         equal = equal and one == other
-    pair = pool_pairs(pairs, name)
+    return pool_pairs(pairs, name), equal
+
+
+def _compare(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, str], figure: str, test: bool) -> Compared:
+    pair, equal = pair_models(seeds, model, test)
     return Compared(
-        *model, part, len(pair.truth), len(set(pair.cases.tolist())), figure,
+        *model, part_of(model[1], test), len(pair.truth), len(set(pair.cases.tolist())), figure,
         found=pair.differences(seeds[0][1].positive(model[0]))[figure],
         areas=pair.areas() if figure == "roc_auc" else None,
         equal=equal,

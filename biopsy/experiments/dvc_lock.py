@@ -50,7 +50,7 @@ def is_fresh(stages: Mapping[str, Any], stage: str, params: Mapping[str, Any]) -
     return all(
         read.get(path, md5) == md5 and is_fresh(stages, name, params)
         for path, (name, md5) in made.items()
-        if any(dep == path or dep.startswith(f"{path}/") for dep in read)
+        if any(dep == path or dep.startswith(f"{path}/") or path.startswith(f"{dep}/") for dep in read)
     )
 
 

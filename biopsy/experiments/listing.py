@@ -92,17 +92,16 @@ def _folder(folder: Path, root: Path) -> str:
     try:
         card = json.loads((folder / "model.json").read_text("utf-8"))
         name = f"{card['task']}-{card['protocol']}"
-        figures = None
         try:
             short, details = (
                 json.loads((root / "metrics" / name / f).read_text()) for f in ("test.json", "details.json")
             )
             tested = [(model["sha256"], model["temperature"]) for model in details["models"]]
             if tested == [(card["model_sha256"], card["temperature"])] and details["threshold"] == card["threshold"]:
-                figures = {"test": short, **details}
+                return _words(card, {"test": short, **details})
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # tested elsewhere, by an earlier version, or not at all
-        return _words(card, figures)
+            pass  # tested elsewhere, by an earlier version, edited, or not at all
+        return _words(card, None)
     except (OSError, ValueError, KeyError, TypeError):
         return "model.json cannot be read: `biopsy info` says why"
 

@@ -78,8 +78,9 @@ def _input(card: Card) -> str:
 
 def dvc_hash(folder: Path) -> str:
     """Return the MD5 that DVC gives a folder: of its sorted list of files and their MD5s, with `.dir` behind it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [{"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    # In the order of the texts, in which `case-cv5/x` stands before `case/x`.
+    entries = [{"md5": _md5(path.read_bytes()), "relpath": name} for name, path in sorted(files.items())]
     return f"{_md5(json.dumps(entries, sort_keys=True).encode())}.dir"
 
 
@@ -125,12 +126,14 @@ def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
 
 def _tested(root: Path, commit: str | None, name: str, tree: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the figures and their details, of the workspace or else of the commit, provided they are of these bytes."""
-    stage, path = f"evaluate@{name}", f"metrics/{name}/test.json"
+    stage, (path, details) = f"evaluate@{name}", (f"metrics/{name}/{kind}.json" for kind in ("test", "details"))
     for revision in dict.fromkeys((None, commit)):
         lock, content = _read_lock(root, revision), _read(root, revision, path)
         tested = md5_of(lock, stage, "deps", f"models/{name}") == tree
         if tested and content is not None and md5_of(lock, stage, "outs", path) == _md5(content):
-            return json.loads(content), json.loads(_read(root, revision, f"metrics/{name}/details.json") or b"{}")
+            more = _read(root, revision, details) or b""
+            whole = md5_of(lock, stage, "outs", details) == _md5(more)
+            return json.loads(content), json.loads(more) if whole else {}
     return {}, {}
 
 

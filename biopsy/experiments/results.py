@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import read_json
 from biopsy.core.params import read_params
 from biopsy.core.protocol import PUBLIC, Protocol, parse_protocol
+from biopsy.evaluation.records import Short, Splits, Summary, read_record
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.split.published import PUBLISHED
 
@@ -77,7 +77,8 @@ def shares_cases(protocol: str) -> str:
 def _result(folder: Path) -> dict[str, Any]:
     """Read one model's figures; `test` holds the short ones."""
     way_out = f"Run `dvc repro`, or `git checkout {folder}`."
-    details, short = (read_json(folder / f"{name}.json", {}, way_out) for name in ("details", "test"))
+    details = read_record(folder / "details.json", Summary, way_out)
+    short = read_record(folder / "test.json", Short, way_out)
     result = {**details, "test": short}
     missing = {*NEEDED} - {*result} | {*FIGURES} - {*short}
     if missing:
@@ -147,14 +148,15 @@ def _notes(result: dict[str, Any]) -> list[str]:
     }
     for figure, (level, key) in shown.items():
         if result[level][key] is None:
-            notes.append(f"{name}: no {figure}, {result[level]['reasons'][key]}.")
+            why = result[level].get("reasons", {}).get(key, "for a reason that is not known")
+            notes.append(f"{name}: no {figure}, {why}.")
     return notes
 
 
 def _splits(root: Path) -> dict[str, Any]:
     """Read what the split stage counted, where it is made."""
     path = root / "metrics/split.json"
-    return read_json(path, {}) if path.is_file() else {}
+    return read_record(path, Splits) if path.is_file() else {}
 
 
 def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,9 @@ import pandas as pd
 import yaml
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some
+from biopsy.core.files import parse_json
 from biopsy.evaluation.pairing import read_predictions
+from biopsy.evaluation.records import Summary, fitting
 from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
 
@@ -90,24 +92,63 @@ class Revision:
             They were not made with its parameters, are not here, or are damaged.
         """
         model = f"{task}-{protocol}"
-        stage, path = f"evaluate@{model}", f"data/predictions/{model}{ending}.csv"
+        path = f"data/predictions/{model}{ending}.csv"
+        md5, content = self.output(f"evaluate@{model}", path)
+        return md5, read_predictions(BytesIO(content), f"{self.name}: {path}")
+
+    def output(self, stage: str, path: str, cached: bool = True) -> tuple[str, bytes]:
+        """Read a file that a stage wrote with its parameters.
+
+        Parameters
+        ----------
+        stage, path
+            As dvc.lock calls them.
+        cached
+            Whether DVC keeps it; False: git does.
+
+        Returns
+        -------
+        tuple
+            Its MD5 and its bytes.
+
+        Raises
+        ------
+        DataError
+            It was not made with these parameters, is not here, or is damaged.
+        """
         md5 = md5_of(self.stages, stage, "outs", path)
         again = f"`dvc repro {stage}`" if self.commit is None else f"`dvc repro {stage}` there and commit dvc.lock"
         if md5 is None:
             raise DataError(f"{self.name} has no {path}: its dvc.lock does not name it. Run {again}.")
         if not is_fresh(self.stages, stage, self.params):
             raise DataError(f"{self.name}: {path} was made with other parameters than its params.yaml. Run {again}.")
-        file = self.root / path if self.commit is None else self._cached(md5)
-        if not file.is_file():
-            raise DataError(f"{self.name}: {path} is not on this machine. {self._fetch(stage)}")
-        content = file.read_bytes()
+        if not cached and self.commit is not None:
+            content, damaged = self._text(path).encode(), f"{self.name}: {path} is not what its dvc.lock records."
+        else:
+            file = self.root / path if self.commit is None else self._cached(md5)
+            if not file.is_file():
+                raise DataError(f"{self.name}: {path} is not on this machine. {self._fetch(stage)}")
+            content, damaged = file.read_bytes(), f"{path} is not what dvc.lock records. Run {again}."
+            if self.commit is not None:
+                damaged = f"{self.name}: {file} in DVC's cache is damaged. Delete it. {self._fetch(stage)}"
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-            raise DataError(
-                f"{path} is not what dvc.lock records. Run {again}."
-                if self.commit is None
-                else f"{self.name}: {file} in DVC's cache is damaged. Delete it. {self._fetch(stage)}"
-            )
-        return md5, read_predictions(BytesIO(content), f"{self.name}: {path}")
+            raise DataError(damaged)
+        return md5, content
+
+    def details(self, task: str, protocol: str) -> dict[str, Any]:
+        """Read the figures of one model's test part, metrics/<model>/details.json. Raises `DataError` as `output`."""
+        model = f"{task}-{protocol}"
+        path = f"metrics/{model}/details.json"
+        content = self.output(f"evaluate@{model}", path, cached=False)[1]
+        name = f"{self.name}: {path}"
+        return fitting(parse_json(content, name, {}), Summary, name)
+
+    @cached_property
+    def about(self) -> str:
+        """Its commit in a line: hash, date, subject; of the workspace, the commit that it stands on."""
+        found = output_or_none("git", "log", "-1", "--format=%h, %as, %s", self.commit or "HEAD", cwd=self.root)
+        line = (found or "no commit").strip()
+        return line if self.commit else f"the files as they are, on {line}"
 
     def _fetch(self, stage: str) -> str:
         if self.commit is None:

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from biopsy.core.errors import reason_in, some
+from biopsy.core.files import parse_json
 from biopsy.core.params import flat
 from biopsy.experiments.dvc_lock import is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
@@ -104,7 +105,8 @@ def _with_figures(run: Run, params: Mapping[str, Any], read: Callable[[str], str
     ):
         kinds = [kind for stage in FIGURES if is_fresh(stages, f"{stage}@{model}", params) for kind in FIGURES[stage]]
         texts = {kind: read(f"metrics/{model}/{kind}.json") for kind in kinds}
-        figures[model] = {kind: json.loads(text) for kind, text in texts.items() if text is not None}
+        names = {kind: f"metrics/{model}/{kind}.json of an experiment" for kind in kinds}
+        figures[model] = {kind: parse_json(t.encode(), names[kind], {}) for kind, t in texts.items() if t is not None}
         splits[model] = md5_of(stages, f"train@{model}", "deps", f"data/splits/{protocol}.csv")
     return replace(run, figures=figures, splits=splits)
 

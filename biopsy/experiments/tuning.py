@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from biopsy.core.errors import DataError, ParamsError, reason_in
+from biopsy.core.files import parse_json
 from biopsy.core.params import Params, parse_params
 from biopsy.core.sections import Choices, Interval, Tune
 from biopsy.experiments.compose import as_overrides, compose
@@ -52,7 +53,9 @@ class Job:
         for ref in output("git", "for-each-ref", "--format=%(refname)", "refs/exps").split():
             if ref.endswith(f"/{trial}") or f"/{trial}-val" in ref:
                 # `./` is the project's folder, which may be below git's.
-                found: dict[str, float] = json.loads(output("git", "show", f"{ref}:./metrics/{self.name}/train.json"))
+                path = f"metrics/{self.name}/train.json"
+                text = output("git", "show", f"{ref}:./{path}")
+                found: dict[str, float] = parse_json(text.encode(), f"{path} of {trial}", {})
                 return found
         return None
 

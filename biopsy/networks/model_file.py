@@ -151,6 +151,10 @@ def read_card(folder: Path) -> Card:
         card = Card.model_validate_json(json.dumps(content), strict=True)
     except FileNotFoundError:
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
+    except NotADirectoryError:
+        raise SourceError(
+            f"{folder} is no model. Name a folder such as models/binary-case, or an .onnx file."
+        ) from None
     except ValidationError as error:
         fault = error.errors()[0]
         lacking = [str(found["loc"][0]) for found in error.errors() if found["type"] == "missing"]
@@ -200,9 +204,9 @@ def load_model(folder: Path) -> tuple[Any, Card]:
     SourceError
         Files missing, bytes other than the card's, or code that safe mode rejects.
     """
-    from biopsy.networks.backend import keras
-
     card, path = check_bytes(folder), folder / "model.keras"
+    from biopsy.networks.backend import keras  # ten seconds, which a wrong path should not cost
+
     ours = {}
     if card.params.get("model", {}).get("backbone") == "onnx":
         from biopsy.networks.backbones.encoder import OnnxEncoder

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Image = str | Path | bytes | NDArray[np.uint8]
 T = TypeVar("T")
+NO_NUMBER = "the model gives no number for this image: its training diverged, or its file is of another kind"
 Seen = Callable[[T, NDArray[np.uint8]], None]
 
 
@@ -44,6 +45,12 @@ class Answer:
     probabilities: NDArray[np.float64]
     error: str = ""
     learnt: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Take what is no number for no answer: a class would be called of it all the same."""
+        if not np.isfinite(self.probabilities).all():
+            object.__setattr__(self, "probabilities", np.empty(0))
+            object.__setattr__(self, "error", NO_NUMBER)
 
 
 class Model:
@@ -175,7 +182,12 @@ class Model:
         return given / given.sum(1, keepdims=True)
 
     def choose(self, given: NDArray[np.float64]) -> int:
-        """Return the place of the class that probabilities (classes,) stand for: of two, by the card's threshold."""
+        """Return the place of the class that probabilities (classes,) stand for: of two, by the card's threshold.
+
+        Raises `SourceError` where they are no numbers.
+        """
+        if not np.isfinite(given).all():
+            raise SourceError(NO_NUMBER)
         return int(given[1] >= self.card.threshold) if len(given) == 2 else int(given.argmax())
 
     def row(self, name: str, given: Answer) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from accessible import violations
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.records import Summary
+from biopsy.evaluation.report.checklists import checklists
 from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
-from biopsy.evaluation.report.results import Answers, read_run
+from biopsy.evaluation.report.results import Answers, read_results, read_run
+from biopsy.experiments.results import describe_results
 from report_project import write_project
 from schemes import params as make_params
 
@@ -222,6 +227,42 @@ def test_a_half_finished_run_gets_a_sentence_for_what_is_missing(
     assert said in words_of(render(read_run(params, root)))
 
 
+EDITS = [
+    ("details", "image_level.macro_f1", "0.9"), ("details", "intervals.macro_f1", [0.1]), ("details", "per_class", []),
+    ("details", "per_class.benign.support", None), ("details", "models", []), ("details", "models.0.temperature", {}),
+    ("details", "calibration.after.ece", "low"), ("details", "abstention.image.risk", [1.0]), ("details", "", []),
+    ("details", "operating_point.image.test", 1), ("details", "threshold", 7), ("details", "image_level", None),
+    ("details", "decision.curve", {"threshold": [0.5], "model": [0.1], "all": []}), ("test", "macro_f1", []),
+    ("details", "cases_right.right", "all"), ("val", "", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "place", "value"), EDITS)
+def test_an_edited_metrics_file_is_named_in_one_sentence_by_report_and_results(
+    copy: tuple[Path, Params], file: str, place: str, value: Any
+) -> None:
+    root, params = copy
+    path = root / f"metrics/tissue-case/{file}.json"
+    content = json.loads(path.read_text())
+    *way, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+    holder = content
+    for key in way:
+        holder = holder[key]
+    if place:
+        holder[last] = value
+    path.write_text(json.dumps(content if place else value))
+    results, problems = read_results(params.tasks, params.protocols, read_run(params, root).scheme, root)
+    assert results == [] or file == "test"
+    if file != "test":
+        assert re.search(
+            rf"is not in this report: \S*{file}\.json (was|is) .*{re.escape(place)}.* Run `dvc repro`",
+            problems[0],
+        )
+    if file == "test" or place.split(".")[0] in Summary.model_fields:  # the table of results reads no others
+        with pytest.raises(DataError, match=rf"{file}\.json (was|is) .*Run `dvc repro`"):
+            describe_results(root)
+
+
 def test_before_anything_has_run_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels\.json is missing"):
         read_run(make_params(), tmp_path)
@@ -258,4 +299,30 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
         head.get_by_role("button").press("Enter")
         assert head.get_attribute("aria-sort") == way
         assert page.evaluate(names) == sorted(unsorted, reverse=way == "descending") != unsorted
+    assert violations(page) == []
     assert found == []
+
+
+def test_the_checklists_have_every_item_and_say_what_the_run_knows_or_leave_it_to_the_author(
+    project: tuple[Path, Params], tmp_path: Path
+) -> None:
+    root, params = project
+    run = read_run(params, root)
+    tripod, claim = checklists(run, run.results)
+    of_tripod = (
+        "1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 16 17 18a 18b"
+    )
+    of_tripod += " 18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c"
+    assert [str(row["item"]) for row in tripod["items"]] == of_tripod.split()
+    assert [row["item"] for row in claim["items"]] == list(range(1, 45))
+    rows = {f"{found['name'][0]}{row['item']}": row for found in (tripod, claim) for row in found["items"]}
+    assert all(row.keys() == {"item", "asks", "run", "author"} for row in rows.values())
+    assert all(row["run"] or row["author"].startswith("for the author") for row in rows.values())
+    low, high = run.results[0].details["intervals"]["macro_f1"]
+    value = run.results[0].details["image_level"]["macro_f1"]
+    assert f"macro-F1 {value:.3f} (95 % interval {low:.3f} to {high:.3f}), 48 test images" in rows["T23a"]["run"]
+    assert "0 of 48 test images come from slides seen in training" in rows["C19"]["run"]
+    assert rows["C20"]["run"].startswith("Protocol case: no case is in two parts")
+    assert rows["T18a"]["run"] is None
+    nothing, _ = checklists(replace(run, results=[], splits={}, ingest={}, impute={}), [])
+    assert all(row["author"] for row in nothing["items"] if row["item"] in ("5a", 10, 11, "12a", "20a", "23a"))

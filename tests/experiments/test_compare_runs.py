@@ -1,6 +1,7 @@
 """`biopsy compare`: commits, experiments and the workspace of a real DVC project whose one stage copies predictions."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -21,12 +22,31 @@ stages:
     outs:
       - data/predictions/${item.task}-${item.protocol}.csv
       - data/predictions/${item.task}-${item.protocol}-val.csv
+      - data/seen-${item.protocol}.csv
+      - metrics/${item.task}-${item.protocol}/details.json: {cache: false}
+  report:
+    cmd: mkdir -p plots && python copy_predictions.py
+    deps: [metrics]
+    outs: [plots/report.html]
 """
 COPY = """
-import shutil, sys, yaml
+import json, os, shutil, sys, yaml
 skill = yaml.safe_load(open("params.yaml"))["train"]["skill"]
-for ending in ("", "-val"):
-    shutil.copy(f"tables/{sys.argv[1]}-{skill}.csv", f"data/predictions/{sys.argv[1]}{ending}.csv")
+if len(sys.argv) == 1:
+    open("plots/report.html", "w").write(f'<h1>{skill}</h1><div id="revision">not known</div>')
+for model in sys.argv[1:]:
+    for ending in ("", "-val"):
+        shutil.copy(f"tables/{model}-{skill}.csv", f"data/predictions/{model}{ending}.csv")
+    open(f"data/seen-{model.partition('-')[2]}.csv", "w").write(skill)
+    os.makedirs(f"metrics/{model}", exist_ok=True)
+    value = 0.25 if skill.startswith("poor") else 0.75
+    level = {"macro_f1": value, "balanced_accuracy": None, "accuracy": None, "roc_auc": None}
+    about = {"task": "binary", "protocol": "case", "synthetic": False, "images": 48, "cases": 12, "threshold": 0.5}
+    classes = {"classes": ["benign", "malignant"], "classes_in_test": "2 of 2", "per_class": {}, "cases_right": None}
+    classes |= dict.fromkeys(("classes_not_in_test", "classes_not_in_training"), [])
+    ends = {"intervals": {"macro_f1": [0.125, 0.875]}, "case_intervals": {"macro_f1": None}}
+    details = {**about, **classes, **ends, "image_level": level, "case_level": level}
+    json.dump(details, open(f"metrics/{model}/details.json", "w"))
 """
 PARAMS = """
 seed: 0
@@ -55,9 +75,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "copy_predictions.py").write_text(COPY)
     for command in (["git", "init", "-b", "main"], ["dvc", "init"]):
         call(root, *command, "-q")
-    for name, tag in (("good", "better"), ("few", "few"), ("poor1",) * 2, ("good1",) * 2, ("poor", "poor")):
+    tags = (("good", "begun"), ("good", "better"), ("few", "few"), ("poor1",) * 2, ("good1",) * 2, ("poor", "poor"))
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    for name, tag in tags:
         (root / "params.yaml").write_text(PARAMS % name)
-        call(root, "dvc", "repro", "-q")
+        if tag != "begun":
+            call(root, "dvc", "repro", "-q", *(["evaluate"] if tag != "better" else []))
         call(root, "git", "add", "-A")
         call(root, "git", "commit", "-qm", name)
         call(root, "git", "tag", tag)
@@ -66,10 +89,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def compare(project: Path, *arguments: str) -> int:
+def compare(project: Path, *arguments: str, verb: str = "compare") -> int:
     """Run the command in this process; return its exit code."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["biopsy", "compare", *arguments, "--root", str(project)])
+        patch.setattr("sys.argv", ["biopsy", verb, *arguments, "--root", str(project)])
         try:
             cli.main()
         except SystemExit as left:
@@ -190,3 +213,79 @@ def test_missing_damaged_and_stale_predictions_say_what_to_run(
     (root / "dvc.lock").unlink()
     assert compare(root, "workspace", "better") == 3
     assert "workspace has no dvc.lock" in capsys.readouterr().err
+
+
+def report(project: Path, out: Path, *arguments: str) -> list[str]:
+    """Write a page with `biopsy report`; return the text of each of its rows, cell by cell, and of its other lines."""
+    assert compare(project, *arguments, "--out", str(out), verb="report") == 0
+    page = out.read_text()
+    assert not re.search(r"https?:|<script|src=", page)
+    return [" ".join(re.sub("<[^>]+>", " ", line).split()) for line in page.splitlines()]
+
+
+def test_two_runs_stand_side_by_side_with_figures_verdict_and_all_that_changed(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = report(project, tmp_path / "x.html", "better", "--compare", "main")
+    told = capsys.readouterr().out
+    assert (
+        "binary, protocol case: Validation, 48 images of 12 cases: The second model's macro-F1 is higher (+0." in told
+    )
+    assert (
+        "binary, protocol case-cv3: Out of fold, 48 images of 12 cases: The second model's macro-F1 is higher" in told
+    )
+    (row,) = {line for line in page if line.startswith("macro-F1")}
+    assert re.fullmatch(
+        r"macro-F1 +0\.250 +0\.125 to 0\.875 +0\.750 +0\.125 to 0\.875 +\+0\.\d{3} +\+0\.\d{3} to \+0\.\d{3}", row
+    )
+    assert any(re.search("train.skill +poor +good", line) for line in page)
+    changed = next(line for line in page if "data/seen-case.csv" in line)
+    assert re.search(r"data +data/seen-case.csv +[0-9a-f]{12} +[0-9a-f]{12}", changed)
+    assert "tables" not in changed  # the same on both sides
+
+
+def test_different_test_sets_stand_beside_each_other_and_a_sentence_says_why_they_do_not_compare(
+    project: Path, tmp_path: Path
+) -> None:
+    page = report(project, tmp_path / "x.html", "few", "--compare", "main")
+    said = (
+        "test figures cannot be compared: binary-case: main and few answered different images: 12 of 48 have one answer"
+    )
+    assert any(said in line for line in page)
+    assert all(re.fullmatch(r"macro-F1 .*0\.250 .*0\.750 .*- +-", row) for row in page if row.startswith("macro-F1"))
+
+
+def test_a_printed_report_names_the_commit_that_records_it_or_says_that_none_does(
+    project: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    described = call(root, "git", "describe", "--always", "--long", "--tags", "better").stdout.strip()
+    (line,) = (line for line in report(root, tmp_path / "x.html", "better") if "Revision" in line)
+    assert f"good Revision: {described} (" in line
+    assert "Its dvc.lock records this report" in line
+    (root / "params.yaml").write_text(PARAMS % "poor1")
+    call(root, "dvc", "repro", "-q")
+    (line,) = (line for line in report(root, tmp_path / "x.html") if "Revision" in line)
+    assert "poor1 Revision: none. The last commit, " in line
+    assert "have changed since" not in line
+    (root / "metrics/binary-case/details.json").write_text("{}")
+    (line,) = (line for line in report(root, tmp_path / "x.html") if "Revision" in line)
+    assert line.endswith("The files of metrics/ have changed since it was made: run `dvc repro report`.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--compare", "bettr"], 2, "'bettr' is no revision and no experiment here. Did you mean 'better'?"),
+        (["main", "--compare", "poor"], 2, "poor and main are one and the same run"),
+        (["begun", "--compare", "main"], 3, "begun has no metrics/binary-case/details.json: its dvc.lock does not"),
+        (["begun"], 3, "begun has no plots/report.html: its dvc.lock does not name it"),
+        (["main", "--out", "."], 2, ". is a folder. Name a file."),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_one_sentence(
+    project: Path, arguments: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(project, "--out", str(tmp_path / "x.html"), *arguments, verb="report") == code
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()

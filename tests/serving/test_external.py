@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from accessible import violations
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, SourceError
 from biopsy.images.decode import hash_pixels, read_rgb
@@ -98,8 +99,9 @@ def test_the_page_opens_with_the_verdict_and_asks_for_nothing(
     page.on("request", lambda asked: problems.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
     page.goto(f"file://{tmp_path / 'out/report.html'}")
     said = page.inner_text("body")
-    assert problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(page) == []
+    assert problems == []
     first = f"Macro-F1 {found['metrics']['image_level']['macro_f1']:.3f}"
     places = [
         said.index(text)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import uvicorn
 
+from accessible import violations
 from biopsy.serving.api import make_app
 from biopsy.serving.model import Model
 from servers import free_port
@@ -60,4 +61,7 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     assert float(layers.last.evaluate("i => i.style.opacity")) == pytest.approx(float(before) + 0.05)
     assert "deletion 0." in page.locator("figcaption").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(page) == []
+    page.get_by_role("button", name="Clear").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "choose"  # not lost with the button that had it
     assert found == []

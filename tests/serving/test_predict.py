@@ -168,13 +168,13 @@ def test_the_page_tells_the_figures_of_exactly_this_folder_as_an_export_does(
     (metrics / "test.json").write_text('{"macro_f1": 0.75}')
     (metrics / "details.json").write_text('{"images": 40, "cases": 9}')
     for tree, told in ((dvc_hash(path), {"test": {"macro_f1": 0.75}, "images": 40, "cases": 9}), ("other", None)):
-        outs = {
-            "path": "metrics/binary-case/test.json",
-            "md5": hashlib.md5((metrics / "test.json").read_bytes()).hexdigest(),
-        }
+        outs = [
+            {"path": f"metrics/binary-case/{name}", "md5": hashlib.md5((metrics / name).read_bytes()).hexdigest()}
+            for name in ("test.json", "details.json")
+        ]
         deps = {"path": "models/binary-case", "md5": tree}
         (folder / "dvc.lock").write_text(
-            json.dumps({"stages": {"evaluate@binary-case": {"deps": [deps], "outs": [outs]}}})
+            json.dumps({"stages": {"evaluate@binary-case": {"deps": [deps], "outs": outs}}})
         )
         add_figures(model, path, lambda found: figures_of(found, folder))
         assert about("binary-case", model)["figures"] == told

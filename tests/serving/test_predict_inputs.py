@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
@@ -21,7 +22,7 @@ from biopsy.networks.answers import BATCH
 from biopsy.serving import inputs
 from biopsy.serving.inputs import Found
 from biopsy.serving.learnt import learnt_from, packed
-from tiny_onnx import DARK, write_onnx
+from tiny_onnx import DARK, network, write_onnx
 
 SHADES = {"dark": 40, "light": 210, "middle": 120}
 
@@ -265,6 +266,27 @@ def test_the_same_answer_for_every_image_is_warned_of(project: Path, capsys: pyt
     for arguments, warned in ((["a.png", "b.png"], True), (["a.png"], False), (["images"], False)):
         command(["predict", *arguments])
         assert ("warning: all 2 images got the same" in capsys.readouterr().err) is warned
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_model_that_gives_no_number_gives_no_class(
+    project: Path, number: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = onnx.load_from_string(network())
+    (bias,) = (kept for kept in broken.graph.initializer if kept.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([0, number], np.float32), "bias"))
+    write_onnx(project / "exports/tiny.onnx", made=broken.SerializeToString())
+    rows = predicted(capsys, "images")
+    assert (rows["predicted"] == "").all()
+    assert rows["error"].str.startswith("the model gives no number").all()
+    with pytest.raises(BiopsyError, match="1 of the images have no explanation"):
+        command(["explain", "images/light.png"])
+    assert "error: the model gives no number" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_model_is_one_sentence(project: Path) -> None:
+    with pytest.raises(BiopsyError, match=r"light\.png is no model. Name a folder"):
+        command(["predict", "images", "--model", "images/light.png"])
 
 
 def test_rows_are_written_as_they_come_so_that_no_more_than_a_batch_is_held(

@@ -71,7 +71,11 @@ def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
     if test["error"] is None:
         return [area, f"{said}."]
     known = test["interval"]
-    sure = f"95 % interval {interval(known)}" if known else f"no interval: {test['reasons']['interval']}"
+    sure = (
+        f"95 % interval {interval(known)}"
+        if known
+        else f"no interval: {test.get('reasons', {}).get('interval', 'not known')}"
+    )
     reached = "is met" if test["error"] <= target else "is not met"
     return [
         area,

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
@@ -96,7 +97,8 @@ def copies(labels: pd.DataFrame, root: Path, protocols: Sequence[str], max_pixel
     """
     files = [root / "data/raw/images" / path for path in labels["path"]]
     with ThreadPool() as pool:
-        greys = pool.map(lambda path: shrink(path, max_pixels), files)
+        shrunk = pool.imap(lambda path: shrink(path, max_pixels), files)
+        greys = list(tqdm(shrunk, "near-copies", len(files), unit="image", delay=2))
     pairs, ids = near_copies(greys), labels["image_id"].to_list()
     cases = labels["case"].to_list() if "case" in labels else [""] * len(ids)
     splits = {name: found for name in protocols if (found := sides_of(root / f"data/splits/{name}.csv")) is not None}

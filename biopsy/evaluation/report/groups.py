@@ -133,6 +133,11 @@ def thumbnail(path: Path, max_pixels: int) -> str | None:
         picture = Image.fromarray(read_rgb(path, max_pixels))
     except BiopsyError:
         return None
+    return picture_uri(picture)
+
+
+def picture_uri(picture: Image.Image) -> str:
+    """Return a picture as a data URI of a small JPEG, at most 200 pixels long."""
     picture.thumbnail((SIDE, SIDE))
     with BytesIO() as stream:
         picture.save(stream, "JPEG", quality=75)

@@ -16,6 +16,7 @@ from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
 from biopsy.evaluation.report.audit import audits
 from biopsy.evaluation.report.conditions import by_conditions
+from biopsy.evaluation.report.checklists import checklists
 from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.embedding import describe_features
 from biopsy.evaluation.report.flow import data_flow, split_row
@@ -38,7 +39,7 @@ def render(run: Run) -> str:
     str
         HTML that asks for no other file. A result that is missing or broken is named in a sentence.
     """
-    params, root, results, splits, labels = run.params, run.root, run.results, run.splits, _labels(run.root)
+    params, root, results, splits, labels = run.params, run.root, run.results, run.splits, read_labels(run.root)
     order = sorted(results, key=lambda r: (params.tasks.index(r.job.task), words.trust(r, splits)))
     by_task = {task: [r for r in order if r.job.task == task] for task in params.tasks}
     heads = {task: words.headline(found, splits) for task, found in by_task.items() if found}
@@ -65,11 +66,12 @@ def render(run: Run) -> str:
         ],
         "audits": audits(heads.values(), labels, root / "data/raw/images", params.ingest.max_pixels),
         "params": [
-            (key, _short(value))
+            (key, short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
         ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
+        "checklists": checklists(run, order),
     }
     return template("report.html.j2", autoescape=True).render(context)
 
@@ -162,7 +164,7 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
     yield from by_conditions(result)
 
 
-def _labels(root: Path) -> pd.DataFrame:
+def read_labels(root: Path) -> pd.DataFrame:
     """Read the table of labels; an empty one where it is missing, since only names and pictures come from it."""
     try:
         return read_csv(root / "data/interim/labels.csv", ["image_id", "path"])
@@ -170,6 +172,7 @@ def _labels(root: Path) -> pd.DataFrame:
         return pd.DataFrame({"image_id": [], "path": []})
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a parameter, cut where it is long."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

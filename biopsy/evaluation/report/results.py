@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import read_csv, read_json
@@ -16,6 +17,7 @@ from biopsy.core.params import Params
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.pairing import read_predictions
+from biopsy.evaluation.records import Details, Impute, Ingest, Short, Splits, fitting, read_record
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
@@ -101,7 +103,8 @@ def read_run(params: Params, root: Path) -> Run:
     """Read what the project below `root` has come to. Raises `DataError` where nothing has run yet."""
     scheme = read_scheme(root / "models/labels.json")
     results, problems = read_results(params.tasks, params.protocols, scheme, root)
-    told = (read_optional(root / f"metrics/{name}.json") for name in ("split", "ingest", "impute"))
+    kinds: dict[str, type[BaseModel]] = {"split": Splits, "ingest": Ingest, "impute": Impute}
+    told = (read_optional(root / f"metrics/{name}.json", kind) for name, kind in kinds.items())
     return Run(params, root, scheme, results, problems, *told)
 
 
@@ -125,10 +128,11 @@ def read_result(job: Job, scheme: LabelScheme) -> Result:
     details = read_json(job.metrics / "details.json", dict.fromkeys(NEEDED, object))
     if missing := [key for key in NEEDED_TOO if key not in details]:
         raise DataError(f"{job.metrics}/details.json was made by an earlier version, without {missing[0]}. {AGAIN}")
+    fitting(details, Details, job.metrics / "details.json", AGAIN)
     task = scheme[job.task] if job.task in scheme.tasks else None
     if task is None or list(details["classes"]) != task.names:
         raise DataError(f"its classes are not those of models/labels.json. {AGAIN}")
-    val, train = (read_json(job.metrics / f"{name}.json", {}) for name in ("val", "train"))
+    val, train = (read_record(job.metrics / f"{name}.json", Short) for name in ("val", "train"))
     return Result(job, task, details, val, train, read_answers(job, task, details), read_appearance(job))
 
 
@@ -165,10 +169,9 @@ def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers
     return Answers(rows, outcome, temperatures)
 
 
-def read_optional(path: Path) -> dict[str, Any]:
+def read_optional(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
     """Read a metrics file; an empty dict where it is missing or broken, which the report says in its place."""
     try:
-        found = read_json(path, {})
+        return read_record(path, kind)
     except DataError:
         return {}
-    return found if isinstance(found, dict) else {}

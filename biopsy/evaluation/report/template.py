@@ -24,5 +24,5 @@ def template(name: str, **options: Any) -> Template:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         **options,
     )  # fmt: skip
-    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count}
+    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count, "zip": zip}
     return environment.get_template(name)

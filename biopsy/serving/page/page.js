@@ -250,7 +250,7 @@ $("choose").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => { predict($("files").files); $("files").value = ""; });
 $("model").addEventListener("change", describe);
 $("access").addEventListener("submit", (event) => { event.preventDefault(); state.token = $("token").value; start(); });
-$("clear").addEventListener("click", () => { state.rows = []; $("results").replaceChildren(); $("outcome").hidden = true; say(""); });
+$("clear").addEventListener("click", () => { state.rows = []; $("results").replaceChildren(); $("outcome").hidden = true; say(""); $("choose").focus(); });
 $("csv").addEventListener("click", () => save("predictions.csv", "text/csv", asCsv()));
 $("json").addEventListener("click", () => save("predictions.json", "application/json", JSON.stringify({ notice: state.notice, predictions: state.rows }, null, 1)));
 document.addEventListener("paste", (event) => predict(event.clipboardData?.files ?? []));

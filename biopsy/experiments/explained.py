@@ -1,0 +1,157 @@
+"""Where the models look, for the printed report: of each class the worst error and a typical image, by occlusion.
+
+A section of its own, since it needs the models, which the stage `report` never loads, and some 140 answers an image.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.job import Job
+from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.report.groups import picture_uri
+from biopsy.evaluation.report.page import read_labels
+from biopsy.evaluation.report.results import Answers, Result, Run
+from biopsy.evaluation.report.template import template
+from biopsy.evaluation.report.words import headline
+from biopsy.images.decode import read_rgb
+from biopsy.serving.explain import LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.model import Model
+
+MOST = 24  # images of one task, so that the file stays small
+SHARE = 0.6  # of the map's colour in the picture
+STEPS = 21  # of the colour scale that is drawn
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image to explain: 'worst error' or 'typical', its truth, slide and file, and the model that answered it."""
+
+    kind: str
+    truth: str
+    slide: str
+    image_id: str
+    file: Path
+    model: Path
+
+
+def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
+    """Explain the result of each task that says most about the next patient, all maps on one colour scale.
+
+    Parameters
+    ----------
+    run
+        A project whose models and images are here.
+    load
+        From a model's folder to the model.
+
+    Returns
+    -------
+    str
+        HTML to put into the report. A model or an image that cannot be used is named in a sentence.
+    """
+    results = [[r for r in run.results if r.job.task == task] for task in run.params.tasks]
+    heads = [headline(found, run.splits) for found in results if found]
+    labels = read_labels(run.root)
+    paths = dict(zip(labels["image_id"], labels["path"], strict=True))
+    found: list[tuple[Result, list[tuple[Case, Explanation]], list[str]]] = []
+    for result in heads:
+        explained, problems = _explain(choose(result, paths, run.root), result, load)
+        found.append((result, explained, problems))
+    limit = scale_of([e for _, explained, _ in found for _, e in explained])
+    max_pixels, resize = run.params.ingest.max_pixels, run.params.resize
+    tasks = [
+        {
+            "title": result.title,
+            "id": result.job.name,
+            "problems": problems,
+            "shown": [_shown(case, e, limit, max_pixels, resize) for case, e in explained],
+        }
+        for result, explained, problems in found
+    ]
+    scale = paint(np.linspace(-limit, limit, STEPS)[None], limit)[0]
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour[:3]) for colour in scale]
+    return template("explained.html.j2", autoescape=True).render(tasks=tasks, limit=limit, colours=colours, lost=LOST)
+
+
+def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
+    """Choose the images of one result, at most `MOST`.
+
+    Of each class the wrong answer of which the model was surest, and of the right ones that whose probability is their
+    median. Equal ones go by their names.
+    """
+    test, chosen = result.test, []
+    for row, kind in chosen_rows(test):
+        about = test.rows.iloc[row]
+        folds = {fold.name: fold for fold in parse_protocol(result.job.protocol).folds}
+        job = Job(result.job.task, result.job.protocol, root=root, fold=folds.get(about.get("fold", "")))
+        name = str(about["image_id"])
+        file = root / "data/raw/images" / paths.get(name, name)
+        truth = result.scheme.words[test.outcome.classes[test.outcome.truth[row]]]
+        chosen.append(Case(kind, truth, str(about["slide"]) or "not known", name, file, job.model))
+    return chosen[:MOST]
+
+
+def chosen_rows(test: Answers) -> Iterator[tuple[int, str]]:
+    """Yield the row of the worst error and of a typical image of each class, where there is one."""
+    outcome, ids = test.outcome, test.rows["image_id"].to_numpy(str)
+    said = outcome.probabilities[np.arange(len(ids)), outcome.predicted]
+    order = np.lexsort((ids, -said))
+    for index in range(len(outcome.classes)):
+        own = [i for i in order if outcome.truth[i] == index]
+        wrong = [i for i in own if outcome.predicted[i] != index]
+        right = [i for i in own if outcome.predicted[i] == index]
+        if wrong:
+            yield int(wrong[0]), "worst error"
+        if right:
+            yield int(right[len(right) // 2]), "typical"
+
+
+def _explain(
+    cases: list[Case], result: Result, load: Callable[[Path], Model]
+) -> tuple[list[tuple[Case, Explanation]], list[str]]:
+    """Explain the images one by one; what cannot be explained becomes a sentence."""
+    models, found, problems = dict[Path, Model](), [], list[str]()
+    known = {model["sha256"] for model in result.details["models"]}
+    for case in tqdm(cases, f"explain {result.job.name}", unit="image", delay=2):
+        try:
+            if case.model not in models:
+                model = load(case.model)
+                if model.card.model_sha256 not in known:
+                    raise SourceError(f"{case.model} is not the model of this report. Run `dvc checkout {case.model}`.")
+                models[case.model] = model
+            found.append((case, explain(models[case.model], case.file)))
+        except BiopsyError as error:
+            problems.append(str(error))
+    return found, list(dict.fromkeys(problems))
+
+
+def _shown(case: Case, e: Explanation, limit: float, max_pixels: int, resize: Any) -> dict[str, Any]:
+    """Draw an image and its map, which is laid on a grey copy, and say where it peaks."""
+    image = read_rgb(case.file, max_pixels)
+    laid = lay_on(e.drops, image.shape[0], image.shape[1], resize)
+    image, colours = shrink(image, laid), paint(laid, limit)
+    y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
+    across, down = x / laid.shape[1], y / laid.shape[0]
+    peak = f"Map: most, {laid[y, x]:.2f}, is lost at {across:.0%} from the left and {down:.0%} from the top."
+    return {
+        "case": case,
+        "explanation": e,
+        "picture": picture_uri(Image.fromarray(image)),
+        "map": picture_uri(Image.fromarray(_mixed(image, colours))),
+        "says": "Map: flat, no place stands out." if e.flat else peak,
+    }
+
+
+def _mixed(image: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay the colours on a grey copy of the image, where there are any."""
+    grey = image.mean(axis=2, keepdims=True)
+    share = SHARE * (colours[..., 3:] / 255)
+    return np.asarray((grey * (1 - share) + colours[..., :3] * share).round(), np.uint8)
