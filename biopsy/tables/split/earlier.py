@@ -94,7 +94,7 @@ class Earlier:
         try:
             table = _read(self.folder / f"{protocol}.csv", protocol)
         except DataError as error:
-            self.says.append(f"{protocol} is drawn afresh: {str(error).removesuffix('.')}.")
+            self.says.append(f"{protocol} is drawn afresh: {str(error).rstrip(' .')}.")
             return labels
         self._tables[protocol] = table
         found = labels[["image_id"]].assign(**{PIXELS: short(labels)}).merge(table, "left", ["image_id", PIXELS])
@@ -168,12 +168,12 @@ def fixed_groups(
     fixed = np.full(groups.max() + 1, -1)
     if KEPT + column not in table:
         return fixed
-    values = [str(value) for value in values]
-    kept = table[KEPT + column].map({value: i for i, value in enumerate(values)}).fillna(-1).to_numpy(np.int64)
+    names = [str(value) for value in values]
+    kept = table[KEPT + column].map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
     for row in np.flatnonzero(kept >= 0):
         group = groups[row]
         if fixed[group] not in (-1, kept[row]):
-            raise DataError(_linked(table[groups == group], kept[groups == group], column, values, unit))
+            raise DataError(_linked(table[groups == group], kept[groups == group], column, names, unit))
         fixed[group] = kept[row]
     return fixed
 
