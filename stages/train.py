@@ -119,7 +119,7 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         cases=np.repeat(cases[:n_train], each), extra=extra,
     )  # fmt: skip
     images = store.array.reshape(-1, views, size, size, 3)
-    answers = cache(lambda: ask(model, images[n_train:], val_extra))
+    answers = cache(lambda: ask(model, images[n_train:], val_extra, card.tta))
     temperature, fitted = fit_calibration(answers, targets[n_train:], cases[n_train:])
     look = looks_of_training(images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
     card = card.model_copy(update={"temperature": temperature, "calibration": fitted, "training": look})

@@ -75,6 +75,20 @@ def encoder(kind: str = "uint8", size: int | str = SIZE, **change: Any) -> bytes
     return bytes(model.SerializeToString())
 
 
+def corner() -> bytes:
+    """An encoder that gives the upper left pixel: three numbers that each flip changes."""
+    nodes = [
+        helper.make_node("Gather", ["pixels", "first"], ["row"], axis=1),
+        helper.make_node("Gather", ["row", "first"], ["pixel"], axis=1),
+        helper.make_node("Cast", ["pixel"], ["vector"], to=TensorProto.FLOAT),
+    ]
+    taken = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", SIZE, SIZE, 3])
+    given = helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "corner", [taken], [given], [numpy_helper.from_array(np.array(0), "first")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
 def write_onnx(path: Path, card: Card = DARK, made: bytes | None = None, **facts: Any) -> Path:
     """Write it as `biopsy export` would."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -195,6 +195,7 @@ class Model(Section):
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
     tiles: Literal["each", "mean"] = "each"
+    tta: Literal["none", "flips", "d4"] = "none"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     encoder: Encoder = Encoder()

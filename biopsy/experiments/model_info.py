@@ -12,6 +12,7 @@ from biopsy.core.protocol import parse_protocol
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
 from biopsy.experiments.shell import output_or_none
+from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, check_bytes, read_card
 
 _LABEL = 14
@@ -72,6 +73,7 @@ def _input(card: Card) -> str:
     steps = [f"{preparation.views} tiles" if preparation.views > 1 else preparation.resize.mode]
     steps += [preparation.resize.structure] if preparation.resize.structure != "rgb" else []
     steps += [f"stain by {preparation.stain.method}"] if preparation.stain else []
+    steps += [f"answers averaged over {TURNS[card.tta]} flips and turns"] if card.tta != "none" else []
     inside = f"prepared inside the model: {card.preprocessing}"
     return f"{size}x{size} pixels, RGB, 0 to 255 ({', '.join(steps)}); {inside}"
 

@@ -84,6 +84,11 @@ class Card(BaseModel):
         """The classes' names, in the order of the outputs."""
         return self.labels[self.task].names
 
+    @property
+    def tta(self) -> str:
+        """Over which flips and turns of an image answers are averaged; 'none' in a card of an earlier version."""
+        return str(self.params.get("model", {}).get("tta", "none"))
+
 
 def save_model(model: Any, folder: Path, card: Card) -> None:
     """Write `model.keras` and `model.json` into `folder`; equal models give equal bytes.

@@ -123,9 +123,10 @@ def _convert(model: Any, card: Card) -> bytes:
     with extra("export"):
         import tf2onnx
 
+    from biopsy.networks.answers import TURNS
     from biopsy.serving.merged import VECTORS, find_encoder, merge, tail_opset
 
-    views, together = card.preparation.views, len(model.inputs[0].shape) == 5
+    turns, views, together = TURNS[card.tta], card.preparation.views, len(model.inputs[0].shape) == 5
     encoder = find_encoder(model)
     outputs = {OUTPUT: model.outputs[0]}
     if any(layer.name == "head_pool" for layer in model.layers):
@@ -138,9 +139,12 @@ def _convert(model: Any, card: Card) -> bytes:
 
     def answer(images: Any) -> dict[str, Any]:
         seen = tf.cast(images, tf.float32)
+        seen = seen if encoder else _turned(seen, turns)  # an encoder's vectors are of all turns already
         given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
         if views > 1 and not together:
             given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
+        if turns > 1:
+            given = {k: tf.reduce_mean(tf.reshape(v, (turns, -1, v.shape[-1])), axis=0) for k, v in given.items()}
         p = given[OUTPUT]
         p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
         if card.temperature != 1:
@@ -158,6 +162,16 @@ def _convert(model: Any, card: Card) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     del made.metadata_props[:]
     return bytes(made.SerializeToString(deterministic=True))
+
+
+def _turned(pixels: Any, turns: int) -> Any:
+    """Put images and all their turns one below the other; step by step, so that nodes have one order only."""
+    from biopsy.networks.backend import keras
+
+    steps = (lambda x: x[..., ::-1, :], lambda x: x[..., ::-1, :, :], lambda x: keras.ops.swapaxes(x, -3, -2))
+    for step in steps[: turns.bit_length() - 1]:
+        pixels = keras.ops.concatenate([pixels, step(pixels)], axis=0)
+    return pixels
 
 
 def _rename(graph: Any, keep: set[str]) -> None:

@@ -170,7 +170,7 @@ class Model:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
         if self._onnx:
             return self._onnx(views)
-        given = answer_images(self.network, views.astype(np.float32), self.card.temperature)
+        given = answer_images(self.network, views.astype(np.float32), self.card.temperature, self.card.tta)
         given = both_classes(given.astype(np.float64))
         return given / given.sum(1, keepdims=True)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
+from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, read_card
 from biopsy.serving.extras import extra
 from biopsy.serving.sealed import read_facts
@@ -106,7 +107,7 @@ class Network:
             reason = " ".join(str(error).split())[:200]
             raise SourceError(f"{path} cannot be loaded by ONNX Runtime: {reason}") from None
         self.facts = facts
-        self._one = int(card.preparation.views == 1)
+        self._one, self._turns = int(card.preparation.views == 1), TURNS[card.tta]
         given = {i.name: (i.type, tuple(i.shape[1:])) for i in self._session.get_inputs()}
         made = {o.name: (o.type, tuple(o.shape[1:])) for o in self._session.get_outputs()}
         if given != {INPUT: ("tensor(uint8)", input_shape(card))}:
@@ -117,4 +118,5 @@ class Network:
     def __call__(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From (n, views, size, size, 3) to calibrated probabilities (n, classes)."""
         asked = views[:, 0] if self._one else views
-        return np.asarray(self._session.run([OUTPUT], {INPUT: asked})[0], np.float64)
+        parts = np.array_split(asked, max(1, min(self._turns, len(asked))))  # each becomes as many squares as all were
+        return np.concatenate([np.asarray(self._session.run([OUTPUT], {INPUT: part})[0], np.float64) for part in parts])

@@ -53,7 +53,14 @@ def write_tree(root: Path, preparation: Preparation) -> None:
 COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED, 1.7), (MANY, 0.6)))
 
 
-@pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
+TURNED = COOL.model_copy(update={"params": {"model": {"tta": "d4"}}})
+
+
+@pytest.mark.parametrize(
+    "card",
+    [DARK, TILED, MANY, COOL, WARM, TURNED],
+    ids=["binary", "tiles", "multiclass", "cool", "warm", "turned"],
+)
 def test_the_file_gives_the_probabilities_of_the_folder(
     tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +74,7 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     assert path == tmp_path / "exports/m.onnx"
     assert difference <= 1e-5
     rng = np.random.default_rng(1)
-    images = [np.full((32, 64, 3), rng.integers(0, 255, 3), np.uint8) for _ in range(3)]
+    images = [(rng.integers(0, 128, 3) + rng.integers(0, 128, (32, 64, 3))).astype(np.uint8) for _ in range(3)]
     given, wanted = (biopsy.load(p).predict(images) for p in (path, tmp_path / "models/m"))
     columns = [c for c in wanted if c.startswith("p_")]
     assert wanted[columns[0]].nunique() == 3
