@@ -177,13 +177,21 @@ def _export(verbs: Any) -> None:
         from biopsy.experiments.model_info import figures_of
         from biopsy.serving.export import export_model
 
-        path, difference = export_model(
-            chosen.model, chosen.out, figures=figures_of(chosen.model) if chosen.model.is_dir() else None
-        )
+        first, *others = chosen.model
+        alone = (first / "model.json").is_file() and not others
+        path, difference = export_model(first, chosen.out, figures=figures_of(first) if alone else None, others=others)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
+        if not alone:
+            from biopsy.serving.model import describe
+            from biopsy.serving.onnx_file import open_file
+
+            print(describe(open_file(path)[2]))
 
     verb = verbs.add_parser("export", help="write a model as one .onnx file, which needs no TensorFlow")
-    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument(
+        "model", type=Path, nargs="+", metavar="FOLDER",
+        help="a model's folder, such as models/binary-case; of folds, or of several (seeds), the mean of all",
+    )  # fmt: skip
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
     verb.set_defaults(run=act)
 

@@ -49,7 +49,9 @@ class Card(BaseModel):
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
-        Of `model.keras`; empty until it is saved.
+        Of `model.keras`; empty until it is saved. Of an ensemble, of its `members`.
+    members
+        Of an ensemble, the SHA-256 of each `model.keras`, sorted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +73,7 @@ class Card(BaseModel):
     calibration: Calibration | None = None
     training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
+    members: list[Sha256] = []
     intended_use: str = NOTICE
 
     @model_validator(mode="after")

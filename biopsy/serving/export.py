@@ -1,5 +1,6 @@
 """`biopsy export`: one ONNX file of a trained model, checked against Keras on real images before it is kept."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from biopsy.core.errors import BiopsyError, MachineError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
+from biopsy.serving.ensemble import Ensemble, join, members_of
 from biopsy.serving.extras import extra
 from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
@@ -25,19 +27,23 @@ IMAGES = 32  # on which they are compared
 SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
-def export_model(folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None) -> tuple[Path, float]:
-    """Write a model as one ONNX file; equal models give equal bytes.
+def export_model(
+    folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None, others: Sequence[Path] = ()
+) -> tuple[Path, float]:
+    """Write a model, or several that answer together, as one ONNX file; equal models give equal bytes.
 
     Parameters
     ----------
     folder
-        Holds `model.keras` and `model.json`.
+        Holds `model.keras` and `model.json`, or folders of folds that do, which then answer together.
     out
         The file; None: `exports/<name of the folder>.onnx`.
     root
         The project, whose prepared images the two are compared on.
     figures
-        The model's test figures, which go into the metadata; None: not known.
+        The model's test figures, which go into the metadata; None: not known. Of an ensemble there are none.
+    others
+        Folders whose models answer together with the first.
 
     Returns
     -------
@@ -55,10 +61,12 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         raise SourceError(f"--out must end in .onnx. Got {out}.")
     if folder.suffix.lower() == ".onnx":
         raise SourceError(f"{folder} is exported already. Name a model's folder, such as models/binary-case.")
-    model = Model(folder)
+    folders = members_of([folder, *others])
+    models = [Model(each) for each in folders]
+    model = models[0] if len(models) == 1 else Ensemble(models, folders)
     card = model.card
     images, what = _images(root, card)
-    network = _convert(model.network, card)
+    network = _network(model)
     facts = {
         "card": card.model_dump(mode="json"),
         "classes": card.classes,
@@ -66,7 +74,7 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         "threshold": card.threshold,
         "temperature": card.temperature,
         "protocol": card.protocol,
-        "figures": figures,
+        "figures": None if card.members else figures,
         "learnt_from": packed(model.learnt),
         "notice": NOTICE,
     }
@@ -112,6 +120,16 @@ def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     rng = np.random.default_rng(0)
     shades = rng.uniform(0, 255, (IMAGES, views, 1, 1, 3)) + rng.normal(0, 30, (IMAGES, views, size, size, 3))
     return shades.clip(0, 255).astype(np.uint8), "drawn images"
+
+
+def _network(model: Model | Ensemble) -> bytes:
+    """Convert a model, or join what its members are converted to."""
+    if isinstance(model, Model):
+        return _convert(model.network, model.card)
+    made = join([_convert(member.network, member.card) for member in model.models])
+    _rename(made.graph, {INPUT, OUTPUT})
+    made.graph.name, made.graph.doc_string = f"{model.card.task}-{model.card.protocol}", NOTICE
+    return bytes(made.SerializeToString(deterministic=True))
 
 
 def _convert(model: Any, card: Card) -> bytes:

@@ -209,4 +209,6 @@ def load(path: str | Path) -> Model:
 def describe(card: Card) -> str:
     """Say in one line what predicted, and for what it may be used."""
     origin = "trained on a synthetic sample; " if card.synthetic else ""
+    if card.members:
+        origin += f"the mean of {len(card.members)} models, of which as a whole no figure on unseen patients exists; "
     return f"{card.task}, protocol {card.protocol}: {', '.join(card.classes)}; {origin}{NOTICE}"
