@@ -54,11 +54,11 @@ def _list(verbs: Any) -> None:
             print(line, flush=True)
 
     verb = _verb(
-        verbs, "list", "say what backbones, augmentations, presets and models there are",
+        verbs, "list", "say what backbones, encoders, augmentations, presets and models there are",
         "biopsy list models",
         "biopsy list presets | grep -i stain",
     )  # fmt: skip
-    kinds = ("backbones", "augmentations", "presets", "models")
+    kinds = ("backbones", "encoders", "augmentations", "presets", "models")
     verb.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"{', '.join(kinds)} (default: all)")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)

@@ -57,7 +57,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         ("commit", origin),
         ("test", _figures(root, commit, name, tree)),
         ("parameters", ", ".join(f"{key}={value}" for key, value in flat(card.params))),
-        ("use", card.intended_use),
+        ("use", " ".join([card.intended_use, card.terms]).strip()),
     ]  # fmt: skip
     return "\n".join(
         textwrap.fill(

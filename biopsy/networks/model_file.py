@@ -50,6 +50,8 @@ class Card(BaseModel):
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
         Of `model.keras`; empty until it is saved. Of an ensemble, of its `members`.
+    terms
+        What the terms of a named encoder allow to do with the model; empty where none is named.
     members
         Of an ensemble, the SHA-256 of each `model.keras`, sorted.
     """
@@ -74,6 +76,7 @@ class Card(BaseModel):
     training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
     members: list[Sha256] = []
+    terms: str = ""
     intended_use: str = NOTICE
 
     @model_validator(mode="after")

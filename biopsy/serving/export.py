@@ -65,6 +65,8 @@ def export_model(
     models = [Model(each) for each in folders]
     model = models[0] if len(models) == 1 else Ensemble(models, folders)
     card = model.card
+    if card.terms:
+        warn(card.terms)
     images, what = _images(root, card)
     network = _network(model)
     facts = {

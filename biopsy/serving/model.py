@@ -211,4 +211,4 @@ def describe(card: Card) -> str:
     origin = "trained on a synthetic sample; " if card.synthetic else ""
     if card.members:
         origin += f"the mean of {len(card.members)} models, of which as a whole no figure on unseen patients exists; "
-    return f"{card.task}, protocol {card.protocol}: {', '.join(card.classes)}; {origin}{NOTICE}"
+    return f"{card.task}, protocol {card.protocol}: {', '.join(card.classes)}; {origin}{NOTICE} {card.terms}".strip()
