@@ -1,6 +1,7 @@
 """Several models as one: the mean of their calibrated probabilities, and their networks in one ONNX graph."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ def members_of(folders: Sequence[Path]) -> list[Path]:
     """List the models that folders hold: each one, or those of its folds. Raises `SourceError` where one holds none."""
     found: list[Path] = []
     for folder in folders:
-        folds = sorted(folder.glob("*/model.json"), key=lambda path: [int(n) for n in path.parent.name.split("-")])
-        inside = [path.parent for path in folds] if not (folder / "model.json").exists() else []
-        found += inside or [folder]
+        inside = [path.parent for path in folder.glob("*-*/model.json") if re.fullmatch(r"\d+-\d+", path.parent.name)]
+        found += [folder] if (folder / "model.json").exists() or not inside else sorted(inside, key=_fold)
     if len(set(found)) < len(found):
         raise SourceError("a model may stand in an ensemble once. Name each folder once.")
     return found
+
+
+def _fold(folder: Path) -> tuple[int, ...]:
+    return tuple(map(int, folder.name.split("-")))
 
 
 class Ensemble:
@@ -55,6 +59,11 @@ class Ensemble:
                     f"{folder} and {folders[0]} cannot answer together: their {other} differs. Name folds or seeds of "
                     "one model."
                 )
+        if first.fold and len({(card.data.get("labels"), card.data.get("split")) for card in cards}) > 1:
+            raise SourceError(
+                f"the folds in {', '.join(map(str, folders))} are of different labels or splits. Make them again with "
+                "`dvc repro`."
+            )
         hashes = sorted(card.model_sha256 for card in cards)
         if len(set(hashes)) < len(hashes):
             raise SourceError(f"two of {', '.join(map(str, folders))} are the same model. Name each once.")

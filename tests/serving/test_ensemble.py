@@ -67,6 +67,10 @@ def test_what_does_not_fit_together_is_no_ensemble(tmp_path: Path) -> None:
     write_member(other, 2, DARK)
     with pytest.raises(SourceError, match=r"b and .*a cannot answer together: their protocol differs"):
         export_model(first, root=tmp_path, others=[other])
+    for name, split in (("1-1", "1"), ("1-2", "2")):
+        write_member(tmp_path / name, 1, FOLDED.model_copy(update={"fold": name, "data": {"split": split * 64}}))
+    with pytest.raises(SourceError, match=r"the folds in .*1-1, .*1-2 are of different labels or splits"):
+        export_model(tmp_path, root=tmp_path)
     with pytest.raises(SourceError, match="once"):
         members_of([first, first])
     with pytest.raises(SourceError, match=r"model.json is missing"):
