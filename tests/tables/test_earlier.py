@@ -11,6 +11,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv
 from biopsy.core.sections import Split
 from biopsy.tables.split.earlier import RECORD, Drawn, Earlier, how_drawn, record_of, written
+from biopsy.tables.split.folds import assign_folds
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split
 from schemes import TASKS
@@ -83,6 +84,12 @@ def test_whoever_is_added_nobody_moves_nothing_leaks_and_a_new_class_is_balanced
     assert unevenness(before, labels, "LC", SHARES) <= unevenness(fresh, labels, "LC", SHARES) + 0.15
 
 
+def test_new_groups_go_to_the_folds_in_which_those_that_keep_theirs_have_few_images() -> None:
+    counts, kept = np.array([[10], [2], [2], [5], [5]], float), np.array([0, 1, 2, -1, -1])
+    for seed in range(8):
+        assert sorted(assign_folds(counts, 1, 3, seed, kept)[3:]) == [1, 2]
+
+
 def test_nothing_new_keeps_every_byte_and_the_counts_of_the_time_when_something_was(splits: Folder) -> None:
     first, second, _ = patients(0)
     splits.draw(first, "case")
@@ -131,13 +138,16 @@ def test_a_torn_or_foreign_table_is_not_kept_and_one_sentence_says_so(splits: Fo
 
 
 def test_an_image_whose_pixels_changed_is_new_and_one_that_went_does_not_come_back(splits: Folder) -> None:
-    labels = patients(0)[1]
-    old = splits.draw(labels, "image").set_index("image_id")["part"]
+    first, labels, _ = patients(0)
+    splits.draw(first, "image")
+    old = splits.draw(labels, "image")
     other = labels.assign(pixels_sha256="new " + labels["pixels_sha256"])
-    pd.testing.assert_frame_equal(splits.draw(other, "image"), make_split(other, TASKS, "image", SHARES, 0))
+    fresh = make_split(other, TASKS, "image", SHARES, 0)
+    assert not fresh.equals(old)
+    pd.testing.assert_frame_equal(splits.draw(other, "image"), fresh)
     assert splits.drawn.kept == 0
     few = splits.draw(other.iloc[:80], "image").set_index("image_id")["part"]
-    assert (few == old[few.index]).all()
+    assert (few == fresh.set_index("image_id")["part"][few.index]).all()
     assert splits.drawn.model_dump(include={"kept", "earlier"}) == {"kept": 80, "earlier": len(labels)}
 
 
