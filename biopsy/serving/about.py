@@ -21,7 +21,8 @@ def about(name: str, model: Model) -> dict[str, Any]:
     Returns
     -------
     dict
-        What JSON can hold; `figures` and `parity` are None where they are not known.
+        What JSON can hold; `figures` and `parity` are None where they are not known. `members`: of how many models an
+        ensemble is the mean, of which as a whole there are no figures; 0: it is one model.
     """
     card, facts = model.card, model.facts
     task = card.labels[card.task]
@@ -38,6 +39,7 @@ def about(name: str, model: Model) -> dict[str, Any]:
         ],
         "threshold": card.threshold if len(card.classes) == 2 else None,
         "temperature": card.temperature,
+        "members": len(card.members),
         "size": card.preparation.size,
         "backbone": card.params.get("model", {}).get("backbone"),
         "model_sha256": card.model_sha256,
