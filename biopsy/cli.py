@@ -177,9 +177,8 @@ def _export(verbs: Any) -> None:
         from biopsy.experiments.model_info import figures_of
         from biopsy.serving.export import export_model
 
-        first, *others = chosen.model
-        alone = (first / "model.json").is_file() and not others
-        path, difference = export_model(first, chosen.out, figures=figures_of(first) if alone else None, others=others)
+        first, alone = chosen.model[0], len(chosen.model) == 1 and (chosen.model[0] / "model.json").is_file()
+        path, difference = export_model(chosen.model, chosen.out, figures=figures_of(first) if alone else None)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
         if not alone:
             from biopsy.serving.model import describe

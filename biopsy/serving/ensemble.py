@@ -28,6 +28,13 @@ def members_of(folders: Sequence[Path]) -> list[Path]:
     return found
 
 
+def open_models(folders: Sequence[Path]) -> "Model | Ensemble":
+    """Load the models that folders hold; several answer together. Raises `SourceError`."""
+    found = members_of(folders)
+    models = [Model(folder) for folder in found]
+    return models[0] if len(models) == 1 else Ensemble(models, found)
+
+
 def _fold(folder: Path) -> tuple[int, ...]:
     return tuple(map(int, folder.name.split("-")))
 

@@ -13,7 +13,7 @@ from biopsy.core.errors import BiopsyError, MachineError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.ensemble import Ensemble, join, members_of
+from biopsy.serving.ensemble import Ensemble, join, open_models
 from biopsy.serving.extras import extra
 from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
@@ -28,22 +28,21 @@ SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
 def export_model(
-    folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None, others: Sequence[Path] = ()
+    models: Path | Sequence[Path], out: Path | None = None, root: Path = Path(), figures: Any = None
 ) -> tuple[Path, float]:
     """Write a model, or several that answer together, as one ONNX file; equal models give equal bytes.
 
     Parameters
     ----------
-    folder
-        Holds `model.keras` and `model.json`, or folders of folds that do, which then answer together.
+    models
+        A folder that holds `model.keras` and `model.json`, or the folders of folds that do; or several folders, whose
+        models then answer together.
     out
         The file; None: `exports/<name of the folder>.onnx`.
     root
         The project, whose prepared images the two are compared on.
     figures
         The model's test figures, which go into the metadata; None: not known. Of an ensemble there are none.
-    others
-        Folders whose models answer together with the first.
 
     Returns
     -------
@@ -56,14 +55,14 @@ def export_model(
     SourceError
         The model cannot be loaded, needs more than images, or gives other probabilities as ONNX.
     """
+    named = [models] if isinstance(models, Path) else list(models)
+    folder = named[0]
     out = out or root / "exports" / f"{folder.resolve().name}.onnx"
     if out.suffix.lower() != ".onnx":
         raise SourceError(f"--out must end in .onnx. Got {out}.")
     if folder.suffix.lower() == ".onnx":
         raise SourceError(f"{folder} is exported already. Name a model's folder, such as models/binary-case.")
-    folders = members_of([folder, *others])
-    models = [Model(each) for each in folders]
-    model = models[0] if len(models) == 1 else Ensemble(models, folders)
+    model = open_models(named)
     card = model.card
     if card.terms:
         warn(card.terms)

@@ -57,7 +57,7 @@ def test_the_folds_of_a_cross_validation_become_one_file_that_answers_with_their
     assert card.training == Looks(images=4, ranges={"focus": Range(low=1, median=5, high=13)})
     assert "no figure on unseen patients exists" in describe(card)
     seeds = [whole / f"1-{number}" for number in (3, 1, 2)]
-    again, _ = export_model(seeds[0], tmp_path / "seeds.onnx", tmp_path, {"test": 1}, seeds[1:])
+    again, _ = export_model(seeds, tmp_path / "seeds.onnx", tmp_path)
     assert again.read_bytes() == path.read_bytes()
 
 
@@ -66,7 +66,7 @@ def test_what_does_not_fit_together_is_no_ensemble(tmp_path: Path) -> None:
     write_member(first, 1)
     write_member(other, 2, DARK)
     with pytest.raises(SourceError, match=r"b and .*a cannot answer together: their protocol differs"):
-        export_model(first, root=tmp_path, others=[other])
+        export_model([first, other], root=tmp_path)
     for name, split in (("1-1", "1"), ("1-2", "2")):
         write_member(tmp_path / name, 1, FOLDED.model_copy(update={"fold": name, "data": {"split": split * 64}}))
     with pytest.raises(SourceError, match=r"the folds in .*1-1, .*1-2 are of different labels or splits"):
