@@ -8,21 +8,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, MachineError, SourceError, warn
+from biopsy.core.errors import BiopsyError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.extras import extra
+from biopsy.serving.graph import convert
 from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
-from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file
+from biopsy.serving.onnx_file import Network, open_file
 from biopsy.serving.sealed import seal
 from biopsy.serving.slides.scale import trained_scale
 
-OPSET = 17
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
 IMAGES = 32  # on which they are compared
-SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
 def export_model(folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None) -> tuple[Path, float]:
@@ -58,7 +56,7 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
     model = Model(folder)
     card = model.card
     images, what = _images(root, card)
-    network = _convert(model.network, card)
+    network = convert(model.network, card)
     facts = {
         "card": card.model_dump(mode="json"),
         "classes": card.classes,
@@ -112,69 +110,3 @@ def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     rng = np.random.default_rng(0)
     shades = rng.uniform(0, 255, (IMAGES, views, 1, 1, 3)) + rng.normal(0, 30, (IMAGES, views, size, size, 3))
     return shades.clip(0, 255).astype(np.uint8), "drawn images"
-
-
-def _convert(model: Any, card: Card) -> bytes:
-    """From uint8 images to calibrated probabilities of all classes, and the features where the head pools them."""
-    from biopsy.networks.backend import keras, tf
-
-    if keras.backend.backend() != "tensorflow":
-        raise MachineError("export needs Keras on TensorFlow. Unset KERAS_BACKEND.")
-    with extra("export"):
-        import tf2onnx
-
-    from biopsy.serving.merged import VECTORS, find_encoder, merge, tail_opset
-
-    views, together = card.preparation.views, len(model.inputs[0].shape) == 5
-    encoder = find_encoder(model)
-    outputs = {OUTPUT: model.outputs[0]}
-    if any(layer.name == "head_pool" for layer in model.layers):
-        outputs["features"] = model.get_layer("head_pool").output
-    taken = tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)
-    if encoder:  # what follows it is converted, then put behind its file
-        taken = tf.TensorSpec((None, encoder.width), tf.float32, name=VECTORS)
-    inner = keras.Model(encoder.output if encoder else model.inputs, outputs)
-    one = inner.inputs[0].shape[1:]
-
-    def answer(images: Any) -> dict[str, Any]:
-        seen = tf.cast(images, tf.float32)
-        given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
-        if views > 1 and not together:
-            given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
-        p = given[OUTPUT]
-        p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
-        if card.temperature != 1:
-            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / card.temperature)
-        return {**given, OUTPUT: p}
-
-    opset = tail_opset(encoder) if encoder else OPSET
-    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
-    if encoder:
-        made = merge(encoder, made, card)
-    _rename(made.graph, {INPUT, OUTPUT, "features"})
-    made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
-    made.doc_string = made.graph.doc_string = NOTICE
-    for value in (*made.graph.input, *made.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "n"
-    del made.metadata_props[:]
-    return bytes(made.SerializeToString(deterministic=True))
-
-
-def _rename(graph: Any, keep: set[str]) -> None:
-    """Number all names in order of appearance: tf2onnx counts over the life of the process."""
-    names = {name: name for name in keep} | {"": ""}
-
-    def new(name: str) -> str:
-        return names.setdefault(name, f"v{len(names)}")
-
-    for number, node in enumerate(graph.node):
-        if any(attribute.HasField("g") for attribute in node.attribute):
-            return  # a loop or branch, whose own graph uses the names; no layer of ours makes one
-        node.name = f"n{number}"
-        node.input[:] = [new(name) for name in node.input]
-        node.output[:] = [new(name) for name in node.output]
-    for value in (*graph.initializer, *graph.value_info):
-        value.name = new(value.name)
-    initializers = sorted(graph.initializer, key=lambda value: int(value.name[1:]))
-    del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend(initializers)

@@ -174,6 +174,16 @@ class Model:
         given = both_classes(given.astype(np.float64))
         return given / given.sum(1, keepdims=True)
 
+    @property
+    def gives(self) -> frozenset[str]:
+        """What `ask` can give beside probabilities: nothing of a folder, whose network is Keras's."""
+        return self._onnx.gives if self._onnx else frozenset()
+
+    def ask(self, views: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float64]]:
+        """Ask an exported file for some of its outputs in one pass. See `Network.ask`."""
+        assert self._onnx
+        return self._onnx.ask(views, *outputs)
+
     def choose(self, given: NDArray[np.float64]) -> int:
         """Return the place of the class that probabilities (classes,) stand for: of two, by the card's threshold."""
         return int(given[1] >= self.card.threshold) if len(given) == 2 else int(given.argmax())

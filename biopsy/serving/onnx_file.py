@@ -15,6 +15,7 @@ from biopsy.serving.extras import extra
 from biopsy.serving.sealed import read_facts
 
 INPUT, OUTPUT = "images", "probabilities"
+FEATURES, MAPS = "features", "activation_map"  # which not every file gives
 
 
 def input_shape(card: Card) -> tuple[int, ...]:
@@ -89,6 +90,8 @@ class Network:
     ----------
     facts : dict of str
         The file's metadata: `figures`, `parity`, ...
+    gives : frozenset of str
+        Which of `FEATURES` and `MAPS` it gives beside probabilities; none in a file of an earlier version.
     """
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
@@ -114,7 +117,16 @@ class Network:
         if made.get(OUTPUT) != ("tensor(float)", (len(card.classes),)):
             raise SourceError(f"{path} gives {made}, which does not fit the card's {len(card.classes)} classes.")
 
+        self.gives = frozenset(made) & {FEATURES, MAPS}
+
     def __call__(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From (n, views, size, size, 3) to calibrated probabilities (n, classes)."""
-        asked = views[:, 0] if self._one else views
-        return np.asarray(self._session.run([OUTPUT], {INPUT: asked})[0], np.float64)
+        return self.ask(views, OUTPUT)[0]
+
+    def ask(self, views: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float64]]:
+        """From (n, views, size, size, 3) to some of the outputs, in one pass; maps (n, views, classes, h, w)."""
+        found = self._session.run(list(outputs), {INPUT: views[:, 0] if self._one else views})
+        return [
+            np.asarray(value[:, None] if name == MAPS and self._one else value, np.float64)
+            for name, value in zip(outputs, found, strict=True)
+        ]

@@ -1,0 +1,112 @@
+"""A Keras model as an ONNX graph: from uint8 images to probabilities, features and activation maps."""
+
+from typing import Any
+
+from biopsy.core.errors import MachineError
+from biopsy.networks.model_file import NOTICE, Card
+from biopsy.serving.extras import extra
+from biopsy.serving.onnx_file import FEATURES, INPUT, MAPS, OUTPUT, input_shape
+
+OPSET = 17
+SMALLEST = 1e-12  # a probability of nothing has no logarithm
+
+
+def convert(model: Any, card: Card) -> bytes:
+    """Write a model as ONNX.
+
+    Parameters
+    ----------
+    model
+        The Keras model.
+    card
+        Which images it takes, and its temperature.
+
+    Returns
+    -------
+    bytes
+        From `images` (`input_shape`) to `probabilities` (n, classes), calibrated; where the head pools them,
+        `features` (n, width), the mean over an image's tiles; where `head_of` knows the head, `activation_map`
+        (n, classes, h, w), or (n, views, classes, h, w): see `evidence`.
+
+    Raises
+    ------
+    MachineError
+        Keras runs on another backend than TensorFlow, or the extra `export` is not installed.
+    SourceError
+        The model's encoder cannot be joined with its head.
+    """
+    from biopsy.networks.backend import keras, tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise MachineError("export needs Keras on TensorFlow. Unset KERAS_BACKEND.")
+    with extra("export"):
+        import tf2onnx
+
+    from biopsy.serving.activation import evidence, head_of
+    from biopsy.serving.merged import VECTORS, find_encoder, merge, tail_opset
+
+    views, together = card.preparation.views, len(model.inputs[0].shape) == 5
+    encoder = find_encoder(model)
+    outputs = {OUTPUT: model.outputs[0]}
+    if any(layer.name == "head_pool" for layer in model.layers):
+        outputs[FEATURES] = model.get_layer("head_pool").output
+    if head := head_of(model):
+        outputs[MAPS] = model.get_layer("head_pool").input
+    taken = tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)
+    if encoder:  # what follows it is converted, then put behind its file
+        taken = tf.TensorSpec((None, encoder.width), tf.float32, name=VECTORS)
+    inner = keras.Model(encoder.output if encoder else model.inputs, outputs)
+    one = inner.inputs[0].shape[1:]
+
+    def answer(images: Any) -> dict[str, Any]:
+        seen = tf.cast(images, tf.float32)
+        given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
+        told = {}
+        if head:
+            maps = evidence(head, given.pop(MAPS), given[FEATURES])
+            classes, height, width = maps.shape[1:]
+            if together:  # the tiles' maps lie one below the other
+                maps = tf.reshape(maps, (-1, classes, views, height // views, width))
+                maps = tf.transpose(maps, (0, 2, 1, 3, 4))
+            elif views > 1:
+                maps = tf.reshape(maps, (-1, views, classes, height, width))
+            told[MAPS] = maps
+        if views > 1 and not together:
+            given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
+        p = given[OUTPUT]
+        p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
+        if card.temperature != 1:
+            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / card.temperature)
+        return {**given, **told, OUTPUT: p}
+
+    opset = tail_opset(encoder) if encoder else OPSET
+    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
+    if encoder:
+        made = merge(encoder, made, card)
+    _rename(made.graph, {INPUT, OUTPUT, FEATURES, MAPS})
+    made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
+    made.doc_string = made.graph.doc_string = NOTICE
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    del made.metadata_props[:]
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def _rename(graph: Any, keep: set[str]) -> None:
+    """Number all names in order of appearance: tf2onnx counts over the life of the process."""
+    names = {name: name for name in keep} | {"": ""}
+
+    def new(name: str) -> str:
+        return names.setdefault(name, f"v{len(names)}")
+
+    for number, node in enumerate(graph.node):
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            return  # a loop or branch, whose own graph uses the names; no layer of ours makes one
+        node.name = f"n{number}"
+        node.input[:] = [new(name) for name in node.input]
+        node.output[:] = [new(name) for name in node.output]
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = new(value.name)
+    initializers = sorted(graph.initializer, key=lambda value: int(value.name[1:]))
+    del graph.initializer[:], graph.value_info[:]
+    graph.initializer.extend(initializers)
