@@ -153,7 +153,7 @@ def _explain(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.explain_files import explain_files
 
-        failed = explain_files(chosen.inputs, chosen.model, chosen.out)
+        failed = explain_files(chosen.inputs, chosen.model, chosen.out, chosen.method)
         if failed:
             raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
 
@@ -167,6 +167,10 @@ def _explain(verbs: Any) -> None:
     )
     _add_model(verb)
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
+    verb.add_argument(
+        "--method", choices=("occlusion", "activation"), default="occlusion",
+        help="hide places (default, checked), or ask an .onnx file for its own map (one pass, not checked)",
+    )  # fmt: skip
     verb.set_defaults(run=act)
 
 
@@ -174,17 +178,20 @@ def _export(verbs: Any) -> None:
     """Add `biopsy export`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
+        from biopsy.experiments.model_info import known_of
         from biopsy.serving.export import export_model
 
-        path, difference = export_model(
-            chosen.model, chosen.out, figures=figures_of(chosen.model) if chosen.model.is_dir() else None
-        )
+        about = known_of(chosen.model) if chosen.model.is_dir() else None
+        path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
 
     verb = verbs.add_parser("export", help="write a model as one .onnx file, which needs no TensorFlow")
     verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
+    verb.add_argument(
+        "--similar", choices=("names", "pictures", "none"), default="names",
+        help="what the file tells of the training images most like one: names (default), also small pictures, or none",
+    )  # fmt: skip
     verb.set_defaults(run=act)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from biopsy.core.protocol import PUBLIC
 from biopsy.networks.model_file import NOTICE
+from biopsy.serving.explain import methods_of
 from biopsy.serving.model import Model
 
 PROTOCOLS = {
@@ -40,6 +41,7 @@ def about(name: str, model: Model) -> dict[str, Any]:
         "temperature": card.temperature,
         "size": card.preparation.size,
         "backbone": card.params.get("model", {}).get("backbone"),
+        "explains": methods_of(model),
         "model_sha256": card.model_sha256,
         "notice": NOTICE,
         **known,

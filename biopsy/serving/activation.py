@@ -43,7 +43,7 @@ def head_of(model: Any) -> list[Any] | None:
 
 
 def evidence(head: list[Any], maps: Any, pooled: Any) -> Any:
-    """Share out each class's logit over the places of an image.
+    """Say what each place of an image speaks for.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def evidence(head: list[Any], maps: Any, pooled: Any) -> Any:
     Returns
     -------
     tf.Tensor
-        (n, classes, h, w). A linear head's map sums to the logit (of two classes, the log-odds; the first has its
-        negative) less what every image gets; another head's to the change along its slope at this image.
+        (n, classes, h, w). The mean of a linear head's map is the logit (of two classes, the log-odds; the first has
+        its negative) less what every image gets; that of another head's the change along its slope at this image.
     """
     maps, pooled = tf.cast(maps, tf.float32), tf.cast(pooled, tf.float32)
     seen = [pooled]
@@ -80,5 +80,5 @@ def evidence(head: list[Any], maps: Any, pooled: Any) -> Any:
             slope = (slope - given[:, None] * along) / length[:, None]
     height, width, channels = maps.shape[1:]
     flat = tf.reshape(maps, (-1, height * width, channels))
-    shares = tf.matmul(flat, tf.transpose(slope, (0, 2, 1))) / (height * width)
-    return tf.reshape(tf.transpose(shares, (0, 2, 1)), (-1, slope.shape[1], height, width))
+    found = tf.matmul(flat, tf.transpose(slope, (0, 2, 1)))
+    return tf.reshape(tf.transpose(found, (0, 2, 1)), (-1, slope.shape[1], height, width))

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
+from biopsy.core.errors import ParamsError
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
+from biopsy.serving.explain import Method, check_method
 from biopsy.serving.form import BODY, Limits, read_images
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
@@ -155,10 +157,18 @@ def make_app(
         "/v1/explain", summary="Which places of an image its class depends on: a map as a PNG, and its check", **images
     )
     async def explain(
-        request: Request, model: str | None = None, picture: bool = False, numbers: bool = False
+        request: Request,
+        model: str | None = None,
+        picture: bool = False,
+        numbers: bool = False,
+        method: Method = "occlusion",
     ) -> dict[str, Any]:
         name = find(model)
-        work = partial(explained_rows, models[name], picture=picture, numbers=numbers)
+        try:
+            check_method(models[name], method)
+        except ParamsError as error:
+            raise HTTPException(400, str(error)) from None
+        work = partial(explained_rows, models[name], picture=picture, numbers=numbers, method=method)
         told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return {"model": name, "notice": NOTICE, **told}

@@ -1,5 +1,6 @@
 """`biopsy export`: one ONNX file of a trained model, checked against Keras on real images before it is kept."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,22 @@ from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import Network, open_file
 from biopsy.serving.sealed import seal
+from biopsy.serving.similar import Kept, measure
 from biopsy.serving.slides.scale import trained_scale
 
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
+LICENCE = "Apache-2.0"  # where nothing but this code has gone in: drawn images, no weights of others
+UNKNOWN = "not set: whoever owns the images and the first weights decides"
 IMAGES = 32  # on which they are compared
 
 
-def export_model(folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None) -> tuple[Path, float]:
+def export_model(
+    folder: Path,
+    out: Path | None = None,
+    root: Path = Path(),
+    about: Mapping[str, Any] | None = None,
+    kept: Kept = "names",
+) -> tuple[Path, float]:
     """Write a model as one ONNX file; equal models give equal bytes.
 
     Parameters
@@ -34,8 +44,10 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         The file; None: `exports/<name of the folder>.onnx`.
     root
         The project, whose prepared images the two are compared on.
-    figures
-        The model's test figures, which go into the metadata; None: not known.
+    about
+        What the project knows of the model, which goes into the metadata: `figures`, the test figures; `revision`.
+    kept
+        What the file tells of the training images whose features it holds (`similar.measure`).
 
     Returns
     -------
@@ -60,11 +72,17 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
     facts = {
         "card": card.model_dump(mode="json"),
         "classes": card.classes,
+        "positives": list(card.labels[card.task].positive),
         "preparation": card.preparation.model_dump(mode="json"),
         "threshold": card.threshold,
         "temperature": card.temperature,
         "protocol": card.protocol,
-        "figures": figures,
+        "calibration": card.calibration and card.calibration.model_dump(mode="json"),
+        "data": card.data,
+        "synthetic": card.synthetic,
+        "licence": LICENCE if card.synthetic and card.params.get("model", {}).get("weights") == "none" else UNKNOWN,
+        "figures": None,
+        **(about or {}),
         "learnt_from": packed(model.learnt),
         "notice": NOTICE,
     }
@@ -72,7 +90,8 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         facts["scale"] = asdict(scale)
     with atomic_file(out) as temporary:
         temporary.write_bytes(seal(network, facts))
-        given = Network(out, *open_file(temporary))(images)
+        exported = Network(out, *open_file(temporary))
+        given = exported(images)
         difference = float(np.abs(given - model.probabilities(images)).max())
         if not difference <= LARGEST_DIFFERENCE:  # NaN, too
             raise SourceError(
@@ -82,7 +101,9 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         # Rounded up: the last digits differ between processors, and the file should not.
         limit = next(step for step in (1e-6, 1e-5, LARGEST_DIFFERENCE) if difference <= step)
         parity = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
-        temporary.write_bytes(seal(network, {**facts, "parity": parity}))
+        known = measure(exported, card, folder, kept)
+        facts |= {"parity": parity, "similar": known and known.model_dump(mode="json")}
+        temporary.write_bytes(seal(network, facts))
     return out, difference
 
 

@@ -61,23 +61,10 @@ def convert(model: Any, card: Card) -> bytes:
     def answer(images: Any) -> dict[str, Any]:
         seen = tf.cast(images, tf.float32)
         given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
-        told = {}
-        if head:
-            maps = evidence(head, given.pop(MAPS), given[FEATURES])
-            classes, height, width = maps.shape[1:]
-            if together:  # the tiles' maps lie one below the other
-                maps = tf.reshape(maps, (-1, classes, views, height // views, width))
-                maps = tf.transpose(maps, (0, 2, 1, 3, 4))
-            elif views > 1:
-                maps = tf.reshape(maps, (-1, views, classes, height, width))
-            told[MAPS] = maps
+        maps = {MAPS: _by_view(evidence(head, given.pop(MAPS), given[FEATURES]), views, together)} if head else {}
         if views > 1 and not together:
             given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
-        p = given[OUTPUT]
-        p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
-        if card.temperature != 1:
-            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / card.temperature)
-        return {**given, **told, OUTPUT: p}
+        return {**given, **maps, OUTPUT: _calibrated(given[OUTPUT], card.temperature)}
 
     opset = tail_opset(encoder) if encoder else OPSET
     made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
@@ -90,6 +77,25 @@ def convert(model: Any, card: Card) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     del made.metadata_props[:]
     return bytes(made.SerializeToString(deterministic=True))
+
+
+def _by_view(maps: Any, views: int, together: bool) -> Any:
+    """From maps (n * views, classes, h, w), or (n, classes, views * h, w) of tiles that are seen together."""
+    from biopsy.networks.backend import tf
+
+    classes, height, width = maps.shape[1:]
+    if together:
+        apart = tf.reshape(maps, (-1, classes, views, height // views, width))
+        return tf.transpose(apart, (0, 2, 1, 3, 4))
+    return tf.reshape(maps, (-1, views, classes, height, width)) if views > 1 else maps
+
+
+def _calibrated(p: Any, temperature: float) -> Any:
+    """From probabilities (n, 1) or (n, classes) to calibrated ones of all classes."""
+    from biopsy.networks.backend import tf
+
+    p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
+    return p if temperature == 1 else tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / temperature)
 
 
 def _rename(graph: Any, keep: set[str]) -> None:

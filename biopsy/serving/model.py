@@ -1,7 +1,7 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,8 @@ from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
 from biopsy.serving.extras import extra
 from biopsy.serving.learnt import learnt_from, pixel_key, unpacked
-from biopsy.serving.onnx_file import Network, exported_file, load_network
+from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
+from biopsy.serving.similar import Similar, read_similar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +40,14 @@ class Answer:
         Why there are none.
     learnt
         Whether the image was one of the model's training or validation images; None: not known.
+    features : float64 array of shape (width,), or None
+        What the head sees, where the model has `similar`.
     """
 
     probabilities: NDArray[np.float64]
     error: str = ""
     learnt: bool | None = None
+    features: NDArray[np.float64] | None = None
 
 
 class Model:
@@ -59,6 +63,8 @@ class Model:
         The Keras model; None of an .onnx file.
     learnt : frozenset of bytes, or None
         The keys of its training and validation images (`biopsy.serving.learnt`); None where they are not known.
+    similar : Similar, or None
+        The features of its training images, of an .onnx file that holds them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,10 +72,12 @@ class Model:
         self.facts: dict[str, str] = {}
         self.network: Any = None
         self._onnx: Network | None = None
+        self.similar: Similar | None = None
         if exported := exported_file(path):
             self._onnx, self.card = load_network(exported)
             self.facts = self._onnx.facts
             self.learnt = unpacked(self.facts.get("learnt_from", ""))
+            self.similar = read_similar(self.facts, exported) if FEATURES in self.gives else None
             return
         network, self.card = load_model(path)
         if self.card.extra_inputs:
@@ -148,12 +156,18 @@ class Model:
             except BiopsyError as error:
                 found.append(str(error))
         views = [image[0] for image in found if not isinstance(image, str)]
-        given = iter(self.probabilities(np.stack(views))) if views else iter(())
+        given = self._given(np.stack(views)) if views else iter(())
         answers = (
-            Answer(np.empty(0), image) if isinstance(image, str) else Answer(next(given), learnt=image[1])
+            Answer(np.empty(0), image) if isinstance(image, str) else replace(next(given), learnt=image[1])
             for image in found
         )
         return [(about, answer) for (about, _), answer in zip(chunk, answers, strict=True)]
+
+    def _given(self, views: NDArray[np.uint8]) -> Iterator[Answer]:
+        if self.similar is None:
+            return map(Answer, self.probabilities(views))
+        given, features = self.ask(views, OUTPUT, FEATURES)
+        return (Answer(p, features=f) for p, f in zip(given, features, strict=True))
 
     def _prepare(self, source: Image) -> tuple[NDArray[np.uint8], bool | None]:
         """Decode an image once, for the network and for the question whether the model has learnt from it."""

@@ -3,7 +3,7 @@
 import base64
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
-from biopsy.serving.explain import LOST, Explanation, boxes, explain, lay_on, paint, scale_of, shrink
-from biopsy.serving.model import Model
+from biopsy.images.looks.measure import look_at
+from biopsy.serving.explain import METHODS, Explanation, Method, boxes, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.model import Answer, Model
 
 Images = Sequence[tuple[str, bytes]]
 
@@ -21,30 +22,47 @@ Images = Sequence[tuple[str, bytes]]
 def predicted_rows(model: Model, images: Images) -> list[dict[str, Any]]:
     """Predict; what fails in a way that nobody foresaw is one row, too."""
     try:
-        rows = list(model.rows(data for _, data in images))
+        looks: dict[int, list[str]] = {}
+        training = model.card.training
+
+        def see(place: int, views: NDArray[np.uint8]) -> None:
+            looks[place] = training.unlike(look_at(views)) if training else []
+
+        given = list(model.answers(((i, data) for i, (_, data) in enumerate(images)), see))
+        return [_row(model, images[i][0], answer, looks.get(i, [])) for i, answer in given]
     except Exception as error:
         if len(images) > 1:
             return [row for image in images for row in predicted_rows(model, [image])]
-        rows = [{"error": _told(error)}]
-    return [_row(model, name, row) for (name, _), row in zip(images, rows, strict=True)]
+        return [_row(model, images[0][0], Answer(np.empty(0), _told(error)), [])]
 
 
-def _row(model: Model, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _row(model: Model, name: str, given: Answer, unlike: list[str]) -> dict[str, Any]:
+    row, similar = model.row(name, given), None
+    if model.similar and given.features is not None:
+        unlike = [*unlike, *(["features"] if model.similar.far(given.features) else [])]
+        similar = model.similar.nearest(given.features) or None
     shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
+    known = not row["error"] and (model.similar or model.card.training)
     return {
         "image": name,
         "predicted": row.get("predicted") or None,
         "probabilities": shares,
         "error": row["error"] or None,
-        "in_training": row.get("in_training"),
+        "in_training": row["in_training"],
+        "unlike_training": unlike if known else None,
+        "similar": similar,
     }
 
 
-def explained_rows(model: Model, images: Images, picture: bool, numbers: bool) -> dict[str, Any]:
+def explained_rows(
+    model: Model, images: Images, picture: bool, numbers: bool, method: Method = "occlusion"
+) -> dict[str, Any]:
     """Explain images on one colour scale.
 
     Parameters
     ----------
+    method
+        See `explain`.
     picture
         Whether each row has the image, as small as its overlay: browsers show no TIFF, and turn what has an EXIF tag.
     numbers
@@ -53,7 +71,7 @@ def explained_rows(model: Model, images: Images, picture: bool, numbers: bool) -
     found: list[Explanation | str] = []
     for _, data in images:
         try:
-            found.append(explain(model, data))
+            found.append(explain(model, data, method))
         except Exception as error:
             found.append(_told(error))
     limit = scale_of([e for e in found if isinstance(e, Explanation)])
@@ -67,7 +85,10 @@ def explained_rows(model: Model, images: Images, picture: bool, numbers: bool) -
                 told["error"] = _told(error)
         rows.append({"image": name, **told})
     colours = ["#{:02x}{:02x}{:02x}".format(*c[:3]) for c in paint(np.linspace(-limit, limit, 21)[None], limit)[0]]
-    return {"scale": {"limit": limit, "words": LOST, "colours": colours}, "explanations": rows}
+    return {
+        "scale": {"limit": limit, "method": method, "words": METHODS[method], "colours": colours},
+        "explanations": rows,
+    }
 
 
 def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture: bool, numbers: bool) -> dict[str, Any]:
@@ -80,10 +101,10 @@ def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture:
         "predicted": e.predicted,
         "probability": round(e.probability, 6),
         "flat": e.flat,
-        "trusted": e.trusted,
-        "deletion": round(e.check.deletion, 4),
-        "insertion": round(e.check.insertion, 4),
-        "random_order": round(e.check.random, 4),
+        "trusted": e.trusted if e.check else None,
+        "deletion": round(e.check.deletion, 4) if e.check else None,
+        "insertion": round(e.check.insertion, 4) if e.check else None,
+        "random_order": round(e.check.random, 4) if e.check else None,
         "verdict": e.verdict,
         "scores": e.scores,
         "peak": {"x": round(x / laid.shape[1], 3), "y": round(y / laid.shape[0], 3), "lost": round(laid[y, x], 4)},

@@ -63,7 +63,9 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     labels.write_text("image_id,mpp,width,height\n0,0.5,700,460\n")
     write_model(tmp_path / "models/m", card.model_copy(update={"data": {"labels": sha256(labels)}}))
     write_tree(tmp_path, card.preparation)
-    path, difference = export.export_model(tmp_path / "models/m", root=tmp_path, figures={"test": {"accuracy": 0.5}})
+    path, difference = export.export_model(
+        tmp_path / "models/m", root=tmp_path, about={"figures": {"test": {"accuracy": 0.5}}}
+    )
     assert path == tmp_path / "exports/m.onnx"
     assert difference <= 1e-5
     rng = np.random.default_rng(1)
@@ -80,7 +82,9 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
     assert json.loads(facts["scale"]) == {"um_per_pixel": 0.5, "width": 700, "height": 460}
     assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()
-    again, _ = export.export_model(tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"test": {"accuracy": 0.5}})
+    again, _ = export.export_model(
+        tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"figures": {"test": {"accuracy": 0.5}}}
+    )
     assert again.read_bytes() == content
 
 
