@@ -164,16 +164,20 @@ def make_app(
         method: Method = "occlusion",
     ) -> dict[str, Any]:
         name = find(model)
-        try:
-            check_method(models[name], method)
-        except ParamsError as error:
-            raise HTTPException(400, str(error)) from None
+        _check(models[name], method)
         work = partial(explained_rows, models[name], picture=picture, numbers=numbers, method=method)
         told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return {"model": name, "notice": NOTICE, **told}
 
     return app
+
+
+def _check(model: Model, method: Method) -> None:
+    try:
+        check_method(model, method)
+    except ParamsError as error:
+        raise HTTPException(400, str(error)) from None
 
 
 async def _send(content: bytes, kind: str) -> Response:

@@ -13,8 +13,8 @@ from biopsy.core.sections import Resize
 from biopsy.images.prepare import prepare
 from biopsy.images.resize import cut_tiles
 from biopsy.serving.model import Model
-from biopsy.serving.onnx_file import MAPS, OUTPUT
 from biopsy.serving.occlusion import FLAT, Faithfulness, Floats, Subject, faithfulness, occlusion_map
+from biopsy.serving.onnx_file import MAPS, OUTPUT
 
 # Matplotlib's managua_r to within 2 of 255, so that the server needs no Matplotlib. It is uniform to the eye, also to a
 # colour-blind one: blue, dark, yellow.

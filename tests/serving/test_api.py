@@ -31,7 +31,7 @@ from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
 from biopsy.serving.serve import serve
 from conftest import ROOT
-from tiny_onnx import write_onnx
+from tiny_onnx import network, write_onnx
 
 Parts = list[tuple[str, tuple[str, bytes]]]
 
@@ -157,6 +157,37 @@ def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_
     assert {"picture", "views"}.isdisjoint(few)
     many = client.post("/v1/explain", files=parts(*[png()] * 5))
     assert (many.status_code, "may hold 4 images" in many.text) == (413, True)
+
+
+def test_a_model_that_gives_them_answers_with_similar_training_images_and_its_own_map_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: TestClient
+) -> None:
+    known = np.eye(3, dtype=np.float16)[[0, 1, 2, 2]]
+    similar = {
+        "width": 3, "features": base64.b64encode(known.tobytes()).decode(), "classes": ["benign"] * 4,
+        "images": ["red", "green", "blue", "also blue"], "usual": {"low": 0.6, "median": 0.65, "high": 0.75},
+    }  # fmt: skip
+    model = Model(write_onnx(tmp_path / "dark.onnx", made=network(extra=True), similar=similar))
+    image = np.full((48, 64, 3), 190, np.uint8)
+    image[32:, :16] = 10
+    images = [cv2.imencode(".png", value)[1].tobytes() for value in (image, np.tile([200, 0, 0], (48, 64, 1)))]
+    asked, ask = [], model.ask
+    monkeypatch.setattr(model, "ask", lambda *given: asked.append(given[1:]) or ask(*given))
+    with TestClient(make_app({"dark": model}, None)) as opened:
+        assert opened.get("/v1/models").json()["models"][0]["explains"] == ["activation", "occlusion"]
+        first, second = opened.post("/v1/predict", files=parts(*images)).json()["predictions"]
+        assert [row["image"] for row in second["similar"]] == ["blue", "also blue", "red"]
+        assert second["similar"][0] == {"image": "blue", "class": "benign", "distance": 0}
+        assert [row["unlike_training"] for row in (first, second)] == [["features"], []]
+        told = opened.post("/v1/explain", files=parts(images[0]), params={"method": "activation", "numbers": True})
+        row = told.json()["explanations"][0]
+    assert asked == [("probabilities", "features"), ("probabilities", "activation_map")]
+    assert (row["trusted"], row["verdict"].startswith("Not checked")) == (None, True)
+    assert "log-odds" in told.json()["scale"]["words"]
+    lost = np.array(row["views"][0]["lost"])
+    assert (row["predicted"], lost.shape) == ("benign", (32, 32))
+    plain = client.post("/v1/explain", files=parts(images[0]), params={"method": "activation"})
+    assert (plain.status_code, "gives no activation map" in plain.text) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_ctrl_c_draws_what_is_explained_by_then(tmp_path: Path, monkeypatch: pyt
     for name in "abc":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64, 3), 200, np.uint8))
 
-    def interrupted(_: object, path: Path) -> Explanation:
+    def interrupted(_: object, path: Path, __: str) -> Explanation:
         if path.name == "b.png":
             raise KeyboardInterrupt
         return explained(subject_of(brightness))
