@@ -94,7 +94,7 @@ def check_method(model: Model, method: Method) -> None:
         )
 
 
-def explain(model: Model, source: Path | bytes, method: Method = "occlusion") -> Explanation:
+def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Method = "occlusion") -> Explanation:
     """Explain one prediction.
 
     Parameters

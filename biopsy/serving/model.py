@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError
-from biopsy.images.decode import hash_pixels, read_rgb
-from biopsy.images.prepare import prepare
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
+from biopsy.serving.decoding import Image, Prepared, prepare_image
 from biopsy.serving.extras import extra
 from biopsy.serving.learnt import learnt_from, pixel_key, unpacked
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
@@ -23,7 +22,7 @@ from biopsy.serving.similar import Similar, read_similar
 if TYPE_CHECKING:
     import pandas as pd
 
-Image = str | Path | bytes | NDArray[np.uint8]
+Given = Image | Prepared | BiopsyError  # an image, or what came of preparing it
 T = TypeVar("T")
 Seen = Callable[[T, NDArray[np.uint8]], None]
 
@@ -123,7 +122,7 @@ class Model:
             yield self.row(name, given)
 
     def answers(
-        self, images: Iterable[tuple[T, Image | Callable[[], Image]]], seen: Seen[T] | None = None
+        self, images: Iterable[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None = None
     ) -> Iterator[tuple[T, Answer]]:
         """Answer images one by one, in order.
 
@@ -144,7 +143,7 @@ class Model:
             yield from self._batch(chunk, seen)
 
     def _batch(
-        self, chunk: list[tuple[T, Image | Callable[[], Image]]], seen: Seen[T] | None
+        self, chunk: list[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None
     ) -> list[tuple[T, Answer]]:
         found: list[tuple[NDArray[np.uint8], bool | None] | str] = []
         for about, image in chunk:
@@ -169,16 +168,12 @@ class Model:
         given, features = self.ask(views, OUTPUT, FEATURES)
         return (Answer(p, features=f) for p, f in zip(given, features, strict=True))
 
-    def _prepare(self, source: Image) -> tuple[NDArray[np.uint8], bool | None]:
-        """Decode an image once, for the network and for the question whether the model has learnt from it."""
-        name: str | Path = Path(source) if isinstance(source, str | Path) else "the image"
-        preparation = self.card.preparation
-        if isinstance(source, np.ndarray):
-            pixels = source
-        else:
-            pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
-        views = prepare(pixels, preparation, name)
-        return views, None if self.learnt is None else pixel_key(hash_pixels(pixels)) in self.learnt
+    def _prepare(self, source: Given) -> tuple[NDArray[np.uint8], bool | None]:
+        if isinstance(source, BiopsyError):
+            raise source
+        if not isinstance(source, Prepared):
+            source = prepare_image(source, self.card.preparation, self.learnt is not None)
+        return source.views, None if self.learnt is None else pixel_key(source.pixels_sha256) in self.learnt
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""

@@ -4,6 +4,7 @@ import base64
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -13,26 +14,49 @@ from numpy.typing import NDArray
 from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
+from biopsy.serving.decoding import Decoder, Prepared
 from biopsy.serving.explain import METHODS, Explanation, Method, boxes, explain, lay_on, paint, scale_of, shrink
 from biopsy.serving.model import Answer, Model
 
 Images = Sequence[tuple[str, bytes]]
 
 
-def predicted_rows(model: Model, images: Images) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Asked:
+    """How images are to be explained.
+
+    Attributes
+    ----------
+    picture
+        Whether each row has the image, as small as its overlay: browsers show no TIFF, and turn what has an EXIF tag.
+    numbers
+        Whether each row has the map's values, view by view.
+    method
+        See `explain`.
+    """
+
+    picture: bool = False
+    numbers: bool = False
+    method: Method = "occlusion"
+
+
+def predicted_rows(model: Model, images: Images, decoder: Decoder | None = None) -> list[dict[str, Any]]:
     """Predict; what fails in a way that nobody foresaw is one row, too."""
     try:
+        given: Sequence[bytes | Prepared | BiopsyError] = [data for _, data in images]
+        if decoder:
+            given = decoder.prepare([data for _, data in images], model.card.preparation, model.learnt is not None)
         looks: dict[int, list[str]] = {}
         training = model.card.training
 
         def see(place: int, views: NDArray[np.uint8]) -> None:
             looks[place] = training.unlike(look_at(views)) if training else []
 
-        given = list(model.answers(((i, data) for i, (_, data) in enumerate(images)), see))
-        return [_row(model, images[i][0], answer, looks.get(i, [])) for i, answer in given]
+        answers = list(model.answers(enumerate(given), see))
+        return [_row(model, images[i][0], answer, looks.get(i, [])) for i, answer in answers]
     except Exception as error:
         if len(images) > 1:
-            return [row for image in images for row in predicted_rows(model, [image])]
+            return [row for image in images for row in predicted_rows(model, [image], decoder)]
         return [_row(model, images[0][0], Answer(np.empty(0), _told(error)), [])]
 
 
@@ -54,24 +78,12 @@ def _row(model: Model, name: str, given: Answer, unlike: list[str]) -> dict[str,
     }
 
 
-def explained_rows(
-    model: Model, images: Images, picture: bool, numbers: bool, method: Method = "occlusion"
-) -> dict[str, Any]:
-    """Explain images on one colour scale.
-
-    Parameters
-    ----------
-    method
-        See `explain`.
-    picture
-        Whether each row has the image, as small as its overlay: browsers show no TIFF, and turn what has an EXIF tag.
-    numbers
-        Whether each row has the map's values, view by view.
-    """
+def explained_rows(model: Model, images: Images, asked: Asked, decoder: Decoder | None = None) -> dict[str, Any]:
+    """Explain images on one colour scale."""
     found: list[Explanation | str] = []
     for _, data in images:
         try:
-            found.append(explain(model, data, method))
+            found.append(explain(model, _pixels(model, data, decoder), asked.method))
         except Exception as error:
             found.append(_told(error))
     limit = scale_of([e for e in found if isinstance(e, Explanation)])
@@ -80,20 +92,25 @@ def explained_rows(
         told: dict[str, Any] = {"predicted": None, "error": e}
         if isinstance(e, Explanation):
             try:
-                told = {**_explained(model, data, e, limit, picture, numbers), "error": None}
+                pixels = _pixels(model, data, decoder)  # again, so that four large images are not held at once
+                told = {**_explained(model, pixels, e, limit, asked), "error": None}
             except Exception as error:
                 told["error"] = _told(error)
         rows.append({"image": name, **told})
     colours = ["#{:02x}{:02x}{:02x}".format(*c[:3]) for c in paint(np.linspace(-limit, limit, 21)[None], limit)[0]]
     return {
-        "scale": {"limit": limit, "method": method, "words": METHODS[method], "colours": colours},
+        "scale": {"limit": limit, "method": asked.method, "words": METHODS[asked.method], "colours": colours},
         "explanations": rows,
     }
 
 
-def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture: bool, numbers: bool) -> dict[str, Any]:
+def _pixels(model: Model, data: bytes, decoder: Decoder | None) -> NDArray[np.uint8]:
+    most = model.card.preparation.max_pixels
+    return decoder.read(data, most) if decoder else read_rgb(data, most)
+
+
+def _explained(model: Model, image: NDArray[np.uint8], e: Explanation, limit: float, asked: Asked) -> dict[str, Any]:
     preparation = model.card.preparation
-    image = read_rgb(data, preparation.max_pixels)
     height, width = image.shape[:2]
     laid = lay_on(e.drops, height, width, preparation.resize)
     y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
@@ -110,9 +127,9 @@ def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture:
         "peak": {"x": round(x / laid.shape[1], 3), "y": round(y / laid.shape[0], 3), "lost": round(laid[y, x], 4)},
         "overlay": _url(cv2.cvtColor(paint(laid, limit), cv2.COLOR_RGBA2BGRA), "png"),
     }
-    if picture:
+    if asked.picture:
         row["picture"] = _url(cv2.cvtColor(shrink(image, laid), cv2.COLOR_RGB2BGR), "jpeg")
-    if numbers:
+    if asked.numbers:
         places = zip(boxes(height, width, preparation.resize), e.drops, strict=True)
         row["views"] = [{"top_left_height_width": box, "lost": drop.round(4).tolist()} for box, drop in places]
     return row

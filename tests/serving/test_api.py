@@ -118,7 +118,7 @@ def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(clien
 @pytest.mark.parametrize(
     ("path", "rows", "place"),
     [
-        ("/v1/predict", "predictions", "model.prepare"),
+        ("/v1/predict", "predictions", "decoding.prepare"),
         ("/v1/explain", "explanations", "explain.prepare"),
         ("/v1/explain", "explanations", "rows.read_rgb"),
     ],

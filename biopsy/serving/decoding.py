@@ -1,0 +1,161 @@
+"""What strangers send is decoded in processes of their own: a limit of memory and time holds there, not here."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
+from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.preparation.record import Preparation
+from biopsy.images.prepare import prepare
+
+Image = str | Path | bytes | NDArray[np.uint8]
+PROCESSES = min(4, os.cpu_count() or 1)
+MEMORY = 2 * 2**30  # bytes beside what a process has when it starts; 50 million pixels with alpha need 1.2 GiB
+SECONDS = 30.0  # for one image
+ENDED = "the image cannot be used: decoding it took too long, or more memory than is allowed"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as a network sees it, (views, size, size, 3), and the hash of its own pixels."""
+
+    views: NDArray[np.uint8]
+    pixels_sha256: str
+
+
+def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) -> Prepared:
+    """Decode an image once, for the network and for the question whether the model has learnt from it.
+
+    Parameters
+    ----------
+    source
+        As for `Model.predict`.
+    preparation
+        Of the model's card.
+    hashed
+        Whether the hash is needed; else it is empty.
+
+    Raises
+    ------
+    BiopsyError
+        The image cannot be used, as in `prepare`.
+    """
+    name: str | Path = Path(source) if isinstance(source, str | Path) else "the image"
+    if isinstance(source, np.ndarray):
+        pixels = source
+    else:
+        pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
+    views = prepare(pixels, preparation, name)
+    return Prepared(views, hash_pixels(pixels) if hashed else "")
+
+
+class Decoder:
+    """A few processes that decode. One thread may use it at a time.
+
+    Parameters
+    ----------
+    processes
+        At least 1.
+    memory
+        Bytes that each may take beside what it starts with; what needs more is an error of its image.
+    seconds
+        For one image.
+    """
+
+    def __init__(self, processes: int = PROCESSES, memory: int = MEMORY, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._make = partial(
+            ProcessPoolExecutor, processes, multiprocessing.get_context("spawn"), _limit, initargs=(memory,)
+        )
+        self._pool: ProcessPoolExecutor | None = None
+        self._submit(_nothing, b"")  # so that the first image need not wait for a process to start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def prepare(self, images: Sequence[bytes], preparation: Preparation, hashed: bool) -> list[Prepared | BiopsyError]:
+        """Do what `prepare_image` does, in parallel; an image that cannot be used is its error."""
+        return self._each(partial(prepare_image, preparation=preparation, hashed=hashed), images)
+
+    def read(self, image: bytes, max_pixels: int) -> NDArray[np.uint8]:
+        """Do what `read_rgb` does. Raises `BiopsyError`."""
+        (found,) = self._each(partial(read_rgb, max_pixels=max_pixels), [image])
+        if isinstance(found, BiopsyError):
+            raise found
+        return np.asarray(found)
+
+    def _each(self, work: Callable[[bytes], Any], images: Sequence[bytes]) -> list[Any]:
+        found = [self._wait(future) for future in [self._submit(work, image) for image in images]]
+        # A process that ends takes other images with it: each is tried again by itself.
+        for place, image in enumerate(images):
+            if found[place] is None:
+                again = self._wait(self._submit(work, image))
+                found[place] = DataError(ENDED) if again is None else again
+        return found
+
+    def _submit(self, work: Callable[[bytes], Any], image: bytes) -> Future[Any]:
+        self._pool = self._pool or self._make()
+        try:
+            return self._pool.submit(_told, work, image)
+        except BrokenProcessPool:
+            self._end()
+            return self._submit(work, image)
+
+    def _wait(self, future: Future[Any]) -> Any:
+        """Return what came of it; None where its process ended, or had to be ended."""
+        try:
+            return future.result(self._seconds)
+        except (TimeoutError, BrokenProcessPool, CancelledError):
+            self._end()
+            return None
+        except Exception as error:  # nobody foresaw it
+            traceback.print_exception(error, file=sys.stderr)
+            return DataError("the image cannot be used")
+
+    def _end(self) -> None:
+        """Kill the processes; the next image starts others."""
+        if self._pool:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+
+def _nothing(_: bytes) -> None:
+    """Do nothing."""
+
+
+def _limit(memory: int) -> None:
+    """Begin a process: Ctrl-C is for the server, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    statm = Path("/proc/self/statm")
+    if statm.exists():  # Linux
+        own = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (own + memory, own + memory))
+
+
+def _told(work: Callable[[bytes], Any], image: bytes) -> Any:
+    """Work, and return an error as a plain sentence: a class of its own need not survive the way back."""
+    try:
+        return work(image)
+    except BiopsyError as error:
+        return DataError(str(error))
+    except MemoryError:
+        return DataError(NO_MEMORY)
