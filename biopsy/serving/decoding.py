@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
 from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.looks.measure import look_at
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.prepare import prepare
 
@@ -31,10 +32,11 @@ ENDED = "the image cannot be used: decoding it took too long, or more memory tha
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An image as a network sees it, (views, size, size, 3), and the hash of its own pixels."""
+    """An image as a network sees it, (views, size, size, 3), the hash of its own pixels, and how it looks."""
 
     views: NDArray[np.uint8]
     pixels_sha256: str
+    look: dict[str, float] | None = None
 
 
 def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) -> Prepared:
@@ -91,8 +93,8 @@ class Decoder:
         self._end()
 
     def prepare(self, images: Sequence[bytes], preparation: Preparation, hashed: bool) -> list[Prepared | BiopsyError]:
-        """Do what `prepare_image` does, in parallel; an image that cannot be used is its error."""
-        return self._each(partial(prepare_image, preparation=preparation, hashed=hashed), images)
+        """Do what `prepare_image` does, and look at the image, in parallel; one that cannot be used is its error."""
+        return self._each(partial(_look_at_prepared, preparation=preparation, hashed=hashed), images)
 
     def read(self, image: bytes, max_pixels: int) -> NDArray[np.uint8]:
         """Do what `read_rgb` does. Raises `BiopsyError`."""
@@ -136,6 +138,11 @@ class Decoder:
                 process.kill()
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
+
+
+def _look_at_prepared(image: bytes, preparation: Preparation, hashed: bool) -> Prepared:
+    found = prepare_image(image, preparation, hashed)
+    return replace(found, look=look_at(found.views))
 
 
 def _nothing(_: bytes) -> None:

@@ -50,7 +50,9 @@ def predicted_rows(model: Model, images: Images, decoder: Decoder | None = None)
         training = model.card.training
 
         def see(place: int, views: NDArray[np.uint8]) -> None:
-            looks[place] = training.unlike(look_at(views)) if training else []
+            image = given[place]
+            look = image.look if isinstance(image, Prepared) else None
+            looks[place] = training.unlike(look or look_at(views)) if training else []
 
         answers = list(model.answers(enumerate(given), see))
         return [_row(model, images[i][0], answer, looks.get(i, [])) for i, answer in answers]
