@@ -182,12 +182,16 @@ def _export(verbs: Any) -> None:
         from biopsy.serving.export import export_model
 
         about = known_of(chosen.model) if chosen.model.is_dir() else None
-        path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar)
+        path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar, int8=chosen.int8)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
 
     verb = verbs.add_parser("export", help="write a model as one .onnx file, which needs no TensorFlow")
     verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
+    verb.add_argument(
+        "--int8", nargs="?", type=float, const=0.02, metavar="LOSS",
+        help="in 8-bit integers; fails where a validation figure loses more than LOSS (default: 0.02)",
+    )  # fmt: skip
     verb.add_argument(
         "--similar", choices=("names", "pictures", "none"), default="names",
         help="what the file tells of the training images most like one: names (default), also small pictures, or none",

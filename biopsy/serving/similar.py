@@ -4,9 +4,10 @@ The distance is that of deep nearest neighbours (Sun et al., 2022, arXiv 2204.06
 """
 
 import base64
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -14,11 +15,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.layout import resized_path
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import Card
 from biopsy.serving.learnt import table_of
 from biopsy.serving.onnx_file import FEATURES, Network
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST, HELD = 2000, 500  # training and validation images, evenly spaced, that are measured
 LEAST = 10  # validation images: of fewer, nothing usual is known
@@ -132,30 +137,15 @@ def measure(network: Network, card: Card, folder: Path, kept: Kept = "names") ->
     """
     if FEATURES not in network.gives:
         return None
-    try:
-        found = table_of(card, folder)
-        tree, preparation = images_of(found[1], card.protocol) if found else (None, None)
-    except BiopsyError:  # no such tree, or tables of another version
+    if (parts := learnt_images(card, folder, MOST, HELD)) is None:
         return None
-    if found is None or tree is None or preparation != card.preparation:
-        return None
-    from biopsy.core.layout import resized_path
-
-    parts = {}
-    for part, most in (("train", MOST), ("val", HELD)):
-        rows = found[0][found[0]["part"] == part]
-        parts[part] = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
-    train, ids = parts["train"], list(parts["train"]["image_id"])
-    read = [[tree / resized_path(name) for name in rows["image_id"]] for rows in parts.values()]
-    if not ids or not all(path.is_file() for paths in read for path in paths):
-        return None
-    views, size = card.preparation.views, card.preparation.size
-    (features, small), (held, _) = (_features(network, paths, views, size) for paths in read)
+    train = parts[0]
+    (features, small), (held, _) = (_features(network, list(part["file"]), card) for part in parts)
     known = Similar(
         width=features.shape[1],
         features=base64.b64encode(_unit(features).astype(np.float16).tobytes()).decode(),
         classes=[card.classes[i] for i in train["target"]],
-        images=ids if kept != "none" else None,
+        images=list(train["image_id"]) if kept != "none" else None,
         pictures=small if kept == "pictures" else None,
     )
     if len(held) < LEAST:
@@ -164,17 +154,53 @@ def measure(network: Network, card: Card, folder: Path, kept: Kept = "names") ->
     return known.model_copy(update={"usual": Range(low=usual[0], median=usual[1], high=usual[2])})
 
 
-def _features(network: Network, files: list[Path], views: int, size: int) -> tuple[NDArray[np.float32], list[str]]:
-    """Return features (n, width) and small pictures of prepared images."""
-    from biopsy.tables.split.parts import read_images
+def learnt_images(card: Card, folder: Path, train: int, val: int) -> "tuple[pd.DataFrame, pd.DataFrame] | None":
+    """Find prepared images that a model has learnt from.
 
-    found, small = [np.empty((0, 1))], []
+    Parameters
+    ----------
+    card, folder
+        Of the model, in its project: see `learnt_from`.
+    train, val
+        How many of each part, evenly spaced.
+
+    Returns
+    -------
+    (DataFrame, DataFrame) or None
+        Rows of `read_parts` with their files; None where the tables or the images are not the model's, or not here.
+    """
+    try:
+        if (found := table_of(card, folder)) is None:
+            return None
+        tree, preparation = images_of(found[1], card.protocol)
+    except BiopsyError:  # no such tree, or tables of another version
+        return None
+    chosen = []
+    for part, most in (("train", train), ("val", val)):
+        rows = found[0][found[0]["part"] == part]
+        rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
+        chosen.append(rows.assign(file=rows["image_id"].map(lambda name: tree / resized_path(name)).astype(object)))
+    there = all(path.is_file() for rows in chosen for path in rows["file"])
+    return (chosen[0], chosen[1]) if there and len(chosen[0]) and preparation == card.preparation else None
+
+
+def chunks(files: list[Path], card: Card) -> Iterator[NDArray[np.uint8]]:
+    """Read prepared images, (n, views, size, size, 3), some at a time."""
+    from biopsy.tables.split.parts import read_images  # pandas: a second
+
+    views, size = card.preparation.views, card.preparation.size
     for start in range(0, len(files), CHUNK):
-        images = read_images(files[start : start + CHUNK], size, views).reshape(-1, views, size, size, 3)
+        yield read_images(files[start : start + CHUNK], size, views).reshape(-1, views, size, size, 3)
+
+
+def _features(network: Network, files: list[Path], card: Card) -> tuple[NDArray[np.float32], list[str]]:
+    """Return features (n, width) and small pictures of prepared images."""
+    found, small = list[NDArray[np.float64]](), []
+    for images in chunks(files, card):
         (features,) = network.ask(images, FEATURES)
-        found = [*(found if start else []), features]
+        found.append(features)
         for image in images[:, 0]:
             shrunk = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
             jpeg = cv2.imencode(".jpg", cv2.cvtColor(shrunk, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
             small.append(base64.b64encode(jpeg.tobytes()).decode())
-    return np.concatenate(found).astype(np.float32), small
+    return np.concatenate(found or [np.empty((0, 1))]).astype(np.float32), small

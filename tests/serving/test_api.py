@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from damaged import damaged
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,7 +32,6 @@ from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
 from biopsy.serving.serve import serve
 from conftest import ROOT
-from damaged import damaged
 from tiny_onnx import network, write_onnx
 
 Parts = list[tuple[str, tuple[str, bytes]]]
