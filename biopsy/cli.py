@@ -23,8 +23,8 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _list, _predict, _evaluate, _explain, _export, _serve, _results, _compare, _experiments, _convert_weights,
-        _info, _show_augment, _tune,
+        _list, _predict, _evaluate, _explain, _export, _publish, _serve, _results, _compare, _experiments,
+        _convert_weights, _info, _show_augment, _tune,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -196,6 +196,28 @@ def _export(verbs: Any) -> None:
         "--similar", choices=("names", "pictures", "none"), default="names",
         help="what the file tells of the training images most like one: names (default), also small pictures, or none",
     )  # fmt: skip
+    verb.set_defaults(run=act)
+
+
+def _publish(verbs: Any) -> None:
+    """Add `biopsy publish`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.serving.predict import only_model
+        from biopsy.serving.publish import publish
+
+        for line in publish(chosen.model or only_model(), chosen.target, chosen.card, chosen.yes):
+            print(line)
+
+    verb = _verb(
+        verbs, "publish", "write a folder for others: model card, .onnx file, metadata, example",
+        "biopsy publish shared/ --model exports/binary-case.onnx          say what would be written",
+        "biopsy publish shared/ --model exports/binary-case.onnx --yes",
+    )  # fmt: skip
+    verb.add_argument("target", metavar="FOLDER", help="new, empty, or published before")
+    _add_model(verb)
+    verb.add_argument("--card", type=Path, metavar="FILE", help="default: plots/cards/<task>-<protocol>.md")
+    verb.add_argument("--yes", action="store_true", help="write; without it nothing is written")
     verb.set_defaults(run=act)
 
 
