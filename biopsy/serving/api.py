@@ -19,8 +19,8 @@ from biopsy.serving.explain import Method, check_method
 from biopsy.serving.form import BODY, Limits
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
-from biopsy.serving.queue import Queue
-from biopsy.serving.rows import Asked, explained_rows, predicted_rows
+from biopsy.serving.queue import Queue, Work
+from biopsy.serving.rows import Asked, begin_images, explained_rows, predicted_rows
 
 PAGE = {
     "": ("index.html", "text/html"),
@@ -118,7 +118,9 @@ def make_app(
     )
     async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
         name = find(model)
-        rows = await queue.answer(request, limits, partial(predicted_rows, models[name], decoder=decoder), name)
+        begin = partial(begin_images, models[name], decoder=decoder) if decoder else None
+        work = Work(partial(predicted_rows, models[name], decoder=decoder), begin, name)
+        rows = await queue.answer(request, limits, work)
         meter.images("/v1/predict", [row["error"] is not None for row in rows])
         return {"model": name, "classes": models[name].card.classes, "notice": NOTICE, "predictions": rows}
 
@@ -135,7 +137,7 @@ def make_app(
         name = find(model)
         _check(models[name], method)
         asked = Asked(picture, numbers, method)
-        work = partial(explained_rows, models[name], asked=asked, decoder=decoder)
+        work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
         told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return {"model": name, "notice": NOTICE, **told}

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -65,8 +66,18 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) 
     return Prepared(views, hash_pixels(pixels) if hashed else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """An image that some process works on, or will: see `Decoder.finish`."""
+
+    work: Callable[[bytes], Any]
+    image: bytes
+    pool: ProcessPoolExecutor
+    future: Future[Any]
+
+
 class Decoder:
-    """A few processes that decode. One thread may use it at a time.
+    """A few processes that decode. Any thread may begin an image; one thread at a time may wait for some.
 
     Parameters
     ----------
@@ -79,65 +90,70 @@ class Decoder:
     """
 
     def __init__(self, processes: int = PROCESSES, memory: int = MEMORY, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._make = partial(
             ProcessPoolExecutor, processes, multiprocessing.get_context("spawn"), _limit, initargs=(memory,)
         )
-        self._pool: ProcessPoolExecutor | None = None
-        self._submit(_nothing, b"")  # so that the first image need not wait for a process to start
+        self._pool = self._make()
+        self._lock = Lock()
+        self.begin(_nothing, b"")  # so that the first image need not wait for a process to start
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        _kill(self._pool)
 
-    def prepare(self, images: Sequence[bytes], preparation: Preparation, hashed: bool) -> list[Prepared | BiopsyError]:
-        """Do what `prepare_image` does, and look at the image, in parallel; one that cannot be used is its error."""
-        return self._each(partial(_look_at_prepared, preparation=preparation, hashed=hashed), images)
+    def begin_prepare(self, image: bytes, preparation: Preparation, hashed: bool) -> Begun:
+        """Begin to do what `prepare_image` does, and to look at the image."""
+        return self.begin(partial(_look_at_prepared, preparation=preparation, hashed=hashed), image)
 
     def read(self, image: bytes, max_pixels: int) -> NDArray[np.uint8]:
         """Do what `read_rgb` does. Raises `BiopsyError`."""
-        (found,) = self._each(partial(read_rgb, max_pixels=max_pixels), [image])
+        (found,) = self.finish([self.begin(partial(read_rgb, max_pixels=max_pixels), image)])
         if isinstance(found, BiopsyError):
             raise found
         return np.asarray(found)
 
-    def _each(self, work: Callable[[bytes], Any], images: Sequence[bytes]) -> list[Any]:
-        found = [self._wait(future) for future in [self._submit(work, image) for image in images]]
+    def begin(self, work: Callable[[bytes], Any], image: bytes) -> Begun:
+        """Hand an image to the processes."""
+        with self._lock:
+            try:
+                return Begun(work, image, self._pool, self._pool.submit(_told, work, image))
+            except BrokenProcessPool:
+                _kill(self._pool)
+                self._pool = self._make()
+                return Begun(work, image, self._pool, self._pool.submit(_told, work, image))
+
+    def finish(self, begun: Sequence[Begun]) -> list[Any]:
+        """Wait for images; one that cannot be used is its error."""
+        found = [self._wait(each) for each in begun]
         # A process that ends takes other images with it: each is tried again by itself.
-        for place, image in enumerate(images):
+        for place, each in enumerate(begun):
             if found[place] is None:
-                again = self._wait(self._submit(work, image))
+                again = self._wait(self.begin(each.work, each.image))
                 found[place] = DataError(ENDED) if again is None else again
         return found
 
-    def _submit(self, work: Callable[[bytes], Any], image: bytes) -> Future[Any]:
-        self._pool = self._pool or self._make()
+    def _wait(self, begun: Begun) -> Any:
+        """Return what came of it; None where its process ended, or has to be ended."""
         try:
-            return self._pool.submit(_told, work, image)
-        except BrokenProcessPool:
-            self._end()
-            return self._submit(work, image)
-
-    def _wait(self, future: Future[Any]) -> Any:
-        """Return what came of it; None where its process ended, or had to be ended."""
-        try:
-            return future.result(self._seconds)
+            return begun.future.result(self.seconds)
         except (TimeoutError, BrokenProcessPool, CancelledError):
-            self._end()
+            with self._lock:
+                if begun.pool is self._pool:  # else it is gone already
+                    self._pool = self._make()
+            _kill(begun.pool)
             return None
         except Exception as error:  # nobody foresaw it
             traceback.print_exception(error, file=sys.stderr)
             return DataError("the image cannot be used")
 
-    def _end(self) -> None:
-        """Kill the processes; the next image starts others."""
-        if self._pool:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = None
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _look_at_prepared(image: bytes, preparation: Preparation, hashed: bool) -> Prepared:

@@ -1,5 +1,6 @@
 """An exported network in 8-bit integers: a quarter of the size, and its validation figures beside those of floats."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from biopsy.serving.extras import extra
 from biopsy.serving.onnx_file import FEATURES, INPUT, OUTPUT, Network
 from biopsy.serving.similar import chunks, learnt_images
 
-CALIBRATED, JUDGED = 128, 500  # training images that set the ranges, validation images that judge
+CALIBRATED, JUDGED = 64, 200  # training images that set the ranges, validation images that judge
 KINDS = {"Conv", "MatMul", "Gemm"}
 FIGURES = ("macro_f1", "roc_auc")
 
@@ -98,6 +99,7 @@ def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) 
     model = onnx.load_from_string(content)
     with tempfile.TemporaryDirectory() as place:
         made = Path(place, "int8.onnx")
+        logging.disable(logging.WARNING)  # it advises a pre-processing that would rename the nodes
         try:
             quantize_static(
                 model, made, Reader(), per_channel=True, reduce_range=True,  # 7 bits: 8 overflow before AVX-512 VNNI
@@ -107,6 +109,8 @@ def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) 
         except Exception as error:  # whatever it meets in an operator
             reason = " ".join(str(error).split())[:200]
             raise SourceError(f"ONNX Runtime cannot quantise this network: {reason}") from None
+        finally:
+            logging.disable(logging.NOTSET)
         small = onnx.load(made)
     small.producer_name, small.producer_version = model.producer_name, ""
     small.doc_string = model.doc_string

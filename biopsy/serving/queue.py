@@ -19,11 +19,29 @@ from biopsy.serving.rows import Images
 WAIT = 0.005  # seconds that an image waits for others which are on their way
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a request's images are for.
+
+    Attributes
+    ----------
+    run
+        From images to what is answered.
+    begin
+        What can be done with images that wait; `run` gets what it returns, an item an image. None: nothing.
+    group
+        Requests of one group may be worked on together: `run` returns a list, an item an image.
+    """
+
+    run: Callable[[Any], Any]
+    begin: Callable[[Images], Sequence[Any]] | None = None
+    group: str | None = None
+
+
 @dataclass(eq=False)
 class _Job:
-    work: Callable[[Images], Any]
-    images: Images
-    group: str | None
+    work: Work
+    images: Sequence[Any]
     done: Future[Any] = field(default_factory=Future)
     begun: float = field(default_factory=time.monotonic)
 
@@ -49,26 +67,15 @@ class Queue:
         if self.held >= self.limits.waiting or (self.held and self.held_bytes + more > self.limits.waiting_bytes):
             raise HTTPException(429, "The queue is full. Try again in a moment.", {"Retry-After": "1"})
 
-    async def answer(
-        self, request: Request, limits: Limits, work: Callable[[Images], Any], group: str | None = None
-    ) -> Any:
-        """Read a request's images and work on them. The place in the queue comes first: it bounds the memory.
-
-        Parameters
-        ----------
-        request, limits
-            As for `read_images`.
-        work
-            From images to what `answer` returns.
-        group
-            Requests of one group may be worked on together: `work` returns a list, an item an image.
-        """
+    async def answer(self, request: Request, limits: Limits, work: Work) -> Any:
+        """Read a request's images and work on them. The place in the queue comes first: it bounds the memory."""
         length = request.headers.get("content-length", "")
         size = min(int(length), limits.request_bytes) if length.isdecimal() else limits.request_bytes
         self.check(size)
         self.held, self.held_bytes = self.held + 1, self.held_bytes + size
         try:
-            job = _Job(work, await read_images(request, limits), group)
+            images = await read_images(request, limits)
+            job = _Job(work, work.begin(images) if work.begin else images)
             with self._lock:
                 self._jobs.append(job)
             self._worker.submit(self._next)
@@ -86,14 +93,14 @@ class Queue:
         if not (jobs := self._take()):
             return
         try:
-            found = jobs[0].work([image for job in jobs for image in job.images])
+            found = jobs[0].work.run([image for job in jobs for image in job.images])
         except BaseException as error:
             for job in jobs:
                 job.done.set_exception(error)
             return
         start = 0
         for job in jobs:
-            job.done.set_result(found if job.group is None else found[start : start + len(job.images)])
+            job.done.set_result(found if job.work.group is None else found[start : start + len(job.images)])
             start += len(job.images)
 
     def _take(self) -> Sequence[_Job]:
@@ -102,12 +109,12 @@ class Queue:
             if not self._jobs:
                 return []
             first = self._jobs[0]
-        while first.group is not None and time.monotonic() < first.begun + WAIT and self._coming(first):
+        while first.work.group is not None and time.monotonic() < first.begun + WAIT and self._coming(first):
             time.sleep(WAIT / 10)
         taken, count = list[_Job](), 0
         with self._lock:
-            for job in [first, *(job for job in self._jobs if job is not first and job.group == first.group)]:
-                if job is not first and (first.group is None or count + len(job.images) > BATCH):
+            for job in [first, *(job for job in self._jobs if job is not first and job.work.group == first.work.group)]:
+                if job is not first and (first.work.group is None or count + len(job.images) > BATCH):
                     break
                 self._jobs.remove(job)
                 if job.done.set_running_or_notify_cancel():
@@ -117,7 +124,7 @@ class Queue:
     def _coming(self, first: _Job) -> bool:
         """Say whether a request is held whose images are not here yet, and the batch has room."""
         with self._lock:
-            waiting = sum(len(job.images) for job in self._jobs if job.group == first.group)
+            waiting = sum(len(job.images) for job in self._jobs if job.work.group == first.work.group)
             return waiting < BATCH and self.held > len(self._jobs)
 
     @asynccontextmanager

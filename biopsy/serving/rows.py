@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
-from biopsy.serving.decoding import Decoder, Prepared
+from biopsy.serving.decoding import Begun, Decoder, Prepared
 from biopsy.serving.explain import METHODS, Explanation, Method, boxes, explain, lay_on, paint, scale_of, shrink
 from biopsy.serving.model import Answer, Model
 
@@ -40,12 +40,19 @@ class Asked:
     method: Method = "occlusion"
 
 
-def predicted_rows(model: Model, images: Images, decoder: Decoder | None = None) -> list[dict[str, Any]]:
-    """Predict; what fails in a way that nobody foresaw is one row, too."""
+def begin_images(model: Model, images: Images, decoder: Decoder) -> list[tuple[str, Begun]]:
+    """Let images be prepared for a model, while it is busy with others."""
+    hashed = model.learnt is not None
+    return [(name, decoder.begin_prepare(data, model.card.preparation, hashed)) for name, data in images]
+
+
+def predicted_rows(
+    model: Model, images: Sequence[tuple[str, bytes | Begun]], decoder: Decoder | None = None
+) -> list[dict[str, Any]]:
+    """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`."""
     try:
-        given: Sequence[bytes | Prepared | BiopsyError] = [data for _, data in images]
-        if decoder:
-            given = decoder.prepare([data for _, data in images], model.card.preparation, model.learnt is not None)
+        given: list[Any] = [data for _, data in images]
+        given = decoder.finish(given) if decoder else given
         looks: dict[int, list[str]] = {}
         training = model.card.training
 

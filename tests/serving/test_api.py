@@ -27,9 +27,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.images.decode import hash_pixels
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.api import PAGE, Limits, Queue, make_app
+from biopsy.serving.api import PAGE, Limits, make_app
 from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
+from biopsy.serving.queue import Queue, Work
 from biopsy.serving.serve import serve
 from conftest import ROOT
 from tiny_onnx import network, write_onnx
@@ -249,7 +250,7 @@ def test_an_image_whose_client_has_gone_is_not_worked_on() -> None:
 
         queue._worker.submit(begin.wait)
         with pytest.raises(HTTPException, match="has gone"):
-            await queue.answer(Request(scope, receive), Limits(), done.append)
+            await queue.answer(Request(scope, receive), Limits(), Work(done.append))
         begin.set()
         assert queue.held == 0
         queue._worker.shutdown()

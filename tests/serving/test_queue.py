@@ -15,7 +15,7 @@ from biopsy.core.sections import Resize
 from biopsy.images.preparation.record import Preparation
 from biopsy.serving.decoding import ENDED, Decoder, Prepared
 from biopsy.serving.form import Limits
-from biopsy.serving.queue import Queue
+from biopsy.serving.queue import Queue, Work
 
 FORM = b'--x\r\nContent-Disposition: form-data; name="images"; filename="%d"\r\n\r\n%d\r\n--x--\r\n'
 
@@ -36,7 +36,7 @@ def request(number: int, length: int | None = None) -> Request:
 def test_what_waits_for_one_model_is_worked_on_together_and_each_client_gets_its_own() -> None:
     begin, seen = threading.Event(), []
 
-    def work(images: Any) -> list[str]:
+    def run(images: Any) -> list[str]:
         seen.append([name for name, _ in images])
         return [f"answer {name}" for name, _ in images]
 
@@ -44,7 +44,10 @@ def test_what_waits_for_one_model_is_worked_on_together_and_each_client_gets_its
         queue = Queue(Limits())
         queue._worker.submit(begin.wait)
         groups = ["a"] * 40 + ["b"] * 2 + [None]
-        asked = [asyncio.ensure_future(queue.answer(request(i, 200), Limits(), work, g)) for i, g in enumerate(groups)]
+        asked = [
+            asyncio.ensure_future(queue.answer(request(i, 200), Limits(), Work(run, None, g)))
+            for i, g in enumerate(groups)
+        ]
         while len(queue._jobs) < len(groups) and not any(task.done() for task in asked):
             await asyncio.sleep(0.001)
         begin.set()
@@ -63,11 +66,11 @@ def test_large_requests_are_rejected_before_many_small_ones_would_be_and_one_is_
         queue = Queue(limits)
         begin = threading.Event()
         queue._worker.submit(begin.wait)
-        first = asyncio.ensure_future(queue.answer(request(0, 90), limits, list))
+        first = asyncio.ensure_future(queue.answer(request(0, 90), limits, Work(list)))
         await asyncio.sleep(0)
         for length in (10, None, 10**9):
             with pytest.raises(HTTPException) as found:
-                await queue.answer(request(1, length), limits, list)
+                await queue.answer(request(1, length), limits, Work(list))
             assert (found.value.status_code, found.value.headers) == (429, {"Retry-After": "1"})
         begin.set()
         assert len(await first) == 1
@@ -88,22 +91,27 @@ def test_an_image_that_ends_its_process_or_needs_too_much_memory_is_an_error_and
     plain = cv2.imencode(".png", np.full((48, 64, 3), 40, np.uint8))[1].tobytes()
     large = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))[1].tobytes()  # 243 MB as RGB
     preparation = Preparation(max_pixels=10**8, resize=Resize(size=32))
-    first, second, third = decoder.prepare([plain, large, plain], preparation, True)
+
+    def prepared(*images: bytes) -> list[Any]:
+        return decoder.finish([decoder.begin_prepare(image, preparation, True) for image in images])
+
+    first, second, third = prepared(plain, large, plain)
     assert isinstance(first, Prepared)
     assert first.views.shape == (1, 32, 32, 3)
+    assert first.look
     assert isinstance(second, DataError)
     assert "memory" in str(second)
-    assert isinstance(third, Prepared)
     assert third.pixels_sha256 == first.pixels_sha256
     assert decoder.read(plain, 10_000).shape == (48, 64, 3)
-    decoder._submit(_hang, b"")
-    assert decoder._pool
+    hanging = decoder.begin(_hang, b"")
+    others = [decoder.begin_prepare(plain, preparation, False) for _ in range(3)]
     (process,) = (decoder._pool._processes or {}).values()
     process.kill()
-    (found,) = decoder.prepare([plain], preparation, False)
-    assert isinstance(found, Prepared)
-    decoder._seconds = 0.2
-    assert [str(error) for error in decoder._each(_hang, [b""])] == [ENDED]
+    assert all(isinstance(found, Prepared) for found in decoder.finish(others))
+    decoder.seconds = 0.2
+    assert [str(error) for error in decoder.finish([hanging])] == [ENDED]
+    decoder.seconds = 20
+    assert isinstance(prepared(plain)[0], Prepared)
 
 
 def _hang(_: bytes) -> None:
