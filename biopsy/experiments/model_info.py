@@ -112,8 +112,17 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
     card, tree = read_card(folder), dvc_hash(folder)
     name = f"{card.task}-{card.protocol}"
     figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
-    kept = ("images", "cases", "intervals", "classes_not_in_test", "classes_not_in_training")
+    kept = ("images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training")
     return {"test": figures, **{key: details[key] for key in kept if key in details}} if figures else None
+
+
+def known_of(folder: Path, root: Path = Path()) -> dict[str, Any]:
+    """Return what goes with a model into its exported file: its test `figures`, and the `revision` it comes from."""
+    card = read_card(folder)
+    return {
+        "figures": figures_of(folder, root),
+        "revision": _origin(root, f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
+    }
 
 
 def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:

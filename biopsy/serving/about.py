@@ -5,6 +5,7 @@ from typing import Any
 
 from biopsy.core.protocol import PUBLIC
 from biopsy.networks.model_file import NOTICE
+from biopsy.serving.explain import methods_of
 from biopsy.serving.model import Model
 
 PROTOCOLS = {
@@ -42,6 +43,7 @@ def about(name: str, model: Model) -> dict[str, Any]:
         "members": len(card.members),
         "size": card.preparation.size,
         "backbone": card.params.get("model", {}).get("backbone"),
+        "explains": methods_of(model),
         "model_sha256": card.model_sha256,
         "notice": NOTICE,
         **known,

@@ -16,6 +16,7 @@ from biopsy.serving.extras import extra
 from biopsy.serving.sealed import read_facts
 
 INPUT, OUTPUT = "images", "probabilities"
+FEATURES, MAPS = "features", "activation_map"  # which not every file gives
 
 
 def input_shape(card: Card) -> tuple[int, ...]:
@@ -90,6 +91,8 @@ class Network:
     ----------
     facts : dict of str
         The file's metadata: `figures`, `parity`, ...
+    gives : frozenset of str
+        Which of `FEATURES` and `MAPS` it gives beside probabilities; none in a file of an earlier version.
     """
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
@@ -115,8 +118,16 @@ class Network:
         if made.get(OUTPUT) != ("tensor(float)", (len(card.classes),)):
             raise SourceError(f"{path} gives {made}, which does not fit the card's {len(card.classes)} classes.")
 
+        self.gives = frozenset(made) & {FEATURES, MAPS}
+
     def __call__(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From (n, views, size, size, 3) to calibrated probabilities (n, classes)."""
+        return self.ask(views, OUTPUT)[0]
+
+    def ask(self, views: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float64]]:
+        """From (n, views, size, size, 3) to some of the outputs, in one pass; maps (n, views, classes, h, w)."""
         asked = views[:, 0] if self._one else views
         parts = np.array_split(asked, max(1, min(self._turns, len(asked))))  # each becomes as many squares as all were
-        return np.concatenate([np.asarray(self._session.run([OUTPUT], {INPUT: part})[0], np.float64) for part in parts])
+        found = zip(*(self._session.run(list(outputs), {INPUT: part}) for part in parts), strict=True)
+        given = [np.concatenate(values).astype(np.float64) for values in found]
+        return [v[:, None] if name == MAPS and self._one else v for name, v in zip(outputs, given, strict=True)]

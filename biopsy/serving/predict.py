@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from biopsy.images.looks.record import Looks
     from biopsy.serving.model import Answer, Model
+    from biopsy.serving.similar import Similar
 
 KINDS = (".csv", ".json", ".jsonl")
 Answers = Iterator[tuple[Found, "Answer"]]
@@ -62,7 +63,7 @@ def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by
     print(describe(model.card), file=sys.stderr)
     pixels = model.card.preparation.max_pixels
     bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
-    watch = Watch()
+    watch = Watch(model.similar)
     given = ((image, partial(image.source, pixels)) for image in bar)
     answers = watch.over(
         model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
@@ -71,7 +72,7 @@ def predict_files(inputs: Sequence[str], path: Path | None, out: Path | None, by
     rows = (
         by_group(model, answers, [n for n in known if by == "slide" or n == by])
         if by
-        else _rows(model, answers, known, watch.unlike if model.card.training else None)
+        else _rows(model, answers, known, watch.unlike if model.card.training or model.similar else None)
     )
     with _opened(out) as stream:
         _write(rows, stream, out.suffix if out else ".csv")
@@ -94,7 +95,9 @@ class Watch:
         Of images far outside the training images, in which numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, similar: "Similar | None" = None) -> None:
+        """Start with nothing seen; `similar` is the model's."""
+        self.similar = similar
         self.failed = self.answered = self.learnt = 0
         self.unlike: dict[Found, str] = {}
         self.same = True
@@ -108,6 +111,8 @@ class Watch:
                 self.failed += 1
             else:
                 self.answered += 1
+                if self.similar and given.features is not None and self.similar.far(given.features):
+                    self.unlike[image] = f"{self.unlike.get(image, '')} features".strip()
                 shown = given.probabilities.round(6).tolist()
                 self._first = self._first or shown
                 self.same &= shown == self._first
