@@ -229,5 +229,8 @@ def describe(card: Card) -> str:
     """Say in one line what predicted, and for what it may be used."""
     origin = "trained on a synthetic sample; " if card.synthetic else ""
     if card.members:
-        origin += f"the mean of {len(card.members)} models, of which as a whole no figure on unseen patients exists; "
+        origin += (
+            f"the mean of {len(card.members)} models, which has no figures of its own on unseen patients (those of a "
+            "cross-validation are of each model alone); "
+        )
     return f"{card.task}, protocol {card.protocol}: {', '.join(card.classes)}; {origin}{NOTICE} {card.terms}".strip()
