@@ -3,7 +3,6 @@
 A base folder holds `project` and beside it `biopsy-remote`, where the default remote of `.dvc/config` lies.
 """
 
-import atexit
 import fcntl
 import functools
 import os
@@ -45,18 +44,19 @@ def environment(root: Path, **more: str) -> dict[str, str]:
 
 @functools.cache
 def server() -> str:
-    """Start the server that has the imports of stages and of DVC done; return the path of its socket."""
-    address = Path(tempfile.mkdtemp(prefix="biopsy-")) / "socket"
-    process = subprocess.Popen([sys.executable, str(ROOT / "tests/warm/server.py"), str(address)])
-
-    def stop() -> None:
-        process.terminate()
-        shutil.rmtree(address.parent)
-
-    atexit.register(stop)
-    while not address.exists():
-        assert process.poll() is None
-        time.sleep(0.1)
+    """Start the server that has the imports of stages and of DVC done, one for all workers; return its socket."""
+    run, worker = os.environ.get("PYTEST_XDIST_TESTRUNUID"), os.getpid()
+    folder = Path(tempfile.gettempdir()) / f"biopsy-{run or worker}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    address = folder / "socket"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            until = str(os.getppid() if run else worker)
+            process = subprocess.Popen([sys.executable, str(ROOT / "tests/warm/server.py"), str(address), until])
+            while not address.exists():
+                assert process.poll() is None
+                time.sleep(0.1)
     return str(address)
 
 

@@ -1,7 +1,7 @@
 """Runs stages and DVC for the tests, each in a fork of a process that has imported what they import.
 
-To import TensorFlow takes ten times as long as to train one epoch of the tests' sample. `python server.py <socket>`;
-it ends with the process that started it.
+To import TensorFlow takes ten times as long as to train one epoch of the tests' sample. `python server.py <socket>
+<pid>`; it ends with the process of that number, and removes the socket's folder.
 """
 
 import atexit
@@ -10,12 +10,15 @@ import json
 import os
 import resource
 import runpy
+import shutil
 import signal
 import socket
 import sys
 import threading
 import traceback
 from pathlib import Path
+
+import psutil
 
 IMPORTED = (
     "cv2", "dvc.cli", "dvc.commands.repro", "dvc.repo", "dvclive", "keras", "matplotlib.pyplot", "onnx", "onnxruntime",
@@ -90,11 +93,11 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     preload()
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(sys.argv[1])
+        server.bind(f"{sys.argv[1]}.new")
         server.listen(64)
+        Path(f"{sys.argv[1]}.new").rename(sys.argv[1])
         server.settimeout(5)
-        parent = os.getppid()
-        while os.getppid() == parent:
+        while psutil.pid_exists(int(sys.argv[2])):
             try:
                 client, _ = server.accept()
             except TimeoutError:
@@ -105,6 +108,7 @@ def main() -> None:
                 client.settimeout(None)
                 serve(client)
             client.close()
+    shutil.rmtree(Path(sys.argv[1]).parent)
 
 
 if __name__ == "__main__":

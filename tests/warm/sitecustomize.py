@@ -31,6 +31,7 @@ def is_known(argv: list[str]) -> bool:
 
 
 address = os.environ.get("BIOPSY_TEST_SERVER", "")
-known = address and "KERAS_BACKEND" not in os.environ and is_known(sys.orig_argv[1:])
+usual = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"  # a worker that has imported Keras has set it
+known = address and usual and is_known(sys.orig_argv[1:])
 if known and os.stat(address).st_uid == os.getuid():  # noqa: PTH116  # importing pathlib would cost as much as this file
     hand_over(address)
