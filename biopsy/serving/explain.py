@@ -64,7 +64,10 @@ class Explanation:
     def verdict(self) -> str:
         """Say in a sentence whether the map can be trusted."""
         if self.check is None:
-            return "Not checked: the map by occlusion, which is slower, is checked by hiding places."
+            return (
+                "Not checked, and the edges of a view may stand out by padding alone: the map by occlusion, which is "
+                "slower, is checked by hiding places."
+            )
         if self.flat:
             rest = "only hiding many does" if self.check.better else "no place stands out"
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
@@ -126,9 +129,14 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
 
 
 def scale_of(explanations: list[Explanation]) -> float:
-    """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`."""
-    largest = max([FLAT, *(float(np.abs(e.drops).max()) for e in explanations)])
-    return float(np.ceil(largest * 100) / 100)
+    """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`.
+
+    Of activation maps it is the 98th percentile: a few places at an edge can be many times larger than all others.
+    """
+    found = [np.percentile(np.abs(e.drops), 100 if e.check else 98) for e in explanations]
+    largest = float(max([FLAT, *found]))
+    step = 100 if largest < 1 else 1
+    return float(np.ceil(largest * step) / step)
 
 
 def lay_on(drops: Floats, height: int, width: int, resize: Resize) -> Floats:

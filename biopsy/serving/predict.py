@@ -111,8 +111,10 @@ class Watch:
                 self.failed += 1
             else:
                 self.answered += 1
-                if self.similar and given.features is not None and self.similar.far(given.features):
-                    self.unlike[image] = f"{self.unlike.get(image, '')} features".strip()
+                if self.similar and given.features is not None:
+                    (distances,) = self.similar.distances(given.features[None])
+                    if self.similar.far(distances):
+                        self.unlike[image] = f"{self.unlike.get(image, '')} features".strip()
                 shown = given.probabilities.round(6).tolist()
                 self._first = self._first or shown
                 self.same &= shown == self._first

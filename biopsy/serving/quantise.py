@@ -102,8 +102,8 @@ def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) 
         logging.disable(logging.WARNING)  # it advises a pre-processing that would rename the nodes
         try:
             quantize_static(
-                model, made, Reader(), per_channel=True, reduce_range=True,  # 7 bits: 8 overflow before AVX-512 VNNI
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                model, made, Reader(), per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8,  # signed weights overflow without VNNI
                 nodes_to_quantize=_before_head(model.graph), op_types_to_quantize=sorted(KINDS),
             )  # fmt: skip
         except Exception as error:  # whatever it meets in an operator

@@ -72,8 +72,9 @@ def predicted_rows(
 def _row(model: Model, name: str, given: Answer, unlike: list[str]) -> dict[str, Any]:
     row, similar = model.row(name, given), None
     if model.similar and given.features is not None:
-        unlike = [*unlike, *(["features"] if model.similar.far(given.features) else [])]
-        similar = model.similar.nearest(given.features) or None
+        distances = model.similar.distances(given.features[None])[0]
+        unlike = [*unlike, *(["features"] if model.similar.far(distances) else [])]
+        similar = model.similar.nearest(distances) or None
     shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
     known = not row["error"] and (model.similar or model.card.training)
     return {

@@ -68,24 +68,23 @@ class Similar(BaseModel):
     @cached_property
     def _known(self) -> NDArray[np.float32]:
         found = np.frombuffer(base64.b64decode(self.features), np.float16)
-        return found.reshape(-1, self.width).astype(np.float32)
+        return _unit(found.reshape(-1, self.width))
 
     def distances(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """From features (m, width) to the distance, 0 to 2, of each training image (m, n)."""
-        return np.linalg.norm(_unit(features)[:, None] - self._known, axis=-1).astype(np.float64)
+        return np.sqrt(np.maximum(2 - 2 * (_unit(features) @ self._known.T), 0)).astype(np.float64)
 
-    def far(self, features: NDArray[Any]) -> bool:
-        """Say whether an image's features (width,) lie farther from training than validation images usually do."""
+    def far(self, distances: NDArray[np.float64]) -> bool:
+        """Say whether an image of distances (n,) lies farther from training than validation images usually do."""
         if self.usual is None:
             return False
         margin = MARGIN * (self.usual.high - self.usual.low)
-        return bool(_mean_of_few(self.distances(features[None]))[0] > self.usual.high + margin)
+        return bool(_mean_of_few(distances[None])[0] > self.usual.high + margin)
 
-    def nearest(self, features: NDArray[Any]) -> list[dict[str, Any]]:
-        """Name the training images most like one of features (width,); none where they may not be told."""
+    def nearest(self, distances: NDArray[np.float64]) -> list[dict[str, Any]]:
+        """Name the training images most like one whose distances are (n,); none where they may not be told."""
         if self.images is None:
             return []
-        distances = self.distances(features[None])[0]
         return [
             {
                 "image": self.images[i],

@@ -1,5 +1,6 @@
 """The training images that an exported file knows: which are most like an image, and which images are like none."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def measured(root: Path, card: Card, **change: Any) -> similar.Similar | None:
     return similar.measure(given, card, root / "models/m", **change)
 
 
+def known_features(known: similar.Similar) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(known.features), np.float16).reshape(-1, known.width).astype(float)
+
+
 def test_a_training_image_is_most_like_itself_and_an_image_of_another_colour_is_far_from_all(
     tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,13 +58,15 @@ def test_a_training_image_is_most_like_itself_and_an_image_of_another_colour_is_
     assert model.similar
     assert given.features is not None
     assert elsewhere.features is not None
-    nearest = model.similar.nearest(given.features)
+    near, away = model.similar.distances(np.stack([given.features, elsewhere.features]))
+    np.testing.assert_allclose(away[0], np.linalg.norm([0, 0, 1] - known_features(model.similar)[0]), atol=1e-3)
+    nearest = model.similar.nearest(near)
     assert nearest[0]["image"] == "TA-001"
     assert nearest[0]["class"] == "benign"
     assert [row["distance"] for row in nearest] == sorted(row["distance"] for row in nearest)
-    assert nearest[0]["distance"] < 0.001 < 0.9 < model.similar.distances(elsewhere.features[None]).min()
+    assert nearest[0]["distance"] < 0.001 < 0.9 < away.min()
     assert nearest[0]["picture"].startswith("data:image/jpeg;base64,/9j/")
-    assert [model.similar.far(features) for features in (given.features, elsewhere.features)] == [False, True]
+    assert [model.similar.far(distances) for distances in (near, away)] == [False, True]
     monkeypatch.chdir(tmp_path)
     command(["predict", own, "blue.png", "--out", "a.csv"])
     told = pd.read_csv("a.csv", keep_default_na=False)["unlike_training"].tolist()
@@ -73,8 +80,8 @@ def test_the_index_tells_no_name_where_it_must_not_and_is_none_of_other_tables_o
     known = measured(tmp_path, card, kept="none")
     assert known
     assert known.images is known.pictures is known.usual is None  # 8 validation images are too few
-    assert known.nearest(np.ones(3)) == []
-    assert not known.far(np.array([0, 0, 1]))
+    assert known.nearest(np.zeros(32)) == []
+    assert not known.far(np.full(32, 2.0))
     assert measured(tmp_path, card.model_copy(update={"preparation": DARK.preparation})) is None
     (tmp_path / "data/resized/A-000.png").unlink()
     assert measured(tmp_path, card) is None
