@@ -93,7 +93,9 @@ def export_model(
         "calibration": card.calibration and card.calibration.model_dump(mode="json"),
         "data": card.data,
         "synthetic": card.synthetic,
-        "licence": LICENCE if card.synthetic and card.params.get("model", {}).get("weights") == "none" else UNKNOWN,
+        "licence": LICENCE
+        if card.synthetic and card.params.get("model", {}).get("weights") == "none"
+        else card.terms or UNKNOWN,
         "figures": None,
         **(about or {}),
         "learnt_from": packed(model.learnt),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.encoders import NO_HEADS
 from biopsy.core.errors import ParamsError, SourceError, some
 from biopsy.core.files import atomic_file, sha256
 from biopsy.networks.model_file import NOTICE, read_card
@@ -50,7 +51,7 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     ParamsError
         The target is no folder to write into.
     SourceError
-        The model was not exported, or the card is missing or of another model.
+        The model was not exported, its encoder's terms forbid it, or the card is missing or of another model.
     """
     if "://" in target:
         repository = target.partition("://")[2] or "user/name"
@@ -62,6 +63,8 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - set(FILES)):
         raise ParamsError(f"{folder} holds other files than {', '.join(FILES)}. Name a new folder.")
     content, facts, card = open_file(path)
+    if NO_HEADS in card.terms:
+        raise SourceError(f"{path} may not be published. {card.terms}")
     text = text or Path("plots/cards", f"{card.task}-{card.protocol}.md")
     if not text.is_file():
         raise SourceError(f"{text} does not exist, and every model needs a card. Run `dvc repro report`.")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from biopsy.cli import command
+from biopsy.core.encoders import terms_of
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE, write_card
@@ -73,4 +74,12 @@ def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exporte
     Path("plots/cards/binary-case.md").write_text(TEXT.replace(SHA, ""))
     with pytest.raises(SourceError, match=r"binary-case.md is not the card of exports/binary-case.onnx"):
         command(["publish", "shared", "--model", "exports/binary-case.onnx"])
+    assert not Path("shared").exists()
+
+
+def test_a_model_whose_encoder_forbids_it_is_not_published() -> None:
+    card = CARD.model_copy(update={"terms": terms_of("virchow2")})
+    write_onnx(Path("exports/binary-case.onnx"), card, network(extra=True))
+    with pytest.raises(SourceError, match=r"may not be published\. The encoder virchow2 .* CC BY-NC-ND 4.0"):
+        command(["publish", "shared", "--yes"])
     assert not Path("shared").exists()
