@@ -23,7 +23,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
-        _list, _predict, _evaluate, _explain, _export, _serve, _results, _report, _compare, _experiments,
+        _list, _predict, _evaluate, _explain, _export, _publish, _serve, _results, _report, _compare, _experiments,
         _convert_weights, _info, _show_augment, _tune,
     )  # fmt: skip
     for add in added:
@@ -54,11 +54,11 @@ def _list(verbs: Any) -> None:
             print(line, flush=True)
 
     verb = _verb(
-        verbs, "list", "say what backbones, augmentations, presets and models there are",
+        verbs, "list", "say what backbones, encoders, augmentations, presets and models there are",
         "biopsy list models",
         "biopsy list presets | grep -i stain",
     )  # fmt: skip
-    kinds = ("backbones", "augmentations", "presets", "models")
+    kinds = ("backbones", "encoders", "augmentations", "presets", "models")
     verb.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"{', '.join(kinds)} (default: all)")
     verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     verb.set_defaults(run=act)
@@ -154,7 +154,7 @@ def _explain(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.explain_files import explain_files
 
-        failed = explain_files(chosen.inputs, chosen.model, chosen.out)
+        failed = explain_files(chosen.inputs, chosen.model, chosen.out, chosen.method)
         if failed:
             raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
 
@@ -168,6 +168,10 @@ def _explain(verbs: Any) -> None:
     )
     _add_model(verb)
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
+    verb.add_argument(
+        "--method", choices=("occlusion", "activation"), default="occlusion",
+        help="hide places (default, checked), or ask an .onnx file for its own map (one pass, not checked)",
+    )  # fmt: skip
     verb.set_defaults(run=act)
 
 
@@ -175,17 +179,55 @@ def _export(verbs: Any) -> None:
     """Add `biopsy export`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
+        from biopsy.experiments.model_info import known_of
         from biopsy.serving.export import export_model
 
-        path, difference = export_model(
-            chosen.model, chosen.out, figures=figures_of(chosen.model) if chosen.model.is_dir() else None
-        )
+        first, alone = chosen.model[0], len(chosen.model) == 1 and (chosen.model[0] / "model.json").is_file()
+        about = known_of(first) if alone else None
+        path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar, int8=chosen.int8)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
+        if not alone:
+            from biopsy.serving.model import describe
+            from biopsy.serving.onnx_file import open_file
+
+            print(describe(open_file(path)[2]))
 
     verb = verbs.add_parser("export", help="write a model as one .onnx file, which needs no TensorFlow")
-    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument(
+        "model", type=Path, nargs="+", metavar="FOLDER",
+        help="a model's folder, such as models/binary-case; of folds, or of several (seeds), the mean of all",
+    )  # fmt: skip
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
+    verb.add_argument(
+        "--int8", nargs="?", type=float, const=0.02, metavar="LOSS",
+        help="in 8-bit integers; fails where a validation figure loses more than LOSS (default: 0.02)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--similar", choices=("names", "pictures", "none"), default="names",
+        help="what the file tells of the training images most like one: names (default), also small pictures, or none",
+    )  # fmt: skip
+    verb.set_defaults(run=act)
+
+
+def _publish(verbs: Any) -> None:
+    """Add `biopsy publish`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.serving.predict import only_model
+        from biopsy.serving.publish import publish
+
+        for line in publish(chosen.model or only_model(), chosen.target, chosen.card, chosen.yes):
+            print(line)
+
+    verb = _verb(
+        verbs, "publish", "write a folder for others: model card, .onnx file, metadata, example",
+        "biopsy publish shared/ --model exports/binary-case.onnx          say what would be written",
+        "biopsy publish shared/ --model exports/binary-case.onnx --yes",
+    )  # fmt: skip
+    verb.add_argument("target", metavar="FOLDER", help="new, empty, or published before")
+    _add_model(verb)
+    verb.add_argument("--card", type=Path, metavar="FILE", help="default: plots/cards/<task>-<protocol>.md")
+    verb.add_argument("--yes", action="store_true", help="write; without it nothing is written")
     verb.set_defaults(run=act)
 
 

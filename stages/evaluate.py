@@ -188,7 +188,7 @@ def answer(job: Job, look: bool) -> Asked:
             return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
 
         batch = max(1, BATCH // preparation.views)
-        now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature)
+        now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
         before = earlier_answers(job.model, card, list(rows["image_id"]), batch) if part == "val" else None
         probabilities = predict(before or now, list(rows["file"]), read, batch, extra)
         if card.data.get(f"{part}_pixels") != seen.hexdigest():

@@ -8,6 +8,7 @@ from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
+from biopsy.tables.split.earlier import RECORD, Earlier, how_drawn, record_of, written
 from biopsy.tables.split.given import read_given
 from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.published import PUBLISHED
@@ -33,11 +34,15 @@ def split(
     if "given" in params.protocols:
         given = read_given(metadata_csv, read_csv(images_csv, ["image_id", "row"]), params.split, params.ingest)
         labels = labels.assign(given=labels["image_id"].map(given).fillna(""))
-    splits, summary = {}, {}
+    splits, summary, drawn, earlier = {}, {}, {}, Earlier(splits_dir)
     for protocol in params.protocols:
-        splits[protocol] = make_split(labels, scheme.columns, protocol, params.split, params.seed, fold_table)
+        how = how_drawn(params.seed, scheme.columns, protocol, params.split)
+        offered = earlier.offer(labels, protocol, how)
+        splits[protocol] = make_split(offered, scheme.columns, protocol, params.split, params.seed, fold_table)
         check_split(labels, splits[protocol], protocol)
+        drawn[protocol] = earlier.settle(labels, splits[protocol], protocol, how)
         summary[protocol] = summarise(labels, splits[protocol], protocol, scheme)
+        summary[protocol]["kept"] = drawn[protocol].model_dump(include={"kept", "earlier"})
         if protocol == "fold1" and fold_table is not None:
             summary[protocol]["fold_table"] = "official" if is_official(fold_table) else "own"
         if protocol in PUBLISHED:
@@ -45,10 +50,12 @@ def split(
     with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:
         for protocol, table in splits.items():
             plot_split(labels, table, scheme, protocol, summary[protocol]["says"], plots / f"{protocol}.png")
-            write_csv(tables / f"{protocol}.csv", table)
+            write_csv(tables / f"{protocol}.csv", written(table, labels))
+        (tables / RECORD).write_bytes(record_of(drawn))
     with atomic_file(metrics_json) as temporary:
         temporary.write_text(to_json(summary), "utf-8")
     print(f"split: {len(labels)} images. " + " ".join(_line(name, entry) for name, entry in summary.items()))
+    print(*(f"split: {sentence}" for sentence in earlier.says), sep="\n", end="\n" if earlier.says else "")
 
 
 def _line(protocol: str, entry: dict[str, object]) -> str:

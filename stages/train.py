@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.code_digest import loaded_digest
+from biopsy.core.encoders import terms_of
 from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, read_json, sha256, write_json
 from biopsy.core.job import Job
@@ -28,6 +29,7 @@ from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import Card, save_model
 from biopsy.networks.validation import VALIDATION, write_validation
+from biopsy.sources.web.hub import fetch_weights
 from biopsy.tables.labels.scheme import LabelScheme, read_scheme
 from biopsy.tables.slides.extra_inputs import Encoder, encode_extra
 from biopsy.tables.split.parts import cases_of, hash_images, read_parts
@@ -57,6 +59,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     """Train the model, or those of all folds one after the other; write models, figures and curves below `root`."""
     job = Job(task, protocol, params.seed, root)
     check_owned(job.model, [(each.within(Path()) / name).as_posix() for each in job.each for name in FILES])
+    fetch_weights(params.model)
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
@@ -72,6 +75,8 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     seconds = [second for one in trained for second in one.seconds]
     took = f"{median(seconds):.2f} s an epoch, " if seconds else ""  # printed, in no file: no two runs cost the same
     print(f"train {job.name}: {took}{peak_mb()} MB at most")
+    if terms := terms_of(params.model.encoder.name):
+        print(f"train {job.name}: {terms}")
     shutil.rmtree(job.resume, ignore_errors=True)
     if "folds" in figures:
         print(f"train {job.name}: {figures['folds']} folds, mean val_loss {figures['val_loss']:.3f}")
@@ -119,7 +124,7 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         cases=np.repeat(cases[:n_train], each), extra=extra,
     )  # fmt: skip
     images = store.array.reshape(-1, views, size, size, 3)
-    answers = cache(lambda: ask(model, images[n_train:], val_extra))
+    answers = cache(lambda: ask(model, images[n_train:], val_extra, card.tta))
     temperature, fitted = fit_calibration(answers, targets[n_train:], cases[n_train:])
     look = looks_of_training(images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
     card = card.model_copy(update={"temperature": temperature, "calibration": fitted, "training": look})
@@ -167,7 +172,7 @@ def describe(
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
     chosen["train"]["epochs"] = params.train.epochs_of(job.task)
     del chosen["train"]["cache_mb"]  # it says where the images wait, and changes no result
-    weights = Path(params.model.weights)
+    weights = params.model.weights_file
     return Card(
         task=job.task,
         protocol=job.protocol,
@@ -178,9 +183,10 @@ def describe(
         extra_inputs=encoder,
         threshold=0.5,
         synthetic=read_json(job.root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
-        backbone_weights_sha256=sha256(weights) if weights.is_file() else None,
+        backbone_weights_sha256=sha256(weights) if weights and weights.is_file() else None,
         data={"labels": sha256(job.labels), "split": sha256(job.split)} | data,
         params=chosen,
+        terms=terms_of(params.model.encoder.name),
         keras=keras.__version__,
     )
 
@@ -198,8 +204,9 @@ def main() -> None:
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
     params = read_params()
-    weights = params.model.weights
-    with watch("train", [] if weights in ("none", "imagenet") else [Outside("model.weights", Path(weights))]):
+    weights = params.model.weights_file
+    own = [] if weights is None or params.model.weights.startswith("hf:") else [Outside("model.weights", weights)]
+    with watch("train", own):
         train(params, chosen.task, chosen.protocol)
 
 

@@ -23,8 +23,11 @@ DARK = CARD.model_copy(
 )
 
 
-def network(size: int = SIZE, classes: int = 2) -> bytes:
-    """A mean over the image, and a softmax of two numbers that its darkness gives."""
+def network(size: int = SIZE, classes: int = 2, extra: bool = False) -> bytes:
+    """A mean over the image, and a softmax of two numbers that its darkness gives.
+
+    With `extra` it also gives the mean as features, and what each pixel adds to each class as the activation map.
+    """
     kernel = np.zeros((3, classes), np.float32)
     kernel[:, -1] = -0.01
     bias = np.array([0] * (classes - 1) + [3.81], np.float32)
@@ -35,11 +38,20 @@ def network(size: int = SIZE, classes: int = 2) -> bytes:
         helper.make_node("Add", ["d", "bias"], ["s"]),
         helper.make_node("Softmax", ["s"], ["probabilities"]),
     ]
+    given = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes])]
+    if extra:
+        nodes += [
+            helper.make_node("Identity", ["m"], ["features"]),
+            helper.make_node("MatMul", ["x", "kernel"], ["each"]),
+            helper.make_node("Transpose", ["each"], ["activation_map"], perm=[0, 3, 1, 2]),
+        ]
+        given.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3]))
+        given.append(helper.make_tensor_value_info("activation_map", TensorProto.FLOAT, ["n", classes, size, size]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", size, size, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes])],
+        given,
         [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(bias, "bias")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -72,6 +84,20 @@ def encoder(kind: str = "uint8", size: int | str = SIZE, **change: Any) -> bytes
     kept = [numpy_helper.from_array(np.array(over), "over")] if opset > 17 else []
     graph = helper.make_graph(nodes, "encoder", change.get("inputs", [taken]), change.get("outputs", [given]), kept)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def corner() -> bytes:
+    """An encoder that gives the upper left pixel: three numbers that each flip changes."""
+    nodes = [
+        helper.make_node("Gather", ["pixels", "first"], ["row"], axis=1),
+        helper.make_node("Gather", ["row", "first"], ["pixel"], axis=1),
+        helper.make_node("Cast", ["pixel"], ["vector"], to=TensorProto.FLOAT),
+    ]
+    taken = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", SIZE, SIZE, 3])
+    given = helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "corner", [taken], [given], [numpy_helper.from_array(np.array(0), "first")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 
 

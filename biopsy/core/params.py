@@ -33,6 +33,7 @@ SHOWN = 3  # errors of one file; the others are counted
 
 MOVED = {  # names of earlier versions, and what became of them
     "ingest.columns.label": "is now labels.tasks.<task>.column (conf/labels/)",
+    "evaluate.tta": "is model.tta, since the temperature is fitted to answers that are averaged in the same way",
     "evaluate.bootstrap": "is no longer needed, since intervals are no longer drawn at random. Take it out",
     "ingest.columns.subtype": "is now labels.tasks.<task>.column (conf/labels/)",
 }

@@ -1,10 +1,17 @@
 """The sections of `params.yaml`: which keys there are, of which type, within which bounds."""
 
+import re
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from biopsy.core.encoders import ENCODERS, IMAGENET, Colours
+from biopsy.core.errors import nearest
+from biopsy.core.layout import cache
 from biopsy.core.protocol import PATTERN
+
+HUB = r"^hf://([\w.-]+/[\w.-]+)/([\w./-]+)$"  # a file of a hub: organisation and repository, path in it
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 # A task is part of the names of folders and columns: models/<task>-<protocol>, `<task>` in the table of labels.
@@ -180,10 +187,35 @@ class Head(Section):
 
 
 class Encoder(Section):
-    """How pixels / 255 are normalised for an encoder (`model.backbone: onnx`) that takes floats; by channel."""
+    """Which encoder `model.backbone: onnx` reads, and how pixels / 255 are normalised where it takes floats.
 
-    mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3)
-    std: list[Annotated[float, Field(gt=0)]] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3)
+    `name` is one of `biopsy.core.encoders`, which says what its terms are; mean and std are by channel.
+    """
+
+    name: str | None = None
+    mean: list[float] | None = Field(None, min_length=3, max_length=3)
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(None, min_length=3, max_length=3)
+
+    @property
+    def normalisation(self) -> tuple[Colours, Colours]:
+        """Mean and deviation: as given, else those of the encoder that is named, else ImageNet's."""
+        mean, std = (ENCODERS[self.name].normalisation if self.name else None) or IMAGENET
+        return tuple(self.mean or mean), tuple(self.std or std)  # type: ignore[return-value]
+
+    @model_validator(mode="after")
+    def _name_is_known(self) -> Self:
+        if self.name is not None and self.name not in ENCODERS:
+            raise ValueError(
+                f"model.encoder.name is '{self.name}', which is not known here. Known are {', '.join(ENCODERS)}; null: "
+                f"another, whose terms you know yourself.{nearest(self.name, ENCODERS)}"
+            )
+        unknown = self.name is not None and ENCODERS[self.name].normalisation is None
+        if unknown and None in (self.mean, self.std):
+            raise ValueError(
+                f"model.encoder.name is '{self.name}', whose normalisation is not known here. Set model.encoder.mean "
+                "and model.encoder.std to what its page says"
+            )
+        return self
 
 
 class Model(Section):
@@ -195,12 +227,36 @@ class Model(Section):
     trainable: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
     freeze_batch_norm: bool = False
     tiles: Literal["each", "mean"] = "each"
+    tta: Literal["none", "flips", "d4"] = "none"
     feature_views: int | None = Field(None, ge=1, le=64)
     extra_inputs: list[Literal["magnification", "slides"]] = []
     encoder: Encoder = Encoder()
     features: Features = Features()
     head: Head = Head()
     probe: Probe = Probe()
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that `weights` names, of a hub where it is kept on this machine; None where it names none."""
+        found = re.match(HUB, self.weights)
+        if found:
+            return cache("weights") / str(self.weights_sha256) / PurePosixPath(found[2]).name
+        return None if self.weights in ("none", "imagenet") else Path(self.weights)
+
+    @model_validator(mode="after")
+    def _a_file_of_a_hub_is_known_by_its_hash(self) -> Self:
+        if not self.weights.startswith("hf:"):
+            return self
+        if not re.match(HUB, self.weights):
+            raise ValueError(
+                f"model.weights is '{self.weights}'. A file of a hub is written hf://organisation/repository/file.onnx"
+            )
+        if not self.weights_sha256:
+            raise ValueError(
+                f"model.weights is '{self.weights}', a file of a hub, which may change there. Set model.weights_sha256 "
+                "to the SHA-256 that the hub's page of the file says"
+            )
+        return self
 
     @model_validator(mode="after")
     def _hash_is_of_a_file(self) -> Self:
@@ -215,6 +271,11 @@ class Model(Section):
         if self.backbone == "onnx" and self.weights in ("none", "imagenet"):
             raise ValueError(
                 f"model.backbone is 'onnx' and model.weights is '{self.weights}'. Set it to the path of an .onnx file"
+            )
+        if self.backbone != "onnx" and self.encoder.name:
+            raise ValueError(
+                f"model.encoder.name is '{self.encoder.name}', an encoder in an ONNX file, and model.backbone is "
+                f"'{self.backbone}'. Set it to onnx, or model.encoder.name to null"
             )
         if self.backbone == "onnx" and self.trainable != "none":
             raise ValueError(

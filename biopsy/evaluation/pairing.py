@@ -126,7 +126,7 @@ def pool_pairs(pairs: Sequence[Pair], name: str) -> Pair:
         if one.classes != other.classes or list(one.cases) != list(other.cases) or list(one.truth) != list(other.truth):
             raise DataError(
                 f"{name}: the seeds were tested on different images, so their answers cannot be put together. Compare "
-                "a cross-validation (protocol case-cv5), which tests every image, or hold the split with split.seed."
+                "a cross-validation (protocol case-cv5), which tests every image."
             )
     sides = ([pair.answers[i] for pair in pairs] for i in (0, 1))
     points = ([pair.thresholds[i] for pair in pairs] for i in (0, 1))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from biopsy.core.encoders import ENCODERS
 from biopsy.core.errors import SourceError
 from biopsy.serving.sealed import read_facts
 
@@ -26,7 +27,7 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
     Parameters
     ----------
     kind
-        'presets', 'models', 'augmentations' or 'backbones'; None: all, the quick ones first.
+        'presets', 'models', 'encoders', 'augmentations' or 'backbones'; None: all, the quick ones first.
     root
         The project's folder: its conf/, models/, exports/ and metrics/.
 
@@ -35,7 +36,13 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
     str
         Lines of at most 100 columns.
     """
-    makers = {"presets": _presets, "models": _models, "augmentations": _augmentations, "backbones": _backbones}
+    makers = {
+        "presets": _presets,
+        "models": _models,
+        "encoders": _encoders,
+        "augmentations": _augmentations,
+        "backbones": _backbones,
+    }
     for name in makers if kind is None else (kind,):
         try:
             for heading, entries in makers[name](root):
@@ -75,6 +82,21 @@ def _comment(path: Path) -> str:
         words.append(line[2:])
     text = " ".join(words)
     return re.split(r"(?<=[a-z)\d]\.) (?=[A-Z])", text)[0]  # its first sentence
+
+
+def _encoders(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the encoders of pathology whose terms are known."""
+    may = {
+        "free": "free",
+        "non-commercial": "non-commercial",
+        "no heads": "trained heads stay here",
+        "own": "own terms",
+    }
+    found = {
+        name: f"{known.size} px -> {known.width}; {may[known.allows]} ({known.licence}); {known.source}"
+        for name, known in ENCODERS.items()
+    }
+    yield "encoders as ONNX files: dvc exp run -S model=onnx -S model.encoder.name=NAME -S model.weights=FILE", found
 
 
 def _models(root: Path) -> Iterator[tuple[str, dict[str, str]]]:

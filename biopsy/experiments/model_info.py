@@ -12,6 +12,7 @@ from biopsy.core.protocol import parse_protocol
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.results import KINDS, WIDTH
 from biopsy.experiments.shell import output_or_none
+from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, check_bytes, read_card
 
 _LABEL = 14
@@ -56,7 +57,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         ("commit", origin),
         ("test", _figures(root, commit, name, tree)),
         ("parameters", ", ".join(f"{key}={value}" for key, value in flat(card.params))),
-        ("use", card.intended_use),
+        ("use", " ".join([card.intended_use, card.terms]).strip()),
     ]  # fmt: skip
     return "\n".join(
         textwrap.fill(
@@ -72,6 +73,7 @@ def _input(card: Card) -> str:
     steps = [f"{preparation.views} tiles" if preparation.views > 1 else preparation.resize.mode]
     steps += [preparation.resize.structure] if preparation.resize.structure != "rgb" else []
     steps += [f"stain by {preparation.stain.method}"] if preparation.stain else []
+    steps += [f"answers averaged over {TURNS[card.tta]} flips and turns"] if card.tta != "none" else []
     inside = f"prepared inside the model: {card.preprocessing}"
     return f"{size}x{size} pixels, RGB, 0 to 255 ({', '.join(steps)}); {inside}"
 
@@ -111,8 +113,19 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
     card, tree = read_card(folder), dvc_hash(folder)
     name = f"{card.task}-{card.protocol}"
     figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
-    kept = ("images", "cases", "intervals", "classes_not_in_test", "classes_not_in_training", "sets")
+    kept = (
+        "images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training", "sets",
+    )  # fmt: skip
     return {"test": figures, **{key: details[key] for key in kept if key in details}} if figures else None
+
+
+def known_of(folder: Path, root: Path = Path()) -> dict[str, Any]:
+    """Return what goes with a model into its exported file: its test `figures`, and the `revision` it comes from."""
+    card = read_card(folder)
+    return {
+        "figures": figures_of(folder, root),
+        "revision": _origin(root, f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
+    }
 
 
 def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:

@@ -52,8 +52,8 @@ def cut_tiles(image: Image, tiles: Tiles, name: object = "the image") -> list[Im
     height, width = image.shape[:2]
     if tiles.px > min(height, width):
         raise DataError(
-            f"{name} is {width}x{height} pixels, smaller than a tile of resize.tiles.px {tiles.px}. Set "
-            f"resize.tiles.px to at most {min(height, width)}, or resize.mode to stretch, pad or crop."
+            f"{name} is {width}x{height} pixels, smaller than a tile of resize.tiles.px {tiles.px}. Use larger images; "
+            "or train with smaller tiles, or with resize.mode stretch, pad or crop."
         )
     tops, lefts = (
         [(side - tiles.px) // 2] if count == 1 else [i * (side - tiles.px) // (count - 1) for i in range(count)]

@@ -1,5 +1,6 @@
 """What a model answers about whole images, be they one square or several tiles."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,21 @@ from numpy.typing import NDArray
 from biopsy.networks.temperature import calibrate
 
 BATCH = 32  # squares that the network sees at once
+TURNS = {"none": 1, "flips": 4, "d4": 8}  # how often a model is asked about an image, by `model.tta`
 
 
-def answer_images(model: Any, asked: Any, temperature: float) -> NDArray[np.float32]:
-    """Return one calibrated answer an image; a model of single tiles is asked about each, and its answers are averaged.
+def turned(pixels: NDArray[np.float32], tta: str) -> Iterator[NDArray[np.float32]]:
+    """Yield images (..., s, s, 3) as they are, then flipped and, of 'd4', turned; each tile stays in its place."""
+    for number in range(TURNS[tta]):
+        across, down = (-1 if number & bit else 1 for bit in (1, 2))
+        seen = pixels[..., ::down, ::across, :]
+        yield seen.swapaxes(-3, -2) if number & 4 else seen
+
+
+def answer_images(model: Any, asked: Any, temperature: float, tta: str) -> NDArray[np.float32]:
+    """Return one calibrated answer an image, the mean of those about its tiles and about its flips and turns.
+
+    A model that takes all tiles together is asked once about them.
 
     Parameters
     ----------
@@ -20,8 +32,8 @@ def answer_images(model: Any, asked: Any, temperature: float) -> NDArray[np.floa
     asked
         (n, views, size, size, 3) float32, 0 to 255, as `prepare` gives them; or a dict of these `pixels` and of
         `extra`, (n, k) float32.
-    temperature
-        That of the model's card.
+    temperature, tta
+        Those of the model's card.
 
     Returns
     -------
@@ -29,10 +41,15 @@ def answer_images(model: Any, asked: Any, temperature: float) -> NDArray[np.floa
         (n, 1) or (n, classes) float32, probabilities.
     """
     pixels, extra = (asked["pixels"], asked["extra"]) if isinstance(asked, dict) else (asked, None)
+    given = np.mean([_answer(model, seen, extra) for seen in turned(pixels, tta)], axis=0)
+    return calibrate(given, temperature).astype(np.float32)
+
+
+def _answer(model: Any, pixels: NDArray[np.float32], extra: Any) -> NDArray[np.float32]:
     n, views = pixels.shape[:2]
-    if any(len(tensor.shape) == 5 for tensor in model.inputs):
-        return calibrate(np.asarray(model.predict_on_batch(asked), np.float32), temperature).astype(np.float32)
-    tiles = pixels.reshape(n * views, *pixels.shape[2:])
-    about = tiles if extra is None else {"pixels": tiles, "extra": np.repeat(extra, views, axis=0)}
-    given = np.asarray(model.predict_on_batch(about), np.float32)
-    return calibrate(given.reshape(n, views, -1).mean(axis=1), temperature).astype(np.float32)
+    together = any(len(tensor.shape) == 5 for tensor in model.inputs)
+    if not together:
+        pixels = pixels.reshape(n * views, *pixels.shape[2:])
+        extra = None if extra is None else np.repeat(extra, views, axis=0)
+    given = np.asarray(model.predict_on_batch(pixels if extra is None else {"pixels": pixels, "extra": extra}))
+    return given.astype(np.float32) if together else given.astype(np.float32).reshape(n, views, -1).mean(axis=1)

@@ -3,7 +3,6 @@
 import math
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import ParamsError, SourceError
@@ -40,9 +39,10 @@ def check_model(model: Model, size: int) -> Backbone:
         raise ParamsError(
             f"model.weights is 'imagenet', which {backbone.name} does not have. Set it to none or a path."
         )
-    if model.weights not in ("imagenet", "none") and not Path(model.weights).is_file():
+    file = model.weights_file
+    if file and not file.is_file():
         raise SourceError(f"model.weights: {model.weights} does not exist. Set it to none, imagenet or a weights file.")
-    if model.weights_sha256 and (found := sha256(Path(model.weights))) != model.weights_sha256:
+    if file and model.weights_sha256 and (found := sha256(file)) != model.weights_sha256:
         raise SourceError(
             f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "
             "Get the right file, or set model.weights_sha256 to null."
@@ -97,7 +97,7 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0, tiles:
 
 def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
     """Build the backbone and say in words why its weights cannot be loaded, where they cannot."""
-    weights, more = model.weights, {"encoder": model.encoder} if backbone.is_file else {}
+    weights, more = str(model.weights_file or model.weights), {"encoder": model.encoder} if backbone.is_file else {}
     try:
         with warnings.catch_warnings():
             # 224 px weights are what we want for any size; a layer that the file lacks must not stay random in silence.

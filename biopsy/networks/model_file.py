@@ -49,7 +49,11 @@ class Card(BaseModel):
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
-        Of `model.keras`; empty until it is saved.
+        Of `model.keras`; empty until it is saved. Of an ensemble, of its `members`.
+    terms
+        What the terms of a named encoder allow to do with the model; empty where none is named.
+    members
+        Of an ensemble, the SHA-256 of each `model.keras`, sorted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +75,8 @@ class Card(BaseModel):
     calibration: Calibration | None = None
     training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
+    members: list[Sha256] = []
+    terms: str = ""
     intended_use: str = NOTICE
 
     @model_validator(mode="after")
@@ -83,6 +89,11 @@ class Card(BaseModel):
     def classes(self) -> list[str]:
         """The classes' names, in the order of the outputs."""
         return self.labels[self.task].names
+
+    @property
+    def tta(self) -> str:
+        """Over which flips and turns of an image answers are averaged; 'none' in a card of an earlier version."""
+        return str(self.params.get("model", {}).get("tta", "none"))
 
 
 def save_model(model: Any, folder: Path, card: Card) -> None:

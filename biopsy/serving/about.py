@@ -5,6 +5,7 @@ from typing import Any
 
 from biopsy.core.protocol import PUBLIC
 from biopsy.networks.model_file import NOTICE
+from biopsy.serving.explain import methods_of
 from biopsy.serving.model import Model
 
 PROTOCOLS = {
@@ -21,7 +22,8 @@ def about(name: str, model: Model) -> dict[str, Any]:
     Returns
     -------
     dict
-        What JSON can hold; `figures` and `parity` are None where they are not known.
+        What JSON can hold; `figures` and `parity` are None where they are not known. `members`: of how many models an
+        ensemble is the mean, of which as a whole there are no figures; 0: it is one model.
     """
     card, facts = model.card, model.facts
     task = card.labels[card.task]
@@ -38,8 +40,10 @@ def about(name: str, model: Model) -> dict[str, Any]:
         ],
         "threshold": card.threshold if len(card.classes) == 2 else None,
         "temperature": card.temperature,
+        "members": len(card.members),
         "size": card.preparation.size,
         "backbone": card.params.get("model", {}).get("backbone"),
+        "explains": methods_of(model),
         "model_sha256": card.model_sha256,
         "notice": NOTICE,
         **known,

@@ -1,10 +1,7 @@
 """The HTTP interface: images in, rows of predictions out. Nothing of a request is written to disk, or kept."""
 
-import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
@@ -14,12 +11,16 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
+from biopsy.core.errors import ParamsError
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
-from biopsy.serving.form import BODY, Limits, read_images
+from biopsy.serving.decoding import Decoder
+from biopsy.serving.explain import Method, check_method
+from biopsy.serving.form import BODY, Limits
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
-from biopsy.serving.rows import Images, explained_rows, predicted_rows
+from biopsy.serving.queue import Queue, Work
+from biopsy.serving.rows import Asked, begin_images, explained_rows, predicted_rows
 
 PAGE = {
     "": ("index.html", "text/html"),
@@ -44,44 +45,12 @@ ERRORS = {
 }
 
 
-class Queue:
-    """Answers one request after the other, for a network uses all cores by itself; holds a bounded number of them."""
-
-    def __init__(self, limits: Limits) -> None:
-        """Start with nothing held."""
-        self.limits, self.held = limits, 0
-        self._worker = ThreadPoolExecutor(1, "predict")
-
-    def check(self) -> None:
-        """Raise 429 where no more is taken."""
-        if self.held >= self.limits.waiting:
-            raise HTTPException(429, "The queue is full. Try again in a moment.", {"Retry-After": "1"})
-
-    async def answer(self, request: Request, limits: Limits, work: Callable[[Images], Any]) -> Any:
-        """Read a request's images and work on them. The place in the queue comes first: it bounds the memory."""
-        self.check()
-        self.held += 1
-        try:
-            images = await read_images(request, limits)
-            job = self._worker.submit(work, images)
-            answer, gone = asyncio.wrap_future(job), asyncio.ensure_future(request.receive())
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and job.cancel():  # what has begun goes on: a thread cannot be stopped
-                raise HTTPException(400, "The client has gone.")
-            gone.cancel()
-            return await answer
-        finally:
-            self.held -= 1
-
-    @asynccontextmanager
-    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Finish what was accepted when the server stops."""
-        yield
-        self._worker.shutdown()
-
-
 def make_app(
-    models: Mapping[str, Model], token: str | None, hosts: Sequence[str] = (), limits: Limits | None = None
+    models: Mapping[str, Model],
+    token: str | None,
+    hosts: Sequence[str] = (),
+    limits: Limits | None = None,
+    decoder: Decoder | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -96,6 +65,8 @@ def make_app(
         pages elsewhere whose own name points here.
     limits
         None: the defaults.
+    decoder
+        Decodes what clients send; None: this process does.
     """
     limits = limits or Limits()
     queue = Queue(limits)
@@ -147,7 +118,9 @@ def make_app(
     )
     async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
         name = find(model)
-        rows = await queue.answer(request, limits, partial(predicted_rows, models[name]))
+        begin = partial(begin_images, models[name], decoder=decoder) if decoder else None
+        work = Work(partial(predicted_rows, models[name], decoder=decoder), begin, name)
+        rows = await queue.answer(request, limits, work)
         meter.images("/v1/predict", [row["error"] is not None for row in rows])
         return {"model": name, "classes": models[name].card.classes, "notice": NOTICE, "predictions": rows}
 
@@ -155,15 +128,28 @@ def make_app(
         "/v1/explain", summary="Which places of an image its class depends on: a map as a PNG, and its check", **images
     )
     async def explain(
-        request: Request, model: str | None = None, picture: bool = False, numbers: bool = False
+        request: Request,
+        model: str | None = None,
+        picture: bool = False,
+        numbers: bool = False,
+        method: Method = "occlusion",
     ) -> dict[str, Any]:
         name = find(model)
-        work = partial(explained_rows, models[name], picture=picture, numbers=numbers)
+        _check(models[name], method)
+        asked = Asked(picture, numbers, method)
+        work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
         told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return {"model": name, "notice": NOTICE, **told}
 
     return app
+
+
+def _check(model: Model, method: Method) -> None:
+    try:
+        check_method(model, method)
+    except ParamsError as error:
+        raise HTTPException(400, str(error)) from None
 
 
 async def _send(content: bytes, kind: str) -> Response:

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from biopsy.core.errors import ParamsError
 from biopsy.core.sections import Resize
 from biopsy.images.prepare import prepare
 from biopsy.images.resize import cut_tiles
 from biopsy.serving.model import Model
 from biopsy.serving.occlusion import FLAT, Faithfulness, Floats, Subject, faithfulness, occlusion_map
+from biopsy.serving.onnx_file import MAPS, OUTPUT
 
 # Matplotlib's managua_r to within 2 of 255, so that the server needs no Matplotlib. It is uniform to the eye, also to a
 # colour-blind one: blue, dark, yellow.
@@ -22,6 +24,8 @@ COLOURS = bytes.fromhex(
 )
 SIDE = 640  # pixels of the longer side of what is drawn, at most
 LOST = "probability lost when this place is hidden"
+METHODS = {"occlusion": LOST, "activation": "log-odds of the class, if the whole image looked like this place"}
+Method = Literal["occlusion", "activation"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,16 @@ class Explanation:
     probability
         Its own.
     drops : float array of shape (views, cells, cells)
-        See `occlusion_map`.
-    check : Faithfulness
+        See `occlusion_map`; or what the model's own activation map says of the class.
+    check : Faithfulness, or None
+        An activation map is not checked: it costs one pass, and the check some 60.
     """
 
     predicted: str
     words: str
     probability: float
     drops: Floats
-    check: Faithfulness
+    check: Faithfulness | None = None
 
     @property
     def flat(self) -> bool:
@@ -53,11 +58,16 @@ class Explanation:
     @property
     def trusted(self) -> bool:
         """Whether the map names places that matter more than others."""
-        return self.check.better and not self.flat
+        return bool(self.check and self.check.better) and not self.flat
 
     @property
     def verdict(self) -> str:
         """Say in a sentence whether the map can be trusted."""
+        if self.check is None:
+            return (
+                "Not checked, and the edges of a view may stand out by padding alone: the map by occlusion, which is "
+                "slower, is checked by hiding places."
+            )
         if self.flat:
             rest = "only hiding many does" if self.check.better else "no place stands out"
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
@@ -68,12 +78,35 @@ class Explanation:
     @property
     def scores(self) -> str:
         """Give the figures of the check."""
-        check = self.check
+        if (check := self.check) is None:
+            return "no check"
         return f"deletion {check.deletion:.2f}, insertion {check.insertion:.2f}, a random order {check.random:.2f}"
 
 
-def explain(model: Model, source: Path | bytes) -> Explanation:
-    """Explain one prediction; asks the model about some 140 changed copies of the image.
+def methods_of(model: Model) -> list[str]:
+    """Name the methods that a model's predictions can be explained with, the quickest first."""
+    return [*(["activation"] if MAPS in model.gives else []), "occlusion"]
+
+
+def check_method(model: Model, method: Method) -> None:
+    """Raise `ParamsError` where a model gives no activation map."""
+    if method not in methods_of(model):
+        raise ParamsError(
+            "this model gives no activation map. Use the method 'occlusion', or, where its head sees the mean of one "
+            "feature map, the .onnx file that `biopsy export` makes of it now."
+        )
+
+
+def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Method = "occlusion") -> Explanation:
+    """Explain one prediction.
+
+    Parameters
+    ----------
+    model, source
+        The image is prepared for the model.
+    method
+        'occlusion' asks the model about some 140 changed copies of the image; 'activation' asks once, see
+        `check_method`.
 
     Raises
     ------
@@ -81,18 +114,29 @@ def explain(model: Model, source: Path | bytes) -> Explanation:
         The image cannot be used, as in `prepare`.
     """
     views, card = prepare(source, model.card.preparation), model.card
-    given = model.probabilities(views[None])[0]
+    if method == "activation":
+        given, maps = (found[0] for found in model.ask(views[None], OUTPUT, MAPS))
+    else:
+        given = model.probabilities(views[None])[0]
     index = model.choose(given)
+    found = card.labels[card.task].classes[index]
+    about = found.name, found.words, float(given[index])
+    if method == "activation":
+        return Explanation(*about, maps[:, index])
     subject = Subject(model.probabilities, views, index)
     drops = occlusion_map(subject)
-    found = card.labels[card.task].classes[index]
-    return Explanation(found.name, found.words, float(given[index]), drops, faithfulness(subject, drops))
+    return Explanation(*about, drops, faithfulness(subject, drops))
 
 
 def scale_of(explanations: list[Explanation]) -> float:
-    """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`."""
-    largest = max([FLAT, *(float(np.abs(e.drops).max()) for e in explanations)])
-    return float(np.ceil(largest * 100) / 100)
+    """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`.
+
+    Of activation maps it is the 98th percentile: a few places at an edge can be many times larger than all others.
+    """
+    found = [np.percentile(np.abs(e.drops), 100 if e.check else 98) for e in explanations]
+    largest = float(max([FLAT, *found]))
+    step = 100 if largest < 1 else 1
+    return float(np.ceil(largest * step) / step)
 
 
 def lay_on(drops: Floats, height: int, width: int, resize: Resize) -> Floats:

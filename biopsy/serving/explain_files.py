@@ -13,7 +13,7 @@ from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
 from biopsy.core.files import atomic_file
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.explain import LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.explain import METHODS, Explanation, Method, check_method, explain, lay_on, paint, scale_of, shrink
 from biopsy.serving.extras import extra
 from biopsy.serving.inputs import find_images
 from biopsy.serving.model import Model, describe
@@ -28,7 +28,7 @@ with extra("explain"):
 ENDING = "-explained.png"
 
 
-def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
+def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: Method = "occlusion") -> int:
     """Write `<name>-explained.png` for each image, and a line about it; return how many have none.
 
     Parameters
@@ -37,11 +37,13 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
         As for `predict_files`.
     out
         The folder.
+    method
+        As for `explain`.
 
     Raises
     ------
     ParamsError, DataError, SourceError
-        No image, no model or more than one, a file in the folder's place.
+        No image, no model or more than one, a file in the folder's place, a model without activation maps.
     MachineError
         The folder is read-only.
     KeyboardInterrupt
@@ -52,17 +54,18 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path) -> int:
     path = path or only_model()
     images = _images(inputs)
     model = Model(path)
+    check_method(model, method)
     out.mkdir(parents=True, exist_ok=True)  # before the work, in case it may not be made
     if not os.access(out, os.W_OK):
         raise MachineError(f"no permission to write into {out}. Change its mode (chmod u+w), or name another --out.")
     print(describe(model.card), file=sys.stderr)
-    found, errors, stopped = _explain(model, images)
+    found, errors, stopped = _explain(model, images, method)
     limit, used, drawn = scale_of(list(found.values())), set[str](), 0  # one scale for the colours of all
     try:
         for image, explanation in found.items():
             target = out / f"{_free(image.stem, used)}{ENDING}"
             try:
-                _write(image, explanation, model.card, limit, target)
+                _write(draw(image, explanation, model.card, limit), target)
             except ImageError as error:  # gone since
                 errors.append(str(error))
                 continue
@@ -94,14 +97,14 @@ def _shown(name: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
-def _explain(model: Model, images: list[Path]) -> tuple[dict[Path, Explanation], list[str], bool]:
+def _explain(model: Model, images: list[Path], method: Method) -> tuple[dict[Path, Explanation], list[str], bool]:
     """Return the explanations, the errors of the other images, and whether the user stopped it in between."""
     found: dict[Path, Explanation] = {}
     errors = []
     try:
         for image in tqdm(images, "explain", unit="image", delay=2, file=sys.stderr):
             try:
-                found[image] = explain(model, image)
+                found[image] = explain(model, image, method)
             except BiopsyError as error:
                 errors.append(str(error))
     except KeyboardInterrupt:  # what is known is drawn; another one stops that, too
@@ -119,8 +122,7 @@ def _free(stem: str, used: set[str]) -> str:
     return name
 
 
-def _write(image: Path, explanation: Explanation, card: Card, limit: float, target: Path) -> None:
-    figure = draw(image, explanation, card, limit)
+def _write(figure: Figure, target: Path) -> None:
     with atomic_file(target) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
@@ -145,7 +147,7 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
         axis.imshow(shown)
         axis.set_axis_off()
     bar = ScalarMappable(Normalize(-limit, limit), ListedColormap(paint(np.linspace(-limit, limit, 256), limit) / 255))
-    figure.colorbar(bar, ax=axes[1], label=LOST, shrink=0.9)
+    figure.colorbar(bar, ax=axes[1], label=METHODS["occlusion" if explanation.check else "activation"], shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
     figure.supxlabel(f"{explanation.verdict}{unseen}\n{explanation.scores.capitalize()}. {NOTICE}", fontsize="small")
     return figure

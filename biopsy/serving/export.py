@@ -1,5 +1,6 @@
 """`biopsy export`: one ONNX file of a trained model, checked against Keras on real images before it is kept."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,36 +9,52 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, MachineError, SourceError, warn
+from biopsy.core.errors import BiopsyError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.extras import extra
+from biopsy.serving.ensemble import Ensemble, join, open_models
+from biopsy.serving.graph import convert, rename
 from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
-from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, input_shape, open_file
+from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, open_file
+from biopsy.serving.quantise import quantise
 from biopsy.serving.sealed import seal
+from biopsy.serving.similar import Kept, measure
 from biopsy.serving.slides.scale import trained_scale
 
-OPSET = 17
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
+LICENCE = "Apache-2.0"  # where nothing but this code has gone in: drawn images, no weights of others
+UNKNOWN = "not set: whoever owns the images and the first weights decides"
 IMAGES = 32  # on which they are compared
-SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
-def export_model(folder: Path, out: Path | None = None, root: Path = Path(), figures: Any = None) -> tuple[Path, float]:
-    """Write a model as one ONNX file; equal models give equal bytes.
+def export_model(
+    models: Path | Sequence[Path],
+    out: Path | None = None,
+    root: Path = Path(),
+    about: Mapping[str, Any] | None = None,
+    kept: Kept = "names",
+    int8: float | None = None,
+) -> tuple[Path, float]:
+    """Write a model, or several that answer together, as one ONNX file; equal models give equal bytes.
 
     Parameters
     ----------
-    folder
-        Holds `model.keras` and `model.json`.
+    models
+        A folder that holds `model.keras` and `model.json`, or the folders of folds that do; or several folders, whose
+        models then answer together.
     out
-        The file; None: `exports/<name of the folder>.onnx`.
+        The file; None: `exports/<name of the folder>.onnx`, or `...-int8.onnx`.
     root
         The project, whose prepared images the two are compared on.
-    figures
-        The model's test figures, which go into the metadata; None: not known.
+    about
+        What the project knows of the model, which goes into the metadata: `figures`, the test figures, which an
+        ensemble does not have; `revision`.
+    kept
+        What the file tells of the training images whose features it holds (`similar.measure`); not of an ensemble.
+    int8
+        Quantise it, and lose at most this of a validation figure (`quantise`); None: floats. Not of an ensemble.
 
     Returns
     -------
@@ -50,23 +67,37 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
     SourceError
         The model cannot be loaded, needs more than images, or gives other probabilities as ONNX.
     """
-    out = out or root / "exports" / f"{folder.resolve().name}.onnx"
+    named = [models] if isinstance(models, Path) else list(models)
+    folder = named[0]
+    out = out or root / "exports" / f"{folder.resolve().name}{'' if int8 is None else '-int8'}.onnx"
     if out.suffix.lower() != ".onnx":
         raise SourceError(f"--out must end in .onnx. Got {out}.")
     if folder.suffix.lower() == ".onnx":
         raise SourceError(f"{folder} is exported already. Name a model's folder, such as models/binary-case.")
-    model = Model(folder)
+    model = open_models(named)
     card = model.card
+    if card.terms:
+        warn(card.terms)
     images, what = _images(root, card)
-    network = _convert(model.network, card)
+    if card.members and int8 is not None:
+        raise SourceError("--int8 quantises one model, and an ensemble was named. Leave it out.")
+    network = _network(model)
     facts = {
         "card": card.model_dump(mode="json"),
         "classes": card.classes,
+        "positives": list(card.labels[card.task].positive),
         "preparation": card.preparation.model_dump(mode="json"),
         "threshold": card.threshold,
         "temperature": card.temperature,
         "protocol": card.protocol,
-        "figures": figures,
+        "calibration": card.calibration and card.calibration.model_dump(mode="json"),
+        "data": card.data,
+        "synthetic": card.synthetic,
+        "licence": LICENCE
+        if card.synthetic and card.params.get("model", {}).get("weights") == "none"
+        else card.terms or UNKNOWN,
+        "figures": None,
+        **(about or {}),
         "learnt_from": packed(model.learnt),
         "notice": NOTICE,
     }
@@ -74,7 +105,8 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         facts["scale"] = asdict(scale)
     with atomic_file(out) as temporary:
         temporary.write_bytes(seal(network, facts))
-        given = Network(out, *open_file(temporary))(images)
+        exported = Network(out, *open_file(temporary))
+        given = exported(images)
         difference = float(np.abs(given - model.probabilities(images)).max())
         if not difference <= LARGEST_DIFFERENCE:  # NaN, too
             raise SourceError(
@@ -84,7 +116,13 @@ def export_model(folder: Path, out: Path | None = None, root: Path = Path(), fig
         # Rounded up: the last digits differ between processors, and the file should not.
         limit = next(step for step in (1e-6, 1e-5, LARGEST_DIFFERENCE) if difference <= step)
         parity = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
-        temporary.write_bytes(seal(network, {**facts, "parity": parity}))
+        if int8 is not None:
+            network, facts["int8"], speed = quantise(network, card, folder, int8)
+            exported = Network(out, network, {}, card)
+            print(f"int8: {speed:.1f} times as fast as floats, {facts['int8']['bytes']:,} bytes")
+        known = measure(exported, card, folder, kept)
+        facts |= {"parity": parity, "similar": known and known.model_dump(mode="json")}
+        temporary.write_bytes(seal(network, facts))
     return out, difference
 
 
@@ -114,67 +152,11 @@ def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     return shades.clip(0, 255).astype(np.uint8), "drawn images"
 
 
-def _convert(model: Any, card: Card) -> bytes:
-    """From uint8 images to calibrated probabilities of all classes, and the features where the head pools them."""
-    from biopsy.networks.backend import keras, tf
-
-    if keras.backend.backend() != "tensorflow":
-        raise MachineError("export needs Keras on TensorFlow. Unset KERAS_BACKEND.")
-    with extra("export"):
-        import tf2onnx
-
-    from biopsy.serving.merged import VECTORS, find_encoder, merge, tail_opset
-
-    views, together = card.preparation.views, len(model.inputs[0].shape) == 5
-    encoder = find_encoder(model)
-    outputs = {OUTPUT: model.outputs[0]}
-    if any(layer.name == "head_pool" for layer in model.layers):
-        outputs["features"] = model.get_layer("head_pool").output
-    taken = tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)
-    if encoder:  # what follows it is converted, then put behind its file
-        taken = tf.TensorSpec((None, encoder.width), tf.float32, name=VECTORS)
-    inner = keras.Model(encoder.output if encoder else model.inputs, outputs)
-    one = inner.inputs[0].shape[1:]
-
-    def answer(images: Any) -> dict[str, Any]:
-        seen = tf.cast(images, tf.float32)
-        given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
-        if views > 1 and not together:
-            given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
-        p = given[OUTPUT]
-        p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
-        if card.temperature != 1:
-            p = tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / card.temperature)
-        return {**given, OUTPUT: p}
-
-    opset = tail_opset(encoder) if encoder else OPSET
-    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
-    if encoder:
-        made = merge(encoder, made, card)
-    _rename(made.graph, {INPUT, OUTPUT, "features"})
-    made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
-    made.doc_string = made.graph.doc_string = NOTICE
-    for value in (*made.graph.input, *made.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "n"
-    del made.metadata_props[:]
+def _network(model: Model | Ensemble) -> bytes:
+    """Convert a model, or join what its members are converted to."""
+    if isinstance(model, Model):
+        return convert(model.network, model.card)
+    made = join([convert(member.network, member.card) for member in model.models])
+    rename(made.graph, {INPUT, OUTPUT})
+    made.graph.name, made.graph.doc_string = f"{model.card.task}-{model.card.protocol}", NOTICE
     return bytes(made.SerializeToString(deterministic=True))
-
-
-def _rename(graph: Any, keep: set[str]) -> None:
-    """Number all names in order of appearance: tf2onnx counts over the life of the process."""
-    names = {name: name for name in keep} | {"": ""}
-
-    def new(name: str) -> str:
-        return names.setdefault(name, f"v{len(names)}")
-
-    for number, node in enumerate(graph.node):
-        if any(attribute.HasField("g") for attribute in node.attribute):
-            return  # a loop or branch, whose own graph uses the names; no layer of ours makes one
-        node.name = f"n{number}"
-        node.input[:] = [new(name) for name in node.input]
-        node.output[:] = [new(name) for name in node.output]
-    for value in (*graph.initializer, *graph.value_info):
-        value.name = new(value.name)
-    initializers = sorted(graph.initializer, key=lambda value: int(value.name[1:]))
-    del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend(initializers)

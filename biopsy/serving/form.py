@@ -33,8 +33,8 @@ class Limits:
         Of one request.
     explained
         Images of one request for explanations, each of which costs as much as some 140 predictions.
-    waiting
-        Requests that are held at once, the one that is predicted included; the next is told to come again.
+    waiting, waiting_bytes
+        Requests, and bytes, that are held at once, those that are predicted included; the next is told to come again.
     seconds
         In which a request must have arrived.
     """
@@ -42,7 +42,8 @@ class Limits:
     request_bytes: int = 64 * 2**20
     images: int = 64
     explained: int = 4
-    waiting: int = 8
+    waiting: int = 64
+    waiting_bytes: int = 256 * 2**20
     seconds: float = 60
 
 

@@ -2,12 +2,16 @@
 
 import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import sha256
 from biopsy.core.job import Job
 from biopsy.core.protocol import Fold
 from biopsy.networks.model_file import Card
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH = 8  # bytes of a hash that are kept: of 10^13 new images, one is taken for one of a million known ones
 
@@ -26,6 +30,34 @@ def learnt_from(card: Card, folder: Path) -> frozenset[bytes] | None:
         The first `WIDTH` bytes of the hash of each image's pixels (`hash_pixels`); None where the project's
         tables are not those that the model was trained with.
     """
+    try:
+        found = table_of(card, folder)
+    except BiopsyError:  # tables of another version
+        return None
+    if found is None or "pixels_sha256" not in found[0]:
+        return None
+    table = found[0]
+    return frozenset(pixel_key(pixels) for pixels in table["pixels_sha256"][table["part"] != "test"] if pixels) or None
+
+
+def table_of(card: Card, folder: Path) -> tuple["pd.DataFrame", Path] | None:
+    """Read the parts of a model's images.
+
+    Parameters
+    ----------
+    card, folder
+        As for `learnt_from`.
+
+    Returns
+    -------
+    (DataFrame, Path) or None
+        What `read_parts` gives, and the project's folder; None where its tables are not the model's.
+
+    Raises
+    ------
+    DataError
+        The tables are of another version.
+    """
     models = folder.resolve().parent
     root = models.parent.parent if card.fold else models.parent
     fold = Fold(*map(int, card.fold.split("-"))) if card.fold else None
@@ -35,13 +67,7 @@ def learnt_from(card: Card, folder: Path) -> frozenset[bytes] | None:
             return None
     from biopsy.tables.split.parts import read_parts  # pandas: a second
 
-    try:
-        table = read_parts(job.labels, job.split, root, card.task, card.classes, fold)
-    except BiopsyError:  # tables of another version
-        return None
-    if "pixels_sha256" not in table:
-        return None
-    return frozenset(pixel_key(pixels) for pixels in table["pixels_sha256"][table["part"] != "test"] if pixels) or None
+    return read_parts(job.labels, job.split, root, card.task, card.classes, fold), root
 
 
 def pixel_key(pixels: str) -> bytes:

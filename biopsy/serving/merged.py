@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.errors import SourceError
+from biopsy.networks.answers import TURNS
 from biopsy.networks.backbones.encoder import OnnxEncoder
 from biopsy.networks.model_file import Card
 from biopsy.serving.onnx_file import INPUT, input_shape
@@ -95,6 +96,11 @@ def _front(encoder: OnnxEncoder, card: Card, opset: int) -> Any:
         helper.make_node(kind, [names[i], *more], [names[i + 1]], **options)
         for i, (kind, more, options) in enumerate(steps)
     ]
+    if TURNS[card.tta] > 1:
+        nodes[0].output[0] = "square"
+        nodes[1:1] = _turns(TURNS[card.tta], "square", names[1])
+        kept |= {"back": np.array([-1], np.int64), "end": np.array([np.iinfo(np.int64).min])}
+        kept |= {"rows": np.array([1], np.int64), "columns": np.array([2], np.int64)}
     kind = TensorProto.UINT8 if network.takes_uint8 else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
@@ -104,3 +110,21 @@ def _front(encoder: OnnxEncoder, card: Card, opset: int) -> Any:
         [numpy_helper.from_array(value, name) for name, value in kept.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def _turns(turns: int, square: str, out: str) -> list[Any]:
+    """Put squares and all their turns one below the other, step by step as `biopsy export` does."""
+    from onnx import helper
+
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("Slice", ["back", "end", "columns", "back"], {}),
+        ("Slice", ["back", "end", "rows", "back"], {}),
+        ("Transpose", [], {"perm": [0, 2, 1, 3]}),
+    ]
+    nodes: list[Any] = []
+    for number, (kind, more, options) in enumerate(steps[: turns.bit_length() - 1]):
+        nodes.append(helper.make_node(kind, [square, *more], [f"turn{number}"], **options))
+        nodes.append(helper.make_node("Concat", [square, f"turn{number}"], [f"turns{number}"], axis=0))
+        square = f"turns{number}"
+    nodes[-1].output[0] = out
+    return nodes

@@ -1,7 +1,7 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError
-from biopsy.images.decode import hash_pixels, read_rgb
-from biopsy.images.prepare import prepare
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
+from biopsy.serving.decoding import Image, Prepared, prepare_image
 from biopsy.serving.extras import extra
 from biopsy.serving.learnt import learnt_from, pixel_key, unpacked
-from biopsy.serving.onnx_file import Network, exported_file, load_network
+from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
+from biopsy.serving.similar import Similar, read_similar
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Image = str | Path | bytes | NDArray[np.uint8]
+Given = Image | Prepared | BiopsyError  # an image, or what came of preparing it
 T = TypeVar("T")
 NO_NUMBER = "the model gives no number for this image: its training diverged, or its file is of another kind"
 Seen = Callable[[T, NDArray[np.uint8]], None]
@@ -40,11 +40,14 @@ class Answer:
         Why there are none.
     learnt
         Whether the image was one of the model's training or validation images; None: not known.
+    features : float64 array of shape (width,), or None
+        What the head sees, where the model has `similar`.
     """
 
     probabilities: NDArray[np.float64]
     error: str = ""
     learnt: bool | None = None
+    features: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Take what is no number for no answer: a class would be called of it all the same."""
@@ -66,6 +69,8 @@ class Model:
         The Keras model; None of an .onnx file.
     learnt : frozenset of bytes, or None
         The keys of its training and validation images (`biopsy.serving.learnt`); None where they are not known.
+    similar : Similar, or None
+        The features of its training images, of an .onnx file that holds them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,10 +78,12 @@ class Model:
         self.facts: dict[str, str] = {}
         self.network: Any = None
         self._onnx: Network | None = None
+        self.similar: Similar | None = None
         if exported := exported_file(path):
             self._onnx, self.card = load_network(exported)
             self.facts = self._onnx.facts
             self.learnt = unpacked(self.facts.get("learnt_from", ""))
+            self.similar = read_similar(self.facts, exported) if FEATURES in self.gives else None
             return
         network, self.card = load_model(path)
         if self.card.extra_inputs:
@@ -122,7 +129,7 @@ class Model:
             yield self.row(name, given)
 
     def answers(
-        self, images: Iterable[tuple[T, Image | Callable[[], Image]]], seen: Seen[T] | None = None
+        self, images: Iterable[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None = None
     ) -> Iterator[tuple[T, Answer]]:
         """Answer images one by one, in order.
 
@@ -143,7 +150,7 @@ class Model:
             yield from self._batch(chunk, seen)
 
     def _batch(
-        self, chunk: list[tuple[T, Image | Callable[[], Image]]], seen: Seen[T] | None
+        self, chunk: list[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None
     ) -> list[tuple[T, Answer]]:
         found: list[tuple[NDArray[np.uint8], bool | None] | str] = []
         for about, image in chunk:
@@ -155,31 +162,43 @@ class Model:
             except BiopsyError as error:
                 found.append(str(error))
         views = [image[0] for image in found if not isinstance(image, str)]
-        given = iter(self.probabilities(np.stack(views))) if views else iter(())
+        given = self._given(np.stack(views)) if views else iter(())
         answers = (
-            Answer(np.empty(0), image) if isinstance(image, str) else Answer(next(given), learnt=image[1])
+            Answer(np.empty(0), image) if isinstance(image, str) else replace(next(given), learnt=image[1])
             for image in found
         )
         return [(about, answer) for (about, _), answer in zip(chunk, answers, strict=True)]
 
-    def _prepare(self, source: Image) -> tuple[NDArray[np.uint8], bool | None]:
-        """Decode an image once, for the network and for the question whether the model has learnt from it."""
-        name: str | Path = Path(source) if isinstance(source, str | Path) else "the image"
-        preparation = self.card.preparation
-        if isinstance(source, np.ndarray):
-            pixels = source
-        else:
-            pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
-        views = prepare(pixels, preparation, name)
-        return views, None if self.learnt is None else pixel_key(hash_pixels(pixels)) in self.learnt
+    def _given(self, views: NDArray[np.uint8]) -> Iterator[Answer]:
+        if self.similar is None:
+            return map(Answer, self.probabilities(views))
+        given, features = self.ask(views, OUTPUT, FEATURES)
+        return (Answer(p, features=f) for p, f in zip(given, features, strict=True))
+
+    def _prepare(self, source: Given) -> tuple[NDArray[np.uint8], bool | None]:
+        if isinstance(source, BiopsyError):
+            raise source
+        if not isinstance(source, Prepared):
+            source = prepare_image(source, self.card.preparation, self.learnt is not None)
+        return source.views, None if self.learnt is None else pixel_key(source.pixels_sha256) in self.learnt
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
         if self._onnx:
             return self._onnx(views)
-        given = answer_images(self.network, views.astype(np.float32), self.card.temperature)
+        given = answer_images(self.network, views.astype(np.float32), self.card.temperature, self.card.tta)
         given = both_classes(given.astype(np.float64))
         return given / given.sum(1, keepdims=True)
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What `ask` can give beside probabilities: nothing of a folder, whose network is Keras's."""
+        return self._onnx.gives if self._onnx else frozenset()
+
+    def ask(self, views: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float64]]:
+        """Ask an exported file for some of its outputs in one pass. See `Network.ask`."""
+        assert self._onnx
+        return self._onnx.ask(views, *outputs)
 
     def choose(self, given: NDArray[np.float64]) -> int:
         """Return the place of the class that probabilities (classes,) stand for: of two, by the card's threshold.
@@ -221,4 +240,9 @@ def load(path: str | Path) -> Model:
 def describe(card: Card) -> str:
     """Say in one line what predicted, and for what it may be used."""
     origin = "trained on a synthetic sample; " if card.synthetic else ""
-    return f"{card.task}, protocol {card.protocol}: {', '.join(card.classes)}; {origin}{NOTICE}"
+    if card.members:
+        origin += (
+            f"the mean of {len(card.members)} models, which has no figures of its own on unseen patients (those of a "
+            "cross-validation are of each model alone); "
+        )
+    return f"{card.task}, protocol {card.protocol}: {', '.join(card.classes)}; {origin}{NOTICE} {card.terms}".strip()

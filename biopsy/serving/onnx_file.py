@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
+from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, read_card
 from biopsy.serving.extras import extra
 from biopsy.serving.sealed import read_facts
 
 INPUT, OUTPUT = "images", "probabilities"
+FEATURES, MAPS = "features", "activation_map"  # which not every file gives
 
 
 def input_shape(card: Card) -> tuple[int, ...]:
@@ -89,6 +91,8 @@ class Network:
     ----------
     facts : dict of str
         The file's metadata: `figures`, `parity`, ...
+    gives : frozenset of str
+        Which of `FEATURES` and `MAPS` it gives beside probabilities; none in a file of an earlier version.
     """
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
@@ -106,7 +110,7 @@ class Network:
             reason = " ".join(str(error).split())[:200]
             raise SourceError(f"{path} cannot be loaded by ONNX Runtime: {reason}") from None
         self.facts = facts
-        self._one = int(card.preparation.views == 1)
+        self._one, self._turns = int(card.preparation.views == 1), TURNS[card.tta]
         given = {i.name: (i.type, tuple(i.shape[1:])) for i in self._session.get_inputs()}
         made = {o.name: (o.type, tuple(o.shape[1:])) for o in self._session.get_outputs()}
         if given != {INPUT: ("tensor(uint8)", input_shape(card))}:
@@ -114,7 +118,16 @@ class Network:
         if made.get(OUTPUT) != ("tensor(float)", (len(card.classes),)):
             raise SourceError(f"{path} gives {made}, which does not fit the card's {len(card.classes)} classes.")
 
+        self.gives = frozenset(made) & {FEATURES, MAPS}
+
     def __call__(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From (n, views, size, size, 3) to calibrated probabilities (n, classes)."""
+        return self.ask(views, OUTPUT)[0]
+
+    def ask(self, views: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float64]]:
+        """From (n, views, size, size, 3) to some of the outputs, in one pass; maps (n, views, classes, h, w)."""
         asked = views[:, 0] if self._one else views
-        return np.asarray(self._session.run([OUTPUT], {INPUT: asked})[0], np.float64)
+        parts = np.array_split(asked, max(1, min(self._turns, len(asked))))  # each becomes as many squares as all were
+        found = zip(*(self._session.run(list(outputs), {INPUT: part}) for part in parts), strict=True)
+        given = [np.concatenate(values).astype(np.float64) for values in found]
+        return [v[:, None] if name == MAPS and self._one else v for name, v in zip(outputs, given, strict=True)]

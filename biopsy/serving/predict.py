@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from biopsy.images.looks.record import Looks
     from biopsy.serving.model import Answer, Model
+    from biopsy.serving.similar import Similar
 
 KINDS = (".csv", ".json", ".jsonl")
 Answers = Iterator[tuple[Found, "Answer"]]
@@ -70,7 +71,7 @@ def predict_files(
     print(describe(model.card), file=sys.stderr)
     pixels = model.card.preparation.max_pixels
     bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
-    watch = Watch()
+    watch = Watch(model.similar)
     given = ((image, partial(image.source, pixels)) for image in bar)
     answers = watch.over(
         model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
@@ -80,7 +81,7 @@ def predict_files(
     rows = (
         by_group(model, answers, [n for n in known if by == "slide" or n == by], sets)
         if by
-        else _rows(model, answers, known, watch.unlike if model.card.training else None)
+        else _rows(model, answers, known, watch.unlike if model.card.training or model.similar else None)
     )
     with _opened(out) as stream:
         _write(rows, stream, out.suffix if out else ".csv")
@@ -103,7 +104,9 @@ class Watch:
         Of images far outside the training images, in which numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, similar: "Similar | None" = None) -> None:
+        """Start with nothing seen; `similar` is the model's."""
+        self.similar = similar
         self.failed = self.answered = self.learnt = 0
         self.unlike: dict[Found, str] = {}
         self.same = True
@@ -117,6 +120,10 @@ class Watch:
                 self.failed += 1
             else:
                 self.answered += 1
+                if self.similar and given.features is not None:
+                    (distances,) = self.similar.distances(given.features[None])
+                    if self.similar.far(distances):
+                        self.unlike[image] = f"{self.unlike.get(image, '')} features".strip()
                 shown = given.probabilities.round(6).tolist()
                 self._first = self._first or shown
                 self.same &= shown == self._first

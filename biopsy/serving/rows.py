@@ -3,7 +3,8 @@
 import base64
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -12,48 +13,87 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
-from biopsy.serving.explain import LOST, Explanation, boxes, explain, lay_on, paint, scale_of, shrink
-from biopsy.serving.model import Model
+from biopsy.images.looks.measure import look_at
+from biopsy.serving.decoding import Begun, Decoder, Prepared
+from biopsy.serving.explain import METHODS, Explanation, Method, boxes, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.model import Answer, Model
 
 Images = Sequence[tuple[str, bytes]]
 
 
-def predicted_rows(model: Model, images: Images) -> list[dict[str, Any]]:
-    """Predict; what fails in a way that nobody foresaw is one row, too."""
-    try:
-        rows = list(model.rows(data for _, data in images))
-    except Exception as error:
-        if len(images) > 1:
-            return [row for image in images for row in predicted_rows(model, [image])]
-        rows = [{"error": _told(error)}]
-    return [_row(model, name, row) for (name, _), row in zip(images, rows, strict=True)]
+@dataclass(frozen=True)
+class Asked:
+    """How images are to be explained.
 
-
-def _row(model: Model, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
-    return {
-        "image": name,
-        "predicted": row.get("predicted") or None,
-        "probabilities": shares,
-        "error": row["error"] or None,
-        "in_training": row.get("in_training"),
-    }
-
-
-def explained_rows(model: Model, images: Images, picture: bool, numbers: bool) -> dict[str, Any]:
-    """Explain images on one colour scale.
-
-    Parameters
+    Attributes
     ----------
     picture
         Whether each row has the image, as small as its overlay: browsers show no TIFF, and turn what has an EXIF tag.
     numbers
         Whether each row has the map's values, view by view.
+    method
+        See `explain`.
     """
+
+    picture: bool = False
+    numbers: bool = False
+    method: Method = "occlusion"
+
+
+def begin_images(model: Model, images: Images, decoder: Decoder) -> list[tuple[str, Begun]]:
+    """Let images be prepared for a model, while it is busy with others."""
+    hashed = model.learnt is not None
+    return [(name, decoder.begin_prepare(data, model.card.preparation, hashed)) for name, data in images]
+
+
+def predicted_rows(
+    model: Model, images: Sequence[tuple[str, bytes | Begun]], decoder: Decoder | None = None
+) -> list[dict[str, Any]]:
+    """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`."""
+    try:
+        given: list[Any] = [data for _, data in images]
+        given = decoder.finish(given) if decoder else given
+        looks: dict[int, list[str]] = {}
+        training = model.card.training
+
+        def see(place: int, views: NDArray[np.uint8]) -> None:
+            image = given[place]
+            look = image.look if isinstance(image, Prepared) else None
+            looks[place] = training.unlike(look or look_at(views)) if training else []
+
+        answers = list(model.answers(enumerate(given), see))
+        return [_row(model, images[i][0], answer, looks.get(i, [])) for i, answer in answers]
+    except Exception as error:
+        if len(images) > 1:
+            return [row for image in images for row in predicted_rows(model, [image], decoder)]
+        return [_row(model, images[0][0], Answer(np.empty(0), _told(error)), [])]
+
+
+def _row(model: Model, name: str, given: Answer, unlike: list[str]) -> dict[str, Any]:
+    row, similar = model.row(name, given), None
+    if model.similar and given.features is not None:
+        distances = model.similar.distances(given.features[None])[0]
+        unlike = [*unlike, *(["features"] if model.similar.far(distances) else [])]
+        similar = model.similar.nearest(distances) or None
+    shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
+    known = not row["error"] and (model.similar or model.card.training)
+    return {
+        "image": name,
+        "predicted": row.get("predicted") or None,
+        "probabilities": shares,
+        "error": row["error"] or None,
+        "in_training": row["in_training"],
+        "unlike_training": unlike if known else None,
+        "similar": similar,
+    }
+
+
+def explained_rows(model: Model, images: Images, asked: Asked, decoder: Decoder | None = None) -> dict[str, Any]:
+    """Explain images on one colour scale."""
     found: list[Explanation | str] = []
     for _, data in images:
         try:
-            found.append(explain(model, data))
+            found.append(explain(model, _pixels(model, data, decoder), asked.method))
         except Exception as error:
             found.append(_told(error))
     limit = scale_of([e for e in found if isinstance(e, Explanation)])
@@ -62,17 +102,25 @@ def explained_rows(model: Model, images: Images, picture: bool, numbers: bool) -
         told: dict[str, Any] = {"predicted": None, "error": e}
         if isinstance(e, Explanation):
             try:
-                told = {**_explained(model, data, e, limit, picture, numbers), "error": None}
+                pixels = _pixels(model, data, decoder)  # again, so that four large images are not held at once
+                told = {**_explained(model, pixels, e, limit, asked), "error": None}
             except Exception as error:
                 told["error"] = _told(error)
         rows.append({"image": name, **told})
     colours = ["#{:02x}{:02x}{:02x}".format(*c[:3]) for c in paint(np.linspace(-limit, limit, 21)[None], limit)[0]]
-    return {"scale": {"limit": limit, "words": LOST, "colours": colours}, "explanations": rows}
+    return {
+        "scale": {"limit": limit, "method": asked.method, "words": METHODS[asked.method], "colours": colours},
+        "explanations": rows,
+    }
 
 
-def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture: bool, numbers: bool) -> dict[str, Any]:
+def _pixels(model: Model, data: bytes, decoder: Decoder | None) -> NDArray[np.uint8]:
+    most = model.card.preparation.max_pixels
+    return decoder.read(data, most) if decoder else read_rgb(data, most)
+
+
+def _explained(model: Model, image: NDArray[np.uint8], e: Explanation, limit: float, asked: Asked) -> dict[str, Any]:
     preparation = model.card.preparation
-    image = read_rgb(data, preparation.max_pixels)
     height, width = image.shape[:2]
     laid = lay_on(e.drops, height, width, preparation.resize)
     y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
@@ -80,18 +128,18 @@ def _explained(model: Model, data: bytes, e: Explanation, limit: float, picture:
         "predicted": e.predicted,
         "probability": round(e.probability, 6),
         "flat": e.flat,
-        "trusted": e.trusted,
-        "deletion": round(e.check.deletion, 4),
-        "insertion": round(e.check.insertion, 4),
-        "random_order": round(e.check.random, 4),
+        "trusted": e.trusted if e.check else None,
+        "deletion": round(e.check.deletion, 4) if e.check else None,
+        "insertion": round(e.check.insertion, 4) if e.check else None,
+        "random_order": round(e.check.random, 4) if e.check else None,
         "verdict": e.verdict,
         "scores": e.scores,
         "peak": {"x": round(x / laid.shape[1], 3), "y": round(y / laid.shape[0], 3), "lost": round(laid[y, x], 4)},
         "overlay": _url(cv2.cvtColor(paint(laid, limit), cv2.COLOR_RGBA2BGRA), "png"),
     }
-    if picture:
+    if asked.picture:
         row["picture"] = _url(cv2.cvtColor(shrink(image, laid), cv2.COLOR_RGB2BGR), "jpeg")
-    if numbers:
+    if asked.numbers:
         places = zip(boxes(height, width, preparation.resize), e.drops, strict=True)
         row["views"] = [{"top_left_height_width": box, "lost": drop.round(4).tolist()} for box, drop in places]
     return row

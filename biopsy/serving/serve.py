@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
     names = [path.resolve().stem if path.suffix.lower() == ".onnx" else path.resolve().name for path in paths]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ParamsError(f"--model: two models are called {some(sorted(twice))}. Rename one of the files.")
-    with _listen(host, port) as listening:  # before the models load, which takes longer
+    with _listen(host, port) as listening, ExitStack() as opened:  # before the models load, which takes longer
+        from biopsy.serving.decoding import Decoder
         from biopsy.serving.model import Model, describe
 
         with extra("serve"):
@@ -68,7 +70,8 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             if figures_of and "figures" not in model.facts:
                 add_figures(model, path, figures_of)
             print(f"{name}: {describe(model.card)}", file=sys.stderr)
-        app = make_app(models, token, LOCAL if loopback and not token else ())
+        decoder = opened.enter_context(Decoder())
+        app = make_app(models, token, LOCAL if loopback and not token else (), decoder=decoder)
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
         config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False)

@@ -30,7 +30,7 @@ def fit_calibration(
     return fit_temperature(given, targets, cases)
 
 
-def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
+def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None, tta: str) -> np.ndarray:
     """Ask a model about images, a batch at a time.
 
     Parameters
@@ -41,6 +41,8 @@ def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
         (n, views, size, size, 3) uint8.
     extra
         (n, k) float32, what the model is told beside the pixels; None where that is nothing.
+    tta
+        `model.tta`, since the temperature holds for answers to questions asked in one way.
 
     Returns
     -------
@@ -51,5 +53,5 @@ def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
     for start in range(0, len(pixels), step):
         seen = pixels[start : start + step].astype(np.float32)
         asked = seen if extra is None else {"pixels": seen, "extra": extra[start : start + step]}
-        parts.append(answer_images(model, asked, 1.0))
+        parts.append(answer_images(model, asked, 1.0, tta))
     return np.concatenate(parts)

@@ -118,7 +118,7 @@ def fit_probe(
         The solver did not converge, or there are fewer images or features than `pca` components.
     """
     if len(np.unique(targets)) < 2:
-        raise DataError("the training part holds one class only. Choose another split.seed, protocol or more images.")
+        raise DataError("the training part holds one class only. Choose another seed or protocol, or use more images.")
     if not np.isfinite(features).all():
         raise DataError("the backbone's features are not finite numbers. Check model.weights, or set train.precision.")
     grid, notes = sorted(set(settings.C)), list[str]()

@@ -17,7 +17,7 @@ from biopsy.evaluation.calibration import calibration_figures, reliability, unca
 from biopsy.evaluation.operating import choose_threshold, operating_points
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.images.preparation.record import Preparation
-from biopsy.networks.answers import answer_images
+from biopsy.networks.answers import answer_images, turned
 from biopsy.networks.model_file import Card, read_card, write_card
 from biopsy.networks.temperature import FEWEST_CASES, calibrate, fit_temperature
 from biopsy.serving.model import Model
@@ -138,12 +138,12 @@ def test_where_nothing_can_be_fitted_the_temperature_is_1_with_a_reason(
 def test_training_asks_about_validation_images_only_where_they_suffice() -> None:
     rng, network = np.random.default_rng(0), Network()
     pixels, targets = rng.integers(0, 256, (40, 2, 4, 4, 3)).astype(np.uint8), rng.integers(0, 2, 40)
-    answers = partial(ask, network, pixels, None)
+    answers = partial(ask, network, pixels, None, "none")
     assert fit_calibration(answers, targets, np.arange(40) // 5)[0] == 1
     assert network.asked == 0
     temperature, _ = fit_calibration(answers, targets, np.arange(40))
     assert network.asked == 80
-    given = answer_images(Network(), pixels.astype(np.float32), 1.0)
+    given = answer_images(Network(), pixels.astype(np.float32), 1.0, "none")
     assert temperature == fit_temperature(given, targets, np.arange(40))[0] != 1
 
 
@@ -154,6 +154,39 @@ def test_a_loaded_model_answers_with_calibrated_probabilities() -> None:
     assert model.probabilities(white) == pytest.approx(np.array([[1 / 3, 2 / 3]]), abs=1e-6)
 
 
+class Corner(Network):
+    """Answers with the upper left pixel of each square, or of the first of its tiles: each turn gives another one."""
+
+    def predict_on_batch(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels.reshape(len(pixels), -1)[:, :1] / 255
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_flips_and_turns_of_each_tile_are_asked_about_and_averaged_before_the_temperature(together: bool) -> None:
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 2, 4, 4, 3)).astype(np.float32)
+    network: Any = Corner()
+    network.inputs = (np.zeros((1, 2, 4, 4, 3)),) if together else Corner.inputs
+    seen = pixels[:, :1] if together else pixels
+    four = [seen[:, :, i, j, 0] for i in (0, -1) for j in (0, -1)]
+    expected = np.mean(four, axis=(0, 2))[:, None] / 255
+    for tta in ("flips", "d4"):  # the corners of a square that is turned on its side are the same four
+        given = answer_images(network, pixels, 2.0, tta)
+        np.testing.assert_allclose(given, calibrate(expected, 2.0), rtol=1e-5)
+    alone = answer_images(network, pixels, 2.0, "none")
+    np.testing.assert_allclose(alone, calibrate(seen[:, :, 0, 0, 0].mean(1)[:, None] / 255, 2.0), rtol=1e-5)
+    np.testing.assert_allclose(ask(network, pixels.astype(np.uint8), None, "d4"), expected, rtol=1e-5)
+
+
+def test_the_eight_turns_are_the_flips_and_quarter_turns_of_a_square() -> None:
+    square = np.arange(27).reshape(1, 3, 3, 3)
+    found = {turn.tobytes() for turn in turned(square, "d4")}
+    rotated = [np.rot90(side, k, (1, 2)) for side in (square, square[:, :, ::-1]) for k in range(4)]
+    assert found == {np.ascontiguousarray(each).tobytes() for each in rotated}
+    assert len(found) == 8
+    flips = {turn.tobytes() for turn in turned(square, "flips")}
+    assert flips == {np.ascontiguousarray(e).tobytes() for e in (*rotated[::2], *rotated[4::2])}
+
+
 def test_a_card_of_a_version_that_did_not_calibrate_has_temperature_1(tmp_path: Path) -> None:
     write_card(tmp_path, CARD)
     content = json.loads((tmp_path / "model.json").read_text())
@@ -162,7 +195,7 @@ def test_a_card_of_a_version_that_did_not_calibrate_has_temperature_1(tmp_path: 
     old = {key: value for key, value in content.items() if key not in ("temperature", "calibration", "card_sha256")}
     (tmp_path / "model.json").write_text(json.dumps({**old, "card_sha256": _digest(old)}))
     card = read_card(tmp_path)
-    assert (card.temperature, card.calibration) == (1.0, None)
+    assert (card.temperature, card.calibration, card.tta) == (1.0, None, "none")
 
 
 def two(probability: list[float], truth: list[int], positive: tuple[str, ...] = ("malignant",)) -> Outcome:

@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from damaged import damaged
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,12 +27,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.images.decode import hash_pixels
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.api import PAGE, Limits, Queue, make_app
+from biopsy.serving.api import PAGE, Limits, make_app
 from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
+from biopsy.serving.queue import Queue, Work
 from biopsy.serving.serve import serve
 from conftest import ROOT
-from tiny_onnx import write_onnx
+from tiny_onnx import network, write_onnx
 
 Parts = list[tuple[str, tuple[str, bytes]]]
 
@@ -43,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def client(model: Model) -> Iterator[TestClient]:
-    limits = Limits(request_bytes=200_000, images=5)
+    limits = Limits(request_bytes=3_000_000, images=5)
     with TestClient(make_app({"dark": model}, None, (), limits), raise_server_exceptions=False) as opened:
         yield opened
 
@@ -95,13 +97,10 @@ def test_a_bad_image_is_a_row_with_its_reason_and_the_others_are_predicted(clien
 
 def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(client: TestClient) -> None:
     rng, whole = np.random.default_rng(0), png()
-    for _ in range(40):
-        damaged = []
-        for _ in range(5):
-            content = bytearray(whole)
-            content[int(rng.integers(len(content)))] = int(rng.integers(256))
-            damaged.append(bytes(content[: int(rng.integers(1, len(content) + 40))]))
-        answer = client.post("/v1/predict", files=parts(*damaged))
+    images = list(damaged(80))
+    for place in range(0, len(images), 5):
+        batch = images[place : place + 5]
+        answer = client.post("/v1/predict", files=parts(*batch))
         assert answer.status_code == 200
         assert all(row["error"] or row["predicted"] for row in answer.json()["predictions"])
     request = client.build_request("POST", "/v1/predict", files=parts(whole))
@@ -118,7 +117,7 @@ def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(clien
 @pytest.mark.parametrize(
     ("path", "rows", "place"),
     [
-        ("/v1/predict", "predictions", "model.prepare"),
+        ("/v1/predict", "predictions", "decoding.prepare"),
         ("/v1/explain", "explanations", "explain.prepare"),
         ("/v1/explain", "explanations", "rows.read_rgb"),
     ],
@@ -159,11 +158,42 @@ def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_
     assert (many.status_code, "may hold 4 images" in many.text) == (413, True)
 
 
+def test_a_model_that_gives_them_answers_with_similar_training_images_and_its_own_map_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: TestClient
+) -> None:
+    known = np.eye(3, dtype=np.float16)[[0, 1, 2, 2]]
+    similar = {
+        "width": 3, "features": base64.b64encode(known.tobytes()).decode(), "classes": ["benign"] * 4,
+        "images": ["red", "green", "blue", "also blue"], "usual": {"low": 0.6, "median": 0.65, "high": 0.75},
+    }  # fmt: skip
+    model = Model(write_onnx(tmp_path / "dark.onnx", made=network(extra=True), similar=similar))
+    image = np.full((48, 64, 3), 190, np.uint8)
+    image[32:, :16] = 10
+    images = [cv2.imencode(".png", value)[1].tobytes() for value in (image, np.tile([200, 0, 0], (48, 64, 1)))]
+    asked, ask = [], model.ask
+    monkeypatch.setattr(model, "ask", lambda *given: asked.append(given[1:]) or ask(*given))
+    with TestClient(make_app({"dark": model}, None)) as opened:
+        assert opened.get("/v1/models").json()["models"][0]["explains"] == ["activation", "occlusion"]
+        first, second = opened.post("/v1/predict", files=parts(*images)).json()["predictions"]
+        assert [row["image"] for row in second["similar"]] == ["blue", "also blue", "red"]
+        assert second["similar"][0] == {"image": "blue", "class": "benign", "distance": 0}
+        assert [row["unlike_training"] for row in (first, second)] == [["features"], []]
+        told = opened.post("/v1/explain", files=parts(images[0]), params={"method": "activation", "numbers": True})
+        row = told.json()["explanations"][0]
+    assert asked == [("probabilities", "features"), ("probabilities", "activation_map")]
+    assert (row["trusted"], row["verdict"].startswith("Not checked")) == (None, True)
+    assert "log-odds" in told.json()["scale"]["words"]
+    lost = np.array(row["views"][0]["lost"])
+    assert (row["predicted"], lost.shape) == ("benign", (32, 32))
+    plain = client.post("/v1/explain", files=parts(images[0]), params={"method": "activation"})
+    assert (plain.status_code, "gives no activation map" in plain.text) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("sent", "status", "words"),
     [
         ({"files": parts(*[png()] * 6)}, 413, "may hold 5 images"),
-        ({"files": parts(os.urandom(250_000))}, 413, "may hold 200,000 bytes"),
+        ({"files": parts(os.urandom(3_050_000))}, 413, "may hold 3,000,000 bytes"),
         ({"files": parts(png()), "params": {"model": "other"}}, 404, "no model 'other'"),
         ({"json": {}}, 400, "Send a form"),
         ({"data": {"images": "text"}, "files": {}}, 400, "Send a form"),
@@ -181,14 +211,14 @@ def test_a_request_that_cannot_be_answered_is_told_why(
 def test_a_full_queue_answers_429_at_once_and_what_was_accepted_is_finished(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on, rows = threading.Event(), threading.Event(), model.rows
+    started, go_on, answers = threading.Event(), threading.Event(), model.answers
 
-    def slow(images: Any) -> Any:
+    def slow(*images: Any) -> Any:
         started.set()
         assert go_on.wait(20)
-        return rows(images)
+        return answers(*images)
 
-    monkeypatch.setattr(model, "rows", slow)
+    monkeypatch.setattr(model, "answers", slow)
     first = []
     with TestClient(make_app({"dark": model}, None, (), Limits(waiting=1))) as client:
         thread = threading.Thread(target=lambda: first.append(client.post("/v1/predict", files=parts(png()))))
@@ -220,7 +250,7 @@ def test_an_image_whose_client_has_gone_is_not_worked_on() -> None:
 
         queue._worker.submit(begin.wait)
         with pytest.raises(HTTPException, match="has gone"):
-            await queue.answer(Request(scope, receive), Limits(), done.append)
+            await queue.answer(Request(scope, receive), Limits(), Work(done.append))
         begin.set()
         assert queue.held == 0
         queue._worker.shutdown()

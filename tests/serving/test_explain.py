@@ -20,7 +20,7 @@ from biopsy.serving.explain import Explanation, lay_on, paint, scale_of
 from biopsy.serving.explain_files import explain_files
 from biopsy.serving.occlusion import CELLS, Subject, faithfulness, occlusion_map
 from conftest import ROOT
-from tiny_onnx import write_onnx
+from tiny_onnx import network, write_onnx
 
 SIZE = 6 * CELLS
 SQUARE = np.s_[12:24, 36:48]  # the cells 2 and 3 from the top, 6 and 7 from the left
@@ -107,6 +107,9 @@ def test_the_map_lies_on_the_image_where_the_view_was_taken_from(resize: Resize,
 def test_all_maps_of_a_call_have_one_symmetric_scale() -> None:
     strong, weak = (explained(subject_of(answer)) for answer in (brightness, white))
     assert scale_of([weak, strong]) == scale_of([strong]) > scale_of([weak]) > 0
+    edge = np.full((1, 10, 10), 3.2)
+    edge[0, 0, 0] = -500
+    assert scale_of([Explanation("b", "b", 0.9, edge)]) == 4
     below, middle, above = paint(np.array([[-0.2, 0.0, 0.2]]), 0.2)[0, :, :3].astype(int)
     assert below[2] > 200 > 100 > middle.max()
     assert above[0] > 200
@@ -142,12 +145,24 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
     assert cv2.imread(str(tmp_path / "explanations/a-explained.png")).shape[1] == 1200
 
 
+def test_an_activation_map_is_drawn_unchecked_and_a_model_without_one_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), 200, np.uint8))
+    model = write_onnx(tmp_path / "dark.onnx", made=network(extra=True))
+    assert explain_files([str(tmp_path / "a.png")], model, tmp_path / "out", "activation") == 0
+    assert "no check. Not checked, and the edges" in capsys.readouterr().out
+    assert (tmp_path / "out/a-explained.png").stat().st_size > 1000
+    with pytest.raises(ParamsError, match="gives no activation map"):
+        explain_files([str(tmp_path / "a.png")], write_onnx(tmp_path / "b.onnx"), tmp_path / "out", "activation")
+
+
 def test_ctrl_c_draws_what_is_explained_by_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write_onnx(tmp_path / "dark.onnx")
     for name in "abc":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64, 3), 200, np.uint8))
 
-    def interrupted(_: object, path: Path) -> Explanation:
+    def interrupted(_: object, path: Path, __: str) -> Explanation:
         if path.name == "b.png":
             raise KeyboardInterrupt
         return explained(subject_of(brightness))

@@ -17,20 +17,23 @@ from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
 from biopsy.serving import export, model
 from biopsy.serving.onnx_file import open_file
+from biopsy.serving.quantise import quantise
 from cards import CARD
 from schemes import BREAKHIS
+from tiny import make_project
 from tiny_onnx import DARK, SIZE
 
+TABLES = {"labels": "interim/labels", "split": "splits/case"}
 TILES = Preparation(max_pixels=10_000, resize=Resize(size=SIZE, mode="tiles", tiles=Tiles(px=32, rows=1, columns=2)))
 TILED = DARK.model_copy(update={"preparation": TILES})
 MANY = CARD.model_copy(update={"task": "multiclass", "labels": BREAKHIS, "preparation": DARK.preparation})
 
 
-def write_model(folder: Path, card: Card) -> None:
+def write_model(folder: Path, card: Card, channels: int = 4) -> None:
     """Random weights large enough that the answers differ between images."""
     keras.utils.set_random_seed(1)
     pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
-    maps = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 64)(pixels))
+    maps = keras.layers.Conv2D(channels, 3, activation="relu")(keras.layers.Rescaling(1 / 64)(pixels))
     features = keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
     classes = len(card.classes)
     output = keras.layers.Dense(*((1, "sigmoid") if classes == 2 else (classes, "softmax")))(features)
@@ -51,9 +54,12 @@ def write_tree(root: Path, preparation: Preparation) -> None:
 
 
 COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED, 1.7), (MANY, 0.6)))
+TURNED = COOL.model_copy(update={"params": {"model": {"tta": "d4"}}})
 
 
-@pytest.mark.parametrize("card", [DARK, TILED, MANY, COOL, WARM], ids=["binary", "tiles", "multiclass", "cool", "warm"])
+@pytest.mark.parametrize(
+    "card", [DARK, TILED, MANY, TURNED, WARM], ids=["binary", "tiles", "multiclass", "cool and turned", "warm"]
+)
 def test_the_file_gives_the_probabilities_of_the_folder(
     tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,11 +69,13 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     labels.write_text("image_id,mpp,width,height\n0,0.5,700,460\n")
     write_model(tmp_path / "models/m", card.model_copy(update={"data": {"labels": sha256(labels)}}))
     write_tree(tmp_path, card.preparation)
-    path, difference = export.export_model(tmp_path / "models/m", root=tmp_path, figures={"test": {"accuracy": 0.5}})
+    path, difference = export.export_model(
+        tmp_path / "models/m", root=tmp_path, about={"figures": {"test": {"accuracy": 0.5}}}
+    )
     assert path == tmp_path / "exports/m.onnx"
     assert difference <= 1e-5
     rng = np.random.default_rng(1)
-    images = [np.full((32, 64, 3), rng.integers(0, 255, 3), np.uint8) for _ in range(3)]
+    images = [(rng.integers(0, 128, 3) + rng.integers(0, 128, (32, 64, 3))).astype(np.uint8) for _ in range(3)]
     given, wanted = (biopsy.load(p).predict(images) for p in (path, tmp_path / "models/m"))
     columns = [c for c in wanted if c.startswith("p_")]
     assert wanted[columns[0]].nunique() == 3
@@ -80,7 +88,9 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     assert json.loads(facts["figures"]) == {"test": {"accuracy": 0.5}}
     assert json.loads(facts["scale"]) == {"um_per_pixel": 0.5, "width": 700, "height": 460}
     assert json.loads(facts["parity"]).items() >= {"images": 4, "of": "prepared images"}.items()
-    again, _ = export.export_model(tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"test": {"accuracy": 0.5}})
+    again, _ = export.export_model(
+        tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"figures": {"test": {"accuracy": 0.5}}}
+    )
     assert again.read_bytes() == content
 
 
@@ -95,6 +105,34 @@ def test_other_probabilities_than_those_of_keras_are_no_export(
         command(["export", "models/m"])
     assert not list(tmp_path.rglob("*.onnx"))
     assert "compared on drawn ones" in capsys.readouterr().err
+
+
+def test_an_int8_file_is_smaller_and_says_what_it_lost_and_one_that_loses_too_much_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path)
+    data = {what: sha256(tmp_path / f"data/{path}.csv") for what, path in TABLES.items()}
+    preparation = DARK.preparation.model_copy(update={"max_pixels": 50_000_000})
+    card = DARK.model_copy(update={"data": data, "preparation": preparation, "threshold": 0.01})
+    write_model(tmp_path / "models/m", card, channels=256)
+    floats = export.convert(biopsy.load(tmp_path / "models/m").network, card)
+    small, about, speed = quantise(floats, card, tmp_path / "models/m", 0.1)
+    assert (about["bytes"], about["bytes_of_floats"]) == (len(small), len(floats))
+    assert len(small) < 0.6 * len(floats)
+    assert about["figures"].keys() == about["figures_of_floats"].keys() >= {"macro_f1", "roc_auc"}
+    assert 0 < about["probabilities_differ_by_at_most"] < 0.1
+    assert speed > 0
+    monkeypatch.chdir(tmp_path)
+    command(["export", "models/m", "--int8", "0.1"])
+    assert "times as fast as floats" in capsys.readouterr().out
+    content, facts, _ = open_file(tmp_path / "exports/m-int8.onnx")
+    assert json.loads(facts["int8"]) == about
+    assert content.startswith(small)  # the same bytes again, and the metadata
+    with pytest.raises(SourceError, match=r"as int8, .* less than with floats; -1 is allowed"):
+        quantise(floats, card, tmp_path / "models/m", -1)
+    (tmp_path / "data/resized/A-000.png").unlink()
+    with pytest.raises(SourceError, match="needs the training and validation images"):
+        quantise(floats, card, tmp_path / "models/m", 0.1)
 
 
 def test_a_file_of_another_kind_is_not_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from biopsy.networks.build import build_model
 from biopsy.networks.model_file import save_model
 from biopsy.serving.export import export_model
 from biopsy.serving.onnx_file import open_file
-from tiny_onnx import DARK, SIZE, encoder
+from tiny_onnx import DARK, SIZE, corner, encoder
 
 TILED = Preparation(max_pixels=10_000, resize=Resize(size=SIZE, mode="tiles", tiles=Tiles(px=32, rows=1, columns=2)))
 LINEAR = Head(feature_norm=False, units=0, unit_norm=False, batch_norm=False, dropout=0)
@@ -40,9 +40,10 @@ def write_model(folder: Path, content: bytes, tiles: Any, **change: Any) -> None
     [
         (encoder("float"), None, {}),
         (encoder(opset=21), "each", {}),
-        (encoder("float", "side", opset=13), "mean", {"features": Features(pool="sd")}),
+        (encoder("float", "side", opset=13), "mean", {"features": Features(pool="sd"), "tta": "d4"}),
+        (corner(), "each", {"tta": "flips"}),
     ],
-    ids=["floats", "tiles", "tiles together"],
+    ids=["floats", "tiles", "tiles together", "flipped corners"],
 )
 def test_the_file_gives_the_probabilities_of_the_folder(
     tmp_path: Path, content: bytes, tiles: Any, change: dict[str, Any]
@@ -51,7 +52,7 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     path, difference = export_model(tmp_path / "m", root=tmp_path)
     assert difference < 1e-5
     rng = np.random.default_rng(1)
-    images = [np.full((SIZE, 2 * SIZE, 3), rng.integers(0, 255, 3), np.uint8) for _ in range(3)]
+    images = [(rng.integers(0, 128, 3) + rng.integers(0, 128, (SIZE, 2 * SIZE, 3))).astype(np.uint8) for _ in range(3)]
     given, wanted = (biopsy.load(p).predict(images).filter(like="p_").to_numpy() for p in (path, tmp_path / "m"))
     assert len(np.unique(wanted[:, 0])) == 3
     np.testing.assert_allclose(given, wanted, atol=1e-5)

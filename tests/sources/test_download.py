@@ -16,8 +16,8 @@ import pytest
 from http_server import Server, serving
 
 from biopsy.core.errors import SourceError
-from biopsy.sources import download as module
-from biopsy.sources.download import download
+from biopsy.sources.web import download as module
+from biopsy.sources.web.download import download
 
 CONTENT = random.Random(0).randbytes(100_000)
 OTHER = random.Random(1).randbytes(80_000)
@@ -248,7 +248,7 @@ def test_file_put_there_by_hand_is_used(target: Path, capsys: pytest.CaptureFixt
 def test_killed_process_is_continued(target: Path) -> None:
     """SIGKILL in the middle of the body, then a second run: only the rest is asked for."""
     with serving(CONTENT, "half") as server:
-        code = f"from pathlib import Path; from biopsy.sources.download import download; download({server.url!r}, "
+        code = f"from pathlib import Path; from biopsy.sources.web.download import download; download({server.url!r}, "
         code += f"Path({str(target)!r}), limit=10**6, hint='', pause=60.0)"
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ)
         part = target.with_name(target.name + ".part")

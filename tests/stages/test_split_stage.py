@@ -59,6 +59,7 @@ def test_the_default_writes_a_table_and_a_picture_per_protocol_and_shows_the_lea
     assert result.returncode == 0, result.stderr
     assert sorted(outputs(tmp_path)) == [
         "data/splits/case.csv",
+        "data/splits/drawn.json",
         "data/splits/image.csv",
         "metrics/split.json",
         "plots/split/case.png",
@@ -86,14 +87,29 @@ def test_a_protocol_added_leaves_the_others_alone_and_one_taken_out_is_removed(t
     first = outputs(tmp_path)
     split(protocols=["slide", "case-1of3", "image", "case", "case-cv3x2"])
     more = outputs(tmp_path)
-    assert {name: more[name] for name in first if "split.json" not in name} == {
-        name: content for name, content in first.items() if "split.json" not in name
+    assert {name: more[name] for name in first if ".json" not in name} == {
+        name: content for name, content in first.items() if ".json" not in name
     }
     assert "data/splits/case-1of3.csv" in more
-    assert more["data/splits/case-cv3x2.csv"].startswith(b"image_id,repeat_1,repeat_2\n")
+    assert more["data/splits/case-cv3x2.csv"].startswith(b"image_id,repeat_1,repeat_2,pixels\n")
     assert len(more["metrics/split.json"].splitlines()) < 400
     split()
     assert outputs(tmp_path) == first
+
+
+def test_added_patients_are_placed_around_the_others_and_the_metrics_say_how_many_kept_their_part(
+    tmp_path: Path, split
+) -> None:
+    old = TABLE[~TABLE["case"].isin(["A2", "DC4", "LC3"])]
+    split(old, protocols=["case"])
+    first = pd.read_csv(tmp_path / "data/splits/case.csv")
+    printed = split(protocols=["case"])
+    assert f"case: {len(old)} of the {len(old)} images of the earlier split kept their part, 34 were" in printed
+    assert "draw afresh: `rm -r data/splits`, then `dvc repro split`" in printed
+    now = pd.read_csv(tmp_path / "data/splits/case.csv")
+    assert (len(now), len(now.merge(first))) == (len(TABLE), len(old))
+    metrics = json.loads((tmp_path / "metrics/split.json").read_text())
+    assert metrics["case"]["kept"] == {"kept": len(old), "earlier": len(old)}
 
 
 def test_protocol_image_needs_neither_slide_nor_case(tmp_path: Path, split) -> None:

@@ -91,13 +91,13 @@ def test_taken_together_the_head_sees_the_mean_of_the_tiles_features(
     loaded = load_model(tmp_path)[0]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3)).astype(np.float32)
     twice = np.repeat(pixels[:, :1], 2, axis=1)
-    alone = answer_images(single, pixels[:, :1], 1.0)
-    np.testing.assert_allclose(answer_images(loaded, twice, 1.0), alone, atol=1e-4)
+    alone = answer_images(single, pixels[:, :1], 1.0, "none")
+    np.testing.assert_allclose(answer_images(loaded, twice, 1.0, "none"), alone, atol=1e-4)
     pooled = [keras.Model(m.inputs, m.get_layer("head_pool").output) for m in (single, together)]
     each = np.mean([pooled[0].predict_on_batch(pixels[:, k]) for k in range(2)], axis=0)
     np.testing.assert_allclose(pooled[1].predict_on_batch(pixels), each, rtol=1e-3, atol=1e-3)
-    mean = np.mean([answer_images(single, pixels[:, k : k + 1], 1.0) for k in range(2)], axis=0)
-    np.testing.assert_allclose(answer_images(single, pixels, 1.0), mean, atol=1e-5)
+    mean = np.mean([answer_images(single, pixels[:, k : k + 1], 1.0, "none") for k in range(2)], axis=0)
+    np.testing.assert_allclose(answer_images(single, pixels, 1.0, "none"), mean, atol=1e-5)
 
 
 def test_tiles_that_are_taken_together_are_not_mixed() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from biopsy.core.encoders import terms_of
 from biopsy.core.params import Params
 from biopsy.evaluation.report import choices, words
 from biopsy.evaluation.report.flow import UNITS, split_row
@@ -52,6 +53,7 @@ def model_card(result: Result, splits: Mapping[str, Any], params: Params, source
         choices=[*choices.abstention(details, result.title)["says"], *prediction_sets(details)["says"]],
         limits=words.limits([result], splits),
         params=params,
+        terms=terms_of(params.model.encoder.name),
         folder=f"models/{result.job.name}" + (f"/{folds[0]}" if folds else ""),
         folds=len(folds),
     )

@@ -15,8 +15,8 @@ from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
 from biopsy.evaluation.report.audit import audits
-from biopsy.evaluation.report.conditions import by_conditions
 from biopsy.evaluation.report.checklists import checklists
+from biopsy.evaluation.report.conditions import by_conditions
 from biopsy.evaluation.report.copies import copies
 from biopsy.evaluation.report.embedding import describe_features
 from biopsy.evaluation.report.flow import data_flow, split_row

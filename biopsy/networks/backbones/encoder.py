@@ -106,7 +106,8 @@ def build(pixels: Any, weights: str | None, encoder: Encoder) -> Any:
             f"model.weights: {weights} takes images of {network.size} pixels, and resize.size is {size}. "
             f"Set resize.size to {network.size}"
         )
-    layer = OnnxEncoder(hashlib.sha256(content).hexdigest(), width, encoder.mean, encoder.std, content, name="encoder")
+    mean, std = map(list, encoder.normalisation)
+    layer = OnnxEncoder(hashlib.sha256(content).hexdigest(), width, mean, std, content, name="encoder")
     return layer(pixels)
 
 

@@ -130,29 +130,49 @@ function show(row, file, model) {
   if (row.in_training) add(text, "div", "a training or validation image of this model, which does better on it than on new ones", "small");
   if (row.error) add(text, "div", row.error, "error");
   else {
+    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${row.unlike_training.join(", ")}: the model may not know what it says`, "small");
     bars(item, model, row.probabilities);
-    offer(item, row, file, model);
+    if (row.similar) alike(item, row, model);
+    offer(item, row, file, model, model.explains[0]);
   }
   $("outcome").hidden = false;
   summarise(model);
 }
 
-function offer(item, row, file, model) {
-  const button = add(item, "button", "Where does the model look?", "why");
+function alike(item, row, model) {
+  const details = add(item, "details", undefined, "alike");
+  add(details, "summary", "Most similar training images");
+  const list = add(details, "ol");
+  for (const { image, class: name, distance, picture } of row.similar) {
+    const one = add(list, "li");
+    if (picture) Object.assign(add(one, "img"), { src: picture, alt: "" });
+    add(one, "div", `${words(model, name)}, distance ${distance.toFixed(2)}`);
+    add(one, "div", image, "name");
+  }
+}
+
+const ASKED = {
+  activation: ["Where does the model look?", "Asking the model once …"],
+  occlusion: ["Where does the model look?", "Hiding one place after the other. This takes as long as some 140 predictions …"],
+};
+
+function offer(item, row, file, model, method, words = ASKED[method][0]) {
+  const button = add(item, "button", words, "why");
   button.type = "button";
   add(button, "span", ` ${row.image || "pasted image"}`, "hidden");
   button.addEventListener("click", async () => {
     button.disabled = true;
-    say("Hiding one place after the other. This takes as long as some 140 predictions …");
+    say(ASKED[method][1]);
     try {
       const form = new FormData();
       form.append("images", file, file.name);
-      const told = await ask(`v1/explain?picture=true&model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
+      const told = await ask(`v1/explain?picture=true&method=${method}&model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
       const [found] = told.explanations;
       if (found.error) throw new Error(found.error);
       const slider = look(item, found, told.scale);
       const kept = document.activeElement === button || document.activeElement === document.body;
       button.remove();
+      if (method === "activation") offer(item, row, file, model, "occlusion", "Check it by hiding places");
       if (kept) slider.focus();
       say(found.verdict);
     } catch (error) {
@@ -170,7 +190,8 @@ function look(item, found, scale) {
   picture.src = found.picture;
   const map = add(layers, "img", undefined, "map");
   const { x, y, lost } = found.peak;
-  map.alt = found.flat ? "A flat map: no place stands out" : `The map: most probability, ${lost.toFixed(2)}, is lost at ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top`;
+  const most = scale.method === "activation" ? `the largest value, ${lost.toFixed(2)}, is` : `most probability, ${lost.toFixed(2)}, is lost`;
+  map.alt = found.flat ? "A flat map: no place stands out" : `The map: ${most} at ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top`;
   map.src = found.overlay;
   const label = add(figure, "label", "Opacity of the map ");
   const slider = add(label, "input");
@@ -183,7 +204,7 @@ function look(item, found, scale) {
   const svg = drawing(legend, `0 0 ${scale.colours.length} 1`);
   scale.colours.forEach((fill, i) => rectangle(svg, { x: i, width: 1.05, height: 1, fill }));
   add(legend, "span", `+${scale.limit}`);
-  add(figure, "figcaption", `Yellow: ${scale.words}. Blue: probability gained. ${found.verdict} Check: ${found.scores}.`, "small");
+  add(figure, "figcaption", `Yellow: ${scale.words}. ${scale.method === "activation" ? `Blue: against it. ${found.verdict}` : `Blue: probability gained. ${found.verdict} Check: ${found.scores}.`}`, "small");
   return slider;
 }
 

@@ -12,11 +12,11 @@ from biopsy.core.errors import SourceError, some
 from biopsy.core.outside import Outside
 from biopsy.core.sections import Section
 from biopsy.sources.archive import KINDS, unpack
-from biopsy.sources.download import download
 from biopsy.sources.gather import copy_file, copy_images, is_image
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.originals import compare, known
 from biopsy.sources.user_files import UNNAMED, counted, expand, gather, keep_named, make_facts, named_by, user_file
+from biopsy.sources.web.download import download
 from biopsy.tables.labels import breakhis
 
 SLIDES = "histology_slides"

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def assign_folds(counts: Floats, fine: int, k: int, seed: int) -> Ints:
+def assign_folds(counts: Floats, fine: int, k: int, seed: int, fixed: Ints | None = None) -> Ints:
     """Give each group a fold, so that each class's images and groups are spread evenly.
 
     Class by class, the largest groups come first, near-ties in random order. Each goes to the fold with the fewest
@@ -32,6 +32,8 @@ def assign_folds(counts: Floats, fine: int, k: int, seed: int) -> Ints:
         How many folds, at most as many as there are groups.
     seed
         Of the order of near-ties, and of which fold is called which.
+    fixed : array of shape (groups,)
+        The fold that a group has and keeps, which is counted first; -1 where it is to be given one. None: all are.
 
     Returns
     -------
@@ -41,12 +43,14 @@ def assign_folds(counts: Floats, fine: int, k: int, seed: int) -> Ints:
     rng = np.random.default_rng(seed)
     sizes = counts.sum(axis=1) * rng.uniform(1 - NEAR, 1 + NEAR, len(counts))
     luck = rng.permutation(k)
-    main, folds = counts[:, :fine].argmax(axis=1), np.zeros(len(counts), np.int64)
-    images = np.zeros((k, counts.shape[1]))
+    main, folds = counts[:, :fine].argmax(axis=1), np.full(len(counts), -1) if fixed is None else fixed.copy()
+    free, images = folds < 0, np.zeros((k, counts.shape[1]))
+    np.add.at(images, folds[~free], counts[~free])
     for label in sorted(set(main.tolist()), key=lambda label: (-counts[main == label].sum(), label)):
         members = np.flatnonzero(main == label)
-        most, held = -(-len(members) // k), np.zeros(k, np.int64)
+        most, held = -(-len(members) // k), np.bincount(folds[members][~free[members]], minlength=k)
         shared = counts[members].sum(axis=0) > 0
+        members = members[free[members]]
         for group in members[np.argsort(-sizes[members], kind="stable")]:
             order = np.lexsort(
                 (luck, images.sum(axis=1), images[:, shared].sum(axis=1), images[:, label], held >= most)

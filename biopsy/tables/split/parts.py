@@ -51,8 +51,7 @@ def read_parts(
         An image of the split has no label, or no label of this task.
     """
     parts = read_csv(split, ["image_id", column_of(fold.repeat) if fold else "part"])
-    if fold:
-        parts = parts_of(parts, fold, split)
+    parts = parts_of(parts, fold, split) if fold else parts[["image_id", "part"]]
     table = parts.merge(read_csv(labels, ["image_id"]), on="image_id", how="left", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
     place = {name: i for i, name in enumerate(classes)}

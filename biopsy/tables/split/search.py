@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def assign_groups(counts: Floats, shares: Floats, seed: int) -> Ints:
+def assign_groups(counts: Floats, shares: Floats, seed: int, fixed: Ints | None = None) -> Ints:
     """Assign each group to one part.
 
     Parameters
@@ -24,6 +24,8 @@ def assign_groups(counts: Floats, shares: Floats, seed: int) -> Ints:
         The wanted sizes, summing to 1, the most important part first.
     seed
         Of the random starts.
+    fixed : array of shape (groups,)
+        The part that a group has and keeps; -1 where it is to be assigned. None: all are.
 
     Returns
     -------
@@ -31,10 +33,12 @@ def assign_groups(counts: Floats, shares: Floats, seed: int) -> Ints:
         Index into `shares`. Of the assignments tried, the one of the least `penalty`.
     """
     rng = np.random.default_rng(seed)
+    fixed = np.full(len(counts), -1) if fixed is None else fixed
     best, least = np.zeros(len(counts), np.int64), np.inf
     for _ in range(STARTS):
         parts = rng.choice(len(shares), size=len(counts), p=shares / shares.sum())
-        parts, cost = _improve(parts, counts, shares, rng)
+        parts = np.where(fixed < 0, parts, fixed)
+        parts, cost = _improve(parts, counts, shares, rng, np.flatnonzero(fixed < 0))
         if cost < least - 1e-12:
             best, least = parts, cost
     return best
@@ -65,20 +69,23 @@ def penalty(sizes: Floats, shares: Floats) -> Floats:
     return np.asarray(ranks @ weights + per_class + total)
 
 
-def _improve(parts: Ints, counts: Floats, shares: Floats, rng: np.random.Generator) -> tuple[Ints, float]:
-    """Take the best swap again and again until none lowers the penalty.
+def _improve(parts: Ints, counts: Floats, shares: Floats, rng: np.random.Generator, free: Ints) -> tuple[Ints, float]:
+    """Take the best swap of `free` groups again and again until none lowers the penalty.
 
     One empty dummy group per part makes a move of one group a swap with a dummy.
     """
     groups = len(counts)
+    movable = np.append(free, np.arange(groups, groups + len(shares)))
     counts = np.vstack([counts, np.zeros((len(shares), counts.shape[1]))])
     where = np.append(parts, np.arange(len(shares)))
     sizes = np.stack([counts[where == part].sum(axis=0) for part in range(len(shares))])
     cost = float(penalty(sizes[None], shares)[0])
     while True:
-        left, right = _pairs(groups, len(shares), rng)
+        left, right = (movable[places] for places in _pairs(len(free), len(shares), rng))
         differ = where[left] != where[right]
         left, right = left[differ], right[differ]
+        if not len(left):
+            return where[:groups], cost
         trial = np.repeat(sizes[None], len(left), axis=0)
         rows, change = np.arange(len(left)), counts[right] - counts[left]
         trial[rows, where[left]] += change

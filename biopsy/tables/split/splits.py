@@ -21,6 +21,7 @@ from biopsy.core.protocol import Fold, Protocol, parse_protocol
 from biopsy.core.rawcsv import read_records
 from biopsy.core.sections import Split
 from biopsy.core.text import fold, id_key
+from biopsy.tables.split.earlier import KEPT, fixed_groups
 from biopsy.tables.split.folds import assign_folds, column_of, parts_of
 from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.search import assign_groups
@@ -47,7 +48,8 @@ def make_split(
     Parameters
     ----------
     labels : DataFrame of n rows
-        With `image_id`, `path`, `slide`, `case`, `pixels_sha256`, and a column of text for each of `tasks`.
+        With `image_id`, `path`, `slide`, `case`, `pixels_sha256`, and a column of text for each of `tasks`; where an
+        earlier split is kept, also what `Earlier.offer` adds.
     tasks
         The columns of labels to stratify by.
     protocol
@@ -63,7 +65,7 @@ def make_split(
     -------
     DataFrame of n rows
         `image_id`, sorted, and `part` ("train", "val" or "test"); of a cross-validation not the parts but the folds
-        (int, from 1) of each repeat, see `biopsy.tables.split.folds`.
+        (int, from 1) of each repeat, see `biopsy.tables.split.folds`; of one of its folds both.
 
     Raises
     ------
@@ -75,6 +77,7 @@ def make_split(
     - Stratified by all labels of an image together.
     - `slide` and `case` keep each group, and all images of equal pixels, on one side.
     - Invariant to the order of the rows and to the names of classes and groups.
+    - An image that keeps its part keeps it, and with it its whole group; the others are placed around these.
     """
     table = labels.sort_values("image_id", ignore_index=True)
     if len(table) < len(PARTS):
@@ -83,7 +86,7 @@ def make_split(
     if found.k:
         repeats = range(1, found.repeats + 1)
         folds = ids.assign(**{column_of(r): _folds(table, tasks, found, r, seed) for r in repeats})
-        return folds if found.folds else parts_of(folds, Fold(1, found.index))
+        return folds if found.folds else parts_of(folds, Fold(1, found.index)).merge(folds)
     if found.unit == "fold1":
         parts = _official(table, tasks, shares, fold_table, _seed(seed, protocol))
     elif found.unit in PUBLISHED:
@@ -91,7 +94,8 @@ def make_split(
     elif found.unit == "given":
         parts = _given(table, tasks, shares, _seed(seed, protocol))
     elif found.unit == "image":
-        parts = _by_image(strata(table, tasks), shares, _seed(seed, protocol))
+        draw = _around if KEPT + "part" in table else _by_image
+        parts = draw(table, tasks, shares, _seed(seed, protocol))
     else:
         parts = _by_group(table, tasks, found.unit, shares, _seed(seed, protocol))
     return ids.assign(part=parts)
@@ -178,8 +182,9 @@ def _seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4], "big")
 
 
-def _by_image(labels: Codes, shares: Split, seed: int) -> Parts:
+def _by_image(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
     """Shuffle each class into the parts: scikit-learn's way, and by hand where a class is too small for it."""
+    labels = strata(table, tasks)
     smallest = min(shares.train, shares.val, shares.test)
     small = np.bincount(labels)[labels] * smallest < 1.5  # fewer, and scikit-learn may leave a part without it
     parts = np.full(len(labels), "train", dtype="<U5")
@@ -199,12 +204,27 @@ def _by_image(labels: Codes, shares: Split, seed: int) -> Parts:
     return parts
 
 
+def _around(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
+    """Put each new image, in random order, where its class is missing, else where most of its share is."""
+    labels, rng, order = strata(table, tasks), np.random.default_rng(seed), np.array(("train", "test", "val"))
+    wanted, parts = np.array([getattr(shares, part) for part in order]), table[KEPT + "part"].to_numpy(dtype="<U5")
+    for label in np.unique(labels[parts == ""]):
+        of_class = labels == label
+        have = np.array([(parts[of_class] == part).sum() for part in order], float)
+        for row in rng.permutation(np.flatnonzero(of_class & (parts == ""))):
+            to = int(np.argmin(have) if not have.all() else np.argmax(wanted * of_class.sum() - have))
+            parts[row] = order[to]
+            have[to] += 1
+    return parts
+
+
 def _by_group(table: pd.DataFrame, tasks: Sequence[str], unit: str, shares: Split, seed: int) -> Parts:
     groups = group_codes(table, unit)
     _need_groups(groups, unit, unit, len(PARTS))
     order = np.array(("train", "test", "val"))  # what a class too small for all three loses first stands last
     wanted = np.array([getattr(shares, part) for part in order])
-    return order[assign_groups(_counts(groups, table, tasks), wanted, seed)][groups]
+    fixed = fixed_groups(groups, table, "part", order, unit)
+    return order[assign_groups(_counts(groups, table, tasks), wanted, seed, fixed)][groups]
 
 
 def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat: int, seed: int) -> Codes:
@@ -213,7 +233,8 @@ def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat
     _need_groups(groups, protocol.unit, protocol.name, protocol.k)
     name = f"{protocol.unit}-of{protocol.k}" + (f"-{repeat}" if repeat > 1 else "")
     fine = int(strata(table, tasks).max()) + 1
-    return assign_folds(_counts(groups, table, tasks), fine, protocol.k, _seed(seed, name))[groups] + 1
+    fixed = fixed_groups(groups, table, column_of(repeat), range(1, protocol.k + 1), protocol.unit)
+    return assign_folds(_counts(groups, table, tasks), fine, protocol.k, _seed(seed, name), fixed)[groups] + 1
 
 
 def _official(
@@ -264,9 +285,11 @@ def _with_val(
     groups = np.arange(len(rows)) if unit == "image" or rows.empty else group_codes(rows, unit)
     _need_groups(groups, unit, protocol, 2)
     val = min(shares.val * len(table) / len(train), 0.5)
-    drawn = assign_groups(_counts(groups, rows, tasks), np.array([1 - val, val]), seed)[groups]
+    sides = np.array(("train", "val"))
+    fixed = fixed_groups(groups, rows, "part", sides, unit)
+    drawn = assign_groups(_counts(groups, rows, tasks), np.array([1 - val, val]), seed, fixed)[groups]
     parts = parts.copy()
-    parts[train] = np.array(("train", "val"))[drawn]
+    parts[train] = sides[drawn]
     return parts
 
 

@@ -17,6 +17,7 @@ import psutil
 from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
+from biopsy.core.layout import cache
 from biopsy.networks.backend import keras, tf
 from biopsy.training.inputs.feed import PixelFeed, join_extra
 from biopsy.training.inputs.loader import batched, encode_targets, epoch_order
@@ -171,8 +172,7 @@ def split_model(model: Any) -> tuple[Any, Any]:
 
 def cache_folder() -> Path:
     """Return where features are kept: `$BIOPSY_CACHE/features`, else below the user's cache folder."""
-    base = os.environ.get("BIOPSY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "biopsy")
-    return Path(base).expanduser() / "features"
+    return cache("features")
 
 
 def stored_features(

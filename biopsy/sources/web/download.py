@@ -5,6 +5,7 @@ and not requests, which would unpack a `.tar.gz` that Apache labels `Content-Enc
 """
 
 import http.client
+import os
 import re
 import time
 import urllib.error
@@ -84,6 +85,11 @@ def download(url: str, target: Path, *, limit: int, hint: str, sha256: str | Non
     print(f"downloaded {target} ({_size(target.stat().st_size)})", flush=True)
 
 
+def hub_address() -> str:
+    """Return where the hub of models is; the environment may name another, as Hugging Face's own tools allow."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
 def _kept(url: str, target: Path, sha256: str | None) -> bool:
     """Say whether `target` is already there and fits: from this URL, of the size it had, of the wanted hash."""
     if not target.is_file():
@@ -155,6 +161,8 @@ def _open(url: str, have: int, note: _Note | None, part: Path, hint: str) -> htt
             headers["If-Range"] = validator
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - params allow http and https alone
+        if (token := os.environ.get("HF_TOKEN")) and url.startswith(f"{hub_address()}/"):
+            request.add_unredirected_header("Authorization", f"Bearer {token}")  # not told to where the hub sends us
         return urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
     except urllib.error.HTTPError as error:
         error.close()

@@ -1,0 +1,130 @@
+"""`biopsy publish`: one folder that a stranger can use: model card, ONNX file, metadata, example."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from biopsy.core.encoders import NO_HEADS
+from biopsy.core.errors import ParamsError, SourceError, some
+from biopsy.core.files import atomic_file, sha256
+from biopsy.networks.model_file import NOTICE, read_card
+from biopsy.serving.onnx_file import open_file
+from biopsy.serving.similar import read_similar
+
+FILES = ("README.md", "example.py", "metadata.json", "model.onnx")
+BULKY = ("card", "learnt_from", "similar")  # what metadata.json leaves to the .onnx file
+EXAMPLE = f'''"""Predict images: `python example.py image.png ...`. {NOTICE}
+
+Needs Biopsy with its extra `predict`: no TensorFlow, no Keras.
+"""
+
+import sys
+from pathlib import Path
+
+from biopsy import load
+
+print(load(Path(__file__).with_name("model.onnx")).predict(sys.argv[1:]).to_string())
+'''
+
+
+def publish(model: Path, target: str, text: Path | None = None, yes: bool = False) -> list[str]:
+    """Write a model for others; nothing unless `yes`.
+
+    Parameters
+    ----------
+    model
+        An .onnx file, or a folder of which one was exported.
+    target
+        The folder: new, empty, or one that was published to before.
+    text
+        The model card in Markdown, which must be of this model; None: `plots/cards/<task>-<protocol>.md`.
+    yes
+        Whether to write.
+
+    Returns
+    -------
+    list of str
+        Lines that say what is, or would be, published, and what of the training it tells.
+
+    Raises
+    ------
+    ParamsError
+        The target is no folder to write into.
+    SourceError
+        The model was not exported, its encoder's terms forbid it, or the card is missing or of another model.
+    """
+    if "://" in target:
+        repository = target.partition("://")[2] or "user/name"
+        raise ParamsError(
+            f"{target}: publish writes folders. Name one, read it, and upload it with the program of Hugging Face: "
+            f"`hf upload {repository} FOLDER`."
+        )
+    folder, path = Path(target), _exported(model)
+    if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - set(FILES)):
+        raise ParamsError(f"{folder} holds other files than {', '.join(FILES)}. Name a new folder.")
+    content, facts, card = open_file(path)
+    if NO_HEADS in card.terms:
+        raise SourceError(f"{path} may not be published. {card.terms}")
+    text = text or Path("plots/cards", f"{card.task}-{card.protocol}.md")
+    if not text.is_file():
+        raise SourceError(f"{text} does not exist, and every model needs a card. Run `dvc repro report`.")
+    told = text.read_text("utf-8")
+    if card.model_sha256 not in told or NOTICE not in told:
+        raise SourceError(f"{text} is not the card of {path}, whose hash it does not name. Run `dvc repro report`.")
+    written = {
+        "README.md": _for_file(told, f"models/{card.task}-{card.protocol}").encode(),
+        "example.py": EXAMPLE.encode(),
+        "metadata.json": _metadata(facts, sha256(path)).encode(),
+        "model.onnx": content,
+    }
+    lines = [f"{folder / name}: {len(data):,} bytes" for name, data in written.items()]
+    lines += _tells(facts, path)
+    if not yes:
+        return [*lines, "Nothing was written. Add --yes to publish."]
+    for name, data in written.items():
+        with atomic_file(folder / name) as temporary:
+            temporary.write_bytes(data)
+    return [*lines, f"published in {folder}. {NOTICE}"]
+
+
+def _exported(model: Path) -> Path:
+    """Find the .onnx file of a model."""
+    if model.suffix.lower() == ".onnx":
+        return model
+    card, name = read_card(model), model.resolve().name
+    for found in (model / "model.onnx", model.resolve().parent.parent / "exports" / f"{name}.onnx"):
+        if found.is_file() and open_file(found)[2].model_sha256 == card.model_sha256:
+            return found
+    raise SourceError(f"{model} was not exported since it was made. Run `biopsy export {model}` first.")
+
+
+def _for_file(text: str, folder: str) -> str:
+    """Let a card of Keras's folder speak of the .onnx file beside it."""
+    return text.replace("library_name: keras", "library_name: onnx").replace(folder, "model.onnx")
+
+
+def _metadata(facts: dict[str, str], digest: str) -> str:
+    """Write the file's metadata for people and programs that read no ONNX."""
+
+    def value(told: str) -> Any:
+        try:
+            return json.loads(told)
+        except ValueError:
+            return told
+
+    known = {key: value(told) for key, told in facts.items() if key not in BULKY}
+    return json.dumps({**known, "file_sha256": digest}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _tells(facts: dict[str, str], path: Path) -> list[str]:
+    """Say what the file tells of the training images, so that nobody publishes more than they may."""
+    lines = [f"licence: {facts.get('licence', 'not known')}"]
+    if similar := read_similar(facts, path):
+        lines.append(f"model.onnx holds features of {len(similar.classes):,} training images")
+        if similar.images:
+            pictures = " and small pictures" if similar.pictures else ""
+            lines.append(
+                f"it tells their names{pictures}: {some(similar.images, 3)}. Leave them out with "
+                "`biopsy export --similar none`."
+            )
+    return lines

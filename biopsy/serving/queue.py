@@ -1,0 +1,134 @@
+"""The one queue of the server: bounded, and what waits for the same model is worked on together."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+
+from biopsy.networks.answers import BATCH
+from biopsy.serving.form import Limits, read_images
+from biopsy.serving.rows import Images
+
+WAIT = 0.005  # seconds that an image waits for others which are on their way
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request's images are for.
+
+    Attributes
+    ----------
+    run
+        From images to what is answered.
+    begin
+        What can be done with images that wait; `run` gets what it returns, an item an image. None: nothing.
+    group
+        Requests of one group may be worked on together: `run` returns a list, an item an image.
+    """
+
+    run: Callable[[Any], Any]
+    begin: Callable[[Images], Sequence[Any]] | None = None
+    group: str | None = None
+
+
+@dataclass(eq=False)
+class _Job:
+    work: Work
+    images: Sequence[Any]
+    done: Future[Any] = field(default_factory=Future)
+    begun: float = field(default_factory=time.monotonic)
+
+
+class Queue:
+    """Works on one batch after the other, for a network uses all cores by itself; holds a bounded number of requests.
+
+    Attributes
+    ----------
+    held, held_bytes
+        Requests that were taken and are not answered, and what they may bring.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """Start with nothing held."""
+        self.limits, self.held, self.held_bytes = limits, 0, 0
+        self._worker = ThreadPoolExecutor(1, "predict")
+        self._jobs: deque[_Job] = deque()
+        self._lock = Lock()
+
+    def check(self, more: int = 0) -> None:
+        """Raise 429 where no more requests, or bytes, are taken."""
+        if self.held >= self.limits.waiting or (self.held and self.held_bytes + more > self.limits.waiting_bytes):
+            raise HTTPException(429, "The queue is full. Try again in a moment.", {"Retry-After": "1"})
+
+    async def answer(self, request: Request, limits: Limits, work: Work) -> Any:
+        """Read a request's images and work on them. The place in the queue comes first: it bounds the memory."""
+        length = request.headers.get("content-length", "")
+        size = min(int(length), limits.request_bytes) if length.isdecimal() else limits.request_bytes
+        self.check(size)
+        self.held, self.held_bytes = self.held + 1, self.held_bytes + size
+        try:
+            images = await read_images(request, limits)
+            job = _Job(work, work.begin(images) if work.begin else images)
+            with self._lock:
+                self._jobs.append(job)
+            self._worker.submit(self._next)
+            answer, gone = asyncio.wrap_future(job.done), asyncio.ensure_future(request.receive())
+            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and job.done.cancel():  # what has begun goes on: a thread cannot be stopped
+                raise HTTPException(400, "The client has gone.")
+            gone.cancel()
+            return await answer
+        finally:
+            self.held, self.held_bytes = self.held - 1, self.held_bytes - size
+
+    def _next(self) -> None:
+        """Work on the jobs in front; nothing where another job has taken them along."""
+        if not (jobs := self._take()):
+            return
+        try:
+            found = jobs[0].work.run([image for job in jobs for image in job.images])
+        except BaseException as error:
+            for job in jobs:
+                job.done.set_exception(error)
+            return
+        start = 0
+        for job in jobs:
+            job.done.set_result(found if job.work.group is None else found[start : start + len(job.images)])
+            start += len(job.images)
+
+    def _take(self) -> Sequence[_Job]:
+        """Take the first job and, up to a batch of images, those of its group, which may be a moment away."""
+        with self._lock:
+            if not self._jobs:
+                return []
+            first = self._jobs[0]
+        while first.work.group is not None and time.monotonic() < first.begun + WAIT and self._coming(first):
+            time.sleep(WAIT / 10)
+        taken, count = list[_Job](), 0
+        with self._lock:
+            for job in [first, *(job for job in self._jobs if job is not first and job.work.group == first.work.group)]:
+                if job is not first and (first.work.group is None or count + len(job.images) > BATCH):
+                    break
+                self._jobs.remove(job)
+                if job.done.set_running_or_notify_cancel():
+                    taken, count = [*taken, job], count + len(job.images)
+        return taken
+
+    def _coming(self, first: _Job) -> bool:
+        """Say whether a request is held whose images are not here yet, and the batch has room."""
+        with self._lock:
+            waiting = sum(len(job.images) for job in self._jobs if job.work.group == first.work.group)
+            return waiting < BATCH and self.held > len(self._jobs)
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Finish what was accepted when the server stops."""
+        yield
+        self._worker.shutdown()

@@ -1,0 +1,85 @@
+"""`biopsy publish`: a folder of card, file, metadata and example, written only when it is asked for twice."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from biopsy.cli import command
+from biopsy.core.encoders import terms_of
+from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.files import sha256
+from biopsy.networks.model_file import NOTICE, write_card
+from biopsy.serving.publish import FILES
+from tiny_onnx import DARK, network, write_onnx
+
+SHA = "a" * 64
+TEXT = f"---\nlibrary_name: keras\n---\n{NOTICE} {SHA} load models/binary-case"
+SIMILAR = {"width": 3, "features": "AAAAAAAA", "classes": ["benign"], "images": ["patient 7"]}
+CARD = DARK.model_copy(update={"model_sha256": SHA})
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_onnx(Path("exports/binary-case.onnx"), CARD, network(extra=True), similar=SIMILAR, temperature=1.5)
+    Path("plots/cards").mkdir(parents=True)
+    Path("plots/cards/binary-case.md").write_text(TEXT)
+
+
+def test_nothing_is_written_without_yes_and_what_the_file_tells_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    command(["publish", "shared"])
+    told = capsys.readouterr().out
+    assert not Path("shared").exists()
+    assert "Nothing was written" in told
+    assert "features of 1 training images" in told
+    assert "their names: patient 7. Leave them out with `biopsy export --similar none`" in told
+
+
+def test_the_folder_holds_what_a_stranger_needs_and_its_example_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):  # again over itself
+        command(["publish", "shared", "--yes"])
+    assert sorted(path.name for path in Path("shared").iterdir()) == list(FILES)
+    assert "library_name: onnx" in Path("shared/README.md").read_text()
+    assert "load model.onnx" in Path("shared/README.md").read_text()
+    metadata = json.loads(Path("shared/metadata.json").read_text())
+    assert metadata["file_sha256"] == sha256(Path("shared/model.onnx")) == sha256(Path("exports/binary-case.onnx"))
+    assert (metadata["temperature"], metadata["notice"]) == (1.5, NOTICE)
+    assert "patient 7" not in Path("shared/metadata.json").read_text()
+    cv2.imwrite("a.png", np.full((48, 64, 3), 40, np.uint8))
+    monkeypatch.setattr(sys, "argv", ["example.py", "a.png"])
+    runpy.run_path("shared/example.py")
+    assert "malignant" in capsys.readouterr().out
+
+
+def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exported_are_one_sentence() -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").touch()
+    with pytest.raises(ParamsError, match="mine holds other files"):
+        command(["publish", "mine", "--yes"])
+    with pytest.raises(ParamsError, match="`hf upload user/name FOLDER`"):
+        command(["publish", "hf://user/name", "--yes"])
+    Path("models/binary-case").mkdir(parents=True)
+    write_card(Path("models/binary-case"), CARD)
+    command(["publish", "shared", "--model", "models/binary-case"])
+    write_card(Path("models/binary-case"), CARD.model_copy(update={"model_sha256": "b" * 64}))
+    with pytest.raises(SourceError, match=r"Run `biopsy export models/binary-case` first"):
+        command(["publish", "shared", "--model", "models/binary-case"])
+    Path("plots/cards/binary-case.md").write_text(TEXT.replace(SHA, ""))
+    with pytest.raises(SourceError, match=r"binary-case.md is not the card of exports/binary-case.onnx"):
+        command(["publish", "shared", "--model", "exports/binary-case.onnx"])
+    assert not Path("shared").exists()
+
+
+def test_a_model_whose_encoder_forbids_it_is_not_published() -> None:
+    card = CARD.model_copy(update={"terms": terms_of("virchow2")})
+    write_onnx(Path("exports/binary-case.onnx"), card, network(extra=True))
+    with pytest.raises(SourceError, match=r"may not be published\. The encoder virchow2 .* CC BY-NC-ND 4.0"):
+        command(["publish", "shared", "--yes"])
+    assert not Path("shared").exists()
