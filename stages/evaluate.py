@@ -217,7 +217,7 @@ def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Prepa
 
     def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         step = max(1, BATCH // views)
-        parts = [answer_images(network, pixels[i : i + step], 1.0) for i in range(0, len(pixels), step)]
+        parts = [answer_images(network, pixels[i : i + step], 1.0, "none") for i in range(0, len(pixels), step)]
         return np.concatenate(parts)
 
     needed = np.full(len(table), bool(job.fold)) | (table["part"] == "test").to_numpy()
