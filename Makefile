@@ -19,11 +19,14 @@ check: $(VENV)/dev ## Format, lint, types and the tests that start no process an
 	mypy
 	$(ONE_THREAD) pytest -n 2 --dist loadfile -m "not slow" tests/core tests/images tests/tables tests/sources tests/evaluation tests/project/test_conf.py tests/project/test_rooms.py
 
-test: $(VENV)/dev ## Format, lint, types, tests with coverage
+test: $(VENV)/dev ## Format, lint, types, tests
 	ruff format --check .
 	ruff check .
 	mypy
-	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 --cov
+	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
+
+coverage: $(VENV)/dev ## The tests, and what of the code they reach; tracing makes them take half as long again
+	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
@@ -48,4 +51,4 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help repro check test lock
+.PHONY: help repro check test coverage lock

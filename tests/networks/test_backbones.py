@@ -50,6 +50,7 @@ COUNTS = {
     "torch_resnet50": 23_561_152,
     "torch_mobilenetv2": 2_257_984,
 }  # fmt: skip
+LASTING = ("mobilenetv2", "resnet50", "vgg19")  # Keras saves its own networks: one of each style of preprocessing
 LINEAR = Head(feature_norm=False, units=0, unit_norm=False, batch_norm=False, dropout=0)
 DRAWN = {name for name, entry in BACKBONES.items() if not entry.is_file}  # test_encoder.py has the others
 # A bias before a norm of each channel by itself, and that of the keys (the same on every logit), change nothing.
@@ -111,9 +112,10 @@ def test_a_backbone_is_its_familys_network_learns_and_lasts(name: str, images: n
         unreached = {path for path, gradient in gradients.items() if not np.abs(gradient).max() > 1e-12}
         assert not {path for path in unreached if not path.endswith(WITHOUT_EFFECT)}
 
-    save_model(model, tmp_path, CARD)
-    loaded, _ = load_model(tmp_path)
-    np.testing.assert_array_equal(loaded(images), model(images))
+    if name not in STOCK or name in LASTING:
+        save_model(model, tmp_path, CARD)
+        loaded, _ = load_model(tmp_path)
+        np.testing.assert_array_equal(loaded(images), model(images))
 
 
 def learn(model: Any, images: np.ndarray) -> dict[str, Any]:
