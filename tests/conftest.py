@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from scratch import ROOT, run_once
+from scratch import ROOT, run_once, warm
 
 # A shell that runs us in the background has SIGINT ignored, which the processes that tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,10 +72,14 @@ def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 @pytest.fixture
 def run_alone(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python stages/<name>.py <args>` in tmp_path in a process of its own, as `dvc repro` would."""
+    """Run `python stages/<name>.py <args>` in tmp_path in a process of its own, as `dvc repro` would.
+
+    Stages that import TensorFlow begin with that done.
+    """
 
     def run(name: str, *args: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **kwargs.pop("env", {})}
+        usual = warm(ROOT) if name in ("train", "evaluate") else {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**usual, **kwargs.pop("env", {})}
         return subprocess.run(
             [sys.executable, str(ROOT / "stages" / f"{name}.py"), *args],
             cwd=tmp_path,

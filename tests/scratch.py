@@ -149,16 +149,33 @@ def run_once(folder: Path) -> Path:
 def clone(origin: Path, base: Path, *, pull: bool = True, narrow: bool = False, options: tuple[str, ...] = ()) -> Path:
     """Clone the project to `base/project`, with a remote of its own beside it, and pull its data.
 
-    With `narrow` it has one task and one protocol, binary and case: what trains takes a quarter of the time.
+    With `narrow` it has one task and one protocol, binary and case: what trains takes a quarter of the time. What is
+    pulled is pulled once for all tests, and copied with its links to the cache: pulling takes longer than most tests.
     """
     base.mkdir(parents=True, exist_ok=True)
-    call(base, "git", "clone", "-q", *options, f"file://{origin}/project", "project")
     if not (base / "biopsy-remote").exists():
         shutil.copytree(origin / "biopsy-remote", base / "biopsy-remote")
+    if pull and not options:
+        pulled = pulled_once(origin, narrow)
+        subprocess.run(["cp", "-a", str(pulled), str(base / "project")], check=True)
+        return base / "project"
+    call(base, "git", "clone", "-q", *options, f"file://{origin}/project", "project")
     if narrow:
         call(base / "project", "git", "reset", "-q", "--hard", "origin/narrow")
     if pull:
         call(base / "project", "dvc", "pull", "-q")
+    return base / "project"
+
+
+def pulled_once(origin: Path, narrow: bool) -> Path:
+    """Clone and pull once for all workers; nobody works in that clone."""
+    base = origin / ("pulled-narrow" if narrow else "pulled")
+    with (origin / f"{base.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "done").exists():
+            root = clone(origin, base, pull=False, narrow=narrow)
+            call(root, "dvc", "pull", "-q")
+            (base / "done").touch()
     return base / "project"
 
 

@@ -15,6 +15,7 @@ from biopsy.images.looks.record import WORDS
 from biopsy.networks.answers import BATCH
 
 MOST = 500  # images whose features are kept: enough for a map, and a set of any size costs no more
+LEAST = 1e-6  # a feature of a smaller deviation is constant
 COMPONENTS = 50
 LOOKS = tuple(name for name in WORDS if name not in ("width", "height"))
 
@@ -75,7 +76,8 @@ def feature_model(model: Any) -> Any:
 
 def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:
     """Standardise features, (n, p), and return at most 50 first components, (n, k); constant features do not count."""
-    varied = features[:, features.std(0) > 0].astype(np.float64)
+    wide = features.astype(np.float64)  # in float32 the deviation of equal numbers is not always 0
+    varied = wide[:, ~(wide.std(0) <= LEAST)]
     k = min(COMPONENTS, len(varied) - 1, varied.shape[1])
     if k < 2 or not np.isfinite(varied).all():
         return np.zeros((len(features), 2))

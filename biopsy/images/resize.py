@@ -53,7 +53,7 @@ def cut_tiles(image: Image, tiles: Tiles, name: object = "the image") -> list[Im
     if tiles.px > min(height, width):
         raise DataError(
             f"{name} is {width}x{height} pixels, smaller than a tile of resize.tiles.px {tiles.px}. Use larger images; "
-            "or train with smaller tiles, or with resize.mode stretch, pad or crop."
+            f"or train with tiles of at most {min(height, width)}, or with resize.mode stretch, pad or crop."
         )
     tops, lefts = (
         [(side - tiles.px) // 2] if count == 1 else [i * (side - tiles.px) // (count - 1) for i in range(count)]

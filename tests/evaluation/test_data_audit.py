@@ -157,3 +157,5 @@ def test_components_keep_the_distances_of_standardised_features() -> None:
     apart = [np.linalg.norm(a[0] - a[1:], axis=1) for a in (placed, scaled)]
     assert apart[0] == pytest.approx(apart[1], abs=1e-3)
     assert not principal_components(np.ones((5, 3))).any()  # a network that sees the same in all images
+    dead = np.column_stack([features, np.full(len(features), 0.1)]).astype(np.float32)  # whose deviation rounds to 1e-9
+    np.testing.assert_allclose(principal_components(dead), placed, atol=1e-3)

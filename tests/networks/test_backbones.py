@@ -50,7 +50,7 @@ COUNTS = {
     "torch_resnet50": 23_561_152,
     "torch_mobilenetv2": 2_257_984,
 }  # fmt: skip
-LASTING = ("mobilenetv2", "resnet50", "vgg19")  # Keras saves its own networks: one of each style of preprocessing
+LASTING = ("efficientnetb0", "mobilenetv2", "vgg19")  # Keras saves its own networks: one of each style of preprocessing
 LINEAR = Head(feature_norm=False, units=0, unit_norm=False, batch_norm=False, dropout=0)
 DRAWN = {name for name, entry in BACKBONES.items() if not entry.is_file}  # test_encoder.py has the others
 # A bias before a norm of each channel by itself, and that of the keys (the same on every logit), change nothing.

@@ -76,10 +76,7 @@ def test_a_model_of_tiles_trains_and_answers_once_an_image(
     np.testing.assert_allclose(table["p_malignant"], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "feature_norm"),
-    [("cnn", False), ("cnn", True), ("mobilenetv2", True), ("resnet34", False), ("densenet121", False)],
-)
+@pytest.mark.parametrize(("backbone", "feature_norm"), [("cnn", False), ("cnn", True), ("mobilenetv2", True)])
 def test_taken_together_the_head_sees_the_mean_of_the_tiles_features(
     tmp_path: Path, backbone: str, feature_norm: bool
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from biopsy.core.owned import note_made
 from biopsy.core.params import parse_params
 from conftest import ROOT, assert_kind
+from scratch import warm
 from tiny import ORDER, make_project, read
 
 SHORT = {
@@ -71,7 +72,7 @@ def run_whole(root: Path, changes: dict[str, Any]) -> dict[str, bytes]:
         OmegaConf.update(params, key, value)
     OmegaConf.save(params, root / "params.yaml")
     command = [sys.executable, str(ROOT / "stages/train.py"), *ARGUMENTS]
-    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, cwd=root, env=warm(ROOT), check=True, capture_output=True, timeout=300)
     return outputs(root)
 
 

@@ -177,7 +177,8 @@ def test_validation_is_judged_by_the_plain_cross_entropy_whatever_is_minimised(n
     y = encode_targets(targets, classes)
     units, activation = (1, "sigmoid") if classes == 2 else (3, "softmax")
     penalty = keras.regularizers.L2(0.1)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, activation, kernel_regularizer=penalty)])
+    given = keras.Input((4,))
+    model = keras.Model(given, keras.layers.Dense(units, activation, kernel_regularizer=penalty)(given))
     section = parse_params(
         {"train": {"class_weights": "none", "loss": {"name": name, "label_smoothing": 0.2, "beta": 0.5}}}
     ).train

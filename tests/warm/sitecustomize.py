@@ -27,7 +27,7 @@ def hand_over(address: str) -> None:
 
 
 def is_known(argv: list[str]) -> bool:
-    return argv[:2] == ["-m", "biopsy.core.stage"] or (argv[:1] and argv[0].endswith("/dvc"))
+    return argv[:2] == ["-m", "biopsy.core.stage"] or (argv[:1] and (argv[0].endswith("/dvc") or "/stages/" in argv[0]))
 
 
 address = os.environ.get("BIOPSY_TEST_SERVER", "")
