@@ -20,7 +20,7 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.sections import Evaluate
 from biopsy.core.stage import run_stage
 from biopsy.evaluation.abstention import describe_abstention
-from biopsy.evaluation.appearance import appearance_table, feature_model
+from biopsy.evaluation.appearance import appearance_table
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.decision import decision_curve
@@ -41,6 +41,7 @@ from biopsy.evaluation.predictions import (
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.backend import seed_everything
+from biopsy.networks.features import feature_model
 from biopsy.networks.model_file import Card, load_model
 from biopsy.networks.temperature import calibrate
 from biopsy.networks.validation import read_validation

@@ -1,6 +1,8 @@
 """Known encoders of pathology, to be had as ONNX files: how they take images, and what their terms allow.
 
-Read from their pages in 2026; they may have changed. `biopsy list encoders` prints them.
+The normalisation of Midnight, UNI2-h and H-optimus-0 was read from their pages in November 2026; the rest is known from
+publications and was not read again, nor was any of the weights tried. Read the terms before you pass a model on.
+`biopsy list encoders` prints them.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,16 +61,6 @@ def appearance_table(
     placed = principal_components(np.concatenate(found))
     names = [f"f{i:02d}" for i in range(placed.shape[1])]
     return rows.join(pd.DataFrame(placed, np.flatnonzero(mapped[places]), names))
-
-
-def feature_model(model: Any) -> Any:
-    """Cut a trained network before its head: a model from pixels to (n, features); None where it has no head_pool."""
-    from biopsy.networks.backend import keras  # here: the report, which only reads the table, loads no TensorFlow
-
-    if all(layer.name != "head_pool" for layer in model.layers):
-        return None
-    pixels = {tensor.name: tensor for tensor in model.inputs}.get("pixels", model.inputs[0])
-    return keras.Model(pixels, model.get_layer("head_pool").output)
 
 
 def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:

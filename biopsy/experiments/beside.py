@@ -148,16 +148,13 @@ def _params(first: Revision, second: Revision) -> Iterator[tuple[str, str, str]]
 
 def _files(first: Revision, second: Revision) -> Iterator[tuple[str, str, str, str]]:
     """Yield kind, path and both MD5s of each file that two dvc.locks record otherwise."""
-    one, other = (_recorded(side.stages) for side in (first, second))
+    one, other = map(_recorded, (first, second))
     for path in sorted({*one, *other}):
         if one.get(path) != other.get(path):
             kind = next((kind for start, kind in KINDS.items() if path.startswith(start)), "other")
             yield kind, path, one.get(path, "-"), other.get(path, "-")
 
 
-def _recorded(stages: dict[str, Any]) -> dict[str, str]:
-    """Name the MD5 of each path that a dvc.lock records, without outcomes; what a stage wrote before what one read."""
-    found: dict[str, str] = {}
-    for kind in ("deps", "outs"):
-        found |= {e["path"]: str(e.get("md5", "-")) for stage in stages.values() for e in stage.get(kind, [])}
-    return {path: md5 for path, md5 in found.items() if not path.startswith(LEFT_OUT) and path != "metrics"}
+def _recorded(side: Revision) -> dict[str, str]:
+    """Name the MD5 of each path that a dvc.lock records, without outcomes."""
+    return {path: md5 for path, md5 in side.recorded.items() if not path.startswith(LEFT_OUT) and path != "metrics"}

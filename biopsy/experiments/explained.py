@@ -22,12 +22,11 @@ from biopsy.evaluation.report.results import Answers, Result, Run
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.report.words import headline
 from biopsy.images.decode import read_rgb
-from biopsy.serving.explain import LOST, Explanation, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.explain import LOST, Explanation, explain, lay_on, paint, peak_of, scale_colours, scale_of, shrink
 from biopsy.serving.model import Model
 
 MOST = 24  # images of one task, so that the file stays small
 SHARE = 0.6  # of the map's colour in the picture
-STEPS = 21  # of the colour scale that is drawn
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,8 @@ def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
         }
         for result, explained, problems in found
     ]
-    scale = paint(np.linspace(-limit, limit, STEPS)[None], limit)[0]
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour[:3]) for colour in scale]
-    return template("explained.html.j2", autoescape=True).render(tasks=tasks, limit=limit, colours=colours, lost=LOST)
+    page = template("explained.html.j2", autoescape=True)
+    return page.render(tasks=tasks, limit=limit, colours=scale_colours(limit), lost=LOST)
 
 
 def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
@@ -138,9 +136,8 @@ def _shown(case: Case, e: Explanation, limit: float, max_pixels: int, resize: An
     image = read_rgb(case.file, max_pixels)
     laid = lay_on(e.drops, image.shape[0], image.shape[1], resize)
     image, colours = shrink(image, laid), paint(laid, limit)
-    y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
-    across, down = x / laid.shape[1], y / laid.shape[0]
-    peak = f"Map: most, {laid[y, x]:.2f}, is lost at {across:.0%} from the left and {down:.0%} from the top."
+    across, down, lost = peak_of(laid)
+    peak = f"Map: most, {lost:.2f}, is lost at {across:.0%} from the left and {down:.0%} from the top."
     return {
         "case": case,
         "explanation": e,

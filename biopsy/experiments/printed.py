@@ -82,10 +82,4 @@ def _revision(shown: Revision, md5: str) -> str:
 def _recorded(shown: Revision) -> list[tuple[str, str]]:
     """List path and MD5 of the code, the data and the models that dvc.lock records."""
     kept = ("biopsy/", "stages/", "data/", "models/", "dvc.yaml", "params.yaml")
-    found = {
-        entry["path"]: str(entry.get("md5", "-"))
-        for kind in ("deps", "outs")
-        for stage in shown.stages.values()
-        for entry in stage.get(kind, [])
-    }
-    return sorted((path, md5) for path, md5 in found.items() if path.startswith(kept))
+    return sorted((path, md5) for path, md5 in shown.recorded.items() if path.startswith(kept))

@@ -62,6 +62,15 @@ class Revision:
         return read_stages(self._text("dvc.lock"))
 
     @property
+    def recorded(self) -> dict[str, str]:
+        """The MD5 of each path that its dvc.lock records; what a stage wrote counts before what another read."""
+        found: dict[str, str] = {}
+        for kind in ("deps", "outs"):
+            for stage in self.stages.values():
+                found |= {entry["path"]: str(entry.get("md5", "-")) for entry in stage.get(kind, [])}
+        return found
+
+    @property
     def models(self) -> list[tuple[str, str]]:
         """(task, protocol) of each model that its parameters name."""
         return [(task, protocol) for task in self.params["tasks"] for protocol in self.params["protocols"]]

@@ -80,6 +80,14 @@ def pool_maps(maps: list[Any], pool: str) -> Any:
     return keras.layers.Concatenate(name="head_pool")(pooled)
 
 
+def feature_model(model: Any) -> Any:
+    """Cut a trained network before its head: a model from pixels to (n, features); None where it has no `head_pool`."""
+    if all(layer.name != "head_pool" for layer in model.layers):
+        return None
+    pixels = {tensor.name: tensor for tensor in model.inputs}.get("pixels", model.inputs[0])
+    return keras.Model(pixels, model.get_layer("head_pool").output)
+
+
 def _pool(feature_map: Any, pool: str) -> list[Any]:
     ops, over = keras.ops, (1, 2)
     if pool == "gem":

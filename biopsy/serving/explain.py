@@ -191,6 +191,19 @@ def paint(laid: Floats, limit: float) -> NDArray[np.uint8]:
     return np.stack([*channels, np.where(np.isnan(laid), 0, 255)], -1).round().astype(np.uint8)
 
 
+def scale_colours(limit: float) -> list[str]:
+    """Return the colours of a map from -limit to limit as CSS, for a scale beside it."""
+    return [
+        "#{:02x}{:02x}{:02x}".format(*colour[:3]) for colour in paint(np.linspace(-limit, limit, 21)[None], limit)[0]
+    ]
+
+
+def peak_of(laid: Floats) -> tuple[float, float, float]:
+    """Find the largest value of a map, (height, width): its places from the left and the top, 0 to 1, and itself."""
+    y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
+    return x / laid.shape[1], y / laid.shape[0], float(laid[y, x])
+
+
 def shrink(image: NDArray[np.uint8], laid: Floats) -> NDArray[np.uint8]:
     """Bring an image to the size of the map that is laid on it."""
     return np.asarray(cv2.resize(image, laid.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)

@@ -15,7 +15,19 @@ from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.serving.decoding import Begun, Decoder, Prepared
-from biopsy.serving.explain import METHODS, Explanation, Method, boxes, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.explain import (
+    METHODS,
+    Explanation,
+    Method,
+    boxes,
+    explain,
+    lay_on,
+    paint,
+    peak_of,
+    scale_colours,
+    scale_of,
+    shrink,
+)
 from biopsy.serving.model import Answer, Model
 
 Images = Sequence[tuple[str, bytes]]
@@ -107,9 +119,13 @@ def explained_rows(model: Model, images: Images, asked: Asked, decoder: Decoder 
             except Exception as error:
                 told["error"] = _told(error)
         rows.append({"image": name, **told})
-    colours = ["#{:02x}{:02x}{:02x}".format(*c[:3]) for c in paint(np.linspace(-limit, limit, 21)[None], limit)[0]]
     return {
-        "scale": {"limit": limit, "method": asked.method, "words": METHODS[asked.method], "colours": colours},
+        "scale": {
+            "limit": limit,
+            "method": asked.method,
+            "words": METHODS[asked.method],
+            "colours": scale_colours(limit),
+        },
         "explanations": rows,
     }
 
@@ -123,7 +139,7 @@ def _explained(model: Model, image: NDArray[np.uint8], e: Explanation, limit: fl
     preparation = model.card.preparation
     height, width = image.shape[:2]
     laid = lay_on(e.drops, height, width, preparation.resize)
-    y, x = np.unravel_index(np.nanargmax(laid), laid.shape)
+    across, down, lost = peak_of(laid)
     row: dict[str, Any] = {
         "predicted": e.predicted,
         "probability": round(e.probability, 6),
@@ -134,7 +150,7 @@ def _explained(model: Model, image: NDArray[np.uint8], e: Explanation, limit: fl
         "random_order": round(e.check.random, 4) if e.check else None,
         "verdict": e.verdict,
         "scores": e.scores,
-        "peak": {"x": round(x / laid.shape[1], 3), "y": round(y / laid.shape[0], 3), "lost": round(laid[y, x], 4)},
+        "peak": {"x": round(across, 3), "y": round(down, 3), "lost": round(lost, 4)},
         "overlay": _url(cv2.cvtColor(paint(laid, limit), cv2.COLOR_RGBA2BGRA), "png"),
     }
     if asked.picture:

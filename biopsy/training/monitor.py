@@ -61,10 +61,7 @@ def score(name: str, targets: np.ndarray, answers: np.ndarray) -> float:
         0 to 1: macro-F1, or the area under the ROC curve: of class 1, or with more classes the mean of one against the
         rest.
     """
-    from sklearn.metrics import (
-        f1_score,
-        roc_auc_score,
-    )  # two seconds that a training which follows the loss does not need
+    from sklearn.metrics import f1_score, roc_auc_score  # here: two seconds, which following the loss does not need
 
     answers = both_classes(np.asarray(answers, np.float64))
     present = np.unique(targets)
