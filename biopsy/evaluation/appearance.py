@@ -14,7 +14,7 @@ from biopsy.images.looks.record import WORDS
 from biopsy.networks.answers import BATCH
 
 MOST = 500  # images whose features are kept: enough for a map, and a set of any size costs no more
-LEAST = 1e-6  # a feature of a smaller deviation is constant
+LEAST = 1e-6  # what has a smaller deviation is constant: of equal numbers it is not always 0
 COMPONENTS = 50
 LOOKS = tuple(name for name in WORDS if name not in ("width", "height"))
 
@@ -65,7 +65,7 @@ def appearance_table(
 
 def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:
     """Standardise features, (n, p), and return at most 50 first components, (n, k); constant features do not count."""
-    wide = features.astype(np.float64)  # in float32 the deviation of equal numbers is not always 0
+    wide = features.astype(np.float64)
     varied = wide[:, ~(wide.std(0) <= LEAST)]
     k = min(COMPONENTS, len(varied) - 1, varied.shape[1])
     if k < 2 or not np.isfinite(varied).all():

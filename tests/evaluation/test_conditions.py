@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from biopsy.core.job import Job
 from biopsy.evaluation.appearance import LOOKS
@@ -58,6 +59,14 @@ def test_without_looks_or_with_few_images_or_one_stain_there_is_nothing_made_up(
     assert list(by_conditions(result(None, np.zeros(61, bool)))) == []
     assert list(by_conditions(result(appearance(19), np.zeros(61, bool)))) == []
     assert set(stain_clusters(appearance().assign(red=1.0))) == {""}
+    assert set(stain_clusters(appearance().assign(red=0.3))) == {""}  # whose deviation is 6e-17, not 0
     bare = appearance()
     bare.loc[:41, "density"] = np.nan
     assert set(stain_clusters(bare)) == {""}
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_kinds_of_equal_images_are_two_groups_without_a_warning() -> None:
+    kinds = np.arange(40) % 2
+    table = pd.DataFrame({"density": 0.2 + 0.2 * kinds, "red": 1.0 + kinds, "yellow": 3.0 + kinds})
+    assert [name[:16] for name in sorted(set(stain_clusters(table)))] == ["1: strength 0.20", "2: strength 0.40"]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
 
+from biopsy.evaluation.appearance import LEAST
 from biopsy.evaluation.report.groups import by_group
 from biopsy.evaluation.report.results import Result
 from biopsy.images.looks.record import WORDS
@@ -48,15 +49,16 @@ def thirds(values: pd.Series) -> pd.Series:
 
 
 def stain_clusters(table: pd.DataFrame) -> pd.Series:
-    """Put images into three groups of like stain, by k-means of strength and colour; '' where there is no tissue.
+    """Put images into at most three groups by k-means of the stain's strength and colour; '' where there is no tissue.
 
     The groups are numbered from the palest to the strongest and described by their medians.
     """
     known = table[list(STAIN)].dropna()
     names = pd.Series("", table.index)
-    if len(known) < FEWEST or not (spread := known.std()).all():
+    if len(known) < FEWEST or not ((spread := known.std()) > LEAST).all():
         return names
-    found = KMeans(CLUSTERS, n_init=10, random_state=0).fit_predict((known - known.mean()) / spread)
+    clusters = min(CLUSTERS, len(known.drop_duplicates()))
+    found = KMeans(clusters, n_init=10, random_state=0).fit_predict((known - known.mean()) / spread)
     medians = known.groupby(found).median().sort_values("density")
     for number, (cluster, at) in enumerate(medians.iterrows(), 1):
         about = f"strength {at['density']:.2f}, a* {at['red']:.0f}, b* {at['yellow']:.0f}"
