@@ -55,6 +55,8 @@ class FittedProbe:
         Macro-F1 of the pooled answers out of the inner folds, by C; empty where nothing was chosen.
     notes
         Sentences for the user.
+    layers
+        Those that it sees (`biopsy.training.probe_layers`).
     """
 
     centre: Floats
@@ -63,6 +65,7 @@ class FittedProbe:
     C: float
     scores: dict[float, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
 
     def probabilities(self, features: NDArray[np.floating]) -> Floats:
         """Answer: features (n, p) to (n, classes), rows that sum to 1."""
@@ -123,10 +126,11 @@ def fit_probe(
         raise DataError("the backbone's features are not finite numbers. Check model.weights, or set train.precision.")
     grid, notes = sorted(set(settings.C)), list[str]()
     chosen, scores = grid[0], dict[float, float]()
-    if len(grid) > 1 and (few := too_few(targets, cases, settings.folds)):
+    choice = len(grid) > 1 or settings.layers == "chosen"
+    if choice and (few := too_few(targets, cases, settings.folds)):
         chosen = min(grid, key=lambda c: abs(np.log(c / FALLBACK)))
         notes.append(f"C is {chosen:g}, not chosen: {few}")
-    elif len(grid) > 1:
+    elif choice:
         scores, lost = _inner_scores(features, targets, cases, settings, seed)
         notes += [f"C {c:g} is left out: no convergence in {settings.max_iter} steps" for c in lost]
         chosen = max(scores, key=lambda c: (round(scores[c], 9), -c), default=grid[0])

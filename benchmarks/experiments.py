@@ -1,0 +1,331 @@
+"""Claim: docs/experiments.md and the line 'Measured' of each preset hold what this prints, one command for all.
+
+    python benchmarks/experiments.py <folder of BreakHis> <weights of MobileNetV2> --page docs/experiments.md --heads
+    python benchmarks/experiments.py <folder> <weights> --only adopt flips       a part of it, printed
+
+Each preset of conf/experiment/ that keeps the frozen MobileNetV2 is composed on `data=breakhis`, that is on the preset
+`recommended`, and answers each image once, out of five folds of cases and once more out of five folds of images. It is
+compared with its base on the same images; the interval is over cases (biopsy/evaluation/comparison.py). Base of what
+changes the images is the probe; of what changes the training, a linear head on the same features. Such heads train all
+their epochs at a constant rate on the four other folds, since a few validation cases cannot say which epoch to keep.
+Augmented images are stored once: every other epoch sees them, and the images themselves in the others.
+Stains are brought to the mean over all images, which needs no label. About 30 minutes on two idle cores; features are
+kept in BIOPSY_CACHE.
+"""
+
+import argparse
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from honest import FOLDS, ROOT, TASKS, Floats, Ints, read_table
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from tqdm import tqdm
+
+from biopsy.core.errors import BiopsyError
+from biopsy.core.files import atomic_file
+from biopsy.core.layout import cache
+from biopsy.core.params import Params
+from biopsy.evaluation.comparison import Difference, paired_difference
+from biopsy.evaluation.intervals import Interval, figure_intervals
+from biopsy.evaluation.jackknife import leave_one_out
+from biopsy.experiments.compose import compose
+from biopsy.experiments.page import read_preset
+from biopsy.images.preparation.record import Preparation
+from biopsy.images.prepare import prepare
+from biopsy.images.stain import mean_of, measure, restain
+from biopsy.images.stains.registry import NotNormalised
+from biopsy.networks.backend import keras, seed_everything
+from biopsy.networks.build import build_model
+from biopsy.tables.labels.breakhis import TYPES, parse
+from biopsy.tables.slides.extra_inputs import Category
+from biopsy.training.averaging import AveragedWeights
+from biopsy.training.fit import class_weights, compile_model
+from biopsy.training.inputs.features import FeatureFeed, hash_arrays, split_model, stored_features
+from biopsy.training.inputs.feed import PixelFeed
+from biopsy.training.inputs.image_features import image_features
+from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items
+from biopsy.training.probe import fit_probe, grouped_folds
+
+PROBE, LINEAR = "recommended", "linear head"
+BATCH = 8  # images of six tiles
+FIGURES = {"binary": "macro_f1", "multiclass": "accuracy"}  # adenosis has one case: no interval of eight classes' F1
+SAME = "same answers"
+OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' frequencies are part of
+STRETCHED = ["resize.mode=stretch", "model.tiles=each"]
+FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads; and the rate, unless a preset sets it
+
+HEADER = (
+    "|experiment|binary, by case|interval|verdict|eight types, by case|interval|verdict|binary, by image|verdict"
+    "|eight types, by image|verdict|"
+)
+ABOUT = """# Which experiment does what?
+
+{images} real BreakHis images, {cases} cases
+"""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images, their classes by task, cases and magnifications, and who is tested together."""
+
+    files: list[Path]
+    targets: dict[str, Ints]
+    cases: NDArray[np.str_]
+    folds: dict[str, Ints]
+    prepared: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def of(self, params: Params) -> NDArray[np.uint8]:
+        """Make what the network sees; kept, since most presets see the same."""
+        key = f"{params.resize} {params.stain}"
+        if key not in self.prepared:
+            self.prepared.clear()
+            preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
+            views = np.stack([prepare(file, preparation) for file in tqdm(self.files, "prepare", delay=2)])
+            self.prepared[key] = _stained(views, params.stain.method) if params.stain.method != "none" else views
+        return self.prepared[key]
+
+
+def _stained(views: NDArray[np.uint8], method: str) -> NDArray[np.uint8]:
+    """Bring all images to their mean stain."""
+    found = []
+    for image in views:
+        try:
+            found.append(measure(image.reshape(-1, *image.shape[2:]), method))
+        except NotNormalised:
+            continue
+    target = mean_of(found)
+    return np.stack([restain(image, target)[0] for image in tqdm(views, method, delay=2)])
+
+
+def features_of(images: Images, params: Params, title: str) -> NDArray[np.float32]:
+    """Compute (views, n, p) features: of the images, and where they are augmented, of one more view."""
+    seed_everything(0)
+    pixels = images.of(params)
+    tiles = pixels.shape[1]
+    pixels = pixels if tiles > 1 else pixels[:, 0]
+    model = build_model(params.model.model_copy(update={"extra_inputs": []}), params.resize.size, 2, tiles=tiles)
+    extractor, _ = split_model(model)
+    found = [image_features(extractor, pixels, title)]
+    if params.augment.every:
+        targets = images.targets["binary"]
+        feed = PixelFeed(
+            ImageStore(pixels, True), training_items(targets, params.augment, "binary"), targets[:0], params, "binary",
+            2, BATCH,
+        )  # fmt: skip
+        recipe = {
+            "pixels": hash_arrays([pixels]), "extractor": extractor.to_json(), "seed": params.seed,
+            "weights": hash_arrays(extractor.get_weights()), "augment": params.augment.every,
+        }  # fmt: skip
+        drawn = feed.train(range(1), shuffled=False)
+        found.append(np.array(stored_features(extractor, drawn, BATCH, len(targets), recipe, f"{title}, augmented")))
+    return np.stack(found)
+
+
+def answer(params: Params, images: Images, task: str, folds: Ints, seen: NDArray[np.float32]) -> Floats:
+    """Answer each image by a model that was fitted on the other folds."""
+    targets = images.targets[task]
+    found = np.zeros((len(targets), 2 if task == "binary" else len(TYPES)))
+    heads = Heads(params, task, found.shape[1]) if params.model.head.kind == "dense" else None
+    for fold in range(FOLDS):
+        known, asked = folds != fold, folds == fold
+        if heads:
+            found[asked] = heads.answers(targets[known], seen[:, known], seen[0, asked])
+            continue
+        features = seen[0]
+        if params.model.extra_inputs:
+            told = [str(name.magnification) for file in images.files if (name := parse(file.name))]
+            column = Category(name="magnification", categories=sorted(set(np.array(told)[known])))
+            features = np.concatenate([features, column.encode(told)], axis=1)
+        probe = fit_probe(
+            features[known], targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed
+        )
+        found[asked] = probe.probabilities(features[asked])
+    return found
+
+
+class Heads:
+    """Trains one head after the other on stored features; the network is built once, and traced once where it can be."""
+
+    def __init__(self, params: Params, task: str, classes: int) -> None:
+        seed_everything(params.seed)
+        self.params, self.task, self.classes = params, task, classes
+        tiles = Preparation(max_pixels=1, resize=params.resize).views
+        _, head = split_model(build_model(params.model, params.resize.size, classes, tiles=tiles))
+        self.model, self.start = keras.models.clone_model(head), list[Any]()
+
+    def answers(self, targets: Ints, known: NDArray[np.float32], asked: NDArray[np.float32]) -> Floats:
+        """Train on (views, n, p) features for all epochs, from the same first weights each time, and answer."""
+        train, model = self.params.train, self.model
+        epochs, steps = train.epochs_of(self.task), batches_of(len(targets), train.batch)
+        encoded, views = encode_targets(targets, self.classes), len(known)
+        feed = FeatureFeed(
+            np.concatenate(list(known)), encoded, asked, encoded[:0], views, train.batch, self.params.seed
+        )  # fmt: skip
+        if not self.start:
+            compile_model(model, train, targets, epochs, steps)
+            self.start = [np.array(variable) for variable in self._variables()]
+        elif train.loss.name in OF_TARGETS or train.schedule.name == "cosine":
+            self._restart()
+            compile_model(model, train, targets, epochs, steps)
+        else:
+            self._restart()
+        averaged, items = AveragedWeights(), training_items(targets, self.params.augment, self.task)
+        model.fit(
+            feed.train(range(epochs)), steps_per_epoch=steps, epochs=epochs, class_weight=class_weights(items, train),
+            callbacks=[averaged] if train.ema else [], shuffle=False, verbose=0,
+        )  # fmt: skip
+        if train.ema:
+            averaged.set_model(model)
+            averaged.on_test_begin()
+        given = np.asarray(model.predict_on_batch(asked), np.float64)
+        return np.concatenate([1 - given, given], axis=1) if given.shape[1] == 1 else given
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _restart(self) -> None:
+        for variable, value in zip(self._variables(), self.start, strict=True):
+            variable.assign(value)
+
+
+def composed(weights: str, only: list[str]) -> tuple[dict[str, Params], dict[str, list[str]]]:
+    """Compose the presets that can be compared on stored features; name the others by why not."""
+    given = ["data=breakhis", f"model.weights={weights}"]
+    constant = [*FIXED, "train.schedule.name=constant"]
+    base = compose("recommended", given, ROOT)
+    found = {PROBE: base, "stretched": compose("recommended", [*given, *STRETCHED], ROOT)}
+    found[LINEAR] = compose("recommended", [*given, "model.head.kind=dense", *constant], ROOT)
+    left: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "conf/experiment").glob("*.yaml")):
+        preset = read_preset(path)
+        if path.stem in found or (only and path.stem not in only):
+            continue
+        why, params = "they need other weights", None
+        try:
+            params = compose(path.stem, given, ROOT)
+        except BiopsyError:
+            why = "they lack a table of slides or a file"
+        if params and params.model.backbone == base.model.backbone and params.model.features == base.model.features:
+            why = "they train the backbone or mix pixels"
+            if params.model.trainable == "none" and params.model.tiles == "mean":
+                more = constant if "schedule" not in " ".join(preset.changes) else FIXED
+                dense = params.model.head.kind == "dense"
+                found[path.stem] = compose(path.stem, [*given, *(more if dense else [])], ROOT)
+                continue
+        elif params and params.model.weights == "none":
+            why = "they train the backbone or mix pixels"
+        left.setdefault(why, []).append(path.stem)
+    return found, left
+
+
+def answers_of(images: Images, presets: dict[str, Params]) -> dict[str, dict[str, Floats]]:
+    """Answer with each preset: probabilities by '<task>-<protocol>'. What was answered before is found in the cache."""
+    given: dict[str, dict[str, Floats]] = {}
+    held: tuple[str, NDArray[np.float32]] | None = None
+    for name, params in tqdm(sorted(presets.items(), key=lambda item: features_key(item[1])), "presets"):
+        key = features_key(params)
+        held = held if held and held[0] == key else (key, features_of(images, params, name))
+        for model in models_of(name, params):
+            task, _, protocol = model.partition("-")
+            folds = images.folds[protocol]
+            told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([held[1], folds])]
+            path = cache("experiments") / f"{hashlib.sha256(' '.join(told).encode()).hexdigest()}.npy"
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, answer(params, images, task, folds, held[1]))
+            given.setdefault(name, {})[model] = np.load(path)
+    return given
+
+
+def models_of(name: str, params: Params) -> list[str]:
+    """List '<task>-<protocol>' of what is measured: of a head, which takes longer, what the report could compare."""
+    if params.model.head.kind == "probe":
+        return ["binary-case", "binary-image", "multiclass-case", "multiclass-image"]
+    tried = name == LINEAR or read_preset(ROOT / f"conf/experiment/{name}.yaml").report
+    return ["binary-case", *(["binary-image"] if tried else [])]
+
+
+def features_key(params: Params) -> str:
+    """Name what decides the features."""
+    return f"{params.resize} {params.stain} {params.augment.every} {params.model.tiles} {params.model.features}"
+
+
+def base_cells(images: Images, answers: dict[str, Floats]) -> list[str]:
+    """Write the figures of a base."""
+    cells = []
+    for protocol in images.folds:
+        for task, positive in TASKS.items():
+            given = images.targets[task], answers[f"{task}-{protocol}"], images.cases, positive
+            value, span = leave_one_out(*given, 0.5)[1][FIGURES[task]].estimate, figure_intervals(*given)[FIGURES[task]]
+            assert isinstance(span, Interval), span.reason
+            cells += [f"{value:.2f}", *([f"{span.low:.2f}..{span.high:.2f}"] if protocol == "case" else []), "base"]
+    return cells
+
+
+def cells_of(images: Images, first: dict[str, Floats], second: dict[str, Floats]) -> list[str]:
+    """Write how a preset differs from its base: by case with interval and verdict, then by image."""
+    cells = []
+    for protocol in images.folds:
+        for task, positive in TASKS.items():
+            one, other = first[f"{task}-{protocol}"], second[f"{task}-{protocol}"]
+            found = paired_difference(images.targets[task], one, other, images.cases, positive)[FIGURES[task]]
+            assert isinstance(found, Difference), found.reason
+            verdict = ("better" if found.estimate > 0 else "worse") if found.shown else "cannot tell"
+            span = f"{found.interval.low:+.2f}..{found.interval.high:+.2f}"
+            same = bool((one.argmax(1) == other.argmax(1)).all())
+            cells += [f"{found.estimate:+.2f}", *([span] if protocol == "case" else []), SAME if same else verdict]
+    return cells
+
+
+def page(
+    images: Images, presets: dict[str, Params], answers: dict[str, dict[str, Floats]], left: dict[str, list[str]]
+) -> str:
+    """Write docs/experiments.md."""
+    table = {name: base_cells(images, answers[name]) for name in (PROBE, LINEAR)}
+    for name, params in presets.items():
+        base = LINEAR if params.model.head.kind == "dense" else PROBE
+        table |= {} if name in table else {name: cells_of(images, answers[base], answers[name])}
+    heads = {PROBE: "recommended, a probe", LINEAR: LINEAR}
+    lines = [ABOUT.format(images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS)]
+    for base, title in heads.items():
+        own = [
+            n
+            for n in table
+            if n == base or (n not in heads and (presets[n].model.head.kind == "dense") == (base == LINEAR))
+        ]
+        lines += [f"## Against {title}", "", HEADER, "|---" * (HEADER.count("|") - 1) + "|"]
+        lines += [f"|`{name}`|{'|'.join(table[name])}|" for name in sorted(own, key=lambda n: n != base)] + [""]
+    lines += ["## Not run", ""] + [f"- {why}: {', '.join(f'`{n}`' for n in names)}" for why, names in left.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default=os.environ.get("BIOPSY_REAL_DATA"), help="holds BreakHis's PNGs")
+    parser.add_argument("weights", nargs="?", default="imagenet", help="a .weights.h5; default: Keras's own")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PRESET", help="these alone")
+    parser.add_argument("--page", type=Path, help="write the page here, and what was measured into the presets' heads")
+    chosen = parser.parse_args()
+    if not chosen.folder:
+        parser.error("name the folder of BreakHis, or set BIOPSY_REAL_DATA")
+    presets, left = composed(chosen.weights, chosen.only)
+    files, targets, cases = read_table(Path(chosen.folder), presets[PROBE].ingest.max_pixels)
+    images = Images(files, targets, cases, {"case": grouped_folds(targets["multiclass"], cases, FOLDS, 0)})
+    images.folds["image"] = np.zeros(len(files), int)
+    by_image = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(files, targets["multiclass"])
+    for fold, (_, asked) in enumerate(by_image):
+        images.folds["image"][asked] = fold
+    text = page(images, presets, answers_of(images, presets), left)
+    print(text)
+    if chosen.page:
+        chosen.page.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
