@@ -1,6 +1,6 @@
 """Claim: docs/experiments.md and the line 'Measured' of each preset hold what this prints, one command for all.
 
-    python benchmarks/experiments.py <folder of BreakHis> <weights of MobileNetV2> --page docs/experiments.md --heads
+    python benchmarks/experiments.py <folder of BreakHis> <weights of MobileNetV2> --page docs/experiments.md
     python benchmarks/experiments.py <folder> <weights> --only adopt flips       a part of it, printed
 
 Each preset of conf/experiment/ that keeps the frozen MobileNetV2 is composed on `data=breakhis`, that is on the preset
@@ -34,7 +34,7 @@ from biopsy.evaluation.comparison import Difference, paired_difference
 from biopsy.evaluation.intervals import Interval, figure_intervals
 from biopsy.evaluation.jackknife import leave_one_out
 from biopsy.experiments.compose import compose
-from biopsy.experiments.page import read_preset
+from biopsy.experiments.page import read_preset, write_head
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.prepare import prepare
 from biopsy.images.stain import mean_of, measure, restain
@@ -59,13 +59,14 @@ OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' fr
 STRETCHED = ["resize.mode=stretch", "model.tiles=each"]
 FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads; and the rate, unless a preset sets it
 
-HEADER = (
-    "|experiment|binary, by case|interval|verdict|eight types, by case|interval|verdict|binary, by image|verdict"
-    "|eight types, by image|verdict|"
-)
+NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?
 
-{images} real BreakHis images, {cases} cases
+Each preset on the [recommended](training.md#frozen-backbones) base, by `python benchmarks/experiments.py`: {images}
+real BreakHis images of {cases} cases, each answered once out of {folds} folds, one draw. Rows give the difference to the
+first row, its 95 % interval over cases, and a verdict: better or worse where the interval leaves out 0. The figure is
+macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in twenty
+gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five.
 """
 
 
@@ -149,7 +150,7 @@ def answer(params: Params, images: Images, task: str, folds: Ints, seen: NDArray
 
 
 class Heads:
-    """Trains one head after the other on stored features; the network is built once, and traced once where it can be."""
+    """Trains one head after the other on stored features; the network is built once, and traced once if it can be."""
 
     def __init__(self, params: Params, task: str, classes: int) -> None:
         seed_everything(params.seed)
@@ -202,24 +203,25 @@ def composed(weights: str, only: list[str]) -> tuple[dict[str, Params], dict[str
     found[LINEAR] = compose("recommended", [*given, "model.head.kind=dense", *constant], ROOT)
     left: dict[str, list[str]] = {}
     for path in sorted((ROOT / "conf/experiment").glob("*.yaml")):
-        preset = read_preset(path)
-        if path.stem in found or (only and path.stem not in only):
+        name = path.stem
+        if name in found:
             continue
-        why, params = "they need other weights", None
         try:
-            params = compose(path.stem, given, ROOT)
+            params = compose(name, given, ROOT)
         except BiopsyError:
-            why = "they lack a table of slides or a file"
-        if params and params.model.backbone == base.model.backbone and params.model.features == base.model.features:
-            why = "they train the backbone or mix pixels"
-            if params.model.trainable == "none" and params.model.tiles == "mean":
-                more = constant if "schedule" not in " ".join(preset.changes) else FIXED
-                dense = params.model.head.kind == "dense"
-                found[path.stem] = compose(path.stem, [*given, *(more if dense else [])], ROOT)
-                continue
-        elif params and params.model.weights == "none":
-            why = "they train the backbone or mix pixels"
-        left.setdefault(why, []).append(path.stem)
+            left.setdefault("They need a table or a file", []).append(name)
+            continue
+        model, mix = params.model, params.augment.mix
+        if model.trainable != "none" or mix.mixup or mix.cutmix:
+            left.setdefault("They train the backbone or mix pixels, so no features can be stored", []).append(name)
+        elif (model.backbone, model.features, model.tiles) != (base.model.backbone, base.model.features, "mean"):
+            left.setdefault("They take another network or layer", []).append(name)
+        elif only and name not in only:
+            left.setdefault("For lack of time", []).append(name)
+        else:
+            kept = "schedule" in " ".join(read_preset(path).changes)
+            more = [] if model.head.kind == "probe" else FIXED if kept else constant
+            found[name] = compose(name, [*given, *more], ROOT)
     return found, left
 
 
@@ -257,52 +259,76 @@ def features_key(params: Params) -> str:
 
 
 def base_cells(images: Images, answers: dict[str, Floats]) -> list[str]:
-    """Write the figures of a base."""
+    """Write the figures of a base: by case with interval, then by image."""
     cells = []
-    for protocol in images.folds:
-        for task, positive in TASKS.items():
-            given = images.targets[task], answers[f"{task}-{protocol}"], images.cases, positive
-            value, span = leave_one_out(*given, 0.5)[1][FIGURES[task]].estimate, figure_intervals(*given)[FIGURES[task]]
-            assert isinstance(span, Interval), span.reason
-            cells += [f"{value:.2f}", *([f"{span.low:.2f}..{span.high:.2f}"] if protocol == "case" else []), "base"]
+    for model, given in answers.items():
+        task, _, protocol = model.partition("-")
+        asked = images.targets[task], given, images.cases, TASKS[task]
+        value, span = leave_one_out(*asked, 0.5)[1][FIGURES[task]].estimate, figure_intervals(*asked)[FIGURES[task]]
+        assert isinstance(span, Interval), span.reason
+        cells += [f"{value:.2f}", *([f"{span.low:.2f}..{span.high:.2f}"] if protocol == "case" else []), "base"]
     return cells
 
 
-def cells_of(images: Images, first: dict[str, Floats], second: dict[str, Floats]) -> list[str]:
-    """Write how a preset differs from its base: by case with interval and verdict, then by image."""
+def differences(
+    images: Images, base: dict[str, Floats], answers: dict[str, Floats]
+) -> dict[str, tuple[Difference, str]]:
+    """Compare a preset with its base, and give a verdict: of what both were asked."""
+    found = {}
+    for model in (model for model in base if model in answers):
+        task, one, other = model.partition("-")[0], base[model], answers[model]
+        figures = paired_difference(images.targets[task], one, other, images.cases, TASKS[task])
+        difference = figures[FIGURES[task]]
+        assert isinstance(difference, Difference), difference.reason
+        verdict = ("better" if difference.estimate > 0 else "worse") if difference.shown else "cannot tell"
+        found[model] = difference, SAME if (one.argmax(1) == other.argmax(1)).all() else verdict
+    return found
+
+
+def cells_of(found: dict[str, tuple[Difference, str]], base: dict[str, Floats]) -> list[str]:
+    """Write the cells of a row: dashes where the preset was not asked."""
     cells = []
-    for protocol in images.folds:
-        for task, positive in TASKS.items():
-            one, other = first[f"{task}-{protocol}"], second[f"{task}-{protocol}"]
-            found = paired_difference(images.targets[task], one, other, images.cases, positive)[FIGURES[task]]
-            assert isinstance(found, Difference), found.reason
-            verdict = ("better" if found.estimate > 0 else "worse") if found.shown else "cannot tell"
-            span = f"{found.interval.low:+.2f}..{found.interval.high:+.2f}"
-            same = bool((one.argmax(1) == other.argmax(1)).all())
-            cells += [f"{found.estimate:+.2f}", *([span] if protocol == "case" else []), SAME if same else verdict]
+    for model in base:
+        by_case = model.endswith("-case")
+        if model not in found:
+            cells += ["-"] * (2 + by_case)
+            continue
+        difference, verdict = found[model]
+        span = f"{difference.interval.low:+.2f}..{difference.interval.high:+.2f}"
+        cells += [f"{difference.estimate:+.2f}", *([span] if by_case else []), verdict]
     return cells
 
 
-def page(
+def report(
     images: Images, presets: dict[str, Params], answers: dict[str, dict[str, Floats]], left: dict[str, list[str]]
-) -> str:
-    """Write docs/experiments.md."""
-    table = {name: base_cells(images, answers[name]) for name in (PROBE, LINEAR)}
-    for name, params in presets.items():
-        base = LINEAR if params.model.head.kind == "dense" else PROBE
-        table |= {} if name in table else {name: cells_of(images, answers[base], answers[name])}
-    heads = {PROBE: "recommended, a probe", LINEAR: LINEAR}
-    lines = [ABOUT.format(images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS)]
-    for base, title in heads.items():
-        own = [
-            n
-            for n in table
-            if n == base or (n not in heads and (presets[n].model.head.kind == "dense") == (base == LINEAR))
+) -> tuple[str, dict[str, str]]:
+    """Write docs/experiments.md, and for each preset what its head says."""
+    sections, said, smallest = list[str](), dict[str, str](), list[float]()
+    for base, title in ((PROBE, "What the network sees"), (LINEAR, "How a linear head is trained")):
+        models = {model: answers[base][model] for model in sorted(answers[base], key=lambda m: ("image" in m, m))}
+        heads = [
+            f"{NAMES[task]}, by {protocol}|" + ("interval|" if protocol == "case" else "") + "verdict"
+            for task, _, protocol in (model.partition("-") for model in models)
         ]
-        lines += [f"## Against {title}", "", HEADER, "|---" * (HEADER.count("|") - 1) + "|"]
-        lines += [f"|`{name}`|{'|'.join(table[name])}|" for name in sorted(own, key=lambda n: n != base)] + [""]
-    lines += ["## Not run", ""] + [f"- {why}: {', '.join(f'`{n}`' for n in names)}" for why, names in left.items()]
-    return "\n".join(lines) + "\n"
+        sections += [f"## {title}", "", f"|experiment|{'|'.join(heads)}|"]
+        sections += ["|---" * (sections[-1].count("|") - 1) + "|", f"|`{base}`|{'|'.join(base_cells(images, models))}|"]
+        for name, params in presets.items():
+            if name in (PROBE, LINEAR) or (params.model.head.kind == "probe") != (base == PROBE):
+                continue
+            found = differences(images, models, answers[name])
+            sections.append(f"|`{name}`|{'|'.join(cells_of(found, models))}|")
+            smallest.append(found["binary-case"][0].smallest)
+            told = [f"{model} {difference.estimate:+.2f} ({verdict})" for model, (difference, verdict) in found.items()]
+            said[name] = f"against `{base}`, {', '.join(told)}; docs/experiments.md"
+        sections.append("")
+    sections += ["## Not run", ""]
+    sections += [f"- {why}: {', '.join(f'`{name}`' for name in names)}." for why, names in left.items()]
+    said |= {name: "not on this base; docs/experiments.md says why" for names in left.values() for name in names}
+    about = ABOUT.format(
+        images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS,
+        smallest=np.median(smallest),
+    )  # fmt: skip
+    return "\n".join([about, *sections]) + "\n", said
 
 
 def main() -> None:
@@ -321,10 +347,12 @@ def main() -> None:
     by_image = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(files, targets["multiclass"])
     for fold, (_, asked) in enumerate(by_image):
         images.folds["image"][asked] = fold
-    text = page(images, presets, answers_of(images, presets), left)
+    text, heads = report(images, presets, answers_of(images, presets), left)
     print(text)
     if chosen.page:
         chosen.page.write_text(text, "utf-8")
+        for name, measured in heads.items():
+            write_head(ROOT / f"conf/experiment/{name}.yaml", measured)
 
 
 if __name__ == "__main__":

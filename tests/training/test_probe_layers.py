@@ -1,4 +1,4 @@
-"""Which layers a probe sees: chosen on cases that the inner fits did not see, and one dense layer on the features of all."""
+"""Which layers a probe sees: chosen on cases that the inner fits did not see, as one dense layer on all features."""
 
 from typing import Any
 
