@@ -63,10 +63,10 @@ NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?
 
 Each preset on the [recommended](training.md#frozen-backbones) base, by `python benchmarks/experiments.py`: {images}
-real BreakHis images of {cases} cases, each answered once out of {folds} folds, one draw. Rows give the difference to the
-first row, its 95 % interval over cases, and a verdict: better or worse where the interval leaves out 0. The figure is
-macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in twenty
-gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five.
+real BreakHis images of {cases} cases, each answered once out of {folds} folds, one draw. Rows give the difference to
+the first row, its 95 % interval over cases, and a verdict: better or worse where the interval leaves out 0. The figure
+is macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in
+twenty gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five.
 """
 
 
