@@ -64,7 +64,7 @@ def _fit(features: Features, layers: Sequence[str], targets: Ints, *rest: object
     """Fit a probe of some layers, and put zeros in for the others."""
     seen = np.concatenate([np.full(found.shape[1], name in (*layers, EXTRA)) for name, found in features.items()])
     every = np.concatenate(list(features.values()), axis=1)
-    probe = fit_probe(every if seen.all() else every[:, seen], targets, *rest)  # type: ignore[arg-type]
+    probe = fit_probe(every if seen.all() else every[:, seen], targets, *rest)
     centre, kernel = np.zeros(len(seen)), np.zeros((len(seen), probe.kernel.shape[1]))
     centre[seen], kernel[seen] = probe.centre, probe.kernel
     return replace(probe, centre=centre, kernel=kernel, layers=tuple(layers))
