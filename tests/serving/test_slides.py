@@ -17,13 +17,13 @@ import tifffile
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.core.files import sha256
+from biopsy.images.slides.find import is_slide
+from biopsy.images.slides.reader import open_slide
+from biopsy.images.slides.tissue import look_over
 from biopsy.serving.onnx_file import Network
 from biopsy.serving.slides import run
-from biopsy.serving.slides.find import is_slide
 from biopsy.serving.slides.journal import Journal
-from biopsy.serving.slides.reader import open_slide
 from biopsy.serving.slides.scale import Scale, trained_scale
-from biopsy.serving.slides.tissue import look_over
 from cards import CARD
 from tiny_onnx import SIZE, write_onnx
 
@@ -327,8 +327,8 @@ def test_a_compression_that_is_not_read_is_named(tmp_path: Path, number: int, na
 
 def test_a_slide_without_a_pyramid_is_looked_over_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slide = open_slide(write_slide(tmp_path / "a.tif", levels=1))
-    monkeypatch.setattr("biopsy.serving.slides.tissue.SIDE", 100)
-    monkeypatch.setattr("biopsy.serving.slides.tissue.BLOCK", 120)
+    monkeypatch.setattr("biopsy.images.slides.tissue.SIDE", 100)
+    monkeypatch.setattr("biopsy.images.slides.tissue.BLOCK", 120)
     sizes = []
     region = slide.region
     monkeypatch.setattr(slide, "region", lambda *given: sizes.append(given[2:4]) or region(*given))
