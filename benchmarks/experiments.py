@@ -66,7 +66,9 @@ Each preset on the [recommended](training.md#frozen-backbones) base, by `python 
 real BreakHis images of {cases} cases, each answered once out of {folds} folds, one draw. Rows give the difference to
 the first row, its 95 % interval over cases, and a verdict: better or worse where the interval leaves out 0. The figure
 is macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in
-twenty gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five.
+twenty gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five. A linear head
+trains on the recommended features for 30 epochs at a constant rate and keeps the last; nothing is tuned. By image,
+heads are measured where the report has a finding.
 """
 
 
@@ -295,7 +297,7 @@ def cells_of(found: dict[str, tuple[Difference, str]], base: dict[str, Floats]) 
             continue
         difference, verdict = found[model]
         span = f"{difference.interval.low:+.2f}..{difference.interval.high:+.2f}"
-        cells += [f"{difference.estimate:+.2f}", *([span] if by_case else []), verdict]
+        cells += [f"{round(difference.estimate, 2) + 0.0:+.2f}", *([span] if by_case else []), verdict]
     return cells
 
 
