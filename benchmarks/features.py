@@ -35,7 +35,7 @@ def parameters(views: int | None, epochs: int) -> Params:
             "resize": {"size": SIZE},
             "augment": {"every": {"flip": True, "rot90": True}},
             "model": {"head": HEAD},
-            "train": {"epochs": {"binary": epochs}, "batch": 16, "early_stopping_patience": None},
+            "train": {"epochs": epochs, "batch": 16, "early_stopping_patience": None},
         }
     )
     frozen = {"backbone": "mobilenetv2", "weights": "none", "trainable": "none", "feature_views": views}
