@@ -184,17 +184,32 @@ class Worker:
         raise RuntimeError(f"a process ended without its figure, code {self._process.wait()}")
 
 
+def ready(missing: str | None = None) -> None:
+    """Say, as a `Worker`, that rounds can begin, or which package is missing."""
+    print("ROUND", json.dumps({"missing": missing} if missing else {}), flush=True)
+
+
+def wait_for_round() -> None:
+    """Wait, as a `Worker`, until a round is asked for; end the process when none is."""
+    if not sys.stdin.readline():
+        sys.exit()
+
+
+def tell_round(figure: float) -> None:
+    """Tell, as a `Worker`, what a round came to."""
+    print("ROUND", json.dumps({"figure": figure, "peak": peak_mb()}), flush=True)
+
+
 def work(prepare: Callable[[], Callable[[], float]]) -> None:
-    """Be a `Worker`: prepare, and run a round for each line that comes; a package that is missing ends it."""
+    """Be a `Worker`: prepare, and run a round each time it is asked for; a package that is missing ends it."""
     try:
         run = prepare()
     except ModuleNotFoundError as error:
-        print("ROUND", json.dumps({"missing": error.name}), flush=True)
-        return
-    print("ROUND {}", flush=True)
-    for _ in sys.stdin:
-        figure = run()
-        print("ROUND", json.dumps({"figure": figure, "peak": peak_mb()}), flush=True)
+        return ready(error.name)
+    ready()
+    while True:
+        wait_for_round()
+        tell_round(run())
 
 
 class Found(NamedTuple):

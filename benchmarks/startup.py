@@ -14,7 +14,7 @@ from pathlib import Path
 
 from measure import ROOT, Row, Run, options, parse, tell, timed
 
-BIOPSY = (sys.executable, "-m", "biopsy.cli")
+BIOPSY = (sys.executable, "-P", "-m", "biopsy.cli")  # -P: this code, whatever the folder holds
 COMMANDS: dict[str, tuple[tuple[str, ...], float]] = {
     "import biopsy": ((sys.executable, "-c", "import biopsy"), 0.1),
     "biopsy --help": ((*BIOPSY, "--help"), 0.15),

@@ -14,13 +14,13 @@ bfloat16 is measured where the processor has instructions for it. `head` is that
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from measure import ROOT, compare, options, parse, tell, versus, work
+from measure import ROOT, compare, options, parse, ready, tell, tell_round, versus, wait_for_round, work
 
 
 class Network(NamedTuple):
@@ -34,14 +34,16 @@ class Network(NamedTuple):
 
 
 REPORT = {"feature_norm": True, "units": 64, "dropout": 0.5, "unit_norm": True, "batch_norm": True}
+LINEAR = {"feature_norm": False, "units": 0, "dropout": 0.2, "unit_norm": False, "batch_norm": True}
 NETWORKS = {
     "densenet121": Network("densenet121", {"head": REPORT}, 256, 16, 2),
-    "mobilenetv2": Network("mobilenetv2", {"head": {"batch_norm": True}}, 224, 16, 6),
-    "cnn_small": Network("cnn_small", {"head": {"dropout": 0.1}}, 96, 8, 120),
-    "head": Network("mobilenetv2", {"head": {"batch_norm": True}, "trainable": "none"}, 32, 16, 400),
+    "mobilenetv2": Network("mobilenetv2", {"head": LINEAR}, 224, 16, 6),
+    "cnn_small": Network("cnn_small", {"head": {**LINEAR, "dropout": 0.1, "batch_norm": False}}, 96, 8, 40),
+    "head": Network("mobilenetv2", {"head": LINEAR, "trainable": "none"}, 32, 16, 100),
 }
 WAYS = ("ours", "Keras", "PyTorch")
 WIDTH = 1280  # of MobileNetV2's features
+EPOCHS = 100  # at most so many rounds
 PRECISIONS = {"fp32": "float32", "bf16": "mixed_bfloat16"}
 
 
@@ -80,7 +82,24 @@ def on_features(model: Any) -> Any:
     return split_model(model)[1]
 
 
-def ours(network: Network, precision: str, head: bool) -> Callable[[], float]:
+def epochs_as_rounds(images: int) -> Any:
+    """Make a callback that takes each epoch of one call of `fit` for a round."""
+    from biopsy.networks.backend import keras
+
+    class Epochs(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            if not epoch:
+                ready()
+            wait_for_round()
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            tell_round(images / (time.perf_counter() - self.start))
+
+    return Epochs()
+
+
+def ours(network: Network, precision: str, head: bool) -> None:
     from biopsy.training.fit import compile_model
     from biopsy.training.inputs.features import FeatureFeed
     from biopsy.training.inputs.feed import PixelFeed
@@ -95,21 +114,14 @@ def ours(network: Network, precision: str, head: bool) -> Callable[[], float]:
         features = rng.random((8 * len(targets), WIDTH), np.float32)
         known = encode_targets(targets, 2)
         feed = FeatureFeed(features, known, features[:0], known[:0], 8, network.batch, 0)
-    compile_model(model, params.train, items.target, 1000, network.steps)
-    epochs = iter(range(1000))
-
-    def run() -> float:
-        epoch = next(epochs)
-        model.fit(
-            feed.train(range(epoch, epoch + 1)), steps_per_epoch=network.steps, initial_epoch=epoch, epochs=epoch + 1,
-            shuffle=False, verbose=0,
-        )  # fmt: skip
-        return len(targets)
-
-    return run
+    compile_model(model, params.train, items.target, EPOCHS, network.steps)
+    model.fit(
+        feed.train(range(EPOCHS)), steps_per_epoch=network.steps, epochs=EPOCHS, shuffle=False, verbose=0,
+        callbacks=[epochs_as_rounds(len(targets))],
+    )  # fmt: skip
 
 
-def plain_keras(network: Network, precision: str, head: bool) -> Callable[[], float]:
+def plain_keras(network: Network, precision: str, head: bool) -> None:
     from biopsy.networks.backend import keras
 
     model, _ = built(network, precision, seeded=False)
@@ -118,15 +130,11 @@ def plain_keras(network: Network, precision: str, head: bool) -> Callable[[], fl
     if head:
         model, data = on_features(model), np.random.default_rng(0).random((len(targets), WIDTH), np.float32)
     model.compile(keras.optimizers.Adam(1e-4), loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False)
-
-    def run() -> float:
-        model.fit(data, targets, batch_size=network.batch, verbose=0)
-        return len(targets)
-
-    return run
+    callbacks = [epochs_as_rounds(len(targets))]
+    model.fit(data, targets, batch_size=network.batch, epochs=EPOCHS, verbose=0, callbacks=callbacks)
 
 
-def pytorch(network: Network, precision: str, head: bool) -> Callable[[], float]:
+def pytorch(network: Network, precision: str, head: bool) -> None:
     import torch
     from torch import nn
 
@@ -163,25 +171,16 @@ def pytorch(network: Network, precision: str, head: bool) -> Callable[[], float]
             yield seen if head else seen.contiguous(memory_format=torch.channels_last), truth[rows]
 
     def run() -> float:
+        start = time.perf_counter()
         for seen, wanted in batches():
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 given = model(seen)
             loss_of(given.float(), wanted).backward()
             optimizer.step()
-        return len(targets)
+        return len(targets) / (time.perf_counter() - start)
 
-    return run
-
-
-def rate(run: Callable[[], float]) -> Callable[[], float]:
-    """Make images/s of a function that returns how many it took."""
-
-    def timed() -> float:
-        start = time.perf_counter()
-        return run() / (time.perf_counter() - start)
-
-    return timed
+    work(lambda: run)
 
 
 def main() -> None:
@@ -194,7 +193,11 @@ def main() -> None:
     if chosen.way:
         (name,), (precision,) = chosen.networks, chosen.precisions
         make = dict(zip(WAYS, (ours, plain_keras, pytorch), strict=True))[chosen.way]
-        return work(lambda: rate(make(NETWORKS[name], precision, name == "head")))
+        try:
+            make(NETWORKS[name], precision, name == "head")
+        except ModuleNotFoundError as error:
+            ready(error.name)
+        return
     for name in chosen.networks or NETWORKS:
         for precision in chosen.precisions if name == "densenet121" else ["fp32"]:
             run = [sys.executable, __file__, name, "--precisions", precision, "--way"]
@@ -202,7 +205,6 @@ def main() -> None:
             network = NETWORKS[name]
             what = f"{name} head" if name == "head" else f"{name} {network.size} px {precision}"
             tell(versus(what, found, "Keras", ">=1"), versus(what, found, "PyTorch", ">=1"))
-    return None
 
 
 if __name__ == "__main__":

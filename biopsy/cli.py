@@ -47,7 +47,6 @@ def _list(verbs: Any) -> None:
     """Add `biopsy list`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is computed, and TensorFlow takes ten seconds
         from biopsy.experiments.listing import list_kinds
 
         for line in list_kinds(chosen.kind, chosen.root):
