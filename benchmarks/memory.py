@@ -1,7 +1,7 @@
 """Claim: no stage but train takes more than 1.5 GB of memory, at 8,000 images as at 80,000.
 
-    python benchmarks/memory.py                                  8,000 images, about 3 minutes on two cores
-    python benchmarks/memory.py --images 8000 80000              both sizes, about half an hour
+    python benchmarks/memory.py --images 8000       about 3 minutes on two cores
+    python benchmarks/memory.py                     8,000 and 80,000 images, about half an hour
 
 Each stage runs in a process of its own on a scratch project (source `local`, 64x48 PNGs of noise, all distinct, 8 types
 of 50 slides each); the figure is the kernel's high-water mark of that process (VmHWM, Linux; the stages start threads,
@@ -9,19 +9,17 @@ not processes). Small images show what grows with their number, which is what th
 larger image add themselves once per thread, as `--side 700` shows.
 """
 
-import argparse
 import csv
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 from omegaconf import OmegaConf
 
-ROOT = Path(__file__).resolve().parent.parent
+from measure import ROOT, Row, options, parse, tell, timed
+
 STAGES = ("fetch", "ingest", "impute", "split", "resize")
 LIMIT_MB = 1500
 TYPES = {
@@ -34,11 +32,6 @@ TYPES = {
     "Mucinous Carcinoma": "Malignant",
     "Papillary Carcinoma": "Malignant",
 }
-RUN = """
-import runpy, sys
-runpy.run_path(sys.argv[1], run_name="__main__")
-print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-"""
 
 
 def draw(folder: Path, images: int, side: int) -> None:
@@ -72,25 +65,12 @@ def write_params(folder: Path, source: Path) -> None:
     OmegaConf.save(params, folder / "params.yaml")
 
 
-def peak_mb(stage: str, folder: Path) -> tuple[float, float]:
-    """Run one stage in `folder`; return its peak memory in MB and its seconds."""
-    start = time.perf_counter()
-    command = [sys.executable, "-c", RUN, str(ROOT / "stages" / f"{stage}.py")]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    result = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    *said, kilobytes = result.stdout.splitlines()
-    print("   ", *said, file=sys.stderr)
-    return int(kilobytes) * 1024 / 1e6, time.perf_counter() - start
-
-
 def main() -> None:
-    """Measure every stage at every size asked for, print one row each, exit 1 above the limit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[8_000])
+    """Measure every stage at every size asked for."""
+    parser = options(__doc__)
+    parser.add_argument("--images", type=int, nargs="+", default=[8_000, 80_000])
     parser.add_argument("--side", type=int, default=64, help="width of an image in pixels")
-    chosen = parser.parse_args()
-    print(f"{'images':>8}  {'stage':8}{'peak MB':>9}{'seconds':>9}   limit {LIMIT_MB} MB")
-    worst = 0.0
+    chosen = parse(parser, images=[300, 3000])
     for images in chosen.images:
         with tempfile.TemporaryDirectory() as scratch:
             source, project = Path(scratch, "source"), Path(scratch, "project")
@@ -98,14 +78,11 @@ def main() -> None:
             project.mkdir()
             draw(source, images, chosen.side)
             write_params(project, source)
-            for stage in STAGES:
-                peak, seconds = peak_mb(stage, project)
-                worst = max(worst, peak)
-                print(
-                    f"{images:8,}  {stage:8}{peak:9.0f}{seconds:9.1f}   {'under' if peak < LIMIT_MB else 'OVER'}",
-                    flush=True,
-                )
-    sys.exit(worst >= LIMIT_MB)
+            runs = {stage: timed(sys.executable, ROOT / f"stages/{stage}.py", cwd=project) for stage in STAGES}
+        worst = max(runs, key=lambda stage: runs[stage].peak_mb)
+        print(", ".join(f"{stage} {run.peak_mb:.0f} MB {run.seconds:.1f} s" for stage, run in runs.items()))
+        tell(Row(f"most memory of a stage but train, {images:,} images: {worst}", runs[worst].peak_mb, "MB",
+                 goal=f"<={LIMIT_MB}"))  # fmt: skip
 
 
 if __name__ == "__main__":
