@@ -53,11 +53,14 @@ def draw(folder: Path, images: int, side: int) -> None:
 def write_params(folder: Path, source: Path) -> None:
     """Write the default parameters, pointed at the drawn images."""
     params = OmegaConf.load(ROOT / "params.yaml")
-    columns = {"path": "path", "label": "label", "subtype": "type", "magnification": "magnification", "slide": "slide"}
+    columns = {"path": "path", "magnification": "magnification", "mpp": None, "slide": "slide", "case": None}
     changes = {
         "data.source": "local",
         "data.local": {"csv": str(source / "table.csv"), "images": str(source / "images")},
-        "ingest.columns": {**columns, "case": None},
+        "ingest.columns": columns,
+        "labels.grammar": None,
+        "labels.tasks.binary.column": "label",
+        "labels.tasks.multiclass.column": "type",
         "resize.size": 64,
     }
     for key, value in changes.items():

@@ -5,11 +5,11 @@
 
 Each way trains in a process of its own, in rounds that alternate; images/s of whole calls of `fit`, input included.
 
-    ours     `compile_model`, and the training's data set: uint8 images in memory, flips and turns, same seed same bytes
-    Keras    the same network, `compile` and `fit` of float32 arrays, no augmentation, without XLA, which is slower
-    PyTorch  torchvision's network, channels_last, no augmentation
+    ours     `compile_model`, and the training's data set: uint8 images in memory, equal seeds give equal bytes
+    Keras    the same network, `compile` and `fit` of float32 arrays, without XLA, which is slower
+    PyTorch  torchvision's network, channels_last
 
-bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen MobileNetV2 on features.
+Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen MobileNetV2 on features.
 """
 
 import sys
@@ -69,8 +69,7 @@ def built(network: Network, precision: str, seeded: bool) -> tuple[Any, Any]:
         seed_everything(0)
     keras.config.set_dtype_policy(PRECISIONS[precision])
     train = {"epochs": 1000, "batch": network.batch, "class_weights": "none"}
-    every = {"flip": True, "rot90": True}
-    params = parse_params({"resize": {"size": network.size}, "augment": {"every": every}, "train": train})
+    params = parse_params({"resize": {"size": network.size}, "train": train})
     section = parse_params({"model": {**network.model, "weights": "none"}}).model
     section = section.model_copy(update={"backbone": network.backbone})
     return build_model(section, network.size, 2), params

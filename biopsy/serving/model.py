@@ -123,7 +123,7 @@ class Model:
         return ["image", "predicted", *(f"p_{name}" for name in self.card.classes), "error", "in_training"]
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `predict` one by one; a batch of images is in memory at a time."""
+        """Yield the rows of `predict` one by one; two batches of images are in memory at a time."""
         named = (
             (str(image) if isinstance(image, str | Path) else str(number), image) for number, image in enumerate(images)
         )

@@ -40,7 +40,9 @@ def test_lines_of_a_script_are_replaced_and_those_of_others_stay(run: ModuleType
     assert [line for line in after.splitlines() if line.startswith("|`")] == [
         "|`startup`|new|", "|`resize`|also|", "|`step`|kept|",
     ]  # fmt: skip
-    assert after.startswith("# Title\n") and after.endswith("\nafter") and "2026-02-02, a machine." in after
+    assert after.startswith("# Title\n")
+    assert after.endswith("\nafter")
+    assert "2026-02-02, a machine." in after
     assert run.write_table(after, {}, "a machine", "2026-02-02") == after
 
 
@@ -53,7 +55,8 @@ def test_lines_of_another_machine_go_and_a_script_without_figures_takes_none_awa
 def test_a_page_without_the_markers_is_not_touched(run: ModuleType) -> None:
     with pytest.raises(SystemExit, match="lacks <!-- benchmarks: begin"):
         run.write_table("# Title\n", {"step": ["x"]}, "a machine", "2026-02-02")
-    assert run.BEGIN in run.PAGE.read_text() and run.END in run.PAGE.read_text()
+    assert run.BEGIN in run.PAGE.read_text()
+    assert run.END in run.PAGE.read_text()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,8 @@ def test_a_script_that_needs_a_model_is_left_out_with_a_sentence(run: ModuleType
     from argparse import Namespace
 
     told = run.arguments("slides", Namespace(model=None, folder=None, images=ROOT))
-    assert isinstance(told, str) and "biopsy export" in told
+    assert isinstance(told, str)
+    assert "biopsy export" in told
     here = Namespace(model=ROOT / "Makefile", folder=ROOT / "no-such", images=ROOT)
     assert run.arguments("slides", here) == [str(ROOT / "Makefile")]
     assert run.arguments("serve_load", here) == "needs --folder, which does not exist"
