@@ -9,7 +9,8 @@ Each way trains in a process of its own, in rounds that alternate; images/s of w
     Keras    the same network, `compile` and `fit` of float32 arrays, without XLA, which is slower
     PyTorch  torchvision's network, channels_last
 
-Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen MobileNetV2 on features.
+Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen
+MobileNetV2 on features.
 """
 
 import sys
