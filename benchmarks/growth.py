@@ -101,7 +101,7 @@ def run(command: list[str], folder: Path) -> tuple[float, float, float]:
     return used.ru_maxrss * 1024 / 1e6, used.ru_utime + used.ru_stime, time.perf_counter() - start
 
 
-def measure(images: int, side: int, scratch: Path) -> dict[str, tuple[float, float, float]]:
+def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> dict[str, tuple[float, float, float]]:
     """Run everything on so many images; print one row a stage, return the figures."""
     source, project = scratch / "source", scratch / "project"
     source.mkdir()
@@ -114,11 +114,13 @@ def measure(images: int, side: int, scratch: Path) -> dict[str, tuple[float, flo
     commands["predict"] = [*biopsy, "predict", str(source / "images"), "--model", "model.onnx", "--out", "answers.csv"]
     found = {}
     for name, command in commands.items():
+        if only and name not in only:
+            continue
         found[name] = run(command, project)
         peak, cpu, seconds = found[name]
         over = "OVER" if peak >= LIMIT_MB and name != "train" else ""
         print(f"{images:8,}  {name:10}{peak:9.0f}{cpu:9.1f}{seconds:9.1f}   {over}", flush=True)
-    megabytes = {name: _size(project / name) for name in ("data/raw", "data/resized", "models")}
+    megabytes = {name: _size(project / name) for name in ("data/raw", "data/resized", "data/interim", "data/splits")}
     print(f"{images:8,}  disk MB: {', '.join(f'{name} {size:.0f}' for name, size in megabytes.items())}", flush=True)
     return found
 
@@ -131,13 +133,14 @@ def main() -> None:
     """Measure every stage at every size asked for, print the slopes, exit 1 above the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[300, 3_000, 30_000])
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="leave the others out; each needs those before it")
     parser.add_argument("--side", type=int, default=64, help="width of an image in pixels")
     chosen = parser.parse_args()
     print(f"{'images':>8}  {'stage':10}{'peak MB':>9}{'CPU s':>9}{'seconds':>9}   limit {LIMIT_MB} MB")
     found = {}
     for images in chosen.images:
         with tempfile.TemporaryDirectory() as scratch:
-            found[images] = measure(images, chosen.side, Path(scratch))
+            found[images] = measure(images, chosen.side, Path(scratch), chosen.only)
             shutil.rmtree(scratch, ignore_errors=True)
     for few, many in pairwise(chosen.images):
         print(f"\nfrom {few:,} to {many:,} images, each: CPU ms, KB of memory")

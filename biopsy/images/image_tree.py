@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import cv2
 from tqdm import tqdm
 
+from biopsy.core.engine import LOCAL
 from biopsy.core.errors import naming
 from biopsy.core.files import atomic_file, check_count
 from biopsy.core.layout import resized_path
@@ -45,6 +46,14 @@ class Recipe(NamedTuple):
 
     made_of: str
     make: Callable[[], tuple[bytes, str]]
+
+
+class Maker(NamedTuple):
+    """Who makes the images: from a row to a recipe, called in `width` threads; `title` names the progress bar."""
+
+    recipe: Callable[[Row], Recipe]
+    title: str
+    width: int = LOCAL.width
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ class Tree:
 
 
 def build_tree(
-    rows: list[Row], root: Path, work: Path, preparation: Preparation, recipe: Callable[[Row], Recipe], title: str
+    rows: list[Row], root: Path, work: Path, preparation: Preparation, maker: Maker
 ) -> tuple[Counter[str], dict[str, str]]:
     """Bring a tree up to date with its rows.
 
@@ -139,10 +148,8 @@ def build_tree(
         The folder of the files that are not yet in the tree, on the tree's file system; the journal is `<work>.jsonl`.
     preparation
         How its images are made: when any of it changes, all of them are.
-    recipe
-        From a row to how its image is made; called in several threads.
-    title
-        What the progress bar calls the work.
+    maker
+        How an image is made of its row, and by how many threads.
 
     Returns
     -------
@@ -159,10 +166,10 @@ def build_tree(
     wanted = {resized_path(row["image_id"]) for row in rows}
     ours = [FILE, *(path.as_posix() for path in wanted)]
     check_owned(root, ours)
-    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, recipe)
+    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker.recipe)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc=title, delay=2) as bar:
+    with ThreadPoolExecutor(maker.width) as pool, tqdm(total=len(rows), desc=maker.title, delay=2) as bar:
         for start in range(0, len(rows), CHUNK):
             for outcome in pool.map(tree.make, rows[start : start + CHUNK]):
                 counts[outcome] += 1

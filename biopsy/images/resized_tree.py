@@ -1,5 +1,6 @@
 """The tree of resized images: what an image of it depends on, and how it is made of its source."""
 
+import platform
 from collections import Counter
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.code_digest import code_digest
-from biopsy.core.errors import DataError
+from biopsy.core.engine import LOCAL, Engine
+from biopsy.core.errors import DataError, MachineError
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
-from biopsy.images.image_tree import Recipe, Row, build_tree
+from biopsy.images.image_tree import Maker, Recipe, Row, build_tree
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resize import Image, encode_png, make_views
 
@@ -21,7 +23,12 @@ CODE = (
 
 
 def resize_all(
-    labels: pd.DataFrame, images: Path, resized: Path, resume: Path, preparation: Preparation
+    labels: pd.DataFrame,
+    images: Path,
+    resized: Path,
+    resume: Path,
+    preparation: Preparation,
+    engine: Engine = LOCAL,
 ) -> Counter[str]:
     """Bring the resized tree up to date with the labels.
 
@@ -35,6 +42,9 @@ def resize_all(
         Holds the journal and the files that are not yet in the tree; on the tree's file system.
     preparation
         Without a stain, which is fitted on these images.
+    engine
+        Where the images are made. Files are read and written here in any case, so that other machines need not see
+        this one's folders.
 
     Returns
     -------
@@ -50,21 +60,59 @@ def resize_all(
 
     def make(row: Row) -> tuple[bytes, str]:
         path = images / row["path"]
-        image = _read(path, row["pixels_sha256"], preparation.max_pixels)
-        return encode_png(np.concatenate(make_views(image, preparation.resize, path))), ""
+        source = path if engine is LOCAL else _content(path)
+        return engine.call(resize_one, source, path, row["pixels_sha256"], preparation, cv2.__version__), ""
 
     def recipe(row: Row) -> Recipe:
         return Recipe(f"{row['pixels_sha256']} {code}", lambda: make(row))
 
     columns = ["image_id", "path", "pixels_sha256"]
     rows: list[Row] = [dict(zip(columns, row, strict=True)) for row in labels[columns].to_numpy()]
-    return build_tree(rows, resized, resume / "resized", preparation, recipe, "resize")[0]
+    return build_tree(rows, resized, resume / "resized", preparation, Maker(recipe, "resize", engine.width))[0]
 
 
-def _read(path: Path, pixels_sha256: str, max_pixels: int) -> Image:
+def resize_one(source: Path | bytes, path: Path, pixels_sha256: str, preparation: Preparation, opencv: str) -> bytes:
+    """Make the PNG of one image.
+
+    Parameters
+    ----------
+    source
+        The file, or what is in it.
+    path
+        What errors call it.
+    pixels_sha256
+        Of the pixels that were ingested.
+    preparation
+        How it is made.
+    opencv
+        The version that makes the others; another one might round pixels differently.
+
+    Raises
+    ------
+    DataError
+        It is missing, broken, changed since it was ingested, or smaller than a tile.
+    MachineError
+        This is a machine with another OpenCV.
+    """
+    if opencv != cv2.__version__:
+        raise MachineError(f"{platform.node()} has OpenCV {cv2.__version__}. Install {opencv} there, as it is here.")
+    cv2.setNumThreads(1)  # the images are the parallel unit
+    image = _read(source, path, pixels_sha256, preparation.max_pixels)
+    return encode_png(np.concatenate(make_views(image, preparation.resize, path)))
+
+
+def _content(path: Path) -> Path | bytes:
+    """Read a file for another machine; one that cannot be read is told of as if it had been decoded."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return path
+
+
+def _read(source: Path | bytes, path: Path, pixels_sha256: str, max_pixels: int) -> Image:
     """Read a source image and hold it against what was ingested."""
     try:
-        image = read_rgb(path, max_pixels)
+        image = read_rgb(source, max_pixels)
     except ImageError as error:
         raise DataError(
             f"{path} {error.detail}, though it passed ingest. Run `dvc repro` to ingest it again."

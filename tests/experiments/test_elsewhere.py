@@ -35,13 +35,16 @@ stages:
     outs: [model]
     metrics: [metrics.json: {cache: false}]
 """
-# Stands in for `make`: `dvc` and `pip` that write down the words they were given.
 MAKEFILE = """
 .venv/run:
 \tmkdir -p .venv/bin
-\tprintf '#!/bin/sh\\nfor word in dvc "$$@"; do printf "%s\\\\n" "$$word"; done >> "$$SAID"\\n' > .venv/bin/dvc
-\tprintf '#!/bin/sh\\nfor word in pip "$$@"; do printf "%s\\\\n" "$$word"; done >> "$$SAID"\\n' > .venv/bin/pip
+\tcp said .venv/bin/dvc
+\tcp said .venv/bin/pip
 \tchmod +x .venv/bin/dvc .venv/bin/pip
+"""
+# Stands in for `dvc` and `pip`: writes down the words that it was given.
+SAID = """#!/bin/sh
+for word in "${0##*/}" "$@"; do printf '%s\\n' "$word"; done >> "$SAID"
 """
 AWKWARD = "data.local.csv='/a b/$HOME `id` $(id); %d & \"c\" # d.csv'"
 
@@ -52,7 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("elsewhere")
     root = tmp_path / "project"
     root.mkdir()
-    stand_in(root, {"train.py": TRAIN, "dvc.yaml": STAGES, "Makefile": MAKEFILE})
+    stand_in(root, {"train.py": TRAIN, "dvc.yaml": STAGES, "Makefile": MAKEFILE, "said": SAID})
     (tmp_path / "store").mkdir()
     with (root / ".dvc/config").open("a") as stream:
         stream.write("[core]\n    remote = team\n['remote \"team\"']\n    url = ../../store\n")
