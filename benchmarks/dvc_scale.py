@@ -160,9 +160,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.shards:
         single, packed = (measure_folder(chosen.files, chosen.kilobytes, n) for n in (0, chosen.shard))
-        print(
-            f"{chosen.files:,} files of {chosen.kilobytes} KB; CPU seconds\n\n{'':28}{'single':>12}{'tars':>12}{'ratio':>8}"
-        )
+        print(f"{chosen.files:,} files of {chosen.kilobytes} KB; CPU seconds\n")
+        print(f"{'':28}{'single':>12}{'tars':>12}{'ratio':>8}")
         for name, taken in single.items():
             print(f"{name:28}{taken:12.2f}{packed[name]:12.2f}{taken / packed[name]:7.1f}x")
         return
