@@ -9,7 +9,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from biopsy.core.errors import ParamsError
@@ -65,11 +65,11 @@ def render_job(machine: Machine, command: Sequence[str], revision: str = "HEAD",
     DataError
         The machine could not clone, or not push.
     """
-    name, words = _experiment(command, root)
     model, count = _gpu(machine)
     if machine.hours < 1:
         raise ParamsError(f"--hours must be at least 1. Got {machine.hours}.")
-    origin = find_origin(root, revision)
+    name, words = _experiment(command, root)
+    origin = _without_secrets(find_origin(root, revision))
     _check_storage(machine.kind, origin)
     packages = [f"dvc[{origin.scheme}]"] if origin.scheme not in ("", "http", "https") else []
     packages += ["tensorflow[and-cuda]"] if count else []
@@ -112,7 +112,8 @@ def _experiment(command: Sequence[str], root: Path) -> tuple[str, list[str]]:
     elsewhere = [word for word in rest if word in ("--queue", "--run-all", "--temp", "--dry")]
     if elsewhere:
         raise ParamsError(f"`dvc exp run {elsewhere[0]}` leaves nothing to push. Take {elsewhere[0]} out.")
-    compose(None, chosen.set_param, root)
+    if chosen.set_param:
+        compose(None, chosen.set_param, root)
     name = chosen.name or f"launch-{secrets.token_hex(3)}"
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise ParamsError(f"an experiment is named with letters, digits, '.', '_' and '-'. Got '{name}'.")
@@ -129,6 +130,12 @@ def _gpu(machine: Machine) -> tuple[str | None, int]:
         form = "a model such as A100 or A100:2" if machine.kind == "sky" else "A100, A100:2 or a number"
         raise ParamsError(f"--gpu takes {form}. Got '{machine.gpu}'.")
     return found["name"], int(found["many"] or found["count"] or 1)
+
+
+def _without_secrets(origin: Origin) -> Origin:
+    """Leave out what addresses may hold of passwords and tokens: a job file is no place for them."""
+    url = re.sub(r"^(https?://)[^/@]*@", r"\1", origin.url)
+    return replace(origin, url=url, storage=re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", origin.storage))
 
 
 def _check_storage(kind: str, origin: Origin) -> None:

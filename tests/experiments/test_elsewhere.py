@@ -218,6 +218,18 @@ def test_what_a_job_would_fail_with_is_said_before_it_is_written(project: Path, 
     assert words in str(error.value)
 
 
+def test_a_job_file_holds_no_token_of_an_address(project: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(project, tmp_path / "other")
+    call(other, "git", "remote", "set-url", "origin", "https://me:s3cret@example.org/me/biopsy.git")
+    with (other / ".dvc/config.local").open("w") as stream:
+        stream.write("['remote \"team\"']\n    url = ssh://me:s3cret@example.org/store\n")
+    job = render_job(Machine("k8s"), [], root=other)
+    assert "s3cret" not in job
+    assert "https://example.org/me/biopsy.git" in job
+    assert "ssh://me@example.org/store" in job
+    assert "dvc[ssh]" in job
+
+
 def test_a_commit_that_was_not_pushed_is_an_error(project: Path, tmp_path: Path) -> None:
     ahead = shutil.copytree(project, tmp_path / "ahead")
     call(ahead, "git", "commit", "-q", "--allow-empty", "-m", "new")
