@@ -12,7 +12,7 @@ import shutil
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from biopsy.images.preparation.record import FILE, Preparation, write_preparatio
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
 
 Row = dict[str, Any]
+Make = Callable[[], tuple[bytes, str]]
 
 
 class Entry(NamedTuple):
@@ -45,15 +46,32 @@ class Recipe(NamedTuple):
     """How one image is made: a name for its source and the code, and what returns its PNG and a note about it."""
 
     made_of: str
-    make: Callable[[], tuple[bytes, str]]
+    make: Make
+
+
+def run_here(makes: Sequence[Make]) -> list[tuple[bytes, str]]:
+    """Make several images, one after the other."""
+    return [make() for make in makes]
 
 
 class Maker(NamedTuple):
-    """Who makes the images: from a row to a recipe, called in `width` threads; `title` names the progress bar."""
+    """Who makes the images.
+
+    Attributes
+    ----------
+    recipe
+        From a row to how its image is made.
+    title
+        What the progress bar calls the work.
+    run
+        Makes several images; called in `width` threads, each time for `batch` rows less those whose images are whole.
+    """
 
     recipe: Callable[[Row], Recipe]
     title: str
+    run: Callable[[Sequence[Make]], list[tuple[bytes, str]]] = run_here
     width: int = LOCAL.width
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -111,26 +129,29 @@ class Tree:
     staging: Path
     journal: Journal
     preparation: Preparation
-    recipe: Callable[[Row], Recipe]
+    maker: Maker
 
     def key(self, recipe: Recipe) -> str:
         """Name all that an image depends on: its source, the code, and the whole preparation."""
         return hashlib.sha256(f"{recipe.made_of} {self.preparation.model_dump_json()}".encode()).hexdigest()
 
-    def make(self, row: Row) -> str:
-        """Return "kept" where the image is whole already, else make it in the staging folder: "made"."""
-        target, recipe = resized_path(row["image_id"]), self.recipe(row)
-        key = self.key(recipe)
-        known = self.journal.entries.get(row["image_id"])
-        if known and known.key == key:
-            for place in (self.staging / target, self.root / target):
-                if _sha256(place) == known.sha256:
-                    return "kept"
-        (self.staging / target).unlink(missing_ok=True)
-        data, note = recipe.make()
-        _write(self.staging / target, data)
-        self.journal.add(row["image_id"], Entry(key, hashlib.sha256(data).hexdigest(), note))
-        return "made"
+    def make(self, rows: Sequence[Row]) -> list[str]:
+        """Return for each image "kept" where it is whole already, else make it in the staging folder: "made"."""
+        recipes = {row["image_id"]: self.maker.recipe(row) for row in rows}
+        waiting = {name: recipe for name, recipe in recipes.items() if not self._is_whole(name, self.key(recipe))}
+        for name in waiting:
+            (self.staging / resized_path(name)).unlink(missing_ok=True)
+        made = self.maker.run([recipe.make for recipe in waiting.values()]) if waiting else []
+        for (name, recipe), (data, note) in zip(waiting.items(), made, strict=True):
+            _write(self.staging / resized_path(name), data)
+            self.journal.add(name, Entry(self.key(recipe), hashlib.sha256(data).hexdigest(), note))
+        return ["made" if name in waiting else "kept" for name in recipes]
+
+    def _is_whole(self, image_id: str, key: str) -> bool:
+        known = self.journal.entries.get(image_id)
+        if known is None or known.key != key:
+            return False
+        return any(_sha256(place / resized_path(image_id)) == known.sha256 for place in (self.staging, self.root))
 
 
 def build_tree(
@@ -149,7 +170,7 @@ def build_tree(
     preparation
         How its images are made: when any of it changes, all of them are.
     maker
-        How an image is made of its row, and by how many threads.
+        How images are made of their rows.
 
     Returns
     -------
@@ -166,14 +187,17 @@ def build_tree(
     wanted = {resized_path(row["image_id"]) for row in rows}
     ours = [FILE, *(path.as_posix() for path in wanted)]
     check_owned(root, ours)
-    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker.recipe)
+    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
     with ThreadPoolExecutor(maker.width) as pool, tqdm(total=len(rows), desc=maker.title, delay=2) as bar:
         for start in range(0, len(rows), CHUNK):
-            for outcome in pool.map(tree.make, rows[start : start + CHUNK]):
-                counts[outcome] += 1
-                bar.update()
+            chunk = rows[start : start + CHUNK]
+            for outcomes in pool.map(
+                tree.make, [chunk[i : i + maker.batch] for i in range(0, len(chunk), maker.batch)]
+            ):
+                counts.update(outcomes)
+                bar.update(len(outcomes))
     note_made(root, ours)  # before the first of them is there
     (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
     counts["removed"] = _remove_others(root, wanted)

@@ -2,6 +2,8 @@
 
 import platform
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ from biopsy.core.code_digest import code_digest
 from biopsy.core.engine import LOCAL, Engine
 from biopsy.core.errors import DataError, MachineError
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
-from biopsy.images.image_tree import Maker, Recipe, Row, build_tree
+from biopsy.images.image_tree import Make, Maker, Recipe, Row, build_tree, run_here
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resize import Image, encode_png, make_views
 
@@ -20,6 +22,7 @@ CODE = (
     "biopsy.images.resize",
     "biopsy.images.resized_tree",
 )  # what makes the pixels; all images are made again when it changes
+BATCH = 8  # images in a task for another machine: sending them one by one cost three times as much CPU time here
 
 
 def resize_all(
@@ -58,23 +61,27 @@ def resize_all(
     """
     code = f"{code_digest(*CODE)} opencv {cv2.__version__}"
 
-    def make(row: Row) -> tuple[bytes, str]:
-        path = images / row["path"]
-        source = path if engine is LOCAL else _content(path)
-        return engine.call(resize_one, source, path, row["pixels_sha256"], preparation, cv2.__version__), ""
-
     def recipe(row: Row) -> Recipe:
-        return Recipe(f"{row['pixels_sha256']} {code}", lambda: make(row))
+        path, pixels = images / row["path"], row["pixels_sha256"]
+        return Recipe(f"{pixels} {code}", Shrink(path, path, pixels, preparation, cv2.__version__))
+
+    def elsewhere(makes: Sequence[Make]) -> list[tuple[bytes, str]]:
+        sent = [replace(make, source=_content(make.path)) for make in makes if isinstance(make, Shrink)]
+        made: list[tuple[bytes, str]] = engine.call(run_here, sent)
+        return made
 
     columns = ["image_id", "path", "pixels_sha256"]
     rows: list[Row] = [dict(zip(columns, row, strict=True)) for row in labels[columns].to_numpy()]
-    return build_tree(rows, resized, resume / "resized", preparation, Maker(recipe, "resize", engine.width))[0]
+    here = engine is LOCAL
+    maker = Maker(recipe, "resize") if here else Maker(recipe, "resize", elsewhere, engine.width, BATCH)
+    return build_tree(rows, resized, resume / "resized", preparation, maker)[0]
 
 
-def resize_one(source: Path | bytes, path: Path, pixels_sha256: str, preparation: Preparation, opencv: str) -> bytes:
-    """Make the PNG of one image.
+@dataclass(frozen=True)
+class Shrink:
+    """One image to make, here or on another machine.
 
-    Parameters
+    Attributes
     ----------
     source
         The file, or what is in it.
@@ -86,19 +93,22 @@ def resize_one(source: Path | bytes, path: Path, pixels_sha256: str, preparation
         How it is made.
     opencv
         The version that makes the others; another one might round pixels differently.
-
-    Raises
-    ------
-    DataError
-        It is missing, broken, changed since it was ingested, or smaller than a tile.
-    MachineError
-        This is a machine with another OpenCV.
     """
-    if opencv != cv2.__version__:
-        raise MachineError(f"{platform.node()} has OpenCV {cv2.__version__}. Install {opencv} there, as it is here.")
-    cv2.setNumThreads(1)  # the images are the parallel unit
-    image = _read(source, path, pixels_sha256, preparation.max_pixels)
-    return encode_png(np.concatenate(make_views(image, preparation.resize, path)))
+
+    source: Path | bytes
+    path: Path
+    pixels_sha256: str
+    preparation: Preparation
+    opencv: str
+
+    def __call__(self) -> tuple[bytes, str]:
+        """Return the PNG. Raises `DataError` of the source, or `MachineError` on a machine with another OpenCV."""
+        if self.opencv != cv2.__version__:
+            version = f"OpenCV {cv2.__version__}"
+            raise MachineError(f"{platform.node()} has {version}. Install {self.opencv} there, as it is here.")
+        cv2.setNumThreads(1)  # the images are the parallel unit
+        image = _read(self.source, self.path, self.pixels_sha256, self.preparation.max_pixels)
+        return encode_png(np.concatenate(make_views(image, self.preparation.resize, self.path))), ""
 
 
 def _content(path: Path) -> Path | bytes:

@@ -16,7 +16,7 @@ from biopsy.core.errors import DataError, MachineError
 from biopsy.core.sections import Resize
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.preparation.record import Preparation
-from biopsy.images.resized_tree import resize_all, resize_one
+from biopsy.images.resized_tree import Shrink, resize_all
 
 PREPARATION = Preparation(max_pixels=10**6, resize=Resize(size=32))
 
@@ -24,7 +24,9 @@ PREPARATION = Preparation(max_pixels=10**6, resize=Resize(size=32))
 def ship(function: Any, *arguments: Any) -> Any:
     """Call a function as another machine does: nothing but bytes goes there and comes back."""
     sent, there = pickle.loads(pickle.dumps((function, arguments)))
-    assert not isinstance(there[0], Path), "the other machine does not see this one's files"
+    assert not any(isinstance(make.source, Path) for make in there[0]), (
+        "the other machine does not see this one's files"
+    )
     return pickle.loads(pickle.dumps(sent(*there)))
 
 
@@ -80,7 +82,7 @@ def test_a_bad_source_gives_the_same_sentence_there_as_here(images: Images, dama
 
 def test_a_machine_with_another_opencv_makes_nothing(images: Images) -> None:
     with pytest.raises(MachineError, match=r"OpenCV .*Install 1\.0 there"):
-        resize_one(images.root / "images/0.png", Path("0.png"), "", PREPARATION, "1.0")
+        Shrink(images.root / "images/0.png", Path("0.png"), "", PREPARATION, "1.0")()
 
 
 @pytest.mark.slow
