@@ -73,11 +73,11 @@ def _predict(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.experiments.model_info import figures_of
+        from biopsy.images.slides.find import find_slides
         from biopsy.serving.predict import predict_files
-        from biopsy.serving.slides.find import find_slides
 
         if slides := find_slides(chosen.inputs):
-            from biopsy.serving.extras import extra
+            from biopsy.core.extras import extra
 
             with extra("slides"):
                 from biopsy.serving.slides.run import Options, predict_slides

@@ -5,6 +5,7 @@ and PyTorch backends too, for `tf` is imported when somebody asks for it. Tensor
 compilers and missing CUDA drivers when it is imported; users of a machine without a GPU should not have to read them.
 """
 
+import gc
 import logging
 import os
 import re
@@ -58,7 +59,23 @@ def _without_unused() -> Iterator[None]:
             del sys.modules[name]
 
 
-with _without_import_noise(), _without_unused():
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Do not search a million objects that stay for garbage: neither while they are imported nor later.
+
+    The search takes a quarter of the time of the import.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
+with _without_import_noise(), _without_unused(), _without_collecting():
     import keras
 
 if TYPE_CHECKING:
@@ -71,7 +88,9 @@ def __getattr__(name: str) -> Any:
     """Import TensorFlow as `tf` on demand."""
     if name != "tf":
         raise AttributeError(f"module {__name__} has no attribute {name!r}")
-    with _without_import_noise(), _without_unused():
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    with _without_import_noise(), _without_unused(), _without_collecting():
         import tensorflow
     return tensorflow
 
