@@ -1,7 +1,6 @@
 """Where many calls of one function run: in threads of this process, or as tasks of a Ray cluster."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import MachineError
+from biopsy.core.extras import extra
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -56,12 +56,8 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
+    with extra("ray"):
         import ray
-    except ModuleNotFoundError:
-        raise MachineError(
-            f"{sys.executable} has no package ray. Install it in the project's folder: `pip install -e '.[ray]'`."
-        ) from None
     # Nodes get this very package, whatever version of it they may have themselves.
     options = {"runtime_env": {"py_modules": [str(PACKAGE)]}, "log_to_driver": False, "logging_level": "ERROR"}
     try:
