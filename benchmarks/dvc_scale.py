@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -104,25 +105,26 @@ def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, float],
         return seconds, sizes
 
 
-def pack(folder: Path, shard: int) -> None:
-    """Replace the files of a folder by tars of `shard` files each."""
-    files = sorted(folder.iterdir())
-    for start in range(0, len(files), shard):
-        with tarfile.open(folder / f"{start:08}.tar", "w") as tar:
-            for path in files[start : start + shard]:
-                tar.add(path, path.name)
-                path.unlink()
+def write_tars(folder: Path, files: int, kilobytes: int, shard: int) -> None:
+    """Write so many files of random bytes in tars of `shard` files each."""
+    rng = np.random.default_rng(0)
+    for start in range(0, files, shard):
+        with tarfile.open(folder / f"{start:07}.tar", "w") as tar:
+            for number in range(start, min(start + shard, files)):
+                member = tarfile.TarInfo(f"{number:07}.png")
+                member.size = kilobytes * 1000
+                tar.addfile(member, BytesIO(rng.bytes(member.size)))
 
 
 def measure_folder(files: int, kilobytes: int, shard: int) -> dict[str, float]:
     """Return CPU seconds by command for one tracked folder; `shard` 0: of single files."""
     timed = partial(call, clock=cpu_seconds)
     with tempfile.TemporaryDirectory() as name:
-        root = project(Path(name), files, kilobytes, 0)
+        root = project(Path(name), 0 if shard else files, kilobytes, 0)
         (root / "dvc.yaml").unlink()
         source = root / "source"
         if shard:
-            pack(source, shard)
+            write_tars(source, files, kilobytes, shard)
         seconds = {"dvc add": timed(root, "dvc", "add", "source")}
         seconds["dvc status"] = timed(root, "dvc", "status")
         seconds["dvc push"] = timed(root, "dvc", "push")

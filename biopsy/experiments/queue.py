@@ -80,12 +80,17 @@ def run_queue(tasks: Sequence[Task], engine: Engine, root: Path = Path()) -> Non
     for name in sorted(set(told) - {task.name for task in waiting}):
         print(f"{name}: done before  {told[name]}", flush=True)
     failed = 0
-    with ThreadPoolExecutor(max(len(waiting), 1)) as pool:  # a thread waits for its task
+    pool = ThreadPoolExecutor(max(len(waiting), 1))  # a thread waits for its task
+    try:
         running = {pool.submit(engine.call, run_in_clone, task): task.name for task in waiting}
         for future in as_completed(running):
             name, reason = running[future], future.result()
             failed += bool(reason)
             print(f"{name}: {f'failed: {reason}' if reason else 'done'}  {told[name]}", flush=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("what is done is kept; the same command goes on.") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who stops it does not want to wait for the longest task
     if names := sorted(pushed(tasks[0].origin, root) & set(told)):
         output("dvc", "exp", "pull", "--force", "--no-cache", "origin", *names, cwd=root)
         print("`dvc exp show` lists them; `dvc exp apply NAME` and `dvc pull` bring the files of one.")
