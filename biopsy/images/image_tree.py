@@ -6,15 +6,13 @@ into the DVC cache.
 """
 
 import hashlib
-import json
 import os
 import shutil
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,23 +21,16 @@ from tqdm import tqdm
 
 from biopsy.core.engine import LOCAL
 from biopsy.core.errors import naming
-from biopsy.core.files import atomic_file, check_count
+from biopsy.core.files import check_count
 from biopsy.core.layout import resized_path
 from biopsy.core.owned import check_owned, note_made
+from biopsy.images.journal import Entry, Journal
 from biopsy.images.preparation.record import FILE, Preparation, write_preparation
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
 
 Row = dict[str, Any]
 Make = Callable[[], tuple[bytes, str]]
-
-
-class Entry(NamedTuple):
-    """What the journal knows of one image: what it depends on, the SHA-256 of its file, and a note of its maker."""
-
-    key: str
-    sha256: str
-    note: str = ""
 
 
 class Recipe(NamedTuple):
@@ -72,53 +63,6 @@ class Maker(NamedTuple):
     run: Callable[[Sequence[Make]], list[tuple[bytes, str]]] = run_here
     width: int = LOCAL.width
     batch: int = 1
-
-
-@dataclass(frozen=True)
-class Journal:
-    """Which files are whole: one JSON line per file, appended after its rename; survives SIGKILL at any moment.
-
-    Attributes
-    ----------
-    path
-        The file; one journal is used by one process.
-    entries
-        By image_id.
-    """
-
-    path: Path
-    entries: dict[str, Entry]
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @classmethod
-    def open(cls, path: Path) -> "Journal":
-        """Read a journal, or start one; a torn or foreign line counts as absent."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        entries: dict[str, Entry] = {}
-        with path.open("ab+") as stream:
-            stream.seek(0)
-            content = stream.read()
-            if content and not content.endswith(b"\n"):
-                stream.write(b"\n")  # else the next line would be lost with the torn one
-        for line in content.splitlines():
-            try:
-                told = json.loads(line)
-                entries[str(told["image_id"])] = Entry(str(told["key"]), str(told["sha256"]), str(told.get("note", "")))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return cls(path, entries)
-
-    def add(self, image_id: str, entry: Entry) -> None:
-        """Append one line, from any thread."""
-        with self._lock, self.path.open("ab") as stream:
-            stream.write(_line(image_id, entry))
-            self.entries[image_id] = entry
-
-    def keep_only(self, image_ids: set[str]) -> None:
-        """Forget other images and outdated lines."""
-        lines = [_line(image_id, entry) for image_id, entry in self.entries.items() if image_id in image_ids]
-        with atomic_file(self.path) as temporary:
-            temporary.write_bytes(b"".join(lines))
 
 
 @dataclass(frozen=True)
@@ -212,11 +156,6 @@ def build_tree(
     image_ids = {row["image_id"] for row in rows}
     tree.journal.keep_only(image_ids)
     return counts, {image_id: tree.journal.entries[image_id].note for image_id in image_ids}
-
-
-def _line(image_id: str, entry: Entry) -> bytes:
-    told = {"image_id": image_id, "key": entry.key, "sha256": entry.sha256}
-    return (json.dumps(told | ({"note": entry.note} if entry.note else {})) + "\n").encode()
 
 
 def _sha256(path: Path) -> str | None:
