@@ -34,7 +34,7 @@ SCRIPTS: dict[str, str | None] = {
     "augment": "",
     "step": "",
     "inference": "",
-    "memory": "",
+    "growth": "",
     "dvc_scale": "",
     "features": None,
     "slides": None,
