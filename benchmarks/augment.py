@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -190,9 +191,9 @@ def main() -> None:
                 (way for way in measured if way.startswith(peer)), key=lambda w: measured[w].middle, default=None
             )
             if best:
-                tell(versus(f"{name} {chosen.size} px", measured, best, GOALS.get((name, peer), "")))
+                tell(replace(versus(name, measured, best, GOALS.get((name, peer), "")), peer=peer))
         if len(measured) == 1:
-            tell(Row(f"{name} {chosen.size} px", measured["ours"].middle, peak_mb=peak_mb()))
+            tell(Row(name, measured["ours"].middle, peak_mb=peak_mb()))
 
 
 if __name__ == "__main__":

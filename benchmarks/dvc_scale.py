@@ -174,7 +174,7 @@ def main() -> None:
     for name, taken in many.items():
         print(f"{name:28}{taken:12.2f}{one[name]:12.2f}{taken / one[name]:7.1f}x")
     for name in ("dvc repro, nothing to do", "dvc status"):
-        tell(Row(f"{name}, {chosen.files:,} files", many[name], "s", "one file", one[name], goal="<=3"))
+        tell(Row(f"{name}, {chosen.files:,}", many[name], "s", "one file", one[name], goal="<=3"))
     print(f"ten experiments: cache {sizes[0]:.0f} -> {sizes[2]:.0f} MB, remote {sizes[1]:.0f} -> {sizes[3]:.0f} MB")
 
 

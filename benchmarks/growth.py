@@ -131,7 +131,7 @@ def main() -> None:
             print(f"  {name:10}{(cpu - before.processor) / more * 1e3:9.2f}{(peak - before.peak_mb) / more * 1e3:9.2f}")
     for images, runs in found.items():
         worst = max((name for name in runs if name != "train"), key=lambda name: runs[name].peak_mb)
-        what = f"most memory but of train, {images:,} images: {worst}"
+        what = f"{images:,} images, most: {worst}"
         tell(Row(what, runs[worst].peak_mb, "MB", goal=f"<={LIMIT_MB}"))
 
 

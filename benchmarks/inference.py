@@ -121,7 +121,7 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
     for squares in (1, MANY):
         run = (sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way")
         found = compare({way: [*run, way] for way in WAYS[1:]}, count)
-        what = f"{name} answers {'one image' if squares == 1 else f'batches, {squares} images'}"
+        what = f"{name}, {'one image' if squares == 1 else 'batches'}"
         tell(versus(what, found, "Keras", ">=4" if squares == 1 else ">=1.8"))
     few, many, single = (folder / part for part in ("few", "many", "single"))
     for part, number in ((few, images), (many, 4 * images), (single, 1)):
@@ -129,7 +129,7 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
         write_pngs(part, number)
     starts = [predict(single, folder / "model.onnx") for _ in range(count + 1)][1:]
     seconds = statistics.median(start.seconds for start in starts)
-    tell(Row(f"{name} `predict` one image", seconds, "s", goal="<=2", peak_mb=starts[0].peak_mb))
+    tell(Row(f"`predict` one image, {name}", seconds, "s", goal="<=2", peak_mb=starts[0].peak_mb))
     runs: list[Run] = []
     alone = prepare("ours", folder, name, MANY)
     ways = {"predict": partial(folder_rate, folder / "model.onnx", few, many, runs), "engine": alone}
@@ -137,12 +137,12 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
     middle = {way: statistics.median(figures) for way, figures in timed_ways.items()}
     share = statistics.median(a / b for a, b in zip(timed_ways["predict"], timed_ways["engine"], strict=True))
     peaks = [statistics.median(run.peak_mb for run in runs[part::2]) for part in (0, 1)]
-    what = f"{name} `predict` {4 * images} images"
-    tell(Row(what, middle["predict"], peer="engine alone", other=middle["engine"], ratio=share, goal=">=0.9",
+    what = f"`predict` {4 * images:,} images"
+    tell(Row(what, middle["predict"], peer="engine", other=middle["engine"], ratio=share, goal=">=0.9",
              peak_mb=peaks[1]))  # fmt: skip
     tell(
         Row(
-            f"{name} memory, {4 * images} images to {images}",
+            f"its memory, {images:,} images {peaks[0]:.0f}",
             peaks[1],
             "MB",
             "",
@@ -175,7 +175,7 @@ def main() -> None:
             if given:
                 told = engine(folder)(images_of(NETWORKS[name], 8))[:, 1:]
                 apart = float(np.abs(told - np.load(folder / "keras.npy")).max())
-                tell(Row(f"{name} probabilities apart from Keras's", apart, "", goal=f"<={PARITY}"))
+                tell(Row(f"{name} unlike Keras", apart, "", goal=f"<={PARITY}"))
             measure(name, folder, chosen.rounds, chosen.images)
     return None
 

@@ -232,7 +232,7 @@ def compare(folder: Path, epochs: int, rounds: int) -> None:
                 figures.append(measured)
     later = {way: Found([f["later"] for f in told], told[0]["peak"]) for way, told in found.items() if told}
     for peer, goal in GOALS.items():
-        tell(versus("load, from epoch 2", later, peer, goal))
+        tell(versus("epoch 2 on", later, peer, goal))
 
 
 if __name__ == "__main__":

@@ -202,8 +202,7 @@ def main() -> None:
         for precision in chosen.precisions if name == "densenet121" else ["fp32"]:
             run = [sys.executable, __file__, name, "--precisions", precision, "--way"]
             found = compare({way: [*run, way] for way in WAYS}, chosen.rounds)
-            network = NETWORKS[name]
-            what = f"{name} head" if name == "head" else f"{name} {network.size} px {precision}"
+            what = name if name == "head" else f"{name} {precision}"
             tell(versus(what, found, "Keras", ">=1"), versus(what, found, "PyTorch", ">=1"))
 
 
