@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way in each round")
-    chosen = parse(parser, rounds=3, seconds=0.5)
+    chosen = parse(parser, rounds=3, seconds=0.3)
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (64, chosen.size, chosen.size, 3), np.uint8))
     for name in chosen.names or names:
         sets: dict[str, Any] = {way: partial(speed, found) for way, found in ways(name, images, 100 * BATCH).items()}

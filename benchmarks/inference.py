@@ -162,12 +162,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where a way finds the model")
     parser.add_argument("--count", type=int, default=1, help="images that a way is asked about")
     parser.add_argument("--way", choices=WAYS)
-    chosen = parse(parser, rounds=3, images=100)
+    chosen = parse(parser, rounds=3, images=64)
     if chosen.way == "make":
         return make(chosen.folder, chosen.networks[0], chosen.weights)
     if chosen.way:
         return work(lambda: prepare(chosen.way, chosen.folder, chosen.networks[0], chosen.count))
-    for name in chosen.networks or NETWORKS:
+    for name in chosen.networks or list(NETWORKS)[: 1 if chosen.quick else None]:
         with tempfile.TemporaryDirectory() as scratch:
             folder, given = Path(scratch), chosen.weights if name == "mobilenetv2" else None
             made = [sys.executable, __file__, name, "--folder", folder, "--way", "make"]

@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help="this way alone")
-    chosen = parse(parser, images=500, epochs=3)
+    chosen = parse(parser, images=300, epochs=3)
     if chosen.way:
         print(json.dumps(measure(chosen.way, chosen.folder, chosen.epochs)))
         return

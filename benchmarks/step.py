@@ -198,7 +198,7 @@ def main() -> None:
         except ModuleNotFoundError as error:
             ready(error.name)
         return
-    for name in chosen.networks or NETWORKS:
+    for name in chosen.networks or [name for name in NETWORKS if not (chosen.quick and name == "mobilenetv2")]:
         for precision in chosen.precisions if name == "densenet121" else ["fp32"]:
             run = [sys.executable, __file__, name, "--precisions", precision, "--way"]
             found = compare({way: [*run, way] for way in WAYS}, chosen.rounds)
