@@ -24,7 +24,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
         _list, _predict, _evaluate, _explain, _export, _publish, _serve, _results, _report, _compare, _experiments,
-        _convert_weights, _info, _show_augment, _tune,
+        _convert_weights, _info, _show_augment, _tune, _queue, _launch,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -47,7 +47,6 @@ def _list(verbs: Any) -> None:
     """Add `biopsy list`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is computed, and TensorFlow takes ten seconds
         from biopsy.experiments.listing import list_kinds
 
         for line in list_kinds(chosen.kind, chosen.root):
@@ -68,11 +67,17 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
 
 
+def _figures_of(path: Path) -> dict[str, Any] | None:
+    """Find the test figures of a model's folder; half a second, which those who do not ask need not spend."""
+    from biopsy.experiments.model_info import figures_of
+
+    return figures_of(path)
+
+
 def _predict(verbs: Any) -> None:
     """Add `biopsy predict`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
         from biopsy.images.slides.find import find_slides
         from biopsy.serving.predict import predict_files
 
@@ -88,7 +93,7 @@ def _predict(verbs: Any) -> None:
             return
         if chosen.mpp or chosen.tile_mpp:
             raise ParamsError("--mpp and --tile-mpp are for whole slides, and the inputs name none.")
-        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, figures_of)
+        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, _figures_of)
         if failed:
             why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
             raise DataError(f"{failed} of the images have no prediction. {why}")
@@ -121,12 +126,11 @@ def _evaluate(verbs: Any) -> None:
     """Add `biopsy evaluate`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.external import Asked, evaluate_elsewhere
         from biopsy.serving.predict import only_model
 
         asked = Asked(chosen.csv, chosen.images, chosen.label, chosen.map)
-        left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, figures_of)
+        left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, _figures_of)
         if left:
             rows = "row has" if left == 1 else "rows have"
             raise DataError(f"{left:,} {rows} no prediction. The column 'error' of predictions.csv says why.")
@@ -235,10 +239,9 @@ def _serve(verbs: Any) -> None:
     """Add `biopsy serve`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.serve import serve
 
-        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), figures_of)
+        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), _figures_of)
 
     verb = _verb(
         verbs, "serve", "open a page and an API that predict images; research use only",
@@ -435,6 +438,70 @@ def _tune(verbs: Any) -> None:
     verb.add_argument("--protocol", default="case", help="default: case")
     verb.add_argument("--trials", type=int, help="how many in all, earlier ones counted (default: tune.trials)")
     verb.add_argument("-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
+    verb.set_defaults(run=act)
+
+
+def _queue(verbs: Any) -> None:
+    """Add `biopsy queue`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.engine import open_engine
+        from biopsy.experiments.queue import plan, run_queue
+
+        tasks = plan(chosen.set, chosen.root)
+        with open_engine("ray", chosen.ray or None, chosen.cpus, chosen.gpus) as engine:
+            run_queue(tasks, engine, chosen.root)
+
+    verb = _verb(
+        verbs, "queue", "run many experiments on a Ray cluster; on one machine `dvc exp run --queue` does without",
+        "biopsy queue --ray -S '+experiment=adopt,mixup' -S seed=0,1,2",
+        "biopsy queue --ray ray://head:10001 --gpus 1 -S 'protocols=[case-1of5],[case-2of5]'",
+    )  # fmt: skip
+    verb.add_argument(
+        "--ray", nargs="?", const="", required=True, metavar="ADDRESS",
+        help="the cluster (default: $RAY_ADDRESS, else one that runs here, else a new one of this machine)",
+    )  # fmt: skip
+    verb.add_argument(
+        "-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as `dvc exp run --queue`"
+    )
+    verb.add_argument("--cpus", type=float, default=1, metavar="N", help="for each experiment (default: 1)")
+    verb.add_argument("--gpus", type=float, default=0, metavar="N", help="for each experiment (default: 0)")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _launch(verbs: Any) -> None:
+    """Add `biopsy launch`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.files import atomic_file
+        from biopsy.experiments.launch import Machine, render_job
+
+        command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+        machine = Machine(chosen.render, chosen.gpu, chosen.hours)
+        job = render_job(machine, command, chosen.revision, chosen.root)
+        if chosen.out is None:
+            print(job, end="")
+            return
+        with atomic_file(chosen.out) as new:
+            new.write_text(job, "utf-8")
+        print(f"wrote {chosen.out}; its first lines say how to submit it")
+
+    verb = _verb(
+        verbs, "launch", "write the job file that runs an experiment on a rented or shared machine",
+        "biopsy launch --render sky --gpu A100 --out job.yaml -- dvc exp run -S data=breakhis",
+        "biopsy launch --render slurm --gpu 1 --hours 8 | sbatch",
+        "biopsy launch --render k8s -- dvc exp run -n adopt -S +experiment=adopt | kubectl create -f -",
+    )  # fmt: skip
+    verb.add_argument("--render", choices=("sky", "slurm", "k8s"), required=True, help="SkyPilot, Slurm or Kubernetes")
+    verb.add_argument(
+        "--gpu", metavar="MODEL[:N]", help="such as A100 or A100:2; not for sky: a number (default: none)"
+    )
+    verb.add_argument("--hours", type=int, default=24, help="the job's time limit, not for sky (default: 24)")
+    verb.add_argument("--revision", default="HEAD", help="what to run, pushed to origin (default: HEAD)")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="default: on the screen")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- dvc exp run ...", help="default: no options")
     verb.set_defaults(run=act)
 
 
