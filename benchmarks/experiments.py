@@ -320,7 +320,10 @@ def report(
             found = differences(images, models, answers[name])
             sections.append(f"|`{name}`|{'|'.join(cells_of(found, models))}|")
             smallest.append(found["binary-case"][0].smallest)
-            told = [f"{model} {difference.estimate:+.2f} ({verdict})" for model, (difference, verdict) in found.items()]
+            told = [
+                f"{model} {round(difference.estimate, 2) + 0.0:+.2f} ({verdict})"
+                for model, (difference, verdict) in found.items()
+            ]
             said[name] = f"against `{base}`, {', '.join(told)}; docs/experiments.md"
         sections.append("")
     sections += ["## Not run", ""]
