@@ -380,6 +380,8 @@ class Train(Section):
     early_stopping_patience: int | None = Field(7, ge=0)
     class_weights: Literal["balanced", "original", "none"] = "balanced"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    backend: Literal["tensorflow", "jax", "torch"] = "tensorflow"
+    devices: Literal["one", "all"] = "one"
     cache_mb: int = Field(4096, ge=0)
 
     def epochs_of(self, task: str) -> int:

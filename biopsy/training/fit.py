@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from biopsy.core.errors import MachineError
 from biopsy.core.params import Params
 from biopsy.core.sections import Task, Train
-from biopsy.networks.backend import tf
+from biopsy.networks.backend import keras
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights
 from biopsy.training.divergence import cost_of_a_guess
@@ -16,7 +17,7 @@ from biopsy.training.inputs.feed import Feed, PixelFeed
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, training_items
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
-from biopsy.training.memory import available_bytes, check_batch, out_of_memory
+from biopsy.training.memory import check_batch, memory_in_words
 from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
@@ -45,6 +46,15 @@ def check_train(train: Train) -> None:
     find_loss(train.loss.name)
 
 
+def check_engine(train: Train) -> None:
+    """Check that Keras runs on what `train.backend` names. Raises `MachineError`."""
+    if (found := keras.backend.backend()) != train.backend:
+        raise MachineError(
+            f"train.backend is {train.backend}, and Keras runs on {found} here. Run the stage by `dvc repro`, or set "
+            f"KERAS_BACKEND to {train.backend}."
+        )
+
+
 def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, steps: int) -> None:
     """Attach optimiser, loss and metric.
 
@@ -65,7 +75,8 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
         optimizer=make_optimizer(train, learning_rate(train, epochs, whole), steps),
         loss=make_loss(train.loss, targets, max(2, model.output_shape[-1])),
         metrics=["accuracy", plain_loss()],
-        jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
+        # TensorFlow's XLA compiles for minutes and, on two cores, trains at 0.7 of the speed; JAX without it is slower.
+        jit_compile=keras.backend.backend() == "jax",
     )
     # Create the variables of metrics and optimiser, as Keras itself does on JAX: TensorFlow would find them created by
     # its first trace of the step, and trace it once more, which takes longer than ten epochs of the sample.
@@ -163,7 +174,7 @@ def _fit(
     batch: int,
 ) -> None:
     """Call `model.fit` for `epochs`, and put an exhausted memory in words."""
-    try:
+    with memory_in_words(model, batch):
         model.fit(
             feed.train(epochs),
             validation_data=feed.validation(),
@@ -175,5 +186,3 @@ def _fit(
             shuffle=False,  # the data set brings its own order
             verbose=0,
         )
-    except tf.errors.ResourceExhaustedError:
-        raise out_of_memory(model, batch, available_bytes()) from None
