@@ -412,6 +412,11 @@ class Train(Section):
                 f"train.weight_decay is {self.weight_decay:g}, which adam would scale by its second moment. Set "
                 "train.optimizer to adamw, which decays the weights themselves, or train.weight_decay to 0"
             )
+        if self.backend == "torch" and self.devices == "all":
+            raise ValueError(
+                "train.devices is 'all', and PyTorch trains on one here. Set train.backend to jax or tensorflow, "
+                "or train.devices to one"
+            )
         if self.loss.name in ("class_balanced", "logit_adjusted") and self.class_weights != "none":
             raise ValueError(
                 f"train.loss.name is '{self.loss.name}' and train.class_weights is '{self.class_weights}': both make "

@@ -11,10 +11,11 @@ from biopsy.core.sections import Task, Train
 from biopsy.networks.backend import keras
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights
+from biopsy.training.devices import on_devices, shared
 from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
-from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, training_items
+from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
 from biopsy.training.memory import check_batch, memory_in_words
@@ -140,27 +141,28 @@ def fit(
     feed: Feed = images
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
-    compile_model(model, train, items.target, epochs, steps)
-    check_batch(model, batch)
-    patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
-    monitor = defined(train.monitor, targets[n_train:], title)
-    early = early_stopping(monitor, patience)
-    averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
-    guess = cost_of_a_guess(model, images.classes)
-    state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
-    state.restore(model)
-    if state.epoch:
-        print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
-    if not state.finished:
-        last = [LastStep(steps)] if train.accumulate > 1 else []
-        told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
-        scored = [ValidationScore(monitor, feed.validation(), targets[n_train:])] if monitor in SCORES else []
-        callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
-        _fit(model, feed, range(state.epoch, epochs), steps, class_weights(items, train), callbacks, batch)
-    else:
-        log = LiveLog(live_dir, state)
-        log.on_train_begin()
-        log.on_train_end()
+    with on_devices(model, train, np.diff(cuts(len(items), batch))) as model:
+        compile_model(model, train, items.target, epochs, steps)
+        check_batch(model, batch)
+        patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
+        monitor = defined(train.monitor, targets[n_train:], title)
+        early = early_stopping(monitor, patience)
+        averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
+        guess = cost_of_a_guess(model, images.classes)
+        state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
+        state.restore(model)
+        if state.epoch:
+            print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
+        if not state.finished:
+            last = [LastStep(steps)] if train.accumulate > 1 else []
+            told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
+            scored = [ValidationScore(monitor, feed.validation(), targets[n_train:])] if monitor in SCORES else []
+            callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
+            _fit(model, feed, range(state.epoch, epochs), steps, class_weights(items, train), callbacks, batch)
+        else:
+            log = LiveLog(live_dir, state)
+            log.on_train_begin()
+            log.on_train_end()
     return state
 
 
@@ -174,9 +176,10 @@ def _fit(
     batch: int,
 ) -> None:
     """Call `model.fit` for `epochs`, and put an exhausted memory in words."""
+    batches, class_weight = shared(feed.train(epochs), class_weight)
     with memory_in_words(model, batch):
         model.fit(
-            feed.train(epochs),
+            batches,
             validation_data=feed.validation(),
             steps_per_epoch=steps,
             initial_epoch=epochs.start,

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 
 from biopsy.core.sections import Augment, Task
@@ -36,7 +37,9 @@ class Batches(keras.utils.PyDataset):
         How many there are.
     """
 
-    pool = ThreadPoolExecutor(WORKERS)
+    pool = ThreadPoolExecutor(
+        WORKERS, initializer=cv2.setNumThreads, initargs=(1,)
+    )  # the batches are the parallel unit
 
     def __init__(self, make: Callable[[int], Any], number: int) -> None:
         super().__init__()

@@ -56,8 +56,35 @@ def _pad(array: Any, paddings: Any, mode: str = "CONSTANT") -> Any:
     return cv2.copyMakeBorder(array, top, bottom, left, right, BORDERS[mode])
 
 
-def _clip(array: Any, low: Any, high: Any) -> Any:
-    return np.minimum(np.maximum(array, low), high)
+def _of_images(fast: Callable[[Any], Any], exact: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """OpenCV's function, four times as fast as NumPy's, for what is as large as an image."""
+    return lambda array: fast(array) if np.ndim(array) > 1 and array.dtype == np.float32 else exact(array)
+
+
+_log, _exp = _of_images(cv2.log, np.log), _of_images(cv2.exp, np.exp)
+
+
+def _over(best: np.ufunc) -> Callable[..., Any]:
+    """The largest or smallest; over the few channels of many pixels, channel by channel, in a twentieth of the time."""
+
+    def reduce(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        if not isinstance(axis, int) or array.shape[axis] != 3:
+            return best.reduce(array, axis=axis, keepdims=keepdims)
+        one, two, three = np.moveaxis(array, axis, 0)
+        found = best(best(one, two), three)
+        return np.expand_dims(found, axis) if keepdims else found
+
+    return reduce
+
+
+def _matmul(one: Any, other: Any) -> Any:
+    """The matrix product; of the colours of many pixels without BLAS, whose threads would get in the way of ours."""
+    if one.dtype == other.dtype == np.float32 and one.shape[1:] == (3,) and other.shape == (3, 3):
+        return cv2.transform(one[:, None], other.T)[:, 0]
+    return one @ other
+
+
+_max, _min = _over(np.maximum), _over(np.minimum)
 
 
 def _matvec(matrix: Any, vector: Any, transpose_a: bool = False) -> Any:
@@ -91,9 +118,8 @@ def _contrast(image: Any, lower: float, upper: float, seed: Any) -> Any:
 
 def _saturation(image: Any, lower: float, upper: float, seed: Any) -> Any:
     """Scale the saturation of HSV, at most to 1: what a channel lacks of the brightest grows by the same factor."""
-    factor, value = philox.uniform((), seed, lower, upper), image.max(axis=-1, keepdims=True)
-    least = image.min(axis=-1, keepdims=True)
-    saturation = np.divide(value - least, value, out=np.zeros_like(value), where=value > 0)
+    factor, value = philox.uniform((), seed, lower, upper), _max(image, -1, True)
+    saturation = np.divide(value - _min(image, -1, True), value, out=np.zeros_like(value), where=value > 0)
     kept = np.minimum(factor, np.divide(1, saturation, out=np.full_like(value, factor), where=saturation > 0))
     return value - (value - image) * kept
 
@@ -126,14 +152,12 @@ tf = Namespace(
     split=lambda array, number, axis=0: np.split(array, number, axis=axis),
     reshape=np.reshape, gather=_gather, reverse=lambda array, axis: np.flip(array, tuple(axis)), pad=_pad,
     range=lambda n: np.arange(n, dtype=np.int32), argsort=lambda array: np.argsort(array).astype(np.int32),
-    eye=lambda n: np.eye(n, dtype=np.float32), where=np.where, clip_by_value=_clip,
-    reduce_mean=_mean, reduce_max=lambda array, axis=None, keepdims=False: np.max(array, axis=axis, keepdims=keepdims),
-    reduce_min=lambda array, axis=None, keepdims=False: np.min(array, axis=axis, keepdims=keepdims),
-    reduce_sum=lambda array, axis=None, keepdims=False: np.sum(array, axis=axis, keepdims=keepdims),
-    abs=np.abs, sign=np.sign, sqrt=np.sqrt, exp=np.exp, cos=np.cos, sin=np.sin, tan=np.tan, floor=np.floor,
-    round=np.round, maximum=np.maximum, minimum=np.minimum, pow=np.power, matmul=np.matmul, zeros_like=np.zeros_like,
+    eye=lambda n: np.eye(n, dtype=np.float32), where=np.where, clip_by_value=np.clip,
+    reduce_mean=_mean, reduce_max=_max, reduce_min=_min, reduce_sum=np.sum,
+    abs=np.abs, sign=np.sign, sqrt=np.sqrt, exp=_exp, cos=np.cos, sin=np.sin, tan=np.tan, floor=np.floor,
+    round=np.round, maximum=np.maximum, minimum=np.minimum, pow=np.power, matmul=_matmul, zeros_like=np.zeros_like,
     ones_like=np.ones_like,
-    math=Namespace(log=np.log, exp=np.exp, pow=np.power, divide_no_nan=_divide_no_nan),
+    math=Namespace(log=_log, exp=_exp, pow=np.power, divide_no_nan=_divide_no_nan),
     linalg=Namespace(matvec=_matvec),
     raw_ops=Namespace(ImageProjectiveTransformV3=_projective),
     random=Namespace(

@@ -1,0 +1,62 @@
+"""One training on one device and on two, by the engine that KERAS_BACKEND names; prints JSON. A process has one engine.
+
+The devices are virtual: two halves of the processor.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # before JAX is imported
+
+import numpy as np
+
+from biopsy.core.params import parse_params
+from biopsy.networks.backend import keras, seed_everything
+from biopsy.training.devices import _devices
+from biopsy.training.fit import fit
+from biopsy.training.inputs.loader import ImageStore
+
+TRAIN, VALIDATION = 13, 5  # batches of 4, 4 and 5: one that two devices cannot share evenly
+TARGETS = np.arange(TRAIN + VALIDATION) % 3 // 2
+
+
+def train(devices: str) -> tuple[list[np.ndarray], list[dict[str, float]]]:
+    """Train a convolution and a batch norm for two epochs: weights, history."""
+    settings = {"epochs": 2, "batch": 4, "optimizer": "sgd", "learning_rate": 0.1, "schedule": {"name": "constant"}}
+    settings |= {"backend": keras.backend.backend(), "devices": devices}
+    params = parse_params({"train": settings, "augment": {"every": {"flip": True}}})
+    seed_everything(0)
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(keras.layers.BatchNormalization()(x)))
+    model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(x))
+    images = np.random.default_rng(0).integers(0, 256, (len(TARGETS), 8, 8, 3)).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        state = fit(
+            model, params, "binary", ImageStore(images, True), TARGETS, TRAIN, title="devices",
+            state_file=Path(folder, "state.npz"), fingerprint="", live_dir=Path(folder, "live"),
+        )  # fmt: skip
+    return model.get_weights(), state.history
+
+
+def main() -> None:
+    if keras.backend.backend() == "tensorflow":
+        from biopsy.networks.backend import tf
+
+        half = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half, half])
+    (one, alone), (two, together) = train("one"), train("all")
+    told = {
+        "devices": len(_devices()),
+        "weights": max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True)),
+        "moved": float(np.abs(one[0] - two[0]).max()),
+        "loss": [[epoch["val_loss"] for epoch in history] for history in (alone, together)],
+    }
+    print(json.dumps(told), file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
