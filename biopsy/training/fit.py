@@ -11,7 +11,7 @@ from biopsy.core.sections import Task, Train
 from biopsy.networks.backend import keras
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights
-from biopsy.training.devices import on_devices, shared
+from biopsy.training.devices import on_devices, shared, shared_validation
 from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
@@ -141,7 +141,7 @@ def fit(
     feed: Feed = images
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
-    with on_devices(model, train, np.diff(cuts(len(items), batch))) as model:
+    with on_devices(model, train, np.diff(cuts(len(items), batch)), len(targets) - n_train) as model:
         compile_model(model, train, items.target, epochs, steps)
         check_batch(model, batch)
         patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
@@ -156,36 +156,24 @@ def fit(
         if not state.finished:
             last = [LastStep(steps)] if train.accumulate > 1 else []
             told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
-            scored = [ValidationScore(monitor, feed.validation(), targets[n_train:])] if monitor in SCORES else []
+            validation = shared_validation(feed.validation(), len(targets) - n_train, batch)
+            scored = [ValidationScore(monitor, validation, targets[n_train:])] if monitor in SCORES else []
             callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
-            _fit(model, feed, range(state.epoch, epochs), steps, class_weights(items, train), callbacks, batch)
+            batches, weights = shared(feed.train(range(state.epoch, epochs)), class_weights(items, train))
+            with memory_in_words(model, batch):
+                model.fit(
+                    batches,
+                    validation_data=validation,
+                    steps_per_epoch=steps,
+                    initial_epoch=state.epoch,
+                    epochs=epochs,
+                    class_weight=weights,
+                    callbacks=callbacks,
+                    shuffle=False,  # the data set brings its own order
+                    verbose=0,
+                )
         else:
             log = LiveLog(live_dir, state)
             log.on_train_begin()
             log.on_train_end()
     return state
-
-
-def _fit(
-    model: Any,
-    feed: Feed,
-    epochs: range,
-    steps: int,
-    class_weight: dict[int, float] | None,
-    callbacks: list[Any],
-    batch: int,
-) -> None:
-    """Call `model.fit` for `epochs`, and put an exhausted memory in words."""
-    batches, class_weight = shared(feed.train(epochs), class_weight)
-    with memory_in_words(model, batch):
-        model.fit(
-            batches,
-            validation_data=feed.validation(),
-            steps_per_epoch=steps,
-            initial_epoch=epochs.start,
-            epochs=epochs.stop,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            shuffle=False,  # the data set brings its own order
-            verbose=0,
-        )
