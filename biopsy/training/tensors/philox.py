@@ -92,7 +92,7 @@ def gamma(shape: tuple[int, ...], seed: Any, alpha: float) -> NDArray[np.float64
     """Draw gamma variables of scale 1 (Marsaglia and Tsang, ACM TOMS 26(3), 2000), as TensorFlow does in float64."""
     key, c2, c3 = _start(seed)
     drawn = [_gamma(_doubles(key, (c2, c3), SAMPLE * i), alpha) for i in range(math.prod(shape))]
-    return np.array(drawn).reshape(shape)
+    return np.maximum(np.array(drawn), np.finfo(np.float64).tiny).reshape(shape)
 
 
 def _doubles(key: tuple[int, int], upper: tuple[int, int], block: int) -> Iterator[tuple[float, float]]:
