@@ -9,7 +9,7 @@ import resource
 import runpy
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from biopsy.core.errors import BiopsyError, MachineError, run
@@ -63,8 +63,16 @@ def main() -> None:
 
 def _choose_backend() -> None:
     """Let Keras run on what `train.backend` names: it asks when it is imported. What is wrong there, the stage says."""
-    with suppress(BiopsyError):
-        os.environ["KERAS_BACKEND"] = read_params().train.backend
+    try:
+        backend = read_params().train.backend
+    except BiopsyError:
+        return
+    if find_spec(backend) is None:
+        raise MachineError(
+            f"train.backend is {backend}, which {sys.executable} does not have. Run `pip install {backend}`, or set "
+            "train.backend to tensorflow."
+        )
+    os.environ["KERAS_BACKEND"] = backend
 
 
 def _check_limits() -> None:

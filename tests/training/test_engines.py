@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import on_jax
 import pytest
 
+import on_jax
 from biopsy.core.errors import MachineError, ParamsError
 from biopsy.core.params import parse_params
 from biopsy.core.sections import Augment, Mix
+from biopsy.core.stage import _choose_backend
 from biopsy.networks.backend import tf
 from biopsy.networks.model_file import load_model
 from biopsy.training.augment import (
@@ -151,7 +152,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     params = OmegaConf.load(ROOT / "params.yaml")
     params.train = OmegaConf.merge(
         params.train,
-        {"backend": "jax", "epochs": 4, "batch": 12, "accumulate": 2, "ema": 0.9, "monitor": "val_macro_f1"},
+        {"backend": "jax", "epochs": 4, "batch": 16, "ema": 0.9, "monitor": "val_macro_f1"},
     )
     params.resize = {**params.resize, "size": 32, "mode": "stretch"}
     OmegaConf.save(params, root / "params.yaml")
@@ -224,7 +225,13 @@ def test_the_benchmark_leaves_out_what_is_not_installed_and_says_so(
     assert capsys.readouterr().out == "torch is left out: not installed: torch\n"
 
 
-def test_what_another_engine_cannot_do_is_one_sentence_with_the_way_out() -> None:
+def test_what_another_engine_cannot_do_is_one_sentence_with_the_way_out(
+    set_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(set_params({"train.backend": "torch"}).parent)
+    monkeypatch.setattr("biopsy.core.stage.find_spec", lambda name: None)
+    with pytest.raises(MachineError, match=r"train.backend is torch, which .* does not have. Run `pip install torch`"):
+        _choose_backend()
     with pytest.raises(ParamsError, match=r"train.devices is 'all'.*PyTorch.*train.backend to jax or tensorflow"):
         parse_params({"train": {"backend": "torch", "devices": "all"}})
     with pytest.raises(MachineError, match=r"train.backend is jax, and Keras runs on tensorflow here.*KERAS_BACKEND"):
