@@ -2,19 +2,26 @@
 
     python benchmarks/dvc_scale.py                   8,000 files of 130 KB, 1 GB, five times on the disk
     python benchmarks/dvc_scale.py --files 500       a quick look
+    python benchmarks/dvc_scale.py --shards --files 100000 --kilobytes 2     single files against tar shards
 
 A stage that copies a folder of random bytes, under DVC, once as many files and once as one file of the same size; each
 command in a process of its own, in a scratch repository with this project's `cache.type` and `verify`. `grow` says how
 much the cache and the remote gain with ten more experiments, each of which changes `--changed` KB of its outputs.
+`--shards` compares `dvc add` and what follows it for a folder of files with the same files in tars of `--shard` each.
 """
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +46,20 @@ TRAIN = (
 )
 
 
-def call(root: Path, *command: str) -> float:
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it ran."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def call(root: Path, *command: str, clock: Callable[[], float] = time.perf_counter) -> float:
     """Run a command; return the seconds it took."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    start = time.perf_counter()
+    start = clock()
     done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def project(base: Path, files: int, kilobytes: int, changed: int) -> Path:
@@ -55,7 +68,7 @@ def project(base: Path, files: int, kilobytes: int, changed: int) -> Path:
     (root / "source").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(files):
-        (root / "source" / f"{number:05}.png").write_bytes(rng.bytes(kilobytes * 1000))
+        (root / "source" / f"{number:07}.png").write_bytes(rng.bytes(kilobytes * 1000))
     for name, text in (("dvc.yaml", STAGE), ("make.py", MAKE), ("train.py", TRAIN.format(changed=changed))):
         (root / name).write_text(text)
     (root / "params.yaml").write_text("number: 0\n")
@@ -92,12 +105,68 @@ def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, float],
         return seconds, sizes
 
 
+def write_tars(folder: Path, files: int, kilobytes: int, shard: int) -> None:
+    """Write so many files of random bytes in tars of `shard` files each."""
+    rng = np.random.default_rng(0)
+    for start in range(0, files, shard):
+        with tarfile.open(folder / f"{start:07}.tar", "w") as tar:
+            for number in range(start, min(start + shard, files)):
+                member = tarfile.TarInfo(f"{number:07}.png")
+                member.size = kilobytes * 1000
+                tar.addfile(member, BytesIO(rng.bytes(member.size)))
+
+
+def measure_folder(files: int, kilobytes: int, shard: int) -> dict[str, float]:
+    """Return CPU seconds by command for one tracked folder; `shard` 0: of single files."""
+    timed = partial(call, clock=cpu_seconds)
+    with tempfile.TemporaryDirectory() as name:
+        root = project(Path(name), 0 if shard else files, kilobytes, 0)
+        (root / "dvc.yaml").unlink()
+        source = root / "source"
+        if shard:
+            write_tars(source, files, kilobytes, shard)
+        seconds = {"dvc add": timed(root, "dvc", "add", "source")}
+        seconds["dvc status"] = timed(root, "dvc", "status")
+        seconds["dvc push"] = timed(root, "dvc", "push")
+        one = min(source.iterdir())
+        content = one.read_bytes()
+        one.unlink()  # a hard link into the cache
+        one.write_bytes(content[:-1] + b"x")
+        seconds["dvc add, one image changed"] = timed(root, "dvc", "add", "source")
+        seconds["dvc push, one image changed"] = timed(root, "dvc", "push")
+        shutil.rmtree(root / ".dvc/cache")
+        shutil.rmtree(source)
+        seconds["dvc pull"] = timed(root, "dvc", "pull")
+        start = cpu_seconds()
+        for path in sorted(source.iterdir()):  # what an epoch's first reading costs
+            if shard:
+                with tarfile.open(path) as tar:
+                    for member in tar:
+                        stream = tar.extractfile(member)
+                        if stream:
+                            stream.read()
+            else:
+                path.read_bytes()
+        seconds["read every image once"] = cpu_seconds() - start
+        print(seconds, file=sys.stderr, flush=True)
+        return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=8000)
     parser.add_argument("--kilobytes", type=int, default=130, help="of each file")
     parser.add_argument("--changed", type=int, default=500, help="KB of outputs that an experiment changes")
+    parser.add_argument("--shards", action="store_true", help="compare a folder of files with one of tars")
+    parser.add_argument("--shard", type=int, default=1000, help="files in a tar")
     chosen = parser.parse_args()
+    if chosen.shards:
+        single, packed = (measure_folder(chosen.files, chosen.kilobytes, n) for n in (0, chosen.shard))
+        print(f"{chosen.files:,} files of {chosen.kilobytes} KB; CPU seconds\n")
+        print(f"{'':28}{'single':>12}{'tars':>12}{'ratio':>8}")
+        for name, taken in single.items():
+            print(f"{name:28}{taken:12.2f}{packed[name]:12.2f}{taken / packed[name]:7.1f}x")
+        return
     many, sizes = measure(chosen.files, chosen.kilobytes, chosen.changed)
     one, _ = measure(1, chosen.files * chosen.kilobytes, chosen.changed)
     print(f"{chosen.files} files of {chosen.kilobytes} KB; seconds\n")

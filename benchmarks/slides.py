@@ -32,10 +32,10 @@ RUN = """
 import sys, time
 from pathlib import Path
 from biopsy.serving.model import Model
-from biopsy.serving.slides.reader import open_slide
+from biopsy.images.slides.reader import open_slide
 from biopsy.serving.slides.run import Options, predict_slides
 from biopsy.serving.slides.scale import plan
-from biopsy.serving.slides.tissue import cut, look_over
+from biopsy.images.slides.tissue import cut, look_over
 
 way, slide, model, out = sys.argv[1], *map(Path, sys.argv[2:])
 if way == "decoding":

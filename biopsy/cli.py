@@ -24,7 +24,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     added = (
         _list, _predict, _evaluate, _explain, _export, _publish, _serve, _results, _report, _compare, _experiments,
-        _convert_weights, _info, _show_augment, _tune,
+        _convert_weights, _info, _show_augment, _tune, _queue, _launch,
     )  # fmt: skip
     for add in added:
         add(verbs)
@@ -73,11 +73,11 @@ def _predict(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.experiments.model_info import figures_of
+        from biopsy.images.slides.find import find_slides
         from biopsy.serving.predict import predict_files
-        from biopsy.serving.slides.find import find_slides
 
         if slides := find_slides(chosen.inputs):
-            from biopsy.serving.extras import extra
+            from biopsy.core.extras import extra
 
             with extra("slides"):
                 from biopsy.serving.slides.run import Options, predict_slides
@@ -435,6 +435,70 @@ def _tune(verbs: Any) -> None:
     verb.add_argument("--protocol", default="case", help="default: case")
     verb.add_argument("--trials", type=int, help="how many in all, earlier ones counted (default: tune.trials)")
     verb.add_argument("-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
+    verb.set_defaults(run=act)
+
+
+def _queue(verbs: Any) -> None:
+    """Add `biopsy queue`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.engine import open_engine
+        from biopsy.experiments.queue import plan, run_queue
+
+        tasks = plan(chosen.set, chosen.root)
+        with open_engine("ray", chosen.ray or None, chosen.cpus, chosen.gpus) as engine:
+            run_queue(tasks, engine, chosen.root)
+
+    verb = _verb(
+        verbs, "queue", "run many experiments on a Ray cluster; on one machine `dvc exp run --queue` does without",
+        "biopsy queue --ray -S '+experiment=adopt,mixup' -S seed=0,1,2",
+        "biopsy queue --ray ray://head:10001 --gpus 1 -S 'protocols=[case-1of5],[case-2of5]'",
+    )  # fmt: skip
+    verb.add_argument(
+        "--ray", nargs="?", const="", required=True, metavar="ADDRESS",
+        help="the cluster (default: $RAY_ADDRESS, else one that runs here, else a new one of this machine)",
+    )  # fmt: skip
+    verb.add_argument(
+        "-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as `dvc exp run --queue`"
+    )
+    verb.add_argument("--cpus", type=float, default=1, metavar="N", help="for each experiment (default: 1)")
+    verb.add_argument("--gpus", type=float, default=0, metavar="N", help="for each experiment (default: 0)")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.set_defaults(run=act)
+
+
+def _launch(verbs: Any) -> None:
+    """Add `biopsy launch`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.files import atomic_file
+        from biopsy.experiments.launch import Machine, render_job
+
+        command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+        machine = Machine(chosen.render, chosen.gpu, chosen.hours)
+        job = render_job(machine, command, chosen.revision, chosen.root)
+        if chosen.out is None:
+            print(job, end="")
+            return
+        with atomic_file(chosen.out) as new:
+            new.write_text(job, "utf-8")
+        print(f"wrote {chosen.out}; its first lines say how to submit it")
+
+    verb = _verb(
+        verbs, "launch", "write the job file that runs an experiment on a rented or shared machine",
+        "biopsy launch --render sky --gpu A100 --out job.yaml -- dvc exp run -S data=breakhis",
+        "biopsy launch --render slurm --gpu 1 --hours 8 | sbatch",
+        "biopsy launch --render k8s -- dvc exp run -n adopt -S +experiment=adopt | kubectl create -f -",
+    )  # fmt: skip
+    verb.add_argument("--render", choices=("sky", "slurm", "k8s"), required=True, help="SkyPilot, Slurm or Kubernetes")
+    verb.add_argument(
+        "--gpu", metavar="MODEL[:N]", help="such as A100 or A100:2; not for sky: a number (default: none)"
+    )
+    verb.add_argument("--hours", type=int, default=24, help="the job's time limit, not for sky (default: 24)")
+    verb.add_argument("--revision", default="HEAD", help="what to run, pushed to origin (default: HEAD)")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="default: on the screen")
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- dvc exp run ...", help="default: no options")
     verb.set_defaults(run=act)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from biopsy.core.engine import open_engine
 from biopsy.core.files import read_csv
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
@@ -13,7 +14,8 @@ def resize(params: Params, *, labels_csv: Path, images_dir: Path, resized_dir: P
     """Bring the resized tree up to date with the labels."""
     labels = read_csv(labels_csv, ["image_id", "path", "pixels_sha256"])
     preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
-    counts = resize_all(labels, images_dir, resized_dir, resume_dir, preparation)
+    with open_engine(params.data.engine) as engine:
+        counts = resize_all(labels, images_dir, resized_dir, resume_dir, preparation, engine)
     size, mode, structure = params.resize.size, params.resize.mode, params.resize.structure
     how = f"{preparation.views} tiles each" if mode == "tiles" else mode
     how = how if structure == "rgb" else f"{how}, {structure}"

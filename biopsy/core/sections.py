@@ -26,7 +26,7 @@ class Section(BaseModel):
 
 
 class Data(BaseModel):
-    """`fetch`: which source, and a CSV of facts about slides for models that take one.
+    """`fetch`: which source, and a CSV of facts about slides for models that take one; where `resize` works.
 
     Each source has a section of its own here, which `biopsy.sources.kinds` checks.
     """
@@ -35,6 +35,7 @@ class Data(BaseModel):
 
     source: str = "sample"
     slides: str | None = None
+    engine: Literal["local", "ray"] = "local"
 
 
 class Columns(Section):

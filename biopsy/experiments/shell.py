@@ -1,12 +1,13 @@
 """Run git, DVC and other short commands, and return what they print."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from biopsy.core.errors import BiopsyError, DataError, MachineError, reason_in
 
 
-def output(*command: str, cwd: Path = Path()) -> str:
+def output(*command: str, cwd: Path = Path(), env: Mapping[str, str] | None = None) -> str:
     """Run a command that ends soon.
 
     Parameters
@@ -15,6 +16,8 @@ def output(*command: str, cwd: Path = Path()) -> str:
         The program and its arguments; no shell reads them.
     cwd
         The folder to run it in.
+    env
+        Its environment; None: that of this process.
 
     Returns
     -------
@@ -29,7 +32,7 @@ def output(*command: str, cwd: Path = Path()) -> str:
         It failed, with its own reason; or there is no folder `cwd`.
     """
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         if error.filename != command[0]:
             raise DataError(f"`{command[0]}` cannot run in {cwd}, which is not a folder.") from None

@@ -6,92 +6,63 @@ into the DVC cache.
 """
 
 import hashlib
-import json
 import os
 import shutil
-import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 from tqdm import tqdm
 
+from biopsy.core.engine import LOCAL
 from biopsy.core.errors import naming
-from biopsy.core.files import atomic_file, check_count
+from biopsy.core.files import check_count
 from biopsy.core.layout import resized_path
 from biopsy.core.owned import check_owned, note_made
+from biopsy.images.journal import Entry, Journal
 from biopsy.images.preparation.record import FILE, Preparation, write_preparation
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
 
 Row = dict[str, Any]
-
-
-class Entry(NamedTuple):
-    """What the journal knows of one image: what it depends on, the SHA-256 of its file, and a note of its maker."""
-
-    key: str
-    sha256: str
-    note: str = ""
+Make = Callable[[], tuple[bytes, str]]
 
 
 class Recipe(NamedTuple):
     """How one image is made: a name for its source and the code, and what returns its PNG and a note about it."""
 
     made_of: str
-    make: Callable[[], tuple[bytes, str]]
+    make: Make
 
 
-@dataclass(frozen=True)
-class Journal:
-    """Which files are whole: one JSON line per file, appended after its rename; survives SIGKILL at any moment.
+def run_here(makes: Sequence[Make]) -> list[tuple[bytes, str]]:
+    """Make several images, one after the other."""
+    return [make() for make in makes]
+
+
+class Maker(NamedTuple):
+    """Who makes the images.
 
     Attributes
     ----------
-    path
-        The file; one journal is used by one process.
-    entries
-        By image_id.
+    recipe
+        From a row to how its image is made.
+    title
+        What the progress bar calls the work.
+    run
+        Makes several images; called in `width` threads, each time for `batch` rows less those whose images are whole.
     """
 
-    path: Path
-    entries: dict[str, Entry]
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @classmethod
-    def open(cls, path: Path) -> "Journal":
-        """Read a journal, or start one; a torn or foreign line counts as absent."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        entries: dict[str, Entry] = {}
-        with path.open("ab+") as stream:
-            stream.seek(0)
-            content = stream.read()
-            if content and not content.endswith(b"\n"):
-                stream.write(b"\n")  # else the next line would be lost with the torn one
-        for line in content.splitlines():
-            try:
-                told = json.loads(line)
-                entries[str(told["image_id"])] = Entry(str(told["key"]), str(told["sha256"]), str(told.get("note", "")))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return cls(path, entries)
-
-    def add(self, image_id: str, entry: Entry) -> None:
-        """Append one line, from any thread."""
-        with self._lock, self.path.open("ab") as stream:
-            stream.write(_line(image_id, entry))
-            self.entries[image_id] = entry
-
-    def keep_only(self, image_ids: set[str]) -> None:
-        """Forget other images and outdated lines."""
-        lines = [_line(image_id, entry) for image_id, entry in self.entries.items() if image_id in image_ids]
-        with atomic_file(self.path) as temporary:
-            temporary.write_bytes(b"".join(lines))
+    recipe: Callable[[Row], Recipe]
+    title: str
+    run: Callable[[Sequence[Make]], list[tuple[bytes, str]]] = run_here
+    width: int = LOCAL.width
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,30 +73,33 @@ class Tree:
     staging: Path
     journal: Journal
     preparation: Preparation
-    recipe: Callable[[Row], Recipe]
+    maker: Maker
 
     def key(self, recipe: Recipe) -> str:
         """Name all that an image depends on: its source, the code, and the whole preparation."""
         return hashlib.sha256(f"{recipe.made_of} {self.preparation.model_dump_json()}".encode()).hexdigest()
 
-    def make(self, row: Row) -> str:
-        """Return "kept" where the image is whole already, else make it in the staging folder: "made"."""
-        target, recipe = resized_path(row["image_id"]), self.recipe(row)
-        key = self.key(recipe)
-        known = self.journal.entries.get(row["image_id"])
-        if known and known.key == key:
-            for place in (self.staging / target, self.root / target):
-                if _sha256(place) == known.sha256:
-                    return "kept"
-        (self.staging / target).unlink(missing_ok=True)
-        data, note = recipe.make()
-        _write(self.staging / target, data)
-        self.journal.add(row["image_id"], Entry(key, hashlib.sha256(data).hexdigest(), note))
-        return "made"
+    def make(self, rows: Sequence[Row]) -> list[str]:
+        """Return for each image "kept" where it is whole already, else make it in the staging folder: "made"."""
+        recipes = {row["image_id"]: self.maker.recipe(row) for row in rows}
+        waiting = {name: recipe for name, recipe in recipes.items() if not self._is_whole(name, self.key(recipe))}
+        for name in waiting:
+            (self.staging / resized_path(name)).unlink(missing_ok=True)
+        made = self.maker.run([recipe.make for recipe in waiting.values()]) if waiting else []
+        for (name, recipe), (data, note) in zip(waiting.items(), made, strict=True):
+            _write(self.staging / resized_path(name), data)
+            self.journal.add(name, Entry(self.key(recipe), hashlib.sha256(data).hexdigest(), note))
+        return ["made" if name in waiting else "kept" for name in recipes]
+
+    def _is_whole(self, image_id: str, key: str) -> bool:
+        known = self.journal.entries.get(image_id)
+        if known is None or known.key != key:
+            return False
+        return any(_sha256(place / resized_path(image_id)) == known.sha256 for place in (self.staging, self.root))
 
 
 def build_tree(
-    rows: list[Row], root: Path, work: Path, preparation: Preparation, recipe: Callable[[Row], Recipe], title: str
+    rows: list[Row], root: Path, work: Path, preparation: Preparation, maker: Maker
 ) -> tuple[Counter[str], dict[str, str]]:
     """Bring a tree up to date with its rows.
 
@@ -139,10 +113,8 @@ def build_tree(
         The folder of the files that are not yet in the tree, on the tree's file system; the journal is `<work>.jsonl`.
     preparation
         How its images are made: when any of it changes, all of them are.
-    recipe
-        From a row to how its image is made; called in several threads.
-    title
-        What the progress bar calls the work.
+    maker
+        How images are made of their rows.
 
     Returns
     -------
@@ -159,14 +131,17 @@ def build_tree(
     wanted = {resized_path(row["image_id"]) for row in rows}
     ours = [FILE, *(path.as_posix() for path in wanted)]
     check_owned(root, ours)
-    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, recipe)
+    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc=title, delay=2) as bar:
+    with ThreadPoolExecutor(maker.width) as pool, tqdm(total=len(rows), desc=maker.title, delay=2) as bar:
         for start in range(0, len(rows), CHUNK):
-            for outcome in pool.map(tree.make, rows[start : start + CHUNK]):
-                counts[outcome] += 1
-                bar.update()
+            chunk = rows[start : start + CHUNK]
+            for outcomes in pool.map(
+                tree.make, [chunk[i : i + maker.batch] for i in range(0, len(chunk), maker.batch)]
+            ):
+                counts.update(outcomes)
+                bar.update(len(outcomes))
     note_made(root, ours)  # before the first of them is there
     (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
     counts["removed"] = _remove_others(root, wanted)
@@ -181,11 +156,6 @@ def build_tree(
     image_ids = {row["image_id"] for row in rows}
     tree.journal.keep_only(image_ids)
     return counts, {image_id: tree.journal.entries[image_id].note for image_id in image_ids}
-
-
-def _line(image_id: str, entry: Entry) -> bytes:
-    told = {"image_id": image_id, "key": entry.key, "sha256": entry.sha256}
-    return (json.dumps(told | ({"note": entry.note} if entry.note else {})) + "\n").encode()
 
 
 def _sha256(path: Path) -> str | None:

@@ -1,6 +1,9 @@
 """The tree of resized images: what an image of it depends on, and how it is made of its source."""
 
+import platform
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -8,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.code_digest import code_digest
-from biopsy.core.errors import DataError
+from biopsy.core.engine import LOCAL, Engine
+from biopsy.core.errors import DataError, MachineError
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
-from biopsy.images.image_tree import Recipe, Row, build_tree
+from biopsy.images.image_tree import Make, Maker, Recipe, Row, build_tree, run_here
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resize import Image, encode_png, make_views
 
@@ -18,10 +22,16 @@ CODE = (
     "biopsy.images.resize",
     "biopsy.images.resized_tree",
 )  # what makes the pixels; all images are made again when it changes
+BATCH = 8  # images in a task for another machine: sending them one by one cost three times as much CPU time here
 
 
 def resize_all(
-    labels: pd.DataFrame, images: Path, resized: Path, resume: Path, preparation: Preparation
+    labels: pd.DataFrame,
+    images: Path,
+    resized: Path,
+    resume: Path,
+    preparation: Preparation,
+    engine: Engine = LOCAL,
 ) -> Counter[str]:
     """Bring the resized tree up to date with the labels.
 
@@ -35,6 +45,9 @@ def resize_all(
         Holds the journal and the files that are not yet in the tree; on the tree's file system.
     preparation
         Without a stain, which is fitted on these images.
+    engine
+        Where the images are made. Files are read and written here in any case, so that other machines need not see
+        this one's folders.
 
     Returns
     -------
@@ -48,23 +61,68 @@ def resize_all(
     """
     code = f"{code_digest(*CODE)} opencv {cv2.__version__}"
 
-    def make(row: Row) -> tuple[bytes, str]:
-        path = images / row["path"]
-        image = _read(path, row["pixels_sha256"], preparation.max_pixels)
-        return encode_png(np.concatenate(make_views(image, preparation.resize, path))), ""
-
     def recipe(row: Row) -> Recipe:
-        return Recipe(f"{row['pixels_sha256']} {code}", lambda: make(row))
+        path, pixels = images / row["path"], row["pixels_sha256"]
+        return Recipe(f"{pixels} {code}", Shrink(path, path, pixels, preparation, cv2.__version__))
+
+    def elsewhere(makes: Sequence[Make]) -> list[tuple[bytes, str]]:
+        sent = [replace(make, source=_content(make.path)) for make in makes if isinstance(make, Shrink)]
+        made: list[tuple[bytes, str]] = engine.call(run_here, sent)
+        return made
 
     columns = ["image_id", "path", "pixels_sha256"]
     rows: list[Row] = [dict(zip(columns, row, strict=True)) for row in labels[columns].to_numpy()]
-    return build_tree(rows, resized, resume / "resized", preparation, recipe, "resize")[0]
+    here = engine is LOCAL
+    maker = Maker(recipe, "resize") if here else Maker(recipe, "resize", elsewhere, engine.width, BATCH)
+    return build_tree(rows, resized, resume / "resized", preparation, maker)[0]
 
 
-def _read(path: Path, pixels_sha256: str, max_pixels: int) -> Image:
+@dataclass(frozen=True)
+class Shrink:
+    """One image to make, here or on another machine.
+
+    Attributes
+    ----------
+    source
+        The file, or what is in it.
+    path
+        What errors call it.
+    pixels_sha256
+        Of the pixels that were ingested.
+    preparation
+        How it is made.
+    opencv
+        The version that makes the others; another one might round pixels differently.
+    """
+
+    source: Path | bytes
+    path: Path
+    pixels_sha256: str
+    preparation: Preparation
+    opencv: str
+
+    def __call__(self) -> tuple[bytes, str]:
+        """Return the PNG. Raises `DataError` of the source, or `MachineError` on a machine with another OpenCV."""
+        if self.opencv != cv2.__version__:
+            version = f"OpenCV {cv2.__version__}"
+            raise MachineError(f"{platform.node()} has {version}. Install {self.opencv} there, as it is here.")
+        cv2.setNumThreads(1)  # the images are the parallel unit
+        image = _read(self.source, self.path, self.pixels_sha256, self.preparation.max_pixels)
+        return encode_png(np.concatenate(make_views(image, self.preparation.resize, self.path))), ""
+
+
+def _content(path: Path) -> Path | bytes:
+    """Read a file for another machine; one that cannot be read is told of as if it had been decoded."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return path
+
+
+def _read(source: Path | bytes, path: Path, pixels_sha256: str, max_pixels: int) -> Image:
     """Read a source image and hold it against what was ingested."""
     try:
-        image = read_rgb(path, max_pixels)
+        image = read_rgb(source, max_pixels)
     except ImageError as error:
         raise DataError(
             f"{path} {error.detail}, though it passed ingest. Run `dvc repro` to ingest it again."

@@ -20,7 +20,7 @@ from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.layout import resized_path
 from biopsy.core.sections import Stain
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
-from biopsy.images.image_tree import Recipe, Row, build_tree
+from biopsy.images.image_tree import Maker, Recipe, Row, build_tree
 from biopsy.images.preparation.record import Preparation, Stains
 from biopsy.images.resize import Image, encode_png, make_views
 from biopsy.images.stain import mean_of, measure, restain
@@ -84,8 +84,7 @@ def stain_all(
             stained,
             resume / f"stained-{protocol}",
             preparation.model_copy(update={"stain": target}),
-            _recipe(resized, target, preparation.size),
-            f"{protocol}: {params.method}",
+            Maker(_recipe(resized, target, preparation.size), f"{protocol}: {params.method}"),
         )
     left = Counter((row["part"], notes[row["image_id"]]) for row in rows if notes.get(row["image_id"]))
     by_part: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}

@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
+from biopsy.core.extras import extra
 from biopsy.core.files import atomic_file
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.explain import METHODS, Explanation, Method, check_method, explain, lay_on, paint, scale_of, shrink
-from biopsy.serving.extras import extra
 from biopsy.serving.inputs import find_images
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import only_model

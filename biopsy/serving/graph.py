@@ -3,8 +3,8 @@
 from typing import Any
 
 from biopsy.core.errors import MachineError
+from biopsy.core.extras import extra
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.extras import extra
 from biopsy.serving.onnx_file import FEATURES, INPUT, MAPS, OUTPUT, input_shape
 
 OPSET = 17

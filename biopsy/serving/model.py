@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.extras import extra
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
 from biopsy.serving.decoding import Image, Prepared, prepare_image
-from biopsy.serving.extras import extra
 from biopsy.serving.learnt import learnt_from, pixel_key, unpacked
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
 from biopsy.serving.similar import Similar, read_similar

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
+from biopsy.core.extras import extra
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, read_card
-from biopsy.serving.extras import extra
 from biopsy.serving.sealed import read_facts
 
 INPUT, OUTPUT = "images", "probabilities"

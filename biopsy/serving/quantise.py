@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import SourceError
+from biopsy.core.extras import extra
 from biopsy.evaluation.figures import short_figures
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.networks.model_file import Card
-from biopsy.serving.extras import extra
 from biopsy.serving.onnx_file import FEATURES, INPUT, OUTPUT, Network
 from biopsy.serving.similar import chunks, learnt_images
 

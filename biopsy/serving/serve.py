@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError, some, warn
-from biopsy.serving.extras import extra
+from biopsy.core.extras import extra
 from biopsy.serving.predict import find_models
 
 if TYPE_CHECKING:

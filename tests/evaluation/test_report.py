@@ -96,8 +96,10 @@ def test_a_planted_copy_in_another_part_or_case_is_found_and_shown(tmp_path: Pat
     for i, name in enumerate(ids):  # a pattern of its own; bare noise is the same grey everywhere
         coarse = np.random.default_rng(i).uniform(60, 220, (6, 9, 3)).astype(np.uint8)
         cv2.imwrite(str(images / f"{name}.png"), cv2.resize(coarse, (350, 230), interpolation=cv2.INTER_CUBIC))
-    for source, copy in ((0, 31), (1, 2), (4, 8)):  # another case; the same case, parts and fold; another case
+    # another case, turned; the same case, parts and fold; another case, mirrored
+    for source, copy, turns, flip in ((0, 31, 1, 1), (1, 2, 0, 1), (4, 8, 2, -1)):
         picture = cv2.imread(str(images / f"{ids[source]}.png"))
+        picture = np.ascontiguousarray(np.rot90(picture, turns)[:, ::flip])
         changed = cv2.resize(cv2.GaussianBlur(picture, (5, 5), 1), (280, 184)) * 0.85 + 12
         data = cv2.imencode(".jpg", changed, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
         cv2.imwrite(str(images / f"{ids[copy]}.png"), cv2.imdecode(data, cv2.IMREAD_COLOR))

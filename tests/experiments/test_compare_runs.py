@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from accessible import violations
 from biopsy import cli
 from biopsy.evaluation import intervals
 from predictions import predictions
@@ -224,10 +226,14 @@ def report(project: Path, out: Path, *arguments: str) -> list[str]:
 
 
 def test_two_runs_stand_side_by_side_with_figures_verdict_and_all_that_changed(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], phone: tuple[Any, list[str]]
 ) -> None:
     page = report(project, tmp_path / "x.html", "better", "--compare", "main")
     told = capsys.readouterr().out
+    shown, errors = phone
+    shown.goto(f"file://{tmp_path / 'x.html'}")
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(shown) == errors == []
     assert (
         "binary, protocol case: Validation, 48 images of 12 cases: The second model's macro-F1 is higher (+0." in told
     )

@@ -4,13 +4,16 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from accessible import violations
 from biopsy.core.errors import SourceError
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.report.page import render
 from biopsy.evaluation.report.results import Answers, read_run
 from biopsy.experiments.explained import chosen_rows, explain_run
 from biopsy.images.preparation.record import Preparation
@@ -36,7 +39,7 @@ def model(tmp_path: Path) -> Model:
 
 
 def test_each_picture_has_a_map_beside_it_and_what_cannot_be_explained_is_a_sentence(
-    model: Model, tmp_path: Path
+    model: Model, tmp_path: Path, phone: tuple[Any, list[str]]
 ) -> None:
     params = write_project(tmp_path, ["benign", "malignant"], ["case", "image"], leak=0)
     run, asked = read_run(params, tmp_path), list[Path]()
@@ -46,6 +49,13 @@ def test_each_picture_has_a_map_beside_it_and_what_cannot_be_explained_is_a_sent
     assert kinds == [(kind, name) for name in ("benign", "malignant") for kind in ("worst error", "typical")]
     assert html.count('<img src="data:image/jpeg;base64,') == html.count(' alt="') == 8
     assert len(html) < 200_000
+    place = '<div id="explained">'
+    (tmp_path / "whole.html").write_text(render(run).replace(place, place + html))
+    page, errors = phone
+    page.goto(f"file://{tmp_path / 'whole.html'}")
+    assert page.get_by_alt_text(re.compile("^typical of")).count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(page) == errors == []
     (tmp_path / "data/raw/images").rename(tmp_path / "away")
     assert "problem" in explain_run(run, lambda folder: model)
     other = replace(run, results=[replace(r, details={**r.details, "models": []}) for r in run.results])

@@ -25,7 +25,10 @@ STALE: dict[str, set[str]] = {
     "tasks": {"impute", "split"} | REPORT,
     "protocols": {"split"} | REPORT,
     "labels": {"ingest", "impute"} | REPORT,
-    "data": {"fetch"} | REPORT,
+    "data": REPORT,  # the settings of sources that are not in force, and data.engine
+    "data.source": {"fetch"} | REPORT,
+    "data.slides": {"fetch"} | REPORT,
+    "data.sample": {"fetch"} | REPORT,
     "ingest": {"ingest"} | REPORT,
     "ingest.columns.path": {"ingest", "split"} | REPORT,
     "ingest.max_pixels": {"ingest", "resize"} | REPORT,

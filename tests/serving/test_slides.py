@@ -17,38 +17,19 @@ import tifffile
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.core.files import sha256
+from biopsy.images.slides.find import is_slide
+from biopsy.images.slides.reader import open_slide
+from biopsy.images.slides.tissue import look_over
 from biopsy.serving.onnx_file import Network
 from biopsy.serving.slides import run
-from biopsy.serving.slides.find import is_slide
 from biopsy.serving.slides.journal import Journal
-from biopsy.serving.slides.reader import open_slide
 from biopsy.serving.slides.scale import Scale, trained_scale
-from biopsy.serving.slides.tissue import look_over
 from cards import CARD
+from painted_slides import BLUE, GLASS, RED, painted, write_slide
 from tiny_onnx import SIZE, write_onnx
 
-GLASS, RED, BLUE = (240, 240, 240), (230, 150, 180), (60, 60, 160)  # the model takes what is dark for malignant
 OUTPUTS = ["heatmap.png", "summary.json", "tiles.csv", "tiles.geojson"]
 Predict = Callable[..., pd.DataFrame]
-
-
-def painted() -> np.ndarray:
-    """512 x 256: glass, and on it a rectangle, a third of it red and the rest blue."""
-    pixels = np.full((256, 512, 3), GLASS, np.uint8)
-    pixels[64:192, 64:192], pixels[64:192, 192:448] = RED, BLUE
-    return pixels
-
-
-def write_slide(path: Path, pixels: np.ndarray | None = None, um: float | None = 0.5, levels: int = 2) -> Path:
-    """A tiled pyramid."""
-    pixels = painted() if pixels is None else pixels
-    scale: dict[str, Any] = {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"} if um else {}
-    with tifffile.TiffWriter(path) as file:
-        for level in range(levels):
-            small = pixels[:: 4**level, :: 4**level]
-            about = {**scale, "subfiletype": 1} if level else scale
-            file.write(small, tile=(64, 64), photometric="rgb", compression="deflate", metadata=None, **about)
-    return path
 
 
 def write_strips(path: Path) -> Path:
@@ -327,8 +308,8 @@ def test_a_compression_that_is_not_read_is_named(tmp_path: Path, number: int, na
 
 def test_a_slide_without_a_pyramid_is_looked_over_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slide = open_slide(write_slide(tmp_path / "a.tif", levels=1))
-    monkeypatch.setattr("biopsy.serving.slides.tissue.SIDE", 100)
-    monkeypatch.setattr("biopsy.serving.slides.tissue.BLOCK", 120)
+    monkeypatch.setattr("biopsy.images.slides.tissue.SIDE", 100)
+    monkeypatch.setattr("biopsy.images.slides.tissue.BLOCK", 120)
     sizes = []
     region = slide.region
     monkeypatch.setattr(slide, "region", lambda *given: sizes.append(given[2:4]) or region(*given))

@@ -158,7 +158,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     OmegaConf.save(params, root / "params.yaml")
     usual = {k: v for k, v in warm(ROOT).items() if k not in ("BIOPSY_TEST_SERVER", "KERAS_BACKEND")}
     command = [sys.executable, str(ROOT / "tests/on_jax.py")]
-    done = subprocess.run(command, cwd=root, env=usual, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=root, env=usual, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return {**json.loads(done.stdout.splitlines()[-1]), "kept": root / "kept", "stderr": done.stderr}
 

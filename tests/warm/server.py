@@ -5,6 +5,7 @@ To import TensorFlow takes ten times as long as to train one epoch of the tests'
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -31,8 +32,11 @@ INSTALLED = [path for path in sys.path[1:] if path not in os.environ.get("PYTHON
 def preload() -> None:
     """Import what stages and DVC do, and nothing of this project: the tests' copies of it differ."""
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1"}
+    gc.disable()  # what is imported stays
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
 
 
 def run(asked: dict, files: list[int]) -> int:

@@ -14,9 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from biopsy.core.files import atomic_file
+from biopsy.images.slides.tissue import Cut, Overview
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.slides.scale import Cut
-from biopsy.serving.slides.tissue import Overview
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
 LOST = -1.0  # in place of a probability, where a tile cannot be read

@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, warn
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.images.slides.reader import Slide, open_slide
+from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
 from biopsy.networks.answers import BATCH
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import only_model
 from biopsy.serving.slides.journal import SUMMARY, Journal
 from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, write_geojson
-from biopsy.serving.slides.reader import Slide, open_slide
-from biopsy.serving.slides.scale import Cut, plan, scale_in, trained_scale
-from biopsy.serving.slides.tissue import SHARE, Overview, Tile, cut, look_over
+from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 
 
 @dataclass(frozen=True)

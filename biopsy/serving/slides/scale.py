@@ -7,8 +7,9 @@ from statistics import median
 
 from biopsy.core.errors import DataError, ParamsError, warn
 from biopsy.core.files import read_csv, sha256
+from biopsy.images.slides.reader import PLAUSIBLE, Slide
+from biopsy.images.slides.tissue import Cut
 from biopsy.networks.model_file import Card
-from biopsy.serving.slides.reader import PLAUSIBLE, Slide
 
 SAME = 1.1  # scales that differ by less are one
 
@@ -20,27 +21,6 @@ class Scale:
     um_per_pixel: float
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How tiles are cut of one slide.
-
-    Attributes
-    ----------
-    width, height
-        Of a tile, in pixels at full resolution.
-    size
-        (width, height) in pixels to which it is read.
-    slide_um, um
-        Micrometres per pixel of the slide and of what is read; None where it is not known.
-    """
-
-    width: float
-    height: float
-    size: tuple[int, int]
-    slide_um: float | None
-    um: float | None
 
 
 def trained_scale(folder: Path, card: Card) -> Scale | None:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
-from biopsy.serving.slides.reader import Slide
-from biopsy.serving.slides.scale import Cut
+from biopsy.images.slides.reader import Slide
 
 SIDE = 2000  # pixels of the longer side of the overview
 BLOCK = 2048  # pixels of a level that are read at once
@@ -19,6 +18,27 @@ SHARE = 0.5  # of a tile that must be tissue
 # real BreakHis images, half had a tenth of their pixels below 17.
 THRESHOLDS = (8, 15)
 DARKEST = 30  # of 255: what is darker was not scanned, and black has any saturation
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How tiles are cut of one slide.
+
+    Attributes
+    ----------
+    width, height
+        Of a tile, in pixels at full resolution.
+    size
+        (width, height) in pixels to which it is read.
+    slide_um, um
+        Micrometres per pixel of the slide and of what is read; None where it is not known.
+    """
+
+    width: float
+    height: float
+    size: tuple[int, int]
+    slide_um: float | None
+    um: float | None
 
 
 @dataclass(frozen=True, slots=True)

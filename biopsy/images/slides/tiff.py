@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
-from biopsy.serving.slides.reader import CONVERT
+from biopsy.images.slides.reader import CONVERT
 
 Image = NDArray[np.uint8]
 READ = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA")  # without the package imagecodecs, of 60 MB

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
-from biopsy.serving.extras import extra
+from biopsy.core.extras import extra
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def open_slide(path: Path) -> Slide:
         return Slide(path, _tried(path, lambda: ByOpenSlide(path)))
     if not tiff:
         raise DataError(f"{path} is no slide that OpenSlide knows, or is damaged. Copy it again. {CONVERT}")
-    from biopsy.serving.slides.tiff import ByTifffile, look_into
+    from biopsy.images.slides.tiff import ByTifffile, look_into
 
     levels, um = _tried(path, lambda: look_into(path))
     if vendor:

@@ -1,0 +1,154 @@
+"""Claim: no stage but train takes more than 1.5 GB of memory, and an image costs the same time at 30,000 as at 300.
+
+    python benchmarks/growth.py                                  300, 3,000 and 30,000 images, about 20 minutes
+    python benchmarks/growth.py --images 300000                  one size; 8 GB of disk
+
+Each stage and `biopsy predict` run in a process of its own on a scratch project (source `local`, 64x48 PNGs of noise,
+all distinct, 8 types of 50 slides each, one small network of one epoch). Memory is the kernel's high-water mark of that
+process; time is its CPU time, which other programs on the machine disturb less than the clock. The cost of an image is
+the slope between two sizes, so that starting costs nothing. Small images show what grows with their number, which is
+what this claim is about; the pixels of a larger image add themselves once per thread, as `--side 700` shows.
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ("--task", "binary", "--protocol", "case")
+STAGES = {
+    "fetch": (),
+    "ingest": (),
+    "impute": (),
+    "split": (),
+    "resize": (),
+    "stain": MODEL[2:],
+    "train": MODEL,
+    "evaluate": MODEL,
+}
+LIMIT_MB = 1500
+TYPES = {
+    "Adenosis": "Benign",
+    "Fibroadenoma": "Benign",
+    "Phyllodes Tumor": "Benign",
+    "Tubular Adenoma": "Benign",
+    "Ductal Carcinoma": "Malignant",
+    "Lobular Carcinoma": "Malignant",
+    "Mucinous Carcinoma": "Malignant",
+    "Papillary Carcinoma": "Malignant",
+}
+
+
+def draw(folder: Path, images: int, side: int) -> None:
+    """Write `images` distinct PNGs and the table that names them."""
+    rng = np.random.default_rng(0)
+    with (folder / "table.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "type", "magnification", "slide"])
+        for number in range(images):
+            kind = list(TYPES)[number % 8]
+            slide = f"s{number % 8}-{number // 8 % 50}"
+            path = Path("images", slide, f"{number:06}.png")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (side * 3 // 4, side, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+            table.writerow([path.relative_to("images").as_posix(), TYPES[kind], kind, "100X", slide])
+
+
+def write_params(folder: Path, source: Path) -> None:
+    """Write the default parameters, pointed at the drawn images."""
+    params = OmegaConf.load(ROOT / "params.yaml")
+    changes = {
+        "data.source": "local",
+        "data.local": {"csv": str(source / "table.csv"), "images": str(source / "images")},
+        "ingest.columns": {"path": "path", "magnification": "magnification", "slide": "slide"},
+        "labels.grammar": None,
+        "labels.tasks.binary.column": "label",
+        "labels.tasks.multiclass.column": "type",
+        "resize.size": 32,
+        "tasks": ["binary"],
+        "protocols": ["case"],
+        "train.epochs": 1,
+    }
+    for key, value in changes.items():
+        OmegaConf.update(params, key, value, merge=False)
+    OmegaConf.save(params, folder / "params.yaml")
+
+
+def run(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Run a command in `folder`; return its peak memory in MB, its CPU seconds and its seconds."""
+    start, log = time.perf_counter(), folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=folder, stdout=stream, stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        _, status, used = os.wait4(process.pid, 0)  # the usage of this child alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)}\n{log.read_text()}")
+    return used.ru_maxrss * 1024 / 1e6, used.ru_utime + used.ru_stime, time.perf_counter() - start
+
+
+def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> dict[str, tuple[float, float, float]]:
+    """Run everything on so many images; print one row a stage, return the figures."""
+    source, project = scratch / "source", scratch / "project"
+    source.mkdir()
+    project.mkdir()
+    draw(source, images, side)
+    write_params(project, source)
+    commands = {name: [str(ROOT / "stages" / f"{name}.py"), *options] for name, options in STAGES.items()}
+    biopsy = ["-m", "biopsy.cli"]
+    commands["export"] = [*biopsy, "export", "models/binary-case", "--out", "model.onnx", "--similar", "none"]
+    commands["predict"] = [*biopsy, "predict", str(source / "images"), "--model", "model.onnx", "--out", "answers.csv"]
+    found = {}
+    for name, command in commands.items():
+        if only and name not in only:
+            continue
+        found[name] = run(command, project)
+        peak, cpu, seconds = found[name]
+        over = "OVER" if peak >= LIMIT_MB and name != "train" else ""
+        print(f"{images:8,}  {name:10}{peak:9.0f}{cpu:9.1f}{seconds:9.1f}   {over}", flush=True)
+    megabytes = {name: _size(project / name) for name in ("data/raw", "data/resized", "data/interim", "data/splits")}
+    print(f"{images:8,}  disk MB: {', '.join(f'{name} {size:.0f}' for name, size in megabytes.items())}", flush=True)
+    return found
+
+
+def _size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def main() -> None:
+    """Measure every stage at every size asked for, print the slopes, exit 1 above the limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[300, 3_000, 30_000])
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="leave the others out; each needs those before it")
+    parser.add_argument("--side", type=int, default=64, help="width of an image in pixels")
+    chosen = parser.parse_args()
+    print(f"{'images':>8}  {'stage':10}{'peak MB':>9}{'CPU s':>9}{'seconds':>9}   limit {LIMIT_MB} MB")
+    found = {}
+    for images in chosen.images:
+        with tempfile.TemporaryDirectory() as scratch:
+            found[images] = measure(images, chosen.side, Path(scratch), chosen.only)
+            shutil.rmtree(scratch, ignore_errors=True)
+    for few, many in pairwise(chosen.images):
+        print(f"\nfrom {few:,} to {many:,} images, each: CPU ms, KB of memory")
+        for name, (peak, cpu, _) in found[many].items():
+            before, more = found[few][name], many - few
+            print(f"  {name:10}{(cpu - before[1]) / more * 1e3:9.2f}{(peak - before[0]) / more * 1e3:9.2f}")
+    sys.exit(max(f[0] for all_of in found.values() for n, f in all_of.items() if n != "train") >= LIMIT_MB)
+
+
+if __name__ == "__main__":
+    main()

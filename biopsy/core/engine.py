@@ -1,0 +1,89 @@
+"""Where many calls of one function run: in threads of this process, or as tasks of a Ray cluster."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from biopsy.core.errors import MachineError
+from biopsy.core.extras import extra
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Calls a function somewhere and returns what it returned; several threads may use it at a time.
+
+    Attributes
+    ----------
+    width
+        How many threads keep it busy.
+    call
+        `(function, *arguments) -> result`. The function is one of a module; what it raises is raised here.
+    """
+
+    width: int
+    call: Callable[..., Any]
+
+
+LOCAL = Engine(os.cpu_count() or 1, lambda function, *arguments: function(*arguments))
+
+
+@contextmanager
+def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: float = 0) -> Iterator[Engine]:
+    """Open an engine for the block.
+
+    Parameters
+    ----------
+    kind
+        `local` or `ray`.
+    address
+        Of the cluster. None: that of `RAY_ADDRESS`, else the one that runs on this machine, else a new one here.
+    cpus, gpus
+        What Ray sets aside for each call.
+
+    Raises
+    ------
+    MachineError
+        Ray is not installed, the cluster does not answer, or, in a call, it lost a task four times.
+    """
+    if kind == "local":
+        yield LOCAL
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with extra("ray"):
+        import ray
+    # Nodes get this very package, whatever version of it they may have themselves.
+    options = {"runtime_env": {"py_modules": [str(PACKAGE)]}, "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        place = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        raise MachineError(
+            f"no Ray cluster answers at {place} ({' '.join(str(error).split())[:200]}). `ray start --head` starts one."
+        ) from None
+    try:
+        yield _on(ray, cpus, gpus)
+    finally:
+        ray.shutdown()
+
+
+def _on(ray: Any, cpus: float, gpus: float) -> Engine:
+    @cache
+    def remote(function: Callable[..., Any]) -> Any:
+        return ray.remote(num_cpus=cpus, num_gpus=gpus)(function)  # a task whose node dies runs again, three times
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return ray.get(remote(function).remote(*arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            raise MachineError(f"the Ray cluster lost a task: {' '.join(str(error).split())[:300]}") from None
+
+    return Engine(max(2 * int(ray.cluster_resources().get("CPU", 1) // max(cpus, 0.1)), 1), call)

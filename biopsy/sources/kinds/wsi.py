@@ -1,0 +1,218 @@
+"""Whole slides: tiles cut from their tissue, labelled by a CSV of slides or by regions drawn in QuPath."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+from biopsy.core.errors import DataError, ParamsError, SourceError, naming, nearest
+from biopsy.core.outside import Outside
+from biopsy.core.rawcsv import find_column, read_records
+from biopsy.core.sections import Section
+from biopsy.core.text import fold
+from biopsy.images.slides.reader import PLAUSIBLE, Slide, open_slide
+from biopsy.images.slides.regions import Region, class_at, read_regions
+from biopsy.images.slides.tissue import Cut, Tile, cut, look_over
+from biopsy.sources.kinds.registry import Source, register
+from biopsy.sources.user_files import counted, expand, make_facts, user_file
+
+OWN = ("path_to_image", "slide", "case", "mpp")  # columns that this source writes
+FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+
+class Wsi(Section):
+    """Which slides, and which tiles of them.
+
+    Attributes
+    ----------
+    csv, folder
+        A table with a row for each slide, and the folder that its paths start in.
+    column
+        The table's column of slide files. Other columns are copied to each tile; `case`, where there is none, is the
+        slide, and `mpp`, micrometres per pixel of the slide, counts more than what its file says.
+    regions
+        The label column that the regions of `<slide>.geojson`, beside the slide, fill; None: the CSV has the labels.
+    um_per_pixel, px
+        The scale and the side in pixels of a tile.
+    most
+        Tiles of one slide: of more, as many evenly spread ones.
+    """
+
+    csv: str | None = None
+    folder: str | None = None
+    column: str = "slide"
+    regions: str | None = None
+    um_per_pixel: float = Field(0.5, ge=PLAUSIBLE[0], le=PLAUSIBLE[1])
+    px: int = Field(512, ge=32, le=4096)
+    most: int = Field(200, ge=1, le=1_000_000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A slide of the table: where it stands there, its file, id, scale as the table gives it, and its other cells."""
+
+    where: str
+    file: Path
+    name: str
+    mpp: float | None
+    cells: dict[str, str]
+
+
+def fill(settings: Wsi, folder: Path, downloads: Path) -> dict[str, Any]:
+    """Cut the tiles, and write a table with a row for each."""
+    rows = read_rows(settings)
+    left_out: Counter[str] = Counter()
+    columns = list(dict.fromkeys([*OWN, *rows[0].cells, *([settings.regions] if settings.regions else [])]))
+    count = 0
+    with (folder / "metadata.csv").open("x", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in tqdm(rows, "cut tiles", unit="slide"):
+            for tile in write_tiles(row, settings, folder / "images", left_out):
+                writer.writerow(tile)
+                count += 1
+    if not count:
+        raise SourceError(f"data.wsi.csv: its {len(rows)} slides give no tile ({counted(left_out)}).")
+    facts = f"{count:,} tiles of {len(rows):,} whole slides, {settings.px} px of {settings.um_per_pixel:g} um"
+    return make_facts("wsi", facts, count, left_out)
+
+
+def read_rows(settings: Wsi) -> list[Row]:
+    """Read the table of slides. Raises `DataError` with the row where a slide is missing or named twice."""
+    if not (settings.csv and settings.folder):
+        raise ParamsError("data.source is 'wsi', which needs both data.wsi.csv and data.wsi.folder.")
+    path = user_file(settings.csv, "data.wsi.csv")
+    folder = expand(settings.folder, "data.wsi.folder")
+    if not folder.is_dir():
+        raise SourceError(
+            f"data.wsi.folder: {folder} is no folder. Set it to the folder that the slides' paths start in."
+        )
+    records = read_records(path, [settings.column], "slide")
+    position = find_column(records.header, settings.column, "data.wsi.column", path)
+    twice = [name for name, times in Counter(records.header).items() if times > 1]
+    if twice:
+        raise DataError(f"{path} has two columns '{twice[0]}'. Give each a name of its own.")
+    rows: list[Row] = []
+    for line, cells in records.rows:
+        given = cells[position] if position < len(cells) else ""
+        file = folder / given
+        if not given or not file.is_file():
+            near = nearest(given, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()])
+            raise DataError(f"{path} row {line}: the slide '{given}' is not in {folder}.{near} Correct the row.")
+        named = {name: cell for i, (name, cell) in enumerate(zip(records.header, cells, strict=False)) if i != position}
+        said = next((cell for name, cell in named.items() if fold(name) == "mpp"), "")
+        others = {name: named.get(name, "") for i, name in enumerate(records.header) if i != position}
+        others = {name: cell for name, cell in others.items() if fold(name) not in ("mpp", "slide", "path_to_image")}
+        rows.append(Row(f"{path} row {line}", file, PurePosixPath(given).stem, _scale(said, path, line), others))
+    folded = Counter(fold(row.name) for row in rows)
+    if again := [row for row in rows if folded[fold(row.name)] > 1]:
+        raise DataError(
+            f"{again[0].where} and {again[1].where}: two slides are called '{again[1].name}'. Rename one, or "
+            "take a row away."
+        )
+    return rows
+
+
+def _scale(text: str, path: Path, line: int) -> float | None:
+    """Read the cell of a slide's scale; None where it is empty."""
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+        raise DataError(
+            f"{path} row {line}: mpp '{text}' is no number of micrometres per pixel from {PLAUSIBLE[0]:g} to "
+            f"{PLAUSIBLE[1]:g}. A scan at 40x has about 0.25, one at 20x 0.5."
+        )
+    return value
+
+
+def write_tiles(row: Row, settings: Wsi, images: Path, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Write the tiles of one slide as PNG; yield a row of the table for each, and count what is left out."""
+    slide = open_slide(row.file)
+    tiles = find_tiles(slide, row, settings)
+    if not tiles:
+        left_out["slide without tissue"] += 1
+    regions = _regions(row) if settings.regions else None
+    kept: list[tuple[Tile, str]] = []
+    for tile in tiles:
+        label = class_at(regions, tile.x + tile.width / 2, tile.y + tile.height / 2) if regions is not None else ""
+        if label is None:
+            left_out["tile in no region, or in regions of two classes"] += 1
+        else:
+            kept.append((tile, label))
+    if len(kept) > settings.most:
+        left_out["tile beyond data.wsi.most"] += len(kept) - settings.most
+        kept = [kept[i] for i in np.linspace(0, len(kept) - 1, settings.most).round().astype(int)]
+    case = next((cell for name, cell in row.cells.items() if fold(name) == "case"), "")
+    for tile, label in kept:
+        try:
+            pixels = slide.region(tile.x, tile.y, tile.width, tile.height, (settings.px, settings.px))
+        except DataError:
+            left_out["tile that cannot be read"] += 1
+            continue
+        name = f"{row.name}/{row.name}-x{tile.x}-y{tile.y}.png"
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), FAST)[1]
+        with naming(images / name):
+            (images / name).write_bytes(content.tobytes())
+        own = {"path_to_image": name, "slide": row.name, "case": case or row.name, "mpp": settings.um_per_pixel}
+        cells = {column: cell for column, cell in row.cells.items() if fold(column) != "case"}
+        yield cells | own | ({settings.regions: label} if settings.regions else {})
+
+
+def find_tiles(slide: Slide, row: Row, settings: Wsi) -> list[Tile]:
+    """List the tiles with tissue. Raises `DataError` for a slide without a scale, or smaller than a tile."""
+    own = row.mpp or slide.um_per_pixel
+    if not own:
+        raise DataError(
+            f"{row.where}: {row.file} does not say how many micrometres a pixel is. Add a column 'mpp' "
+            "to the table: about 0.25 for a scan at 40x, 0.5 at 20x."
+        )
+    side = settings.px * settings.um_per_pixel / own
+    if side > min(slide.width, slide.height):
+        raise DataError(
+            f"{row.where}: {row.file} has {slide.width}x{slide.height} pixels, fewer than one tile of "
+            f"{side:.0f}. Set a smaller data.wsi.px, or take the row away."
+        )
+    return list(cut(slide, look_over(slide), Cut(side, side, (settings.px, settings.px), own, settings.um_per_pixel)))
+
+
+def _regions(row: Row) -> list[Region]:
+    file = row.file.with_suffix(".geojson")
+    if not file.is_file():
+        raise DataError(
+            f"{row.where}: {file} is missing. Export the slide's annotations from QuPath as GeoJSON, or set "
+            "data.wsi.regions to null."
+        )
+    regions = read_regions(file)
+    if not regions:
+        raise DataError(
+            f"{file} holds no polygon with a class. Give the annotations classes in QuPath, and export again."
+        )
+    return regions
+
+
+def paths(settings: Wsi) -> list[Outside]:
+    """List the table, the slides and their regions."""
+    if not settings.csv:
+        return []
+    found = [Outside("data.wsi.csv", expand(settings.csv, "data.wsi.csv"))]
+    for row in read_rows(settings):
+        found.append(Outside(f"data.wsi.folder: {row.name}", row.file))
+        regions = row.file.with_suffix(".geojson")
+        if settings.regions and regions.is_file():
+            found.append(Outside(f"data.wsi.regions: {row.name}", regions))
+    return found
+
+
+register(Source("wsi", "Tiles of whole slides.", Wsi, fill, paths))
