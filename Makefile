@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 repro: $(VENV)/run ## Run the pipeline (the embedded sample by default) and print the results
 	dvc repro
@@ -27,6 +27,12 @@ test: $(VENV)/dev ## Format, lint, types, tests
 
 coverage: $(VENV)/dev ## The tests, and what of the code they reach; tracing makes them take half as long again
 	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
+
+bench: $(VENV)/dev ## Measure speed and memory, a quick look, into docs/benchmarks.md
+	python benchmarks/run.py
+
+bench-full: $(VENV)/dev ## The same at full length, some two hours
+	python benchmarks/run.py --full
 
 lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
@@ -51,4 +57,4 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help repro check test coverage lock
+.PHONY: help repro check test coverage bench bench-full lock

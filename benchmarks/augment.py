@@ -10,15 +10,17 @@ that alternate so that a busy machine slows both alike; the ratio is the median 
     Keras    the layer of the same name. Mapped image by image, and mapped batch by batch where that gives each image of
              a batch a draw of its own (found out by a batch of equal images): the faster of the two counts
 
-Keras's layers draw from wider ranges; the work is the same. Where Keras has no such layer there is no ratio.
+albumentations and torchvision v2 stand beside them where they are installed and have the operation: uint8 images in
+memory, an image at a time, as many threads as cores. Others draw from wider ranges; the work is the same.
 """
 
-import argparse
 import os
-import statistics
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,10 @@ from biopsy.networks.backend import keras, tf
 from biopsy.training.augment.mix import mix_batch
 from biopsy.training.augment.pipeline import augment_image
 from biopsy.training.augment.registry import OPERATIONS, check_strengths
+from measure import Found, Row, options, parse, peak_mb, rounds, tell, versus
 
-BATCH, GOAL = 16, 10
+BATCH = 16
+GOALS = {("randaugment", "Keras"): ">=10"}
 STRENGTHS = {name: operation.example for name, operation in OPERATIONS.items()}
 STRENGTHS["erasing"] = 1.0  # Keras's layer erases in every image
 MIXES = {"mixup": Mix(mixup=0.4), "cutmix": Mix(cutmix=1.0)}
@@ -104,6 +108,56 @@ def speed(dataset: Any, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
+def others(name: str) -> dict[str, Callable[[np.ndarray], Any]]:
+    """Return the same operation of albumentations and of torchvision v2, where they are installed and have it.
+
+    From (size, size, 3) uint8 to the same, an image at a time; both are called in as many threads as cores.
+    """
+    found: dict[str, Callable[[np.ndarray], Any]] = {}
+    with suppress(ImportError, RuntimeError):
+        import albumentations as a
+
+        known = {
+            "flip": lambda: a.Compose([a.HorizontalFlip(p=0.5), a.VerticalFlip(p=0.5)]),
+            "rot90": lambda: a.RandomRotate90(p=1),
+            "brightness": lambda: a.RandomBrightnessContrast(0.1, 0, p=1),
+            "contrast": lambda: a.RandomBrightnessContrast(0, 0.1, p=1),
+            "saturation": lambda: a.ColorJitter(1, 1, (0.9, 1.1), 0, p=1),
+            "sharpness": lambda: a.Sharpen((0.2, 0.5), (0.5, 1.0), p=1),
+            "erasing": lambda: a.Erasing(p=1),
+        }
+        if name in known:
+            made = known[name]()
+            found["albumentations"] = lambda image: made(image=image)["image"]
+    with suppress(ImportError, RuntimeError):
+        import torch
+        from torchvision.transforms import v2
+
+        torch.set_num_threads(1)
+        layers = {
+            "flip": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]),
+            "brightness": lambda: v2.ColorJitter(brightness=0.1),
+            "contrast": lambda: v2.ColorJitter(contrast=0.1),
+            "saturation": lambda: v2.ColorJitter(saturation=0.1),
+            "sharpness": lambda: v2.RandomAdjustSharpness(1.5, p=1),
+            "erasing": lambda: v2.RandomErasing(p=1),
+            "randaugment": lambda: v2.RandAugment(2, 9),
+        }
+        if name in layers:
+            layer = layers[name]()
+            found["torchvision"] = lambda image: layer(torch.from_numpy(image).permute(2, 0, 1))
+    return found
+
+
+def alone(change: Callable[[np.ndarray], Any], images: np.ndarray, seconds: float) -> float:
+    """Return the images a second that a function changes, in as many threads as cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            count += len(list(pool.map(change, images)))
+        return count / (time.perf_counter() - start)
+
+
 def ways(name: str, images: Any, count: int) -> dict[str, Any]:
     """Return the data sets to be timed: ours, and Keras's one or two."""
     found = {"ours": ours(name, images, count)}
@@ -119,34 +173,27 @@ def ways(name: str, images: Any, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     names = [*OPERATIONS, *MIXES]
     parser.add_argument("names", nargs="*", metavar="operation", help=f"of {', '.join(names)} (default: all)")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way in each round")
-    chosen = parser.parse_args()
+    chosen = parse(parser, rounds=3, seconds=0.3)
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (64, chosen.size, chosen.size, 3), np.uint8))
-    print(f"{chosen.size} px, batches of {BATCH}, {os.cpu_count()} cores, {chosen.rounds} rounds; images/s\n")
-    print(f"{'operation':14}{'ours':>8}{'Keras':>8}  {'ratio':>7}   Keras's faster way")
-    reached = True
     for name in chosen.names or names:
-        sets = ways(name, images, 100 * BATCH)
-        timed = {way: [0.0] * chosen.rounds for way in sets}
-        for turn in range(chosen.rounds):
-            for way, dataset in sets.items():
-                timed[way][turn] = speed(dataset, chosen.seconds)
-        middle = {way: statistics.median(speeds) for way, speeds in timed.items()}
-        if len(timed) == 1:
-            print(f"{name:14}{middle['ours']:8.0f}{'-':>8}  {'-':>7}   Keras has none", flush=True)
-            continue
-        best = max((way for way in timed if way != "ours"), key=middle.__getitem__)
-        ratio = statistics.median(a / b for a, b in zip(timed["ours"], timed[best], strict=True))
-        print(f"{name:14}{middle['ours']:8.0f}{middle[best]:8.0f}  {ratio:6.1f}x   {best}", flush=True)
-        if name == "randaugment":
-            reached = ratio >= GOAL
-            print(f"{'':14}the claim, at least {GOAL}x: {'reached' if reached else 'NOT REACHED'}")
-    sys.exit(not reached)
+        sets: dict[str, Any] = {way: partial(speed, found) for way, found in ways(name, images, 100 * BATCH).items()}
+        sets |= {way: partial(alone, change, images.numpy()) for way, change in others(name).items()}
+        found = rounds({way: partial(run, seconds=chosen.seconds) for way, run in sets.items()}, chosen.rounds)
+        measured = {way: Found(speeds, peak_mb()) for way, speeds in found.items()}
+        for peer in ("Keras", "torchvision", "albumentations"):
+            best = max(
+                (way for way in measured if way.startswith(peer)), key=lambda w: measured[w].middle, default=None
+            )
+            if best:
+                tell(replace(versus(name, measured, best, GOALS.get((name, peer), "")), peer=peer))
+        if len(measured) == 1:
+            tell(Row(name, measured["ours"].middle, peak_mb=peak_mb()))
 
 
 if __name__ == "__main__":

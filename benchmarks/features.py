@@ -11,7 +11,6 @@ process, after one that warms up, each timed from the decoded images to the last
     second         the stored features are found; the head trains
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -24,6 +23,7 @@ from biopsy.networks.backend import seed_everything
 from biopsy.networks.build import build_model
 from biopsy.training.fit import fit
 from biopsy.training.inputs.loader import ImageStore
+from measure import Row, options, parse, peak_mb, tell
 
 SIZE, EPOCHS, VIEWS = 224, 20, 8
 HEAD = {"feature_norm": False, "units": 0, "dropout": 0.2, "unit_norm": False, "batch_norm": True}  # of conf/model/
@@ -35,7 +35,7 @@ def parameters(views: int | None, epochs: int) -> Params:
             "resize": {"size": SIZE},
             "augment": {"every": {"flip": True, "rot90": True}},
             "model": {"head": HEAD},
-            "train": {"epochs": {"binary": epochs}, "batch": 16, "early_stopping_patience": None},
+            "train": {"epochs": epochs, "batch": 16, "early_stopping_patience": None},
         }
     )
     frozen = {"backbone": "mobilenetv2", "weights": "none", "trainable": "none", "feature_views": views}
@@ -55,9 +55,9 @@ def train(store: ImageStore, targets: np.ndarray, n_train: int, params: Params) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, default=1400, help="training images; a fifth as many validate")
-    n = parser.parse_args().images
+    n = parse(parser, images=300).images
     rng = np.random.default_rng(0)
     store = ImageStore(rng.integers(0, 256, (n + n // 5, SIZE, SIZE, 3), np.uint8), True)
     targets = rng.integers(0, 2, len(store.array))
@@ -66,9 +66,8 @@ def main() -> None:
         train(ImageStore(store.array[:64], True), targets[:64], 48, parameters(None, 1))
         each, first, second = (train(store, targets, n, parameters(views, EPOCHS)) for views in (None, VIEWS, VIEWS))
     print(f"\n{n} training images at {SIZE} px, {EPOCHS} epochs of batch 16")
-    print(f"every epoch  {each:7.1f} s")
-    print(f"first        {first:7.1f} s   {each / first:5.1f} x as fast as every epoch")
-    print(f"second       {second:7.1f} s   {first / second:5.1f} x as fast as the first")
+    tell(Row("frozen, first training", first, "s", "each epoch anew", each, each / first, "", peak_mb()))
+    tell(Row("frozen, second training", second, "s", "the first", first, first / second, ">=10", peak_mb()))
 
 
 if __name__ == "__main__":

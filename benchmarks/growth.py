@@ -10,14 +10,10 @@ the slope between two sizes, so that starting costs nothing. Small images show w
 what this claim is about; the pixels of a larger image add themselves once per thread, as `--side 700` shows.
 """
 
-import argparse
 import csv
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +21,8 @@ import cv2
 import numpy as np
 from omegaconf import OmegaConf
 
-ROOT = Path(__file__).resolve().parent.parent
+from measure import ROOT, Row, Run, options, parse, tell, timed
+
 MODEL = ("--task", "binary", "--protocol", "case")
 STAGES = {
     "fetch": (),
@@ -86,22 +83,7 @@ def write_params(folder: Path, source: Path) -> None:
     OmegaConf.save(params, folder / "params.yaml")
 
 
-def run(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Run a command in `folder`; return its peak memory in MB, its CPU seconds and its seconds."""
-    start, log = time.perf_counter(), folder / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=folder, stdout=stream, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        _, status, used = os.wait4(process.pid, 0)  # the usage of this child alone
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)}\n{log.read_text()}")
-    return used.ru_maxrss * 1024 / 1e6, used.ru_utime + used.ru_stime, time.perf_counter() - start
-
-
-def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> dict[str, tuple[float, float, float]]:
+def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> dict[str, Run]:
     """Run everything on so many images; print one row a stage, return the figures."""
     source, project = scratch / "source", scratch / "project"
     source.mkdir()
@@ -116,8 +98,8 @@ def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> di
     for name, command in commands.items():
         if only and name not in only:
             continue
-        found[name] = run(command, project)
-        peak, cpu, seconds = found[name]
+        found[name] = timed(sys.executable, *command, cwd=project)
+        seconds, cpu, peak = found[name]
         over = "OVER" if peak >= LIMIT_MB and name != "train" else ""
         print(f"{images:8,}  {name:10}{peak:9.0f}{cpu:9.1f}{seconds:9.1f}   {over}", flush=True)
     megabytes = {name: _size(project / name) for name in ("data/raw", "data/resized", "data/interim", "data/splits")}
@@ -130,12 +112,12 @@ def _size(folder: Path) -> float:
 
 
 def main() -> None:
-    """Measure every stage at every size asked for, print the slopes, exit 1 above the limit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure every stage at every size asked for, print the slopes."""
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[300, 3_000, 30_000])
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="leave the others out; each needs those before it")
     parser.add_argument("--side", type=int, default=64, help="width of an image in pixels")
-    chosen = parser.parse_args()
+    chosen = parse(parser, images=[300, 1_000])
     print(f"{'images':>8}  {'stage':10}{'peak MB':>9}{'CPU s':>9}{'seconds':>9}   limit {LIMIT_MB} MB")
     found = {}
     for images in chosen.images:
@@ -144,10 +126,13 @@ def main() -> None:
             shutil.rmtree(scratch, ignore_errors=True)
     for few, many in pairwise(chosen.images):
         print(f"\nfrom {few:,} to {many:,} images, each: CPU ms, KB of memory")
-        for name, (peak, cpu, _) in found[many].items():
+        for name, (_, cpu, peak) in found[many].items():
             before, more = found[few][name], many - few
-            print(f"  {name:10}{(cpu - before[1]) / more * 1e3:9.2f}{(peak - before[0]) / more * 1e3:9.2f}")
-    sys.exit(max(f[0] for all_of in found.values() for n, f in all_of.items() if n != "train") >= LIMIT_MB)
+            print(f"  {name:10}{(cpu - before.processor) / more * 1e3:9.2f}{(peak - before.peak_mb) / more * 1e3:9.2f}")
+    for images, runs in found.items():
+        worst = max((name for name in runs if name != "train"), key=lambda name: runs[name].peak_mb)
+        what = f"{images:,} images, most: {worst}"
+        tell(Row(what, runs[worst].peak_mb, "MB", goal=f"<={LIMIT_MB}"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Run it in the pipeline's environment. It makes another one in a temporary folder
 measures the packages (pip and setuptools, which every environment has, do not count) and the best of five cold starts.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,8 @@ import time
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from measure import ROOT, Row, options, parse, tell
+
 OWN = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
 
 
@@ -38,18 +38,20 @@ def seconds(*command: str | Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("model", type=Path, help="an .onnx file of `biopsy export`")
     parser.add_argument("image", type=Path)
     parser.add_argument("--extra", default="predict")
-    given = parser.parse_args()
+    given = parse(parser)
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         light = Path(folder) / "bin/python"
         subprocess.run([light, "-m", "pip", "install", "-q", f"{ROOT}[{given.extra}]"], check=True)
         pythons = {f"extra {given.extra}": light, "this environment": Path(sys.executable)}
+        sizes = []
         for name, python in pythons.items():
             full, bare = megabytes(python)
+            sizes.append(full)
             bare_start, start = seconds(python, "-c", "pass"), seconds(python, "-c", "import biopsy")
             answer = seconds(python, "-m", "biopsy.cli", "predict", given.image, "--model", given.model)
             print(
@@ -57,6 +59,8 @@ def main() -> None:
                 f"help {seconds(python, '-m', 'biopsy.cli', '--help'):.2f} s; predict {answer:.2f} s",
                 flush=True,
             )
+            tell(Row(f"`predict` one image, {name}", answer, "s", goal="<=2"))
+    tell(Row(f"extra {given.extra} installed", sizes[0], "MB", "the pipeline", sizes[1], sizes[1] / sizes[0], ">=5"))
 
 
 if __name__ == "__main__":

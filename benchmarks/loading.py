@@ -3,22 +3,20 @@
     python benchmarks/loading.py                    1,500 drawn images of 256 px, about 3 minutes on two cores
     python benchmarks/loading.py data/resized       the resized tree, or any folder of folders of PNGs of one size
 
-Four ways to feed a training with mirrored and turned images, float32, in batches of 16, each in a process of its own,
+Six ways to feed a training with mirrored and turned images, float32, in batches of 16, each in a process of its own,
 in rounds that alternate; the ratio is the median over the rounds.
 
     array        all images as one float32 array, batches cut and turned with NumPy: the report's first way
     generator    ImageDataGenerator.flow_from_directory, in as many threads as cores (Keras itself takes one)
     tf.data      PNGs read and decoded in each epoch, in parallel
+    torch, grain a memory map of the decoded images, in as many processes as cores, or threads
     ours         uint8 images held once, decoded in the first epoch
 
-The first epoch includes whatever is read before it. Peak memory is the kernel's high-water mark of the process (VmHWM,
-Linux), above what it had taken once TensorFlow was imported.
+Peak memory is the kernel's high-water mark of the process (VmHWM, Linux).
 """
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,8 +30,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-BATCH, SIZE, GOAL = 16, 256, 5
+from measure import ROOT, Found, options, parse, peak_mb, tell, versus
+
+BATCH, SIZE = 16, 256
 
 
 def draw(folder: Path, images: int) -> None:
@@ -122,26 +121,67 @@ def from_ours(folder: Path, epochs: int) -> Iterator[int]:
     yield from (len(images) for images, _ in batches)
 
 
+class MappedImages:
+    """A memory map as PyTorch and grain read it: mirrored and turned with NumPy, by a draw of its index."""
+
+    def __init__(self, path: Path, epoch: int = 0) -> None:
+        self.images, self.epoch = np.load(path, mmap_mode="r"), epoch
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        rng = np.random.default_rng((self.epoch, int(i)))
+        return np.ascontiguousarray(turned(self.images[i], rng), np.float32)
+
+
+def mapped(folder: Path) -> Path:
+    """Decode all images into a memory map, in as many threads as cores."""
+    files = sorted(folder.rglob("*.png"))
+    path = Path(tempfile.mkdtemp()) / "images.npy"
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(files), side(folder), side(folder), 3))
+
+    def decode(i: int) -> None:
+        images[i] = cv2.imread(str(files[i]), cv2.IMREAD_COLOR_RGB)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(decode, range(len(files))))
+    images.flush()
+    return path
+
+
+def from_torch(folder: Path, epochs: int) -> Iterator[int]:
+    from torch.utils.data import DataLoader
+
+    path = mapped(folder)
+    for epoch in range(epochs):
+        images: Any = MappedImages(path, epoch)
+        yield from (len(batch) for batch in DataLoader(images, BATCH, shuffle=True, num_workers=os.cpu_count() or 1))
+
+
+def from_grain(folder: Path, epochs: int) -> Iterator[int]:
+    import grain
+
+    path = mapped(folder)
+    for epoch in range(epochs):
+        batches = grain.MapDataset.source(MappedImages(path, epoch)).shuffle(epoch).batch(BATCH)
+        yield from (len(batch) for batch in batches.to_iter_dataset())
+
+
 WAYS: dict[str, Callable[[Path, int], Iterator[int]]] = {
     "array": from_array,
     "generator": from_generator,
     "tf.data": from_files,
+    "torch": from_torch,
+    "grain": from_grain,
     "ours": from_ours,
 }
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has held, in MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e6
+GOALS = {"generator": ">=5", "tf.data": ">=3", "array": "", "torch": ">=1", "grain": ">=1"}  # of ours against each
 
 
 def measure(way: str, folder: Path, epochs: int) -> dict[str, float]:
     """Feed some epochs in this process."""
-    from biopsy.networks.backend import tf
-
-    tf.constant(0)
-    before, images = peak_mb(), len(list(folder.rglob("*.png")))
+    images = len(list(folder.rglob("*.png")))
     marks, seen = [time.perf_counter()], 0
     for count in WAYS[way](folder, epochs):
         seen += count
@@ -150,25 +190,30 @@ def measure(way: str, folder: Path, epochs: int) -> dict[str, float]:
     if len(marks) != epochs + 1:
         raise RuntimeError(f"{way} fed {seen} images in place of {images * epochs}: the timing would lie")
     later = (marks[-1] - marks[1]) / (epochs - 1)
-    return {"first": images / (marks[1] - marks[0]), "later": images / later, "peak": peak_mb() - before}
+    return {"first": images / (marks[1] - marks[0]), "later": images / later, "peak": peak_mb()}
 
 
-def in_a_process(way: str, folder: Path, epochs: int) -> dict[str, float]:
+def in_a_process(way: str, folder: Path, epochs: int) -> dict[str, float] | None:
+    """Measure a way; None: its package is not installed."""
     command = [sys.executable, __file__, str(folder), "--way", way, "--epochs", str(epochs)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if "ModuleNotFoundError" in result.stderr:
+        return None
+    if result.returncode:
+        raise RuntimeError(result.stderr)
     found: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="folders of PNGs of one size (default: drawn)")
     parser.add_argument("--images", type=int, default=1500, help="how many are drawn")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
+    parser.add_argument("--way", choices=WAYS, help="this way alone")
+    chosen = parse(parser, images=300, epochs=3)
     if chosen.way:
         print(json.dumps(measure(chosen.way, chosen.folder, chosen.epochs)))
         return
@@ -176,29 +221,19 @@ def main() -> None:
         folder = chosen.folder or Path(drawn)
         if not chosen.folder:
             draw(folder, chosen.images)
-        sys.exit(not compare(folder, chosen.epochs, chosen.rounds))
+        compare(folder, chosen.epochs, chosen.rounds)
 
 
-def compare(folder: Path, epochs: int, rounds: int) -> bool:
-    """Time all ways in alternating rounds, print them, and say whether the claim holds."""
+def compare(folder: Path, epochs: int, rounds: int) -> None:
+    """Time all ways in alternating rounds and tell the ratios of their later epochs."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, figures in found.items():
-            figures.append(in_a_process(way, folder, epochs))
-    images = len(list(folder.rglob("*.png")))
-    print(f"\n{images} images, {epochs} epochs of batch {BATCH}, {os.cpu_count()} cores, {rounds} rounds\n")
-    print(f"{'way':11}{'epoch 1':>9}{'later':>8}  images/s{'peak MB':>9}{'x the generator':>17}")
-    for way, figures in found.items():
-        first, later, peak = (statistics.median(f[key] for f in figures) for key in ("first", "later", "peak"))
-        print(f"{way:11}{first:9.0f}{later:8.0f}{peak:19.0f}{ratio(figures, found['generator']):16.1f}x")
-    gain = ratio(found["ours"], found["generator"])
-    print(f"\nfrom epoch 2 on ours feeds {gain:.1f} times as many images a second as the generator (goal >= {GOAL})")
-    return gain >= GOAL
-
-
-def ratio(one: list[dict[str, float]], other: list[dict[str, float]]) -> float:
-    """Return the median over the rounds of one way's later epochs by another's of the same round."""
-    return statistics.median(a["later"] / b["later"] for a, b in zip(one, other, strict=True))
+            if measured := in_a_process(way, folder, epochs):
+                figures.append(measured)
+    later = {way: Found([f["later"] for f in told], told[0]["peak"]) for way, told in found.items() if told}
+    for peer, goal in GOALS.items():
+        tell(versus("epoch 2 on", later, peer, goal))
 
 
 if __name__ == "__main__":

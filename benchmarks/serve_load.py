@@ -9,7 +9,6 @@ nothing and compares no image with training; it gets fewer requests. Clients and
 is that of the server and its processes, after a tenth of the requests and at the end.
 """
 
-import argparse
 import asyncio
 import os
 import re
@@ -26,7 +25,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from measure import ROOT, Row, options, parse, tell
+
 CLIENTS, PATIENCE = 64, 120  # seconds for one answer: more is a hang
 
 
@@ -144,14 +144,14 @@ def serve_plainly(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("model", type=Path, help="an .onnx file")
     parser.add_argument("folder", type=Path, nargs="?", help="the same model of Keras, of one square an image")
     parser.add_argument("images", type=Path, nargs="?", help="a folder")
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--fuzz", type=int, metavar="N", help="send N damaged images instead")
-    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    parser.add_argument("--plain", action="store_true", help="be the plain server")
+    asked = parse(parser, requests=1000)
     if asked.plain:
         return serve_plainly(asked.model)
     if asked.fuzz:
@@ -184,7 +184,9 @@ def main() -> None:
     print(f"memory after {tenth:,} requests {warm:.0f} MB, after {len(requests):,} {100 * grown:+.1f} %")
     if not asked.fuzz:
         plain.report()
-        print(f"ratio of images/s: {ours.rate / plain.rate:.1f}")
+        rate, peer = f"serve, {CLIENTS} clients, {len(requests):,} requests", "plain FastAPI and Keras"
+        tell(Row(rate, ours.rate, "/s", peer, plain.rate, ours.rate / plain.rate, "", warm * (1 + grown)))
+        tell(Row("server's memory grows, percent", 100 * grown, "", goal="<=5"))
     failed = sum(count for status, count in (first.told + ours.told).items() if status >= 500)
     raise SystemExit(1 if failed or grown >= 0.05 else 0)
 

@@ -13,7 +13,6 @@ Memory is the kernel's high-water mark of the process (VmHWM, Linux). All sizes 
 is the slide; --radius makes the tissue grow.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
+
+from measure import Row, options, parse, tell
 
 TILE = 256
 UM = 0.25
@@ -104,22 +105,25 @@ def measure(way: str, slide: Path, model: Path, out: Path) -> tuple[float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("model", type=Path, help="an .onnx file")
     parser.add_argument("--sides", type=int, nargs="+", default=[20_000, 100_000], help="pixels at full resolution")
     parser.add_argument("--radius", type=int, default=5_000, help="of the tissue, in pixels")
-    chosen = parser.parse_args()
-    print(f"{'pixels':>17}{'tiles':>8}{'decoding/s':>12}{'predict/s':>11}{'decoding MB':>13}{'predict MB':>12}")
+    chosen = parse(parser, sides=[10_000, 20_000])
+    first = None
     for side in chosen.sides:
         with tempfile.TemporaryDirectory() as folder:
             slide = Path(folder) / "slide.tif"
             write_slide(slide, side, chosen.radius)
-            decoding, decoding_mb, tiles = measure("decoding", slide, chosen.model, Path(folder))
-            predicted, predicted_mb, _ = measure("predict", slide, chosen.model, Path(folder) / "out")
-        print(
-            f"{f'{side:,}x{side:,}':>17}{tiles:8,}{tiles / decoding:12.0f}{tiles / predicted:11.1f}{decoding_mb:13.0f}"
-            f"{predicted_mb:12.0f}"
-        )
+            decoding, _, tiles = measure("decoding", slide, chosen.model, Path(folder))
+            predicted, peak, _ = measure("predict", slide, chosen.model, Path(folder) / "out")
+        what, ours, other = f"slide {side:,} px wide, {tiles:,} tiles", tiles / predicted, tiles / decoding
+        tell(Row(what, ours, "/s", "decoding alone", other, ours / other, "", peak))
+        if first:
+            tell(
+                Row("memory of that slide", peak, "MB", f"{chosen.sides[0]:,} px", first, goal=f"<={1.05 * first:.0f}")
+            )
+        first = first or peak
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ def _list(verbs: Any) -> None:
     """Add `biopsy list`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is computed, and TensorFlow takes ten seconds
         from biopsy.experiments.listing import list_kinds
 
         for line in list_kinds(chosen.kind, chosen.root):
@@ -68,11 +67,17 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
 
 
+def _figures_of(path: Path) -> dict[str, Any] | None:
+    """Find the test figures of a model's folder; half a second, which those who do not ask need not spend."""
+    from biopsy.experiments.model_info import figures_of
+
+    return figures_of(path)
+
+
 def _predict(verbs: Any) -> None:
     """Add `biopsy predict`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
         from biopsy.images.slides.find import find_slides
         from biopsy.serving.predict import predict_files
 
@@ -88,7 +93,7 @@ def _predict(verbs: Any) -> None:
             return
         if chosen.mpp or chosen.tile_mpp:
             raise ParamsError("--mpp and --tile-mpp are for whole slides, and the inputs name none.")
-        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, figures_of)
+        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, _figures_of)
         if failed:
             why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
             raise DataError(f"{failed} of the images have no prediction. {why}")
@@ -121,12 +126,11 @@ def _evaluate(verbs: Any) -> None:
     """Add `biopsy evaluate`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.external import Asked, evaluate_elsewhere
         from biopsy.serving.predict import only_model
 
         asked = Asked(chosen.csv, chosen.images, chosen.label, chosen.map)
-        left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, figures_of)
+        left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, _figures_of)
         if left:
             rows = "row has" if left == 1 else "rows have"
             raise DataError(f"{left:,} {rows} no prediction. The column 'error' of predictions.csv says why.")
@@ -235,10 +239,9 @@ def _serve(verbs: Any) -> None:
     """Add `biopsy serve`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import figures_of
         from biopsy.serving.serve import serve
 
-        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), figures_of)
+        serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), _figures_of)
 
     verb = _verb(
         verbs, "serve", "open a page and an API that predict images; research use only",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # and not scipy.stats, whose import takes a second
 
 from biopsy.evaluation.intervals import PRIOR, Interval, design, too_few
 from biopsy.evaluation.jackknife import FIGURES, Cases, Floats, Ints, LeftOut, leave_one_out
@@ -150,9 +150,9 @@ def _averaged(
 
 
 def _difference(pair: tuple[float, float], error: float, freedom: float) -> Difference:
-    quantile, estimate = float(stats.t.ppf((1 + LEVEL) / 2, freedom)), pair[1] - pair[0]
+    quantile, estimate = float(special.stdtrit(freedom, (1 + LEVEL) / 2)), pair[1] - pair[0]
     low, high = max(-1.0, estimate - quantile * error), min(1.0, estimate + quantile * error)
-    return Difference(*pair, Interval(low, high), min(1.0, (quantile + float(stats.t.ppf(POWER, freedom))) * error))
+    return Difference(*pair, Interval(low, high), min(1.0, (quantile + float(special.stdtrit(freedom, POWER))) * error))
 
 
 def delong(truth: NDArray[np.bool_], first: Floats, second: Floats) -> DeLong:
@@ -181,14 +181,20 @@ def delong(truth: NDArray[np.bool_], first: Floats, second: Floats) -> DeLong:
     ours, theirs = (placed[1][side] - placed[0][side] for side in (0, 1))
     error = float(np.sqrt(ours.var(ddof=1) / m + theirs.var(ddof=1) / n))
     apart = areas[1] - areas[0]
-    p_value = float(2 * stats.norm.sf(abs(apart) / error)) if error > 0 else float(apart == 0)
+    p_value = float(2 * special.ndtr(-abs(apart) / error)) if error > 0 else float(apart == 0)
     return DeLong(areas[0], areas[1], error, p_value)
 
 
 def _placements(truth: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats]:
     """Give each positive the share of negatives below it, and each negative the share of positives above it."""
-    every = stats.rankdata(score)
+    every = _ranks(score)
     m, n = truth.sum(), (~truth).sum()
-    below = (every[truth] - stats.rankdata(score[truth])) / n
-    above = 1 - (every[~truth] - stats.rankdata(score[~truth])) / m
+    below = (every[truth] - _ranks(score[truth])) / n
+    above = 1 - (every[~truth] - _ranks(score[~truth])) / m
     return below, above
+
+
+def _ranks(score: Floats) -> Floats:
+    """Rank scores (n,) from 1; equal ones share the mean of their ranks."""
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    return np.asarray((count.cumsum() - (count - 1) / 2)[place])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # and not scipy.stats, whose import takes a second
 
 from biopsy.evaluation.jackknife import FIGURES, MACRO, Cases, Floats, Ints, LeftOut, leave_one_out
 from biopsy.evaluation.outcome import Undefined
@@ -92,8 +92,8 @@ def clopper_pearson(right: int, n: int, level: float = 0.95) -> Interval:
     if not 0 <= right <= n or n < 1:
         raise ValueError(f"right must be 0 to n, and n at least 1. Got {right} of {n}.")
     tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, right, n - right + 1)) if right else 0.0
-    high = float(stats.beta.ppf(1 - tail, right + 1, n - right)) if right < n else 1.0
+    low = float(special.betaincinv(right, n - right + 1, tail)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 1 - tail)) if right < n else 1.0
     return Interval(low, high)
 
 
@@ -216,7 +216,7 @@ def _interval(shape: Design, figure: LeftOut, pooled: float, level: float) -> In
 
 def wilson(p: float, n: float, freedom: float = np.inf, level: float = 0.95) -> Interval:
     """Compute Wilson's interval (JASA 22, 1927) of a proportion p of n, with a t quantile."""
-    ratio = float(stats.t.ppf((1 + level) / 2, freedom)) ** 2 / n
+    ratio = float(special.stdtrit(freedom, (1 + level) / 2)) ** 2 / n
     middle = (p + ratio / 2) / (1 + ratio)
     half = float(np.sqrt(ratio * (p * (1 - p) + ratio / 4))) / (1 + ratio)
     low, high = min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int_]
@@ -174,7 +173,7 @@ def _area(cases: Cases, index: Ints, positive: NDArray[np.bool_], score: Floats)
     so the sum over all pairs of cases follows from these counts.
     """
     n, s, k = len(cases.stratum), len(cases.classes), cases.counts
-    ranks = rankdata(score, "dense") - 1
+    ranks = np.unique(score, return_inverse=True)[1]
     stratum = cases.stratum[index]
     beats, beaten = np.zeros((n, s)), np.zeros((n, s))
     for d in range(s):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from biopsy.core.errors import DataError
 
@@ -120,6 +119,8 @@ def figures(outcome: Outcome) -> dict[str, float | Undefined]:
         Macro and balanced figures are averages over the classes that the truth holds. ROC-AUC and PR-AUC (average
         precision) are those of the second of two classes, or averages of one class against the rest.
     """
+    from sklearn import metrics  # a second, which comparing runs need not spend
+
     truth, predicted = outcome.truth, outcome.predicted
     alone = _one_class(outcome)
     constant = Undefined("the model predicts one class only") if len(np.unique(predicted)) == 1 else None
@@ -154,6 +155,8 @@ def _of_positives(outcome: Outcome) -> dict[str, float | Undefined]:
 
 def class_figures(outcome: Outcome) -> dict[str, dict[str, Any]]:
     """Compute each class's figures against the rest, also of classes that are not tested."""
+    from sklearn import metrics
+
     labels = range(len(outcome.classes))
     scores = metrics.precision_recall_fscore_support(
         outcome.truth, outcome.predicted, labels=labels, zero_division=np.nan
@@ -197,7 +200,7 @@ def _share(positive: NDArray[np.bool_], called: NDArray[np.bool_], name: str) ->
     """Of the positives, the share that was called so."""
     if not positive.any():
         return Undefined(f"nothing {name} is tested")
-    return metrics.recall_score(positive, called)
+    return float(called[positive].mean())
 
 
 def _rank(outcome: Outcome, index: int, score: Score) -> float | Undefined:

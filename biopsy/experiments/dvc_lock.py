@@ -47,11 +47,18 @@ def is_fresh(stages: Mapping[str, Any], stage: str, params: Mapping[str, Any]) -
         return False
     made = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", [])}
     read = {dep["path"]: dep.get("md5") for dep in stages[stage].get("deps", [])}
+    within = {above for dep in read for above in _with_parents(dep)}
     return all(
         read.get(path, md5) == md5 and is_fresh(stages, name, params)
         for path, (name, md5) in made.items()
-        if any(dep == path or dep.startswith(f"{path}/") or path.startswith(f"{dep}/") for dep in read)
+        if path in within or not _with_parents(path).isdisjoint(read)
     )
+
+
+def _with_parents(path: str) -> set[str]:
+    """Return a path and the folders above it."""
+    parts = path.split("/")
+    return {"/".join(parts[:n]) for n in range(1, len(parts) + 1)}
 
 
 def _value(params: Mapping[str, Any], key: str) -> Any:

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -149,12 +150,9 @@ def _words(card: Mapping[str, Any], figures: Mapping[str, Any] | None) -> str:
 
 
 def _augmentations(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    from biopsy.networks import backend
-
-    if "tensorflow" not in sys.modules:  # which descriptions do not need, and which costs ten seconds
-        vars(backend)["tf"] = _Later("tensorflow")
-    import_module("biopsy.training.augment")
-    from biopsy.training.augment.registry import OPERATIONS
+    with _describing():
+        import_module("biopsy.training.augment")
+        from biopsy.training.augment.registry import OPERATIONS
 
     yield (
         "augmentations: dvc exp run -S ++augment.every.NAME=STRENGTH",
@@ -163,14 +161,40 @@ def _augmentations(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _backbones(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    import_module("biopsy.networks.backbones")
-    from biopsy.networks.backbones.registry import BACKBONES
+    with _describing():
+        import_module("biopsy.networks.backbones")
+        from biopsy.networks.backbones.registry import BACKBONES
 
     yield "backbones: dvc exp run -S model.backbone=NAME", {name: b.description for name, b in BACKBONES.items()}
 
 
-class _Later(ModuleType):
-    """A module that is imported when it is first used."""
+class _StandIn:
+    """Keras or TensorFlow while descriptions are read: every name exists, and nothing is computed."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self.__name__), name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        return self
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return ()
+
+
+@contextmanager
+def _describing() -> Iterator[None]:
+    """Import registries without Keras and TensorFlow, which take seconds; afterwards forget what was so imported."""
+    backend = "biopsy.networks.backend"
+    if backend in sys.modules:
+        yield
+        return
+    before, stand_in = set(sys.modules), ModuleType(backend)
+    vars(stand_in).update(keras=_StandIn(), tf=_StandIn())
+    sys.modules[backend] = stand_in
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.startswith("biopsy.") and name not in before]:
+            del sys.modules[name]
+            parent, _, own = name.rpartition(".")
+            vars(sys.modules.get(parent, stand_in)).pop(own, None)

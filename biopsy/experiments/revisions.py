@@ -167,7 +167,8 @@ class Revision:
         return "Run `dvc fetch --all-commits`."
 
     def _cached(self, md5: str) -> Path:
-        return _cache(self.root.resolve()) / md5[:2] / md5[2:]
+        usual = self.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]  # its bytes are checked, wherever they lie
+        return usual if usual.is_file() else _cache(self.root.resolve()) / md5[:2] / md5[2:]
 
     def _text(self, path: str) -> str:
         if self.commit is None:

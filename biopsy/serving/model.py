@@ -1,6 +1,8 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -121,7 +123,7 @@ class Model:
         return ["image", "predicted", *(f"p_{name}" for name in self.card.classes), "error", "in_training"]
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `predict` one by one; a batch of images is in memory at a time."""
+        """Yield the rows of `predict` one by one; two batches of images are in memory at a time."""
         named = (
             (str(image) if isinstance(image, str | Path) else str(number), image) for number, image in enumerate(images)
         )
@@ -146,16 +148,24 @@ class Model:
         (T, Answer)
         """
         given, size = iter(images), max(1, BATCH // self.card.preparation.views)
-        while chunk := list(islice(given, size)):
-            yield from self._batch(chunk, seen)
+        with ThreadPoolExecutor(os.cpu_count(), "prepare") as pool:
+            begun = self._begin(pool, list(islice(given, size)))
+            while begun:
+                chunk, begun = begun, self._begin(pool, list(islice(given, size)))  # prepared while the network works
+                yield from self._batch(chunk, seen)
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, chunk: list[tuple[T, Given | Callable[[], Given]]]
+    ) -> list[tuple[T, Future[tuple[NDArray[np.uint8], bool | None]]]]:
+        return [(about, pool.submit(self._prepare, image)) for about, image in chunk]
 
     def _batch(
-        self, chunk: list[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None
+        self, chunk: list[tuple[T, Future[tuple[NDArray[np.uint8], bool | None]]]], seen: Seen[T] | None
     ) -> list[tuple[T, Answer]]:
         found: list[tuple[NDArray[np.uint8], bool | None] | str] = []
         for about, image in chunk:
             try:
-                prepared = self._prepare(image() if callable(image) else image)
+                prepared = image.result()
                 if seen:
                     seen(about, prepared[0])
                 found.append(prepared)
@@ -175,7 +185,8 @@ class Model:
         given, features = self.ask(views, OUTPUT, FEATURES)
         return (Answer(p, features=f) for p, f in zip(given, features, strict=True))
 
-    def _prepare(self, source: Given) -> tuple[NDArray[np.uint8], bool | None]:
+    def _prepare(self, image: Given | Callable[[], Given]) -> tuple[NDArray[np.uint8], bool | None]:
+        source = image() if callable(image) else image
         if isinstance(source, BiopsyError):
             raise source
         if not isinstance(source, Prepared):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from numpy.typing import NDArray
@@ -128,8 +129,11 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
         warn(f"{slide.path} has no tissue, or less of it than half a tile.")
     tiles = islice(cut(slide, overview, cutting), journal.done, None)
 
+    alone = Lock()  # of the threads that prepare tiles: a slide's file has one place where it is read
+
     def read(tile: Tile) -> NDArray[Any]:
-        return slide.region(tile.x, tile.y, tile.width, tile.height, cutting.size)
+        with alone:
+            return slide.region(tile.x, tile.y, tile.width, tile.height, cutting.size)
 
     done = journal.done
     if done:

@@ -1,0 +1,184 @@
+"""Claim: an exported model answers several times as fast as `model.predict`, and a folder keeps its engine busy.
+
+    python benchmarks/inference.py                                  MobileNetV2 and DenseNet121, about 5 minutes
+    python benchmarks/inference.py --weights mobilenet_v2.weights.h5    trained weights, so that parity means something
+
+    ours     the file of `biopsy export`, in ONNX Runtime
+    Keras    `model.predict` of the same model, the same images, one or 64 of them
+
+Weights are random unless --weights gives those of MobileNetV2; random ones have no bearing on the time. `predict`, the
+command, gets PNGs of 700x460; of a folder counts what 4n images take more than n, so that its start does not.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from measure import Row, Run, compare, options, parse, rounds, tell, timed, versus, work
+
+NETWORKS = {"mobilenetv2": 224, "densenet121": 256}
+MANY, PARITY = 64, 1e-4
+WAYS = ("make", "ours", "Keras")
+
+
+def make(folder: Path, name: str, weights: str | None) -> None:
+    """Write `model.keras`, `model.onnx` and what Keras says of some images; in a process of its own."""
+    from biopsy.core.labels import Labels
+    from biopsy.core.params import parse_params
+    from biopsy.core.sections import Resize
+    from biopsy.images.preparation.record import Preparation
+    from biopsy.networks.backend import keras, seed_everything
+    from biopsy.networks.build import build_model
+    from biopsy.networks.model_file import Card, save_model
+    from biopsy.serving.graph import convert
+    from biopsy.serving.sealed import seal
+    from biopsy.tables.labels.scheme import LabelScheme
+
+    seed_everything(0)
+    size, head = NETWORKS[name], {"feature_norm": False, "units": 0, "unit_norm": False}
+    section = parse_params({"model": {"weights": "none", "head": head}}).model
+    section = section.model_copy(update={"backbone": name, "weights": weights or "none"})
+    model = build_model(section, size, 2)
+    tasks = {"binary": {"column": None, "classes": ["a", "b"]}}
+    card = Card(
+        task="binary", protocol="case", labels=LabelScheme.of(Labels.model_validate({"name": "x", "tasks": tasks})),
+        preparation=Preparation(max_pixels=1_000_000, resize=Resize(size=size)), preprocessing="", threshold=0.5,
+        synthetic=True, backbone_weights_sha256=None, data={}, params={}, keras=keras.__version__,
+    )  # fmt: skip
+    save_model(model, folder, card)
+    facts = {"card": card.model_dump(mode="json"), "notice": "", "figures": None}
+    (folder / "model.onnx").write_bytes(seal(convert(model, card), facts))
+    np.save(folder / "keras.npy", model.predict(images_of(size, 8).astype(np.float32), verbose=0))
+
+
+def images_of(size: int, count: int) -> np.ndarray:
+    """Draw images (count, size, size, 3) uint8 of coarse and fine noise."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 250, (count, 12, 16, 3), dtype=np.uint8)
+    smooth = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC) for image in coarse])
+    return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float]:
+    """Load a model; return what asks it about `count` images for two seconds, and gives images/s."""
+    images, ask = images_of(NETWORKS[name], count), engine(folder)
+    if way == "Keras":
+        from biopsy.networks.model_file import load_model
+
+        model, data = load_model(folder)[0], images.astype(np.float32)
+        ask, images = partial(model.predict, verbose=0), data
+
+    def run() -> float:
+        start, done = time.perf_counter(), 0
+        while (taken := time.perf_counter() - start) < 2 or not done:
+            for at in range(0, count, 32):
+                done += len(ask(images[at : at + 32]))
+        return done / taken
+
+    return run
+
+
+def engine(folder: Path) -> Callable[[np.ndarray], Any]:
+    """Load the exported file; return what asks it about images (n, size, size, 3)."""
+    from biopsy.serving.onnx_file import load_network
+
+    network = load_network(folder / "model.onnx")[0]
+    return lambda images: network(images[:, None])
+
+
+def write_pngs(folder: Path, count: int) -> None:
+    """Write PNGs of 700x460 pixels as `resize.py` draws them; after 50 they come again under other names."""
+    from resize import draw
+
+    draw(folder, min(count, 50))
+    first = sorted(folder.glob("*.png"))
+    for number in range(50, count):
+        (folder / f"{number:05}.png").hardlink_to(first[number % 50])
+
+
+def predict(images: Path, model: Path) -> Run:
+    return timed(sys.executable, "-m", "biopsy.cli", "predict", images, "--model", model, "--out", images / "out.csv")
+
+
+def folder_rate(model: Path, few: Path, many: Path, runs: list[Run]) -> float:
+    """Predict two folders of n and 4n images; return images/s of the difference, and keep both runs."""
+    one, four = predict(few, model), predict(many, model)
+    runs += [one, four]
+    return (len(list(many.glob("*.png"))) - len(list(few.glob("*.png")))) / (four.seconds - one.seconds)
+
+
+def measure(name: str, folder: Path, count: int, images: int) -> None:
+    """Measure one network whose files are in `folder`."""
+    for squares in (1, MANY):
+        run = (sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way")
+        found = compare({way: [*run, way] for way in WAYS[1:]}, count)
+        what = f"{name}, {'one image' if squares == 1 else 'batches'}"
+        tell(versus(what, found, "Keras", ">=4" if squares == 1 else ">=1.8"))
+    few, many, single = (folder / part for part in ("few", "many", "single"))
+    for part, number in ((few, images), (many, 4 * images), (single, 1)):
+        part.mkdir()
+        write_pngs(part, number)
+    starts = [predict(single, folder / "model.onnx") for _ in range(count + 1)][1:]
+    seconds = statistics.median(start.seconds for start in starts)
+    tell(Row(f"`predict` one image, {name}", seconds, "s", goal="<=2", peak_mb=starts[0].peak_mb))
+    runs: list[Run] = []
+    alone = prepare("ours", folder, name, MANY)
+    ways = {"predict": partial(folder_rate, folder / "model.onnx", few, many, runs), "engine": alone}
+    timed_ways = rounds(ways, count)
+    middle = {way: statistics.median(figures) for way, figures in timed_ways.items()}
+    share = statistics.median(a / b for a, b in zip(timed_ways["predict"], timed_ways["engine"], strict=True))
+    peaks = [statistics.median(run.peak_mb for run in runs[part::2]) for part in (0, 1)]
+    what = f"`predict` {4 * images:,} images"
+    tell(Row(what, middle["predict"], peer="engine", other=middle["engine"], ratio=share, goal=">=0.9",
+             peak_mb=peaks[1]))  # fmt: skip
+    tell(
+        Row(
+            f"its memory, {images:,} images {peaks[0]:.0f}",
+            peaks[1],
+            "MB",
+            "",
+            None,
+            None,
+            f"<={1.05 * peaks[0]:.0f}",
+        )
+    )
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("networks", nargs="*", choices=[*NETWORKS, []], metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--weights", help="of MobileNetV2 without its top, .weights.h5")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=2500, help="a quarter of the folder")
+    parser.add_argument("--folder", type=Path, help="where a way finds the model")
+    parser.add_argument("--count", type=int, default=1, help="images that a way is asked about")
+    parser.add_argument("--way", choices=WAYS)
+    chosen = parse(parser, rounds=3, images=64)
+    if chosen.way == "make":
+        return make(chosen.folder, chosen.networks[0], chosen.weights)
+    if chosen.way:
+        return work(lambda: prepare(chosen.way, chosen.folder, chosen.networks[0], chosen.count))
+    for name in chosen.networks or list(NETWORKS)[: 1 if chosen.quick else None]:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, given = Path(scratch), chosen.weights if name == "mobilenetv2" else None
+            made = [sys.executable, __file__, name, "--folder", folder, "--way", "make"]
+            timed(*made, *(["--weights", given] if given else []))
+            if given:
+                told = engine(folder)(images_of(NETWORKS[name], 8))[:, 1:]
+                apart = float(np.abs(told - np.load(folder / "keras.npy")).max())
+                tell(Row(f"{name} unlike Keras", apart, "", goal=f"<={PARITY}"))
+            measure(name, folder, chosen.rounds, chosen.images)
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""`make bench`: rounds that alternate, goals that are judged, and one table that the runner writes."""
+
+import ast
+import importlib
+import sys
+from types import ModuleType
+
+import pytest
+
+from scratch import ROOT
+
+HERE = "2026-01-01, a machine"
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return imported("measure", monkeypatch)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    imported("measure", monkeypatch)
+    return imported("run", monkeypatch)
+
+
+def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = importlib.import_module(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+def page(run: ModuleType, *lines: str, on: str = "a machine") -> str:
+    return "\n".join(["# Title", run.BEGIN, f"2026-01-01, {on}.", "", run.HEAD, *lines, run.END, "after"])
+
+
+def test_lines_of_a_script_are_replaced_and_those_of_others_stay(run: ModuleType) -> None:
+    before = page(run, "|`startup`|old|", "|`startup`|older|", "|`step`|kept|")
+    after = run.write_table(before, {"startup": ["new"], "resize": ["also"]}, "a machine", "2026-02-02")
+    assert [line for line in after.splitlines() if line.startswith("|`")] == [
+        "|`startup`|new|", "|`resize`|also|", "|`step`|kept|",
+    ]  # fmt: skip
+    assert after.startswith("# Title\n")
+    assert after.endswith("\nafter")
+    assert "2026-02-02, a machine." in after
+    assert run.write_table(after, {}, "a machine", "2026-02-02") == after
+
+
+def test_lines_of_another_machine_go_and_a_script_without_figures_takes_none_away(run: ModuleType) -> None:
+    before = page(run, "|`startup`|old|", "|`step`|other|")
+    assert "|`step`|" not in run.write_table(before, {"startup": ["new"]}, "another", "2026-02-02")
+    assert "|`step`|other|" in run.write_table(before, {"step": []}, "a machine", "2026-02-02")
+
+
+def test_a_page_without_the_markers_is_not_touched(run: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="lacks <!-- benchmarks: begin"):
+        run.write_table("# Title\n", {"step": ["x"]}, "a machine", "2026-02-02")
+    assert run.BEGIN in run.PAGE.read_text()
+    assert run.END in run.PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "met", "line"),
+    [
+        ({"ours": 10.0, "peer": "X", "other": 4.0, "ratio": 2.5, "goal": ">=2.5"}, True, "a|10/s|X 4|2.5|≥2.5||yes"),
+        ({"ours": 10.0, "peer": "X", "other": 5.0, "ratio": 2.0, "goal": ">=2.5"}, False, "a|10/s|X 5|2|≥2.5||**no**"),
+        ({"ours": 1234.5, "peer": "X", "goal": ">=1"}, None, "a|1,234/s|X not installed||≥1||"),
+        ({"ours": 0.1494, "unit": "s", "goal": "<=0.15", "peak_mb": 16.3}, True, "a|0.149s|||≤0.15|16.3|yes"),
+        ({"ours": 0.151, "unit": "s", "goal": "<=0.15"}, False, "a|0.151s|||≤0.15||**no**"),
+        ({"ours": 3.0, "unit": "MB"}, None, "a|3MB|||||"),
+    ],
+)
+def test_a_row_says_whether_its_goal_is_met(
+    measure: ModuleType, given: dict[str, object], met: bool | None, line: str
+) -> None:
+    row = measure.Row("a", **given)
+    assert (row.met, row.line()) == (met, line)
+
+
+def test_rounds_alternate_and_a_ratio_is_that_of_one_round(measure: ModuleType) -> None:
+    order: list[str] = []
+    speeds = iter([10.0, 5.0, 2.0, 1.0, 8.0, 2.0])
+
+    def way(name: str) -> float:
+        order.append(name)
+        return next(speeds)
+
+    found = measure.rounds({"a": lambda: way("a"), "b": lambda: way("b")}, 3)
+    assert order == ["a", "b"] * 3
+    assert measure.ratio(found["a"], found["b"]) == 2.0
+
+
+def test_ways_run_in_processes_and_one_whose_package_is_missing_is_left_out(measure: ModuleType) -> None:
+    there = "from measure import work; figures = iter([0, 1, 2, 3]); work(lambda: lambda: next(figures))"
+    lacking = "from measure import work; work(lambda: __import__('no_such_package'))"
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); "
+    commands = {name: [sys.executable, "-c", code + own] for name, own in (("ours", there), ("peer", lacking))}
+    found = measure.compare(commands, 3)
+    assert list(found) == ["ours"]
+    assert found["ours"].figures == [1, 2, 3]  # the first round warms up
+    assert found["ours"].peak_mb > 1
+    assert measure.versus("x", found, "peer", ">=1").met is None
+
+
+def test_a_quick_run_changes_only_options_that_the_script_has(run: ModuleType) -> None:
+    for name in run.SCRIPTS:
+        tree = ast.parse((ROOT / f"benchmarks/{name}.py").read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        options = {
+            call.args[0].value.lstrip("-").replace("-", "_")
+            for call in calls
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"
+            and isinstance(call.args[0], ast.Constant)
+        }  # fmt: skip
+        (quick,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "parse"]
+        assert {keyword.arg for keyword in quick.keywords} <= options, name
+        assert any(isinstance(call.func, ast.Name) and call.func.id == "tell" for call in calls), name
+
+
+def test_a_script_that_needs_a_model_is_left_out_with_a_sentence(run: ModuleType) -> None:
+    from argparse import Namespace
+
+    told = run.arguments("slides", Namespace(model=None, folder=None, images=ROOT))
+    assert isinstance(told, str)
+    assert "biopsy export" in told
+    here = Namespace(model=ROOT / "Makefile", folder=ROOT / "no-such", images=ROOT)
+    assert run.arguments("slides", here) == [str(ROOT / "Makefile")]
+    assert run.arguments("serve_load", here) == "needs --folder, which does not exist"
