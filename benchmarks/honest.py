@@ -10,6 +10,7 @@ repeats, the mean of their 95 % intervals over cases (biopsy/evaluation/interval
     constant       the class with the most training images
     stretched      each image squeezed to a square; logistic regression on the last layer, every image counts the same
     recommended    +experiment=recommended
+    chosen         the same, but its layers are chosen as C is: block 6, block 13, the last, or all three
 
 Images of equal pixels under two labels (slide 13412) are left out, as the pipeline does. Features are kept in
 BIOPSY_CACHE: a second run takes seconds for them.
@@ -36,13 +37,16 @@ from biopsy.networks.build import build_model
 from biopsy.tables.labels.breakhis import TYPES, parse
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
-from biopsy.training.probe import fit_probe, grouped_folds
+from biopsy.training.probe import grouped_folds
+from biopsy.training.probe_layers import Features, fit_layers
+from biopsy.training.probing import by_layer
 
 FOLDS = 5
 ROOT = Path(__file__).resolve().parents[1]
 STRETCHED = [
     "resize.mode=stretch", "model.tiles=each", "model.features.layers=[last]", "model.probe.weights=image",
 ]  # fmt: skip
+CHOSEN = ["model.features.layers=[block_6_expand_relu,block_13_expand_relu,last]", "model.probe.layers=chosen"]
 SHOWN = ("macro_f1", "roc_auc")
 TASKS = {"binary": [1], "multiclass": [4, 5, 6, 7]}  # and their positive classes
 
@@ -66,17 +70,18 @@ def read_table(folder: Path, max_pixels: int) -> tuple[list[Path], dict[str, Int
     return [path for path, _ in kept], targets, np.array([name.case for _, name in kept])
 
 
-def features_of(files: list[Path], params: Params, title: str) -> NDArray[np.float32]:
-    """Compute what the head of these parameters sees of each image."""
+def features_of(files: list[Path], params: Params, title: str) -> Features:
+    """Compute what the head of these parameters sees of each image, by layer."""
     seed_everything(0)
     preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
     views = preparation.views if params.model.tiles == "mean" else 1
-    extractor, _ = split_model(build_model(params.model, preparation.size, 2, tiles=views))
+    model = build_model(params.model, preparation.size, 2, tiles=views)
+    extractor, _ = split_model(model)
     prepared = [prepare(path, preparation) for path in tqdm(files, f"{title}: prepare", delay=2)]
     begun = time.perf_counter()
     found = image_features(extractor, np.stack(prepared) if views > 1 else np.concatenate(prepared), title)
     print(f"{title}: {len(files)} images of {preparation.views} squares, {time.perf_counter() - begun:.0f} s")
-    return found
+    return by_layer(model, params.model.features.layers, found)
 
 
 def constant(targets: Ints, classes: int, rows: int) -> Floats:
@@ -85,7 +90,7 @@ def constant(targets: Ints, classes: int, rows: int) -> Floats:
 
 
 def out_of_fold(
-    features: NDArray[np.float32] | None, targets: Ints, cases: NDArray[np.str_], folds: Ints, params: Params
+    features: Features | None, targets: Ints, cases: NDArray[np.str_], folds: Ints, params: Params
 ) -> Floats:
     """Answer each image by a model that saw none of its case."""
     classes = 2 if targets.max() < 2 else len(TYPES)
@@ -95,10 +100,9 @@ def out_of_fold(
         if features is None:
             found[outside] = constant(targets[inside], classes, outside.sum())
         else:
-            probe = fit_probe(
-                features[inside], targets[inside], cases[inside], classes, params.model.probe, params.seed
-            )
-            found[outside] = probe.probabilities(features[outside])
+            known = {layer: columns[inside] for layer, columns in features.items()}
+            probe = fit_layers(known, targets[inside], cases[inside], classes, params.model.probe, params.seed)
+            found[outside] = probe.probabilities(np.concatenate(list(features.values()), axis=1)[outside])
     return found
 
 
@@ -129,7 +133,9 @@ def main() -> None:
         parser.error("name the folder of BreakHis, or set BIOPSY_REAL_DATA")
     weights = f"model.weights={chosen.weights}"
     recommended = compose("recommended", [weights], ROOT)
-    models = {"stretched": compose("recommended", [weights, *STRETCHED], ROOT), "recommended": recommended}
+    others = {"stretched": STRETCHED, "chosen": CHOSEN}
+    models = {name: compose("recommended", [weights, *change], ROOT) for name, change in others.items()}
+    models["recommended"] = recommended
     files, targets, cases = read_table(Path(chosen.folder), recommended.ingest.max_pixels)
     if not files:
         parser.error(f"{chosen.folder} holds no PNG that is named as BreakHis names them")

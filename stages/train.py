@@ -27,7 +27,7 @@ from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
 from biopsy.networks.backend import keras, libraries, seed_everything
 from biopsy.networks.build import build_model, check_model, count_weights
-from biopsy.networks.model_file import Card, save_model
+from biopsy.networks.model_file import Card, ProbeChoice, save_model
 from biopsy.networks.validation import VALIDATION, write_validation
 from biopsy.sources.web.hub import fetch_weights
 from biopsy.tables.labels.scheme import LabelScheme, read_scheme
@@ -124,6 +124,8 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
         cases=np.repeat(cases[:n_train], each), extra=extra,
     )  # fmt: skip
+    if probe:
+        card = card.model_copy(update={"probe": ProbeChoice(layers=list(state.probe.layers), C=state.probe.C)})
     images = store.array.reshape(-1, views, size, size, 3)
     answers = cache(lambda: ask(model, images[n_train:], val_extra, card.tta))
     temperature, fitted = fit_calibration(answers, targets[n_train:], cases[n_train:])

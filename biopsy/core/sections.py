@@ -156,8 +156,10 @@ class Probe(Section):
         Inverse strengths of the penalty to choose from; one: no choice. The features are standardised and divided by
         the square root of their number, and the weights sum to the number of cases, so that C means the same with few
         and many features and images.
+    layers
+        Where `model.features.layers` names several: of all together, or of one or all, as the folds below choose.
     folds
-        Of cases, inside the training part, to choose C.
+        Of cases, inside the training part, to choose C and layers.
     pca
         The number of principal components that the features are whitened to; None: no whitening.
     refit
@@ -169,6 +171,7 @@ class Probe(Section):
 
     weights: Literal["case", "image"] = "case"
     C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([10.0, 100.0, 1000.0], min_length=1)
+    layers: Literal["together", "chosen"] = "together"
     folds: int = Field(5, ge=2, le=20)
     pca: int | None = Field(None, ge=1, le=4096)
     refit: bool = True
@@ -299,6 +302,11 @@ class Model(Section):
         if self.head.kind != "probe":
             return self
         begin = "model.head.kind is 'probe', which is fitted to the features of a frozen, trained backbone,"
+        if self.probe.layers != "together" and len(self.features.layers) == 1:
+            raise ValueError(
+                "model.probe.layers is 'chosen', and model.features.layers names one layer alone. Name several, or set "
+                "model.probe.layers to together"
+            )
         if self.trainable != "none":
             raise ValueError(f"{begin} and model.trainable is {self.trainable!r}. Set it to none")
         if self.weights == "none":

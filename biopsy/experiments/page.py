@@ -114,12 +114,15 @@ def measured(runs: list[Run]) -> str:
 def write_heads(folder: Path, runs: list[Run]) -> None:
     """Write what was measured into the line `# Measured: ` of each preset in `folder` that was run."""
     for name, found in by_preset(runs).items():
-        path = folder / f"{name}.yaml"
-        if path.is_file():
-            lines = path.read_text("utf-8").splitlines()
-            said = f"# Measured: {measured(found)}"
-            lines = [said if line.startswith("# Measured: ") else line for line in lines]
-            path.write_text("\n".join(lines) + "\n", "utf-8")
+        write_head(folder / f"{name}.yaml", measured(found))
+
+
+def write_head(path: Path, said: str) -> None:
+    """Write what was measured into a preset's line `# Measured: `; nothing where there is no such preset."""
+    if path.is_file():
+        lines = path.read_text("utf-8").splitlines()
+        lines = [f"# Measured: {said}" if line.startswith("# Measured: ") else line for line in lines]
+        path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def experiments_page(runs: list[Run], presets: Mapping[str, Preset], about: str) -> str:

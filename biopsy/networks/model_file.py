@@ -22,6 +22,15 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
+class ProbeChoice(BaseModel):
+    """Which layers a probe sees, and the inverse strength of its penalty."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: list[str]
+    C: float = Field(gt=0, allow_inf_nan=False)
+
+
 class Card(BaseModel):
     """What must be known to use a model: stored as `model.json`.
 
@@ -50,6 +59,8 @@ class Card(BaseModel):
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
         Of `model.keras`; empty until it is saved. Of an ensemble, of its `members`.
+    probe
+        What the inner folds chose; None where the head is no probe.
     terms
         What the terms of a named encoder allow to do with the model; empty where none is named.
     members
@@ -76,6 +87,7 @@ class Card(BaseModel):
     training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
     members: list[Sha256] = []
+    probe: ProbeChoice | None = None
     terms: str = ""
     intended_use: str = NOTICE
 

@@ -81,6 +81,7 @@ class Ensemble:
                 "fold": None,
                 "temperature": 1.0,
                 "calibration": None,
+                "probe": None,
                 "training": _all_looks(looks) if len(looks) == len(cards) else None,
                 "data": {k: v for k, v in first.data.items() if all(card.data.get(k) == v for card in cards)},
                 "model_sha256": hashlib.sha256("".join(hashes).encode()).hexdigest(),

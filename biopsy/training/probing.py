@@ -16,7 +16,8 @@ from biopsy.networks.backend import keras
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
-from biopsy.training.probe import FittedProbe, fit_probe, without_effect
+from biopsy.training.probe import FittedProbe, without_effect
+from biopsy.training.probe_layers import EXTRA, fit_layers, refit_layers
 from biopsy.training.progress import LiveLog
 
 SMALLEST = 1e-7  # the probability that a loss takes for none, as Keras does
@@ -33,12 +34,15 @@ class ProbeState:
     seconds
         How long it took.
     features
-        (n, p), what the head sees of each image.
+        (n, p) by layer, what the head sees of each image.
+    probe
+        What was fitted on the training images.
     """
 
     history: list[dict[str, float]]
     seconds: list[float]
-    features: np.ndarray
+    features: dict[str, np.ndarray]
+    probe: FittedProbe
 
     @property
     def epoch(self) -> int:
@@ -82,8 +86,10 @@ def fit_head(
     """
     begun, classes = time.perf_counter(), max(2, model.output_shape[-1])
     found = image_features(split_model(model)[0], store.array, title)
+    seen = by_layer(model, params.model.features.layers, found) | ({} if extra is None else {EXTRA: extra})
     found = found if extra is None else np.concatenate([found, extra], axis=1)
-    probe = fit_probe(found[:n_train], targets[:n_train], cases, classes, params.model.probe, params.seed)
+    known = {name: columns[:n_train] for name, columns in seen.items()}
+    probe = fit_layers(known, targets[:n_train], cases, classes, params.model.probe, params.seed)
     if any(params.augment.every.values()):
         print(f"{title}: a probe takes the images as they are; augment.every is not used")
     if unused := without_effect(params.train):
@@ -92,10 +98,12 @@ def fit_head(
         print(f"{title}: {note}")
     _set(model, probe)
     head = keras.Model(model.get_layer("probe_centre").input, model.output)
+    if params.model.probe.layers == "chosen":
+        print(f"{title}: the inner folds chose {' + '.join(probe.layers)}")
     figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
         figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}
-    state = ProbeState([figures], [time.perf_counter() - begun], found)
+    state = ProbeState([figures], [time.perf_counter() - begun], seen, probe)
     log = LiveLog(live_dir, state)
     log.on_train_begin()
     log.on_train_end()
@@ -110,12 +118,21 @@ def refit_head(model: Any, params: Params, state: ProbeState, targets: np.ndarra
     model, params
         As for `fit_head`.
     state
-        What that returned; its C is kept.
+        What that returned; its layers and C are kept.
     targets, cases
         (n,) the class and the case of each image.
     """
-    settings = params.model.probe.model_copy(update={"C": [state.history[0]["C"]]})
-    _set(model, fit_probe(state.features, targets, cases, max(2, model.output_shape[-1]), settings, params.seed))
+    classes = max(2, model.output_shape[-1])
+    _set(model, refit_layers(state.features, targets, cases, classes, params.model.probe, state.probe))
+
+
+def by_layer(model: Any, layers: list[str], found: np.ndarray) -> dict[str, np.ndarray]:
+    """Divide features (n, p) among the layers whose pooled maps they are."""
+    if len(layers) == 1:
+        return {layers[0]: found}
+    widths = [vector.shape[-1] for vector in model.get_layer("head_pool").input]  # one a layer, or mean and deviation
+    widths = np.reshape(widths, (len(layers), -1)).sum(axis=1)
+    return dict(zip(layers, np.split(found, np.cumsum(widths)[:-1], axis=1), strict=True))
 
 
 def _set(model: Any, probe: FittedProbe) -> None:

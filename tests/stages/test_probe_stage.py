@@ -15,7 +15,7 @@ from biopsy.core.params import parse_params, read_params
 from biopsy.core.sections import Features, Head, Model, Resize, Tiles
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
-from biopsy.networks.model_file import load_model
+from biopsy.networks.model_file import ProbeChoice, load_model
 from biopsy.tables.split.parts import read_images
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
@@ -71,16 +71,22 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     fitted: list[Any] = []
     from biopsy.training import probing
 
-    fit = probing.fit_probe
-    monkeypatch.setattr(probing, "fit_probe", lambda *given: fitted.append((given, fit(*given))) or fitted[0][1])
+    fit, layers = probing.fit_layers, "chosen" if tiles == "mean" else "together"
+    monkeypatch.setattr(probing, "fit_layers", lambda *given: fitted.append((given, fit(*given))) or fitted[0][1])
     model = trained(
         task,
-        **{"model.probe.refit": False, "resize": resize.model_dump()}
+        **{"model.probe.refit": False, "model.probe.layers": layers, "resize": resize.model_dump()}
         | ({} if tiles == "none" else {"model.tiles": tiles}),
     )
     (features, *_), probe = fitted[0]
     images = 32 * (3 if tiles == "each" else 1)
-    assert len(features) == images  # 8 of the 40 that are no test images validate
+    assert {name: found.shape for name, found in features.items()} == {
+        "block2_relu": (images, 64),  # mean and deviation of 32 channels
+        "last": (images, 192),
+    }  # 8 of the 40 that are no test images validate
+    card = load_model(tmp_path / f"models/{task}-case")[1]
+    assert card.probe == ProbeChoice(layers=list(probe.layers), C=probe.C)
+    assert len(probe.layers) == 2 or layers == "chosen"
     files = sorted((tmp_path / "data/resized").glob("*.png"))
     squares = read_images(files, 32, 3 if tiles != "none" else 1).astype(np.float32)
     pixels = squares.reshape(-1, 3, 32, 32, 3) if tiles == "mean" else squares

@@ -1,0 +1,364 @@
+"""Claim: docs/experiments.md and the line 'Measured' of each preset hold what this prints, one command for all.
+
+    python benchmarks/experiments.py <folder of BreakHis> <weights of MobileNetV2> --page docs/experiments.md
+    python benchmarks/experiments.py <folder> <weights> --only adopt flips       a part of it, printed
+
+Each preset of conf/experiment/ that keeps the frozen MobileNetV2 is composed on `data=breakhis`, that is on the preset
+`recommended`, and answers each image once, out of five folds of cases and once more out of five folds of images. It is
+compared with its base on the same images; the interval is over cases (biopsy/evaluation/comparison.py). Base of what
+changes the images is the probe; of what changes the training, a linear head on the same features. Such heads train all
+their epochs at a constant rate on the four other folds, since a few validation cases cannot say which epoch to keep.
+Augmented images are stored once: every other epoch sees them, and the images themselves in the others.
+Stains are brought to the mean over all images, which needs no label. About 30 minutes on two idle cores; features are
+kept in BIOPSY_CACHE.
+"""
+
+import argparse
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from honest import FOLDS, ROOT, TASKS, Floats, Ints, read_table
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from tqdm import tqdm
+
+from biopsy.core.errors import BiopsyError
+from biopsy.core.files import atomic_file
+from biopsy.core.layout import cache
+from biopsy.core.params import Params
+from biopsy.evaluation.comparison import Difference, paired_difference
+from biopsy.evaluation.intervals import Interval, figure_intervals
+from biopsy.evaluation.jackknife import leave_one_out
+from biopsy.experiments.compose import compose
+from biopsy.experiments.page import read_preset, write_head
+from biopsy.images.preparation.record import Preparation
+from biopsy.images.prepare import prepare
+from biopsy.images.stain import mean_of, measure, restain
+from biopsy.images.stains.registry import NotNormalised
+from biopsy.networks.backend import keras, seed_everything
+from biopsy.networks.build import build_model
+from biopsy.tables.labels.breakhis import TYPES, parse
+from biopsy.tables.slides.extra_inputs import Category
+from biopsy.training.averaging import AveragedWeights
+from biopsy.training.fit import class_weights, compile_model
+from biopsy.training.inputs.features import FeatureFeed, hash_arrays, split_model, stored_features
+from biopsy.training.inputs.feed import PixelFeed
+from biopsy.training.inputs.image_features import image_features
+from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items
+from biopsy.training.probe import fit_probe, grouped_folds
+
+PROBE, LINEAR = "recommended", "linear head"
+BATCH = 8  # images of six tiles
+FIGURES = {"binary": "macro_f1", "multiclass": "accuracy"}  # adenosis has one case: no interval of eight classes' F1
+SAME = "same answers"
+OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' frequencies are part of
+STRETCHED = ["resize.mode=stretch", "model.tiles=each"]
+FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads; and the rate, unless a preset sets it
+
+NAMES = {"binary": "binary", "multiclass": "eight types"}
+ABOUT = """# Which experiment does what?
+
+Each preset on the [recommended](training.md#frozen-backbones) base, by `python benchmarks/experiments.py`: {images}
+real BreakHis images of {cases} cases, each answered once out of {folds} folds, one draw. Rows give the difference to
+the first row, its 95 % interval over cases, and a verdict: better or worse where the interval leaves out 0. The figure
+is macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in
+twenty gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five. A linear head
+trains on the recommended features for 30 epochs at a constant rate and keeps the last; nothing is tuned. By image,
+heads are measured where the report has a finding.
+"""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images, their classes by task, cases and magnifications, and who is tested together."""
+
+    files: list[Path]
+    targets: dict[str, Ints]
+    cases: NDArray[np.str_]
+    folds: dict[str, Ints]
+    prepared: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def of(self, params: Params) -> NDArray[np.uint8]:
+        """Make what the network sees; kept, since most presets see the same."""
+        key = f"{params.resize} {params.stain}"
+        if key not in self.prepared:
+            self.prepared.clear()
+            preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
+            views = np.stack([prepare(file, preparation) for file in tqdm(self.files, "prepare", delay=2)])
+            self.prepared[key] = _stained(views, params.stain.method) if params.stain.method != "none" else views
+        return self.prepared[key]
+
+
+def _stained(views: NDArray[np.uint8], method: str) -> NDArray[np.uint8]:
+    """Bring all images to their mean stain."""
+    found = []
+    for image in views:
+        try:
+            found.append(measure(image.reshape(-1, *image.shape[2:]), method))
+        except NotNormalised:
+            continue
+    target = mean_of(found)
+    return np.stack([restain(image, target)[0] for image in tqdm(views, method, delay=2)])
+
+
+def features_of(images: Images, params: Params, title: str) -> NDArray[np.float32]:
+    """Compute (views, n, p) features: of the images, and where they are augmented, of one more view."""
+    seed_everything(0)
+    pixels = images.of(params)
+    tiles = pixels.shape[1]
+    pixels = pixels if tiles > 1 else pixels[:, 0]
+    model = build_model(params.model.model_copy(update={"extra_inputs": []}), params.resize.size, 2, tiles=tiles)
+    extractor, _ = split_model(model)
+    found = [image_features(extractor, pixels, title)]
+    if params.augment.every:
+        targets = images.targets["binary"]
+        feed = PixelFeed(
+            ImageStore(pixels, True), training_items(targets, params.augment, "binary"), targets[:0], params, "binary",
+            2, BATCH,
+        )  # fmt: skip
+        recipe = {
+            "pixels": hash_arrays([pixels]), "extractor": extractor.to_json(), "seed": params.seed,
+            "weights": hash_arrays(extractor.get_weights()), "augment": params.augment.every,
+        }  # fmt: skip
+        drawn = feed.train(range(1), shuffled=False)
+        found.append(np.array(stored_features(extractor, drawn, BATCH, len(targets), recipe, f"{title}, augmented")))
+    return np.stack(found)
+
+
+def answer(params: Params, images: Images, task: str, folds: Ints, seen: NDArray[np.float32]) -> Floats:
+    """Answer each image by a model that was fitted on the other folds."""
+    targets = images.targets[task]
+    found = np.zeros((len(targets), 2 if task == "binary" else len(TYPES)))
+    heads = Heads(params, task, found.shape[1]) if params.model.head.kind == "dense" else None
+    for fold in range(FOLDS):
+        known, asked = folds != fold, folds == fold
+        if heads:
+            found[asked] = heads.answers(targets[known], seen[:, known], seen[0, asked])
+            continue
+        features = seen[0]
+        if params.model.extra_inputs:
+            told = [str(name.magnification) for file in images.files if (name := parse(file.name))]
+            column = Category(name="magnification", categories=sorted(set(np.array(told)[known])))
+            features = np.concatenate([features, column.encode(told)], axis=1)
+        probe = fit_probe(
+            features[known], targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed
+        )
+        found[asked] = probe.probabilities(features[asked])
+    return found
+
+
+class Heads:
+    """Trains one head after the other on stored features; the network is built once, and traced once if it can be."""
+
+    def __init__(self, params: Params, task: str, classes: int) -> None:
+        seed_everything(params.seed)
+        self.params, self.task, self.classes = params, task, classes
+        tiles = Preparation(max_pixels=1, resize=params.resize).views
+        _, head = split_model(build_model(params.model, params.resize.size, classes, tiles=tiles))
+        self.model, self.start = keras.models.clone_model(head), list[Any]()
+
+    def answers(self, targets: Ints, known: NDArray[np.float32], asked: NDArray[np.float32]) -> Floats:
+        """Train on (views, n, p) features for all epochs, from the same first weights each time, and answer."""
+        train, model = self.params.train, self.model
+        epochs, steps = train.epochs_of(self.task), batches_of(len(targets), train.batch)
+        encoded, views = encode_targets(targets, self.classes), len(known)
+        feed = FeatureFeed(
+            np.concatenate(list(known)), encoded, asked, encoded[:0], views, train.batch, self.params.seed
+        )  # fmt: skip
+        if not self.start:
+            compile_model(model, train, targets, epochs, steps)
+            self.start = [np.array(variable) for variable in self._variables()]
+        elif train.loss.name in OF_TARGETS or train.schedule.name == "cosine":
+            self._restart()
+            compile_model(model, train, targets, epochs, steps)
+        else:
+            self._restart()
+        averaged, items = AveragedWeights(), training_items(targets, self.params.augment, self.task)
+        model.fit(
+            feed.train(range(epochs)), steps_per_epoch=steps, epochs=epochs, class_weight=class_weights(items, train),
+            callbacks=[averaged] if train.ema else [], shuffle=False, verbose=0,
+        )  # fmt: skip
+        if train.ema:
+            averaged.set_model(model)
+            averaged.on_test_begin()
+        given = np.asarray(model.predict_on_batch(asked), np.float64)
+        return np.concatenate([1 - given, given], axis=1) if given.shape[1] == 1 else given
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _restart(self) -> None:
+        for variable, value in zip(self._variables(), self.start, strict=True):
+            variable.assign(value)
+
+
+def composed(weights: str, only: list[str]) -> tuple[dict[str, Params], dict[str, list[str]]]:
+    """Compose the presets that can be compared on stored features; name the others by why not."""
+    given = ["data=breakhis", f"model.weights={weights}"]
+    constant = [*FIXED, "train.schedule.name=constant"]
+    base = compose("recommended", given, ROOT)
+    found = {PROBE: base, "stretched": compose("recommended", [*given, *STRETCHED], ROOT)}
+    found[LINEAR] = compose("recommended", [*given, "model.head.kind=dense", *constant], ROOT)
+    left: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "conf/experiment").glob("*.yaml")):
+        name = path.stem
+        if name in found:
+            continue
+        try:
+            params = compose(name, given, ROOT)
+        except BiopsyError:
+            left.setdefault("They need a table or a file", []).append(name)
+            continue
+        model, mix = params.model, params.augment.mix
+        if model.trainable != "none" or mix.mixup or mix.cutmix:
+            left.setdefault("They train the backbone or mix pixels, so no features can be stored", []).append(name)
+        elif (model.backbone, model.features, model.tiles) != (base.model.backbone, base.model.features, "mean"):
+            left.setdefault("They take another network or layer", []).append(name)
+        elif only and name not in only:
+            left.setdefault("For lack of time", []).append(name)
+        else:
+            kept = "schedule" in " ".join(read_preset(path).changes)
+            more = [] if model.head.kind == "probe" else FIXED if kept else constant
+            found[name] = compose(name, [*given, *more], ROOT)
+    return found, left
+
+
+def answers_of(images: Images, presets: dict[str, Params]) -> dict[str, dict[str, Floats]]:
+    """Answer with each preset: probabilities by '<task>-<protocol>'. What was answered before is found in the cache."""
+    given: dict[str, dict[str, Floats]] = {}
+    held: tuple[str, NDArray[np.float32]] | None = None
+    for name, params in tqdm(sorted(presets.items(), key=lambda item: features_key(item[1])), "presets"):
+        key = features_key(params)
+        held = held if held and held[0] == key else (key, features_of(images, params, name))
+        for model in models_of(name, params):
+            task, _, protocol = model.partition("-")
+            folds = images.folds[protocol]
+            told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([held[1], folds])]
+            path = cache("experiments") / f"{hashlib.sha256(' '.join(told).encode()).hexdigest()}.npy"
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, answer(params, images, task, folds, held[1]))
+            given.setdefault(name, {})[model] = np.load(path)
+    return given
+
+
+def models_of(name: str, params: Params) -> list[str]:
+    """List '<task>-<protocol>' of what is measured: of a head, which takes longer, what the report could compare."""
+    if params.model.head.kind == "probe":
+        return ["binary-case", "binary-image", "multiclass-case", "multiclass-image"]
+    tried = name == LINEAR or read_preset(ROOT / f"conf/experiment/{name}.yaml").report
+    return ["binary-case", *(["binary-image"] if tried else [])]
+
+
+def features_key(params: Params) -> str:
+    """Name what decides the features."""
+    return f"{params.resize} {params.stain} {params.augment.every} {params.model.tiles} {params.model.features}"
+
+
+def base_cells(images: Images, answers: dict[str, Floats]) -> list[str]:
+    """Write the figures of a base: by case with interval, then by image."""
+    cells = []
+    for model, given in answers.items():
+        task, _, protocol = model.partition("-")
+        asked = images.targets[task], given, images.cases, TASKS[task]
+        value, span = leave_one_out(*asked, 0.5)[1][FIGURES[task]].estimate, figure_intervals(*asked)[FIGURES[task]]
+        assert isinstance(span, Interval), span.reason
+        cells += [f"{value:.2f}", *([f"{span.low:.2f}..{span.high:.2f}"] if protocol == "case" else []), "base"]
+    return cells
+
+
+def differences(
+    images: Images, base: dict[str, Floats], answers: dict[str, Floats]
+) -> dict[str, tuple[Difference, str]]:
+    """Compare a preset with its base, and give a verdict: of what both were asked."""
+    found = {}
+    for model in (model for model in base if model in answers):
+        task, one, other = model.partition("-")[0], base[model], answers[model]
+        figures = paired_difference(images.targets[task], one, other, images.cases, TASKS[task])
+        difference = figures[FIGURES[task]]
+        assert isinstance(difference, Difference), difference.reason
+        verdict = ("better" if difference.estimate > 0 else "worse") if difference.shown else "cannot tell"
+        found[model] = difference, SAME if (one.argmax(1) == other.argmax(1)).all() else verdict
+    return found
+
+
+def cells_of(found: dict[str, tuple[Difference, str]], base: dict[str, Floats]) -> list[str]:
+    """Write the cells of a row: dashes where the preset was not asked."""
+    cells = []
+    for model in base:
+        by_case = model.endswith("-case")
+        if model not in found:
+            cells += ["-"] * (2 + by_case)
+            continue
+        difference, verdict = found[model]
+        span = f"{difference.interval.low:+.2f}..{difference.interval.high:+.2f}"
+        cells += [f"{round(difference.estimate, 2) + 0.0:+.2f}", *([span] if by_case else []), verdict]
+    return cells
+
+
+def report(
+    images: Images, presets: dict[str, Params], answers: dict[str, dict[str, Floats]], left: dict[str, list[str]]
+) -> tuple[str, dict[str, str]]:
+    """Write docs/experiments.md, and for each preset what its head says."""
+    sections, said, smallest = list[str](), dict[str, str](), list[float]()
+    for base, title in ((PROBE, "What the network sees"), (LINEAR, "How a linear head is trained")):
+        models = {model: answers[base][model] for model in sorted(answers[base], key=lambda m: ("image" in m, m))}
+        heads = [
+            f"{NAMES[task]}, by {protocol}|" + ("interval|" if protocol == "case" else "") + "verdict"
+            for task, _, protocol in (model.partition("-") for model in models)
+        ]
+        sections += [f"## {title}", "", f"|experiment|{'|'.join(heads)}|"]
+        sections += ["|---" * (sections[-1].count("|") - 1) + "|", f"|`{base}`|{'|'.join(base_cells(images, models))}|"]
+        for name, params in presets.items():
+            if name in (PROBE, LINEAR) or (params.model.head.kind == "probe") != (base == PROBE):
+                continue
+            found = differences(images, models, answers[name])
+            sections.append(f"|`{name}`|{'|'.join(cells_of(found, models))}|")
+            smallest.append(found["binary-case"][0].smallest)
+            told = [
+                f"{model} {round(difference.estimate, 2) + 0.0:+.2f} ({verdict})"
+                for model, (difference, verdict) in found.items()
+            ]
+            said[name] = f"against `{base}`, {', '.join(told)}; docs/experiments.md"
+        sections.append("")
+    sections += ["## Not run", ""]
+    sections += [f"- {why}: {', '.join(f'`{name}`' for name in names)}." for why, names in left.items()]
+    said |= {name: "not on this base; docs/experiments.md says why" for names in left.values() for name in names}
+    about = ABOUT.format(
+        images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS,
+        smallest=np.median(smallest),
+    )  # fmt: skip
+    return "\n".join([about, *sections]) + "\n", said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default=os.environ.get("BIOPSY_REAL_DATA"), help="holds BreakHis's PNGs")
+    parser.add_argument("weights", nargs="?", default="imagenet", help="a .weights.h5; default: Keras's own")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PRESET", help="these alone")
+    parser.add_argument("--page", type=Path, help="write the page here, and what was measured into the presets' heads")
+    chosen = parser.parse_args()
+    if not chosen.folder:
+        parser.error("name the folder of BreakHis, or set BIOPSY_REAL_DATA")
+    presets, left = composed(chosen.weights, chosen.only)
+    files, targets, cases = read_table(Path(chosen.folder), presets[PROBE].ingest.max_pixels)
+    images = Images(files, targets, cases, {"case": grouped_folds(targets["multiclass"], cases, FOLDS, 0)})
+    images.folds["image"] = np.zeros(len(files), int)
+    by_image = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(files, targets["multiclass"])
+    for fold, (_, asked) in enumerate(by_image):
+        images.folds["image"][asked] = fold
+    text, heads = report(images, presets, answers_of(images, presets), left)
+    print(text)
+    if chosen.page:
+        chosen.page.write_text(text, "utf-8")
+        for name, measured in heads.items():
+            write_head(ROOT / f"conf/experiment/{name}.yaml", measured)
+
+
+if __name__ == "__main__":
+    main()
