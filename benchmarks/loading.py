@@ -108,7 +108,8 @@ def from_files(folder: Path, epochs: int) -> Iterator[int]:
 
 def from_ours(folder: Path, epochs: int) -> Iterator[int]:
     from biopsy.core.sections import Augment
-    from biopsy.training.inputs.loader import ImageStore, training_items, training_set
+    from biopsy.training.inputs.batches import training_set
+    from biopsy.training.inputs.loader import ImageStore, training_items
 
     files = sorted(folder.rglob("*.png"))
     store = ImageStore.read(files, side(folder), 1_000_000, Path(os.devnull))

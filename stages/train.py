@@ -25,7 +25,7 @@ from biopsy.core.stage import run_stage
 from biopsy.images.looks.measure import looks_of_training
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.backbones.registry import find
-from biopsy.networks.backend import keras, seed_everything, tf
+from biopsy.networks.backend import keras, libraries, seed_everything
 from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import Card, ProbeChoice, save_model
 from biopsy.networks.validation import VALIDATION, write_validation
@@ -36,7 +36,7 @@ from biopsy.tables.split.parts import cases_of, hash_images, read_parts
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.calibration import ask, fit_calibration
 from biopsy.training.contact_sheet import write_sheet
-from biopsy.training.fit import check_train, fit
+from biopsy.training.fit import check_engine, check_train, fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import peak_mb
 from biopsy.training.monitor import best_epoch
@@ -63,6 +63,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
+    check_engine(params.train)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     trained = [train_fold(params, each, code) for each in job.each]
     with atomic_dir(job.plots / "train") as plots:
@@ -195,7 +196,7 @@ def describe(
 
 def fingerprint(card: Card, code: str) -> str:
     """Name a training: equal for equal parameters, data, code and libraries."""
-    content: dict[str, Any] = card.model_dump(mode="json") | {"tensorflow": tf.__version__, "code": code}
+    content: dict[str, Any] = card.model_dump(mode="json") | libraries() | {"code": code}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

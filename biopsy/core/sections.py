@@ -389,6 +389,8 @@ class Train(Section):
     early_stopping_patience: int | None = Field(7, ge=0)
     class_weights: Literal["balanced", "original", "none"] = "balanced"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    backend: Literal["tensorflow", "jax", "torch"] = "tensorflow"
+    devices: Literal["one", "all"] = "one"
     cache_mb: int = Field(4096, ge=0)
 
     def epochs_of(self, task: str) -> int:
@@ -418,6 +420,11 @@ class Train(Section):
             raise ValueError(
                 f"train.weight_decay is {self.weight_decay:g}, which adam would scale by its second moment. Set "
                 "train.optimizer to adamw, which decays the weights themselves, or train.weight_decay to 0"
+            )
+        if self.backend == "torch" and self.devices == "all":
+            raise ValueError(
+                "train.devices is 'all', and PyTorch trains on one here. Set train.backend to jax or tensorflow, "
+                "or train.devices to one"
             )
         if self.loss.name in ("class_balanced", "logit_adjusted") and self.class_weights != "none":
             raise ValueError(

@@ -4,15 +4,18 @@
 frame from its first import on.
 """
 
+import os
 import resource
 import runpy
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from biopsy.core.errors import BiopsyError, MachineError, run
 from biopsy.core.locks import stage_lock, stop_with_parent
 from biopsy.core.outside import own_names
+from biopsy.core.params import read_params
 
 NEEDED_GB = 4  # below, libraries of C crash while they are imported, with or without a word of their own
 
@@ -49,11 +52,27 @@ def main() -> None:
 
     def script() -> None:
         _check_limits()
+        if sys.argv[1] == "train":
+            _choose_backend()
         path = Path("stages", f"{sys.argv[1]}.py")
         sys.argv[:2] = [str(path)]
         runpy.run_path(str(path), run_name="__main__")
 
     run(script)
+
+
+def _choose_backend() -> None:
+    """Let Keras run on what `train.backend` names: it asks when it is imported. What is wrong there, the stage says."""
+    try:
+        backend = read_params().train.backend
+    except BiopsyError:
+        return
+    if find_spec(backend) is None:
+        raise MachineError(
+            f"train.backend is {backend}, which {sys.executable} does not have. Run `pip install {backend}`, or set "
+            "train.backend to tensorflow."
+        )
+    os.environ["KERAS_BACKEND"] = backend
 
 
 def _check_limits() -> None:

@@ -1,8 +1,9 @@
 """The one door to TensorFlow and Keras: quiet, seeded, deterministic.
 
 Other modules write `from biopsy.networks.backend import keras, tf`; those that name `keras` alone run on its JAX
-and PyTorch backends too, for `tf` is imported when somebody asks for it. TensorFlow prints a dozen lines about
-compilers and missing CUDA drivers when it is imported; users of a machine without a GPU should not have to read them.
+and PyTorch backends too, for `tf` is imported when somebody asks for it, and not at all on another backend.
+TensorFlow prints a dozen lines about compilers and missing CUDA drivers when it is imported; users of a machine
+without a GPU should not have to read them.
 """
 
 import gc
@@ -13,7 +14,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from biopsy.core.errors import MachineError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -22,6 +26,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of last batches that are smaller than the others
 
+ON_TENSORFLOW = "Set train.backend to tensorflow, and unset KERAS_BACKEND."
 _NOISE = re.compile(r"^(WARNING: All log messages|[IWE]0000|To enable the following|\s*$)")
 
 
@@ -78,10 +83,14 @@ def _without_collecting() -> Iterator[None]:
 with _without_import_noise(), _without_unused(), _without_collecting():
     import keras
 
+if keras.backend.backend() in ("jax", "torch"):
+    # To save a model Keras looks for TensorFlow, and so imports it; there is no public way to tell it not to.
+    import_module("keras.src.utils.module_utils").tensorflow._available = False
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["keras", "seed_everything", "tf"]
+__all__ = ["has_gpu", "keras", "libraries", "seed_everything", "tf"]
 
 
 def __getattr__(name: str) -> Any:
@@ -90,6 +99,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__} has no attribute {name!r}")
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
+    if keras.backend.backend() in ("jax", "torch"):
+        raise MachineError(f"this needs TensorFlow, and Keras runs on {keras.backend.backend()}. {ON_TENSORFLOW}")
     with _without_import_noise(), _without_unused(), _without_collecting():
         import tensorflow
     return tensorflow
@@ -104,3 +115,20 @@ def seed_everything(seed: int) -> None:
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
         __getattr__("tf").config.experimental.enable_op_determinism()
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions of Keras and of what it runs on, by name: what figures may depend on."""
+    engine = keras.backend.backend()
+    found = __getattr__("tf") if engine == "tensorflow" else import_module(engine)
+    return {"keras": keras.__version__, engine: found.__version__}
+
+
+def has_gpu() -> bool:
+    """Say whether Keras finds an accelerator, whose memory is not the machine's."""
+    engine = keras.backend.backend()
+    if engine == "tensorflow":
+        return bool(__getattr__("tf").config.list_physical_devices("GPU"))
+    if engine == "jax":
+        return bool(import_module("jax").default_backend() != "cpu")
+    return bool(import_module("torch").cuda.is_available())

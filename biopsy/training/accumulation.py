@@ -41,9 +41,11 @@ class LastStep(keras.callbacks.Callback):
         """Take the step where the epoch ends."""
         if batch + 1 < self.batches:
             return
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # between batches it holds the variables elsewhere
         optimizer: Any = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # float16 wraps it
         every = optimizer.gradient_accumulation_steps
-        waiting = int(optimizer._iterations) % every  # Keras has no public names for these
+        waiting = int(keras.ops.convert_to_numpy(optimizer._iterations)) % every  # Keras has no public names for these
         if not waiting:
             return
         for gathered in optimizer._accumulated_gradients:
@@ -51,4 +53,4 @@ class LastStep(keras.callbacks.Callback):
                 gathered.assign(gathered * (every / waiting))
         optimizer._iterations.assign_add(every - waiting - 1)
         variables = self.model.trainable_variables
-        optimizer.apply([keras.ops.zeros_like(variable) for variable in variables], variables)
+        optimizer.apply([keras.ops.zeros(variable.shape, variable.dtype) for variable in variables], variables)

@@ -40,6 +40,6 @@ class AveragedWeights(keras.callbacks.Callback):
         averages = optimizer._model_variables_moving_average  # Keras has no public name for them
         for weight, average in zip(self.model.trainable_variables, averages, strict=True):
             held = keras.ops.convert_to_numpy(weight)
-            weight.assign(average)
+            weight.assign(keras.ops.convert_to_numpy(average))
             average.assign(held)
         self.swapped = not self.swapped

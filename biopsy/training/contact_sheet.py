@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from biopsy.core.files import atomic_file
 from biopsy.core.params import Params
 from biopsy.core.sections import Augment, Task
-from biopsy.training.inputs.loader import ImageStore, TrainingItems, training_items, training_set
+from biopsy.training.inputs.batches import training_set
+from biopsy.training.inputs.loader import ImageStore, TrainingItems, training_items
 
 COLUMNS, TILES = 4, 16
 SMALLEST, LARGEST = 192, 256  # sides of a tile in pixels
@@ -67,8 +68,8 @@ def draw_tiles(store: ImageStore, targets: np.ndarray, params: Params, task: Tas
     drawn: list[list[Tile]] = [[] for _ in names]
     for epoch, (images, labels) in enumerate(batches, start=1):
         for row, name in enumerate(names):
-            pixels = np.clip(np.rint(images[row].numpy()), 0, 255).astype(np.uint8)
-            mixed = f": {_shares(labels[row].numpy(), classes)}" if _mixes(params.augment) else ""
+            pixels = np.clip(np.rint(images[row]), 0, 255).astype(np.uint8)
+            mixed = f": {_shares(np.asarray(labels[row]), classes)}" if _mixes(params.augment) else ""
             drawn[row].append(Tile(pixels, f"{name}epoch {epoch}{mixed}"))
     if len(names) == 1:
         return tiles + drawn[0]

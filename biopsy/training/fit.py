@@ -5,18 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from biopsy.core.errors import MachineError
 from biopsy.core.params import Params
 from biopsy.core.sections import Task, Train
-from biopsy.networks.backend import tf
+from biopsy.networks.backend import keras
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights
+from biopsy.training.devices import on_devices, shared, shared_validation
 from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
-from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, training_items
+from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
-from biopsy.training.memory import available_bytes, check_batch, out_of_memory
+from biopsy.training.memory import check_batch, memory_in_words
 from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
@@ -45,6 +47,15 @@ def check_train(train: Train) -> None:
     find_loss(train.loss.name)
 
 
+def check_engine(train: Train) -> None:
+    """Check that Keras runs on what `train.backend` names. Raises `MachineError`."""
+    if (found := keras.backend.backend()) != train.backend:
+        raise MachineError(
+            f"train.backend is {train.backend}, and Keras runs on {found} here. Run the stage by `dvc repro`, or set "
+            f"KERAS_BACKEND to {train.backend}."
+        )
+
+
 def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, steps: int) -> None:
     """Attach optimiser, loss and metric.
 
@@ -65,7 +76,8 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
         optimizer=make_optimizer(train, learning_rate(train, epochs, whole), steps),
         loss=make_loss(train.loss, targets, max(2, model.output_shape[-1])),
         metrics=["accuracy", plain_loss()],
-        jit_compile=False,  # XLA compiles for minutes and, on two cores, trains at 0.7 of the speed
+        # TensorFlow's XLA compiles for minutes and, on two cores, trains at 0.7 of the speed; JAX without it is slower.
+        jit_compile=keras.backend.backend() == "jax",
     )
     # Create the variables of metrics and optimiser, as Keras itself does on JAX: TensorFlow would find them created by
     # its first trace of the step, and trace it once more, which takes longer than ten epochs of the sample.
@@ -129,51 +141,39 @@ def fit(
     feed: Feed = images
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
-    compile_model(model, train, items.target, epochs, steps)
-    check_batch(model, batch)
-    patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
-    monitor = defined(train.monitor, targets[n_train:], title)
-    early = early_stopping(monitor, patience)
-    averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
-    guess = cost_of_a_guess(model, images.classes)
-    state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
-    state.restore(model)
-    if state.epoch:
-        print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
-    if not state.finished:
-        last = [LastStep(steps)] if train.accumulate > 1 else []
-        told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
-        scored = [ValidationScore(monitor, feed.validation(), targets[n_train:])] if monitor in SCORES else []
-        callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
-        _fit(model, feed, range(state.epoch, epochs), steps, class_weights(items, train), callbacks, batch)
-    else:
-        log = LiveLog(live_dir, state)
-        log.on_train_begin()
-        log.on_train_end()
+    with on_devices(model, train, np.diff(cuts(len(items), batch)), len(targets) - n_train) as model:
+        compile_model(model, train, items.target, epochs, steps)
+        check_batch(model, batch)
+        patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
+        monitor = defined(train.monitor, targets[n_train:], title)
+        early = early_stopping(monitor, patience)
+        averaged, reduce = [AveragedWeights()] if train.ema else [], plateau(train)
+        guess = cost_of_a_guess(model, images.classes)
+        state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
+        state.restore(model)
+        if state.epoch:
+            print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
+        if not state.finished:
+            last = [LastStep(steps)] if train.accumulate > 1 else []
+            told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
+            validation = shared_validation(feed.validation(), len(targets) - n_train, batch)
+            scored = [ValidationScore(monitor, validation, targets[n_train:])] if monitor in SCORES else []
+            callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
+            batches, weights = shared(feed.train(range(state.epoch, epochs)), class_weights(items, train))
+            with memory_in_words(model, batch):
+                model.fit(
+                    batches,
+                    validation_data=validation,
+                    steps_per_epoch=steps,
+                    initial_epoch=state.epoch,
+                    epochs=epochs,
+                    class_weight=weights,
+                    callbacks=callbacks,
+                    shuffle=False,  # the data set brings its own order
+                    verbose=0,
+                )
+        else:
+            log = LiveLog(live_dir, state)
+            log.on_train_begin()
+            log.on_train_end()
     return state
-
-
-def _fit(
-    model: Any,
-    feed: Feed,
-    epochs: range,
-    steps: int,
-    class_weight: dict[int, float] | None,
-    callbacks: list[Any],
-    batch: int,
-) -> None:
-    """Call `model.fit` for `epochs`, and put an exhausted memory in words."""
-    try:
-        model.fit(
-            feed.train(epochs),
-            validation_data=feed.validation(),
-            steps_per_epoch=steps,
-            initial_epoch=epochs.start,
-            epochs=epochs.stop,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            shuffle=False,  # the data set brings its own order
-            verbose=0,
-        )
-    except tf.errors.ResourceExhaustedError:
-        raise out_of_memory(model, batch, available_bytes()) from None

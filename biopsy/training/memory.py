@@ -3,16 +3,19 @@
 import math
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from biopsy.core.errors import MachineError
-from biopsy.networks.backend import tf
+from biopsy.networks.backend import has_gpu
 
 # Measured: DenseNet121, 256 px, batch 16 peaks at 4.6 GB, the plain sum of its outputs is 4.2 GB.
 GRADIENT_FACTOR = 1.1
+EXHAUSTED = ("ResourceExhaustedError", "OutOfMemoryError")  # of TensorFlow and PyTorch; JAX says it in the message
 OPTIMISER_COPIES = 4  # weights, gradients and the two moments of Adam
 
 
@@ -70,7 +73,7 @@ def check_batch(model: Any, batch: int) -> None:
         Names the batch that would fit, and how to keep the step alike with it. On a GPU, whose memory is not the
         machine's, nothing is checked here: `out_of_memory` answers there.
     """
-    if tf.config.list_physical_devices("GPU"):
+    if has_gpu():
         return
     free = available_bytes()
     if step_bytes(model, batch) > free:
@@ -90,3 +93,14 @@ def out_of_memory(model: Any, batch: int, free: int) -> MachineError:
         f"{step_bytes(model, batch) / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. train.batch={fits} would fit; "
         f"with train.accumulate={math.ceil(batch / fits)} each step still sees as many images."
     )
+
+
+@contextmanager
+def memory_in_words(model: Any, batch: int) -> Iterator[None]:
+    """Put an exhausted memory in words, as each engine of Keras's names it. Raises `MachineError`."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ in EXHAUSTED or "RESOURCE_EXHAUSTED" in str(error):
+            raise out_of_memory(model, batch, available_bytes()) from None
+        raise

@@ -124,10 +124,10 @@ def test_another_way_from_pixels_to_features_makes_them_anew(
     """What an augmentation of the same name and strength does, or the layer of a backbone."""
     unedited, ways = features.CODE, set()
     inputs = ("training/inputs/loader", "training/inputs/feed", "training/inputs/features")
-    for name in ("networks/backbones/preprocessing", *inputs, "training/augment/basic"):
+    for name in ("networks/backbones/preprocessing", *inputs, "training/augment/basic", "training/tensors/arrays"):
         edit_code(f"biopsy/{name}.py")
         ways.add(code_digest(*features.MODULES))
-    assert len(ways - {unedited}) == 5
+    assert len(ways - {unedited}) == 6
     head_on_features(frozen(), feed(STILL), 1, "test")
     monkeypatch.setattr(features, "CODE", code_digest(*features.MODULES))  # as the next process has it
     head_on_features(frozen(), feed(STILL), 1, "test")

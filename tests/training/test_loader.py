@@ -13,15 +13,15 @@ from biopsy.core.errors import DataError
 from biopsy.core.params import parse_params
 from biopsy.core.sections import Augment
 from biopsy.tables.split.parts import read_images, read_parts
+from biopsy.training.inputs.batches import plain_set, training_set
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import (
     ImageStore,
     batches_of,
     epoch_order,
-    plain_set,
     training_items,
-    training_set,
 )
+from biopsy.training.inputs.tf_batches import getter
 from tiny import make_project
 
 TURNS = Augment(every={"flip": True, "rot90": True})
@@ -168,7 +168,7 @@ def test_a_disk_without_room_for_the_images_is_known_before_the_first_is_read(
 def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_path: Path) -> None:
     make_project(tmp_path)
     held = ImageStore.read(list(read_parts_of(tmp_path)["file"]), 32, 100, tmp_path / "x")
-    get = held.getter()
+    get = getter(held)
     held.array[0] = 255 - held.array[0]
     np.testing.assert_array_equal(get(0), held.array[0])
 

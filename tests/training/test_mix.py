@@ -8,7 +8,8 @@ from biopsy.core.params import parse_params
 from biopsy.core.sections import Augment, Mix
 from biopsy.networks.backend import tf
 from biopsy.training.augment.mix import beta, mix_batch
-from biopsy.training.inputs.loader import ImageStore, encode_targets, plain_set, training_items, training_set
+from biopsy.training.inputs.batches import plain_set, training_set
+from biopsy.training.inputs.loader import ImageStore, encode_targets, training_items
 
 KINDS = [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}]
 TARGETS = np.arange(11) % 4

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.sections import Encoder
+from biopsy.networks import backend
 from biopsy.networks.backbones.registry import Backbone, register
-from biopsy.networks.backend import keras, tf
+from biopsy.networks.backend import keras
 from biopsy.networks.encoder_file import EncoderFile
 
 ASSET = "encoder.onnx"
@@ -68,6 +69,7 @@ class OnnxEncoder(keras.layers.Layer):
 
     def call(self, pixels: Any) -> Any:
         """Leave TensorFlow for ONNX Runtime and come back."""
+        tf = backend.tf
         return tf.ensure_shape(
             tf.numpy_function(self.encode, [pixels], tf.float32, stateful=False), (None, 1, 1, self.width)
         )
@@ -93,7 +95,7 @@ class OnnxEncoder(keras.layers.Layer):
 def build(pixels: Any, weights: str | None, encoder: Encoder) -> Any:
     """Put the file that `model.weights` names on the pixels. Raises `SourceError`, `ParamsError`, `MachineError`."""
     if keras.backend.backend() != "tensorflow":
-        raise MachineError("model.backbone 'onnx' needs Keras on TensorFlow. Unset KERAS_BACKEND.")
+        raise MachineError(f"model.backbone 'onnx' needs Keras on TensorFlow. {backend.ON_TENSORFLOW}")
     content, size = Path(str(weights)).read_bytes(), pixels.shape[1]
     try:
         network = EncoderFile(content)

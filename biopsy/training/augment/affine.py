@@ -6,7 +6,7 @@ and tell a network which images were turned; white ones look like glass, which s
 
 from typing import Any
 
-from biopsy.networks.backend import tf
+from biopsy.training.tensors.engine import tf
 
 
 def warp(image: Any, matrix: Any, shift: Any = (0.0, 0.0)) -> Any:

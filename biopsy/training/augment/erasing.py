@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from biopsy.networks.backend import tf
 from biopsy.training.augment.registry import Operation, register
+from biopsy.training.tensors.engine import tf
 
 AREA = (0.02, 0.4)  # of the image (Zhong et al., section 4.2: s_l, s_h)
 ASPECT = (0.3, 1 / 0.3)  # height to width (r_1, r_2)

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from biopsy.core.sections import Section
-from biopsy.networks.backend import tf
 from biopsy.training.augment import affine, tone
 from biopsy.training.augment.registry import Operation, register
 from biopsy.training.augment.sharpness import neighbours
+from biopsy.training.tensors.engine import tf
 
 # Pixel operations and spatial ones in each branch; the fifth row is the original.
 BRANCHES = ((1, 2), (0, 3), (0, 2), (1, 1), (0, 0))

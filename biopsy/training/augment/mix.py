@@ -3,7 +3,7 @@
 from typing import Any
 
 from biopsy.core.sections import Mix
-from biopsy.networks.backend import tf
+from biopsy.training.tensors.engine import tf
 
 
 def mix_batch(images: Any, targets: Any, seed: Any, mix: Mix) -> tuple[Any, Any]:

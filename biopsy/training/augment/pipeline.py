@@ -1,12 +1,12 @@
-"""Apply what `augment` names to one image, for `tf.data`: stateless, so one seed gives the same pixels."""
+"""Apply what `augment` names to one image: stateless, so one seed gives the same pixels."""
 
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from biopsy.core.sections import Augment
-from biopsy.networks.backend import tf
 from biopsy.training.augment.registry import OPERATIONS, check_strengths
+from biopsy.training.tensors.engine import tf
 
 
 def check_augment(augment: Augment) -> None:
@@ -41,3 +41,11 @@ def augment_image(image: Any, seed: Any, strengths: Mapping[str, Any]) -> Any:
             image = tf.cast(image, tf.float32)
         image = operation.apply(image, drawn, strength)
     return tf.cast(image, tf.float32)
+
+
+def augment_views(image: Any, draw: Any, strengths: Any) -> Any:
+    """Augment one square, or each of the tiles (views, size, size, 3) of an image by itself."""
+    if len(image.shape) == 3:
+        return augment_image(image, draw, strengths)
+    seeds = [tf.random.fold_in(draw, view) for view in range(image.shape[0])]
+    return tf.stack([augment_image(image[view], seed, strengths) for view, seed in enumerate(seeds)])

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from biopsy.core.sections import Section
-from biopsy.networks.backend import tf
 from biopsy.training.augment import affine, tone
 from biopsy.training.augment.registry import Operation, register
 from biopsy.training.augment.sharpness import sharpen
 from biopsy.training.augment.stain import stain_jitter
+from biopsy.training.tensors.engine import tf
 
 MAGNITUDES = 30  # of the paper: m runs from 0 to 30
 

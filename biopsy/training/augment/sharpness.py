@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from biopsy.networks.backend import tf
 from biopsy.training.augment.registry import Operation, Share, register
+from biopsy.training.tensors.engine import tf
 
 
 def neighbours(image: Any) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.networks.backend import tf
 from biopsy.training.augment.registry import Operation, Share, register
+from biopsy.training.tensors.engine import tf
 
 # Optical density (red, green, blue) of haematoxylin, eosin and DAB, made unit length below (Ruifrok & Johnston, Anal.
 # Quant. Cytol. Histol. 23, 2001). H&E holds no DAB: the third row stands for what the two stains leave unexplained.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from biopsy.networks.backend import tf
+from biopsy.training.tensors.engine import tf
 
 
 def grey(image: Any) -> Any:

@@ -18,17 +18,21 @@ from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
 from biopsy.core.layout import cache
-from biopsy.networks.backend import keras, tf
-from biopsy.training.inputs.feed import PixelFeed, join_extra
-from biopsy.training.inputs.loader import batched, encode_targets, epoch_order
+from biopsy.networks.backend import keras, libraries
+from biopsy.training.inputs.batches import feature_set, join_extra, plain_features
+from biopsy.training.inputs.feed import PixelFeed
+from biopsy.training.inputs.loader import encode_targets, epoch_order
 from biopsy.training.inputs.mapped import create_array
-from biopsy.training.memory import available_bytes, check_batch, out_of_memory
+from biopsy.training.memory import check_batch, memory_in_words
 
 # The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
 MODULES = (
     "biopsy.training.augment",
+    "biopsy.training.tensors",
     "biopsy.networks.backbones",
     "biopsy.networks.encoder_file",
+    "biopsy.training.inputs.array_batches",
+    "biopsy.training.inputs.tf_batches",
     "biopsy.training.inputs.loader",
     "biopsy.training.inputs.feed",
     "biopsy.training.inputs.features",
@@ -67,29 +71,21 @@ class FeatureFeed:
 
     def train(self, epochs: range) -> Any:
         """Return batches of (features, targets), `batches_of(n, batch)` an epoch."""
-        n, targets = len(self.targets), tf.constant(self.targets)
-
-        def load(rows: Any) -> Any:
-            found = tf.numpy_function(lambda rows: self.features[rows], [rows], tf.float32, stateful=False)
-            return tf.ensure_shape(found, (None, *self.features.shape[1:])), tf.gather(targets, rows % n)
-
-        def one_epoch(epoch: Any, order: Any) -> Any:
-            rows = tf.data.Dataset.from_tensor_slices(order + n * (epoch % self.views))
-            return batched(rows, n, self.batch).map(load)
-
+        n = len(self.targets)
         orders = np.stack([epoch_order(n, self.seed, epoch, self.groups) for epoch in epochs])
-        batches = tf.data.Dataset.from_tensor_slices((np.array(epochs), orders)).flat_map(one_epoch)
-        if self.extra is not None:
-            batches = join_extra(batches, tf.constant(self.extra), orders, self.batch, training=True)
-        return batches.prefetch(2)
+        rows = orders + n * (np.array(epochs)[:, None] % self.views)
+        batches = feature_set(self.features, self.targets, rows, self.batch)
+        if self.extra is None:
+            return batches
+        return join_extra(batches, self.extra, orders, self.batch, training=True)
 
     def validation(self) -> Any:
         """Return batches of the validation part."""
-        batches = tf.data.Dataset.from_tensor_slices((self.val_features, self.val_targets)).batch(self.batch)
+        batches = plain_features(self.val_features, self.val_targets, self.batch)
         if self.val_extra is None:
             return batches
         order = np.arange(len(self.val_targets))[None]
-        return join_extra(batches, tf.constant(self.val_extra), order, self.batch, training=False)
+        return join_extra(batches, self.val_extra, order, self.batch, training=False)
 
 
 def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tuple[Any, FeatureFeed]:
@@ -203,7 +199,7 @@ def stored_features(
     MachineError
         They have to be computed, and the batch does not fit into memory.
     """
-    made_by = {"code": CODE, "keras": keras.__version__, "tf": tf.__version__}
+    made_by = {"code": CODE, **libraries()}
     name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{name}.npy"
     shape = (rows, *extractor.output_shape[1:])
@@ -217,7 +213,8 @@ def stored_features(
     try:
         array = create_array(temporary, np.float32, shape)
         done = 0
-        with tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2) as bar:
+        bar = tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2)
+        with bar, memory_in_words(extractor, batch):
             for images, _ in batches:
                 answer = np.asarray(extractor.predict_on_batch(images), np.float32)
                 array[done : done + len(answer)] = answer
@@ -225,8 +222,6 @@ def stored_features(
                 bar.update(len(answer))
         array.flush()
         temporary.replace(path)
-    except tf.errors.ResourceExhaustedError:
-        raise out_of_memory(extractor, batch, available_bytes()) from None
     finally:
         temporary.unlink(missing_ok=True)
     print(f"{title}: features of {rows} images kept in {path}")

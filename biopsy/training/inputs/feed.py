@@ -1,6 +1,5 @@
 """What one training is fed with: training data epoch by epoch, and the validation data."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,26 +7,18 @@ import numpy as np
 
 from biopsy.core.params import Params
 from biopsy.core.sections import Task
-from biopsy.networks.backend import tf
-from biopsy.training.inputs.loader import (
-    ImageStore,
-    TrainingItems,
-    batched,
-    batches_of,
-    epoch_order,
-    plain_set,
-    training_set,
-)
+from biopsy.training.inputs.batches import join_extra, plain_set, training_set
+from biopsy.training.inputs.loader import ImageStore, TrainingItems, epoch_order
 
 
 class Feed(Protocol):
     """Where `fit` gets its data from."""
 
     def train(self, epochs: range) -> Any:
-        """Return a `tf.data.Dataset` of the batches of these epochs, one epoch after the other."""
+        """Return the batches of these epochs, one epoch after the other."""
 
     def validation(self) -> Any:
-        """Return a `tf.data.Dataset` of the validation part, in its order."""
+        """Return the batches of the validation part, in its order."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,8 @@ class PixelFeed:
         n = len(self.items)
         groups, seed = self.items.groups, self.params.seed
         orders = [epoch_order(n, seed, epoch, groups) if shuffled else np.arange(n) for epoch in epochs]
-        rows = tf.constant(self.extra[self.items.index])
-        return join_extra(batches, rows, np.array(orders), self.batch, training=True).map(_by_name)
+        rows = self.extra[self.items.index]
+        return join_extra(batches, rows, np.array(orders), self.batch, training=True, named=True)
 
     def validation(self) -> Any:
         """See `plain_set`; with `extra` as in `train`."""
@@ -87,42 +78,4 @@ class PixelFeed:
         if self.extra is None:
             return batches
         order = np.arange(len(self.val_targets))[None]
-        return join_extra(batches, tf.constant(self.extra[start:]), order, self.batch, training=False).map(_by_name)
-
-
-def join_extra(batches: Any, rows: Any, orders: np.ndarray, batch: int, *, training: bool) -> Any:
-    """Put extra inputs beside images or features.
-
-    Parameters
-    ----------
-    batches
-        Of (images, targets), epoch by epoch, in the orders below.
-    rows
-        (n, k) float32: the extra inputs of the items.
-    orders
-        (epochs, n) int: which item comes when.
-    batch
-        Items in a batch.
-    training
-        Whether a rest of one item joins the batch before it, as in `training_set`.
-
-    Returns
-    -------
-    tf.data.Dataset
-        Of ((images, extra), targets).
-    """
-    epochs = tf.data.Dataset.from_tensor_slices(orders)
-    n = orders.shape[1]
-
-    def of_epoch(order: Any) -> Any:
-        given = tf.data.Dataset.from_tensor_slices(tf.gather(rows, order))
-        return batched(given, n, batch) if training else given.batch(batch)
-
-    extra = epochs.flat_map(of_epoch)
-    number = batches_of(n, batch) if training else math.ceil(n / batch)
-    joined = tf.data.Dataset.zip((batches, extra)).map(lambda given, more: ((given[0], more), given[1]))
-    return joined.apply(tf.data.experimental.assert_cardinality(len(orders) * number))
-
-
-def _by_name(inputs: Any, targets: Any) -> Any:
-    return {"pixels": inputs[0], "extra": inputs[1]}, targets
+        return join_extra(batches, self.extra[start:], order, self.batch, training=False, named=True)

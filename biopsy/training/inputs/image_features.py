@@ -14,9 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from biopsy.core.files import atomic_file
-from biopsy.networks.backend import keras, tf
+from biopsy.networks.backend import libraries
 from biopsy.training.inputs.features import CODE, cache_folder, hash_arrays
-from biopsy.training.memory import available_bytes, check_batch, out_of_memory
+from biopsy.training.memory import check_batch, memory_in_words
 
 SQUARES = 48  # that the backbone sees at once: where the images stand in the batch must not depend on the split
 
@@ -58,7 +58,7 @@ def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray
 
 def _name(extractor: Any) -> str:
     """Hash all that the features of an image depend on beside its pixels."""
-    made_by = {"code": CODE, "keras": keras.__version__, "tf": tf.__version__}
+    made_by = {"code": CODE, **libraries()}
     recipe = {"extractor": extractor.to_json(), "weights": hash_arrays(extractor.get_weights()), **made_by}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
@@ -72,10 +72,8 @@ def _compute(extractor: Any, images: np.ndarray, rows: list[int], title: str) ->
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             filled = images[np.resize(part, batch)].astype(np.float32)
-            try:
+            with memory_in_words(extractor, batch):
                 answer = np.asarray(extractor.predict_on_batch(filled), np.float32)
-            except tf.errors.ResourceExhaustedError:
-                raise out_of_memory(extractor, batch, available_bytes()) from None
             found[start : start + len(part)] = answer[: len(part)]
             bar.update(len(part))
     return found

@@ -1,0 +1,87 @@
+"""What the tests of `train.backend: jax` ask for, in one process that must never import TensorFlow; prints JSON.
+
+`python on_jax.py` in a folder where `tiny.make_project` and params.yaml stand, and a link to stages/.
+"""
+
+import json
+import os
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import two_devices
+
+JAX = {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",  # it compiles sooner
+    "JAX_COMPILATION_CACHE_DIR": ".jax",  # three trainings compile the same steps
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+FOLDERS = ("models/multiclass-case", "metrics/multiclass-case", "plots/multiclass-case")
+
+
+def train() -> int:
+    """Run the stage as `dvc repro` does, to its end or until it is stopped; return its exit status."""
+    sys.argv = ["stage", "train", "--task", "multiclass", "--protocol", "case"]
+    try:
+        runpy.run_module("biopsy.core.stage", run_name="__main__")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def outputs() -> dict[str, bytes]:
+    """Take away what the stage has left."""
+    found = {str(p): p.read_bytes() for f in FOLDERS for p in sorted(Path(f).rglob("[!.]*")) if p.is_file()}
+    for folder in FOLDERS:
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def stop_after(epochs: int) -> Any:
+    """Let trainings stop once that many epochs are saved; return what undoes it."""
+    from biopsy.training.resume import TrainingState
+
+    usual = TrainingState.on_epoch_end
+
+    def on_epoch_end(self: Any, epoch: int, logs: Any = None) -> None:
+        usual(self, epoch, logs)
+        if epoch + 1 == epochs:
+            raise KeyboardInterrupt
+
+    TrainingState.on_epoch_end = on_epoch_end  # type: ignore[method-assign]
+    return lambda: setattr(TrainingState, "on_epoch_end", usual)
+
+
+def answers() -> list[list[float]]:
+    """What the model says of some noise."""
+    import numpy as np
+
+    from biopsy.networks.model_file import load_model
+
+    noise = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
+    given: list[list[float]] = load_model(Path(FOLDERS[0]))[0].predict_on_batch(noise).tolist()
+    return given
+
+
+def main() -> None:
+    os.environ |= JAX  # before JAX is imported
+    status = [train()]
+    told = {"answers": answers()}
+    shutil.copytree(FOLDERS[0], "kept")
+    whole, go_on = outputs(), stop_after(2)
+    status.append(train())
+    go_on()
+    status.append(train())
+    resumed = outputs()
+    told["differ"] = sorted(name for name in whole.keys() | resumed if whole.get(name) != resumed.get(name))
+    told |= {"status": status, "files": len(whole), "shared": two_devices.compare()}
+    gpu = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks/gpu.py"))
+    told["gpu"] = gpu["row"]("jax", gpu["on_jax"]("tiny", 32, 4, 2, 1), 4)
+    told["tensorflow"] = [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
