@@ -101,7 +101,7 @@ def epochs_as_rounds(images: int) -> Any:
 
 
 def ours(network: Network, precision: str, head: bool) -> None:
-    from biopsy.training.fit import compile_model
+    from biopsy.training.fit import compile_model, steps_at_once
     from biopsy.training.inputs.features import FeatureFeed
     from biopsy.training.inputs.feed import PixelFeed
     from biopsy.training.inputs.loader import ImageStore, encode_targets, training_items
@@ -115,7 +115,8 @@ def ours(network: Network, precision: str, head: bool) -> None:
         features = rng.random((8 * len(targets), WIDTH), np.float32)
         known = encode_targets(targets, 2)
         feed = FeatureFeed(features, known, features[:0], known[:0], 8, network.batch, 0)
-    compile_model(model, params.train, items.target, EPOCHS, network.steps)
+    at_once = steps_at_once(network.steps) if head else 1  # as `fit` does
+    compile_model(model, params.train, items.target, EPOCHS, network.steps, at_once)
     model.fit(
         feed.train(range(EPOCHS)), steps_per_epoch=network.steps, epochs=EPOCHS, shuffle=False, verbose=0,
         callbacks=[epochs_as_rounds(len(targets))],

@@ -25,6 +25,7 @@ from biopsy.training.optimizers.registry import make_optimizer
 from biopsy.training.progress import EpochBar, LiveLog
 from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau
+from biopsy.training.tensors.engine import ON_TENSORFLOW
 
 
 def class_weights(items: TrainingItems, train: Train) -> dict[int, float] | None:
@@ -56,7 +57,7 @@ def check_engine(train: Train) -> None:
         )
 
 
-def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, steps: int) -> None:
+def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, steps: int, at_once: int = 1) -> None:
     """Attach optimiser, loss and metric.
 
     Parameters
@@ -69,6 +70,8 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
         (n,) int, the training images' classes as the network will see them, copies included.
     epochs, steps
         The most epochs, and the batches of each.
+    at_once
+        How many steps TensorFlow takes before it comes back to Python; a divisor of `steps`.
     """
     # The cosine goes by batches; an epoch ends with a step, as if it had batches for whole steps alone.
     whole = steps_an_epoch(steps, train.accumulate) * train.accumulate
@@ -78,6 +81,7 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
         metrics=["accuracy", plain_loss()],
         # TensorFlow's XLA compiles for minutes and, on two cores, trains at 0.7 of the speed; JAX without it is slower.
         jit_compile=keras.backend.backend() == "jax",
+        steps_per_execution=at_once,
     )
     # Create the variables of metrics and optimiser, as Keras itself does on JAX: TensorFlow would find them created by
     # its first trace of the step, and trace it once more, which takes longer than ten epochs of the sample.
@@ -142,7 +146,9 @@ def fit(
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
     with on_devices(model, train, np.diff(cuts(len(items), batch)), len(targets) - n_train) as model:
-        compile_model(model, train, items.target, epochs, steps)
+        # A step of a head on stored features takes less time than coming back to Python after it.
+        light = feed is not images and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
+        compile_model(model, train, items.target, epochs, steps, steps_at_once(steps) if light else 1)
         check_batch(model, batch)
         patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
         monitor = defined(train.monitor, targets[n_train:], title)
@@ -177,3 +183,8 @@ def fit(
             log.on_train_begin()
             log.on_train_end()
     return state
+
+
+def steps_at_once(steps: int) -> int:
+    """Choose how many light steps TensorFlow takes in a row: the largest divisor of `steps` that is at most 16."""
+    return max(k for k in range(1, 17) if steps % k == 0)
