@@ -56,11 +56,12 @@ class Wsi(Section):
 
 @dataclass(frozen=True)
 class Row:
-    """A slide of the table: where it stands there, its file, id, scale as the table gives it, and its other cells."""
+    """A slide of the table: where it stands there, its file, id, case, scale as the table gives it, and other cells."""
 
     where: str
     file: Path
     name: str
+    case: str
     mpp: float | None
     cells: dict[str, str]
 
@@ -101,16 +102,16 @@ def read_rows(settings: Wsi) -> list[Row]:
         raise DataError(f"{path} has two columns '{twice[0]}'. Give each a name of its own.")
     rows: list[Row] = []
     for line, cells in records.rows:
-        given = cells[position] if position < len(cells) else ""
+        where = f"{path} row {line}"
+        others = dict(zip(records.header, cells + [""] * (len(records.header) - len(cells)), strict=False))
+        given = others.pop(records.header[position])
         file = folder / given
         if not given or not file.is_file():
             near = nearest(given, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()])
-            raise DataError(f"{path} row {line}: the slide '{given}' is not in {folder}.{near} Correct the row.")
-        named = {name: cell for i, (name, cell) in enumerate(zip(records.header, cells, strict=False)) if i != position}
-        said = next((cell for name, cell in named.items() if fold(name) == "mpp"), "")
-        others = {name: named.get(name, "") for i, name in enumerate(records.header) if i != position}
-        others = {name: cell for name, cell in others.items() if fold(name) not in ("mpp", "slide", "path_to_image")}
-        rows.append(Row(f"{path} row {line}", file, PurePosixPath(given).stem, _scale(said, path, line), others))
+            raise DataError(f"{where}: the slide '{given}' is not in {folder}.{near} Correct the row.")
+        own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
+        name = PurePosixPath(given).stem
+        rows.append(Row(where, file, name, own.get("case") or name, _scale(own.get("mpp", ""), where), others))
     folded = Counter(fold(row.name) for row in rows)
     if again := [row for row in rows if folded[fold(row.name)] > 1]:
         raise DataError(
@@ -120,7 +121,7 @@ def read_rows(settings: Wsi) -> list[Row]:
     return rows
 
 
-def _scale(text: str, path: Path, line: int) -> float | None:
+def _scale(text: str, where: str) -> float | None:
     """Read the cell of a slide's scale; None where it is empty."""
     if not text:
         return None
@@ -130,7 +131,7 @@ def _scale(text: str, path: Path, line: int) -> float | None:
         value = 0.0
     if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
         raise DataError(
-            f"{path} row {line}: mpp '{text}' is no number of micrometres per pixel from {PLAUSIBLE[0]:g} to "
+            f"{where}: mpp '{text}' is no number of micrometres per pixel from {PLAUSIBLE[0]:g} to "
             f"{PLAUSIBLE[1]:g}. A scan at 40x has about 0.25, one at 20x 0.5."
         )
     return value
@@ -153,7 +154,6 @@ def write_tiles(row: Row, settings: Wsi, images: Path, left_out: Counter[str]) -
     if len(kept) > settings.most:
         left_out["tile beyond data.wsi.most"] += len(kept) - settings.most
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, settings.most).round().astype(int)]
-    case = next((cell for name, cell in row.cells.items() if fold(name) == "case"), "")
     for tile, label in kept:
         try:
             pixels = slide.region(tile.x, tile.y, tile.width, tile.height, (settings.px, settings.px))
@@ -165,9 +165,8 @@ def write_tiles(row: Row, settings: Wsi, images: Path, left_out: Counter[str]) -
         content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), FAST)[1]
         with naming(images / name):
             (images / name).write_bytes(content.tobytes())
-        own = {"path_to_image": name, "slide": row.name, "case": case or row.name, "mpp": settings.um_per_pixel}
-        cells = {column: cell for column, cell in row.cells.items() if fold(column) != "case"}
-        yield cells | own | ({settings.regions: label} if settings.regions else {})
+        own = {"path_to_image": name, "slide": row.name, "case": row.case, "mpp": settings.um_per_pixel}
+        yield row.cells | own | ({settings.regions: label} if settings.regions else {})
 
 
 def find_tiles(slide: Slide, row: Row, settings: Wsi) -> list[Tile]:
