@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from biopsy.core.errors import ParamsError
 from biopsy.experiments.compose import compose
@@ -83,7 +84,7 @@ def render_job(machine: Machine, command: Sequence[str], revision: str = "HEAD",
     )
 
 
-def _templates():  # type: ignore[no-untyped-def]
+def _templates() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(  # noqa: S701 - no HTML: words are quoted for the shell, and YAML takes the script as a block
