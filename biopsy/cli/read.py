@@ -1,0 +1,146 @@
+"""The verbs that say what there is and how it fared."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from biopsy.cli.verb import add_root, new_verb
+
+
+def add_list(verbs: Any) -> None:
+    """Add `biopsy list`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.listing import list_kinds
+
+        for line in list_kinds(chosen.kind, chosen.root):
+            print(line, flush=True)
+
+    verb = new_verb(
+        verbs, "list", "say what backbones, encoders, augmentations, presets and models there are",
+        "biopsy list models",
+        "biopsy list presets | grep -i stain",
+    )  # fmt: skip
+    kinds = ("backbones", "encoders", "augmentations", "presets", "models")
+    verb.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"{', '.join(kinds)} (default: all)")
+    add_root(verb)
+    verb.set_defaults(run=act)
+
+
+def add_info(verbs: Any) -> None:
+    """Add `biopsy info`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.model_info import describe_model
+
+        print(describe_model(chosen.model, chosen.root))
+
+    verb = new_verb(
+        verbs, "info", "say what a model is, where it comes from and how well it did",
+        "biopsy info models/binary-case",
+        "biopsy info models/binary-case --root ../other-clone",
+    )  # fmt: skip
+    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    add_root(verb)
+    verb.set_defaults(run=act)
+
+
+def add_results(verbs: Any) -> None:
+    """Add `biopsy results`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.results import describe_results
+
+        print(describe_results(chosen.root))
+
+    verb = new_verb(
+        verbs, "results", "print a table of the test results",
+        "biopsy results",
+        "biopsy results --root ../other-clone",
+    )  # fmt: skip
+    add_root(verb)
+    verb.set_defaults(run=act)
+
+
+def add_report(verbs: Any) -> None:
+    """Add `biopsy report`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.core.files import atomic_file
+        from biopsy.experiments.revisions import find_revision
+
+        shown = find_revision(chosen.revision, chosen.root)
+        if chosen.compare is None:
+            from biopsy.experiments.printed import print_report
+
+            page, says = print_report(shown, chosen.explain)
+        else:
+            from biopsy.experiments.beside import side_by_side
+
+            page, says = side_by_side(find_revision(chosen.compare, chosen.root), shown)
+        with atomic_file(chosen.out) as new:
+            new.write_text(page, "utf-8")
+        print("\n".join([*says, f"wrote {chosen.out}"]))
+
+    verb = new_verb(
+        verbs, "report", "write the report with the git revision it is of, or two runs side by side",
+        "biopsy report v1.0 --out report-v1.html",
+        "biopsy report --explain",
+        "biopsy report --compare main",
+    )  # fmt: skip
+    verb.add_argument(
+        "revision", nargs="?", default="workspace", metavar="REVISION",
+        help="a git revision or an experiment (default: workspace, the files as they are)",
+    )  # fmt: skip
+    added = verb.add_mutually_exclusive_group()
+    added.add_argument("--compare", metavar="REVISION", help="is the run better than this one?")
+    added.add_argument("--explain", action="store_true", help="add where its models look; takes minutes")
+    verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
+    add_root(verb)
+    verb.set_defaults(run=act)
+
+
+def add_show_augment(verbs: Any) -> None:
+    """Add `biopsy show-augment`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.experiments.show_augment import show_augment
+
+        path, notes = show_augment(
+            chosen.experiment, chosen.set, task=chosen.task, images=chosen.images, out=chosen.out, root=chosen.root
+        )
+        print("; ".join([f"wrote {path}", *notes]))
+
+    verb = new_verb(
+        verbs, "show-augment", "draw what an experiment's augmentation makes of an image",
+        "biopsy show-augment medaugment",
+        "biopsy show-augment -S augment=mixup --images data/resized --out mixup.png",
+    )  # fmt: skip
+    verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
+    verb.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
+    verb.add_argument("--task", help="whose minority is doubled (default: the last of `tasks`)")
+    verb.add_argument(
+        "--images", type=Path, help="a folder of PNGs (default: data/resized, else the originals or a drawn sample)"
+    )
+    verb.add_argument("--out", type=Path, help="the PNG to write (default: plots/augment-<experiment>.png)")
+    add_root(verb)
+    verb.set_defaults(run=act)
+
+
+def add_completion(verbs: Any) -> None:
+    """Add `biopsy completion`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        import shtab
+
+        from biopsy.cli import new_parser
+
+        print(shtab.complete(new_parser(), chosen.shell))
+
+    verb = new_verb(
+        verbs, "completion", "write what lets a shell complete `biopsy`'s verbs, options and files",
+        "biopsy completion bash > ~/.local/share/bash-completion/completions/biopsy",
+        "biopsy completion zsh > ~/.zfunc/_biopsy",
+    )  # fmt: skip
+    verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    verb.set_defaults(run=act)

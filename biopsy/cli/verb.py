@@ -1,0 +1,31 @@
+"""What several verbs share."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def new_verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.ArgumentParser:
+    """Add a verb whose help ends with examples."""
+    shown = "\n".join(["examples:", *(f"  {example}" for example in examples)])
+    added: argparse.ArgumentParser = verbs.add_parser(
+        name, help=words, epilog=shown, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    return added
+
+
+def add_model(verb: argparse.ArgumentParser) -> None:
+    """Add `--model`, one model."""
+    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+
+
+def figures_of(path: Path) -> dict[str, Any] | None:
+    """Find the test figures of a model's folder; half a second, which those who do not ask need not spend."""
+    from biopsy.experiments.model_info import figures_of
+
+    return figures_of(path)
+
+
+def add_root(verb: argparse.ArgumentParser) -> None:
+    """Add `--root`."""
+    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
