@@ -33,7 +33,7 @@ def impute(
         if ids["count"]:
             groups = some((" / ".join(group) for group in ids["listed"]), 3)
             print(
-                f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0' at the end): {groups}."
+                f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0', punctuation): {groups}."
             )
     for task in params.tasks:
         print(f"impute: task {task}: " + ", ".join(f"{n:,} {name}" for name, n in counts["labels"][task].items()))

@@ -38,7 +38,8 @@ def ingest(
         save_plots(audit.filled(), metadata.scheme, note, plots)
         write_csv(table, audit.images)
         write_json(metrics, about | summary | {"csv": metadata.counts} | audit.counts)
-    dropped = dropped_in_words(audit.counts["dropped"]["by_reason"])
+    again = metadata.counts["duplicate_rows"]["count"]
+    dropped = dropped_in_words(audit.counts["dropped"]["by_reason"] | ({"repeated_row": again} if again else {}))
     print(
         f"ingest: {summary['images']:,} of {metadata.counts['rows']:,} images kept, of {groups}; "
         f"dropped: {dropped}; {metadata.counts['short_rows']['count']} short rows."

@@ -88,7 +88,12 @@ class Labels(Section):
     def _keys_are_text(cls, value: Any) -> Any:
         """Read `map: {0: benign}`: YAML takes 0 for a number, a CSV has text. `-S` can replace null, not `{}`."""
         value = {} if value is None else value
-        return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        nested = next((key for key, word in value.items() if isinstance(word, dict | list)), None)
+        if nested is not None:
+            raise ValueError(f"labels.map.{nested} is {value[nested]}; it must be a word, or null for no label")
+        return {str(key): "" if word is None else str(word) for key, word in value.items()}
 
     @model_validator(mode="after")
     def _is_a_scheme(self) -> Self:

@@ -30,6 +30,7 @@ from biopsy.core.yaml_file import check_numbers, read_yaml
 PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lies below `data`
 S = TypeVar("S", bound=BaseModel)
 SHOWN = 3  # errors of one file; the others are counted
+LONGEST = 200  # characters of a value in an error
 
 MOVED = {  # names of earlier versions, and what became of them
     "ingest.columns.label": "is now labels.tasks.<task>.column (conf/labels/)",
@@ -291,7 +292,11 @@ def _sentence(error: dict[str, Any], origin: str, above: str, section: type[Base
         message = message.replace("input should be", "must be").replace("value error, ", "")
     choices = error.get("ctx", {}).get("expected", "")
     hint = nearest(str(received), [c.strip("' ") for c in choices.replace(" or ", ",").split(",")]) if choices else ""
-    return f"{origin}: '{key}' {message}. Got {received!r}.{hint}"
+    return f"{origin}: '{key}' {message}. Got {_cut(repr(received))}.{hint}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:

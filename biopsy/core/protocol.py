@@ -10,6 +10,7 @@ FORMS = (
 )
 FEWEST_FOLDS = 3  # one for test, one for validation, and the rest for training
 MOST_REPEATS = 100
+MOST_FOLDS = 1000  # each is a training of its own
 UNITS = ("image", "slide", "case")
 PUBLIC = ("fold1", "audit", "eva")  # test sets of published work
 
@@ -82,6 +83,8 @@ def parse_protocol(name: str) -> Protocol:
             f"'{name}' has {found.k} fold{'s' if found.k > 1 else ''}, and the parts train, val and test need "
             f"k >= {FEWEST_FOLDS}, as in {unit}-{'cv5' if rest.startswith('cv') else '1of5'}"
         )
+    if found.k > MOST_FOLDS:
+        raise ValueError(f"'{name}' has {found.k} folds; at most {MOST_FOLDS} are possible")
     if found.index > found.k:
         raise ValueError(f"'{name}': a fold is written <protocol>-<i>of<k> with i <= k and k >= {FEWEST_FOLDS}")
     if found.repeats > MOST_REPEATS:

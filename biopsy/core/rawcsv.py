@@ -20,7 +20,18 @@ MARKS = {
     codecs.BOM_UTF16_LE: ("utf-16-le", "UTF-16"),
     codecs.BOM_UTF16_BE: ("utf-16-be", "UTF-16"),
 }
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+BINARY = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF",
+    b"SQLite format 3": "a database",
+    b"{": "JSON",
+    b"[": "JSON",
+    b"<": "a page (HTML or XML)",
+}  # how other files begin
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
     Parameters
     ----------
     path
-        The file: UTF-8, or UTF-16/32 with a byte order mark; separated by comma, semicolon or tab.
+        The file: UTF-8, or UTF-16/32 with a byte order mark; separated by comma, semicolon, tab or `|`.
     wanted
         The column names looked for; they settle which character separates.
     lists
@@ -72,7 +83,8 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
     Raises
     ------
     DataError
-        Names the file and the row: missing, empty, header only, not UTF-8, a quote left open, more cells than columns.
+        Names the file and the row: missing, empty, header only, no text, not UTF-8, a quote left open, more cells than
+        columns, the header once more.
     """
     text, encoding = _decode(path)
     start, text, separator = _head(path, text)
@@ -89,6 +101,8 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
             comments += 1
         elif not header:
             header = cells[: max(i for i, cell in enumerate(cells, 1) if cell)]
+        elif cells[: len(header)] == header:
+            raise DataError(f"{path} row {line} repeats the header, as where two files were joined. Delete the row.")
         else:
             if any(cells[len(header) :]):
                 long.append(f"row {line}: {len(cells)} cells")
@@ -118,6 +132,11 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
         return found[0]
     problem = f"{len(found)} columns" if found else "no column"
     or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
+    if any(column.lower().endswith(tuple(IMAGE_SUFFIXES)) for column in header):
+        raise DataError(
+            f"{path} has {problem} '{name}': its first line is a row ({some(header)}). Put a line of "
+            "column names above it."
+        )
     raise DataError(
         f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header)} "
         f"Set {key} to the column's name{or_null}."
@@ -139,6 +158,9 @@ def _decode(path: Path) -> tuple[str, str]:
         raise DataError(f"{path} is missing. `dvc repro` makes it from the source that data.source names.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a CSV file.") from None
+    kind = next((kind for start, kind in BINARY.items() if data.startswith(start)), None)
+    if kind:
+        raise DataError(f"{path} is {kind}, not a CSV. Save the table as a CSV file (in Excel: 'CSV UTF-8').")
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
     codec, encoding = MARKS.get(mark, ("utf-8", "UTF-8"))
     way_out = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."

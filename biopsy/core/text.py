@@ -2,37 +2,60 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-# What stands for a missing value, small letters; the only such list of the project.
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "--", "'--", "not reported", "unknown"})
+# What stands for a missing value, small letters, without brackets around it; the only such list of the project.
+MISSING = frozenset(
+    {"", "na", "n/a", "n.a.", "nan", "nat", "null", "none", "missing", "unknown", "?", ".", "-", "--", "'--"}
+)
+MISSING |= {f"not {word}" for word in ("applicable", "available", "collected", "evaluated", "recorded", "reported")}
+MISSING |= {"#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}  # spreadsheets' own
+QUOTES = " \"'\u2018\u2019\u201c\u201d"  # around a path, as Windows copies it
+DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+# Of a label's punctuation what may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all the rest.
+_PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
 
 
 def plain(text: str) -> str:
-    """Reduce a label to its letters and digits, so that `Ductal_Carcinoma` and `ductal carcinoma` are one.
+    """Reduce a label to letters, digits and signs: `Ductal_Carcinoma` and `ductal carcinoma` are one, `1` and `1.0`.
 
-    A label without letters and digits, such as `+`, stays as it is.
+    Signs stay, so that `ER+` and `ER-`, `1` and `-1`, `1.5` and `15` differ; so does a label of nothing else.
     """
-    folded = text.casefold().strip()
-    return re.sub(r"[\W_]+", "", folded) or folded
+    folded = re.sub(r"\s+", "", text.casefold().translate(DASHES))
+    folded = re.sub(r"^(-?\d+)[.,]0+$", r"\1", folded)
+    return _PUNCTUATION.sub(r"\1", folded) or folded
+
+
+def look_up(words: Mapping[str, str], text: str) -> str | None:
+    """Find a cell in a map of the parameters: as it is written, else as `plain` has it (YAML makes `True` of TRUE)."""
+    if text in words or not words:
+        return words.get(text)
+    return {plain(key): value for key, value in words.items()}.get(plain(text))
 
 
 def is_missing(text: str) -> bool:
-    """Tell whether a cell stands for a missing value."""
-    return text.strip().casefold() in MISSING
+    """Tell whether a cell stands for a missing value: `NA`, `[Not Available]`, `#N/A`, `<NA>`."""
+    return text.strip().casefold().strip("[]()<>") in MISSING
 
 
 def fold(text: str) -> str:
-    """Return a text so that spellings that differ in letter case or Unicode form (NFC, NFD) are equal."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    """Return a text so that spellings are equal that differ in letter case, Unicode form (NFC, NFD) or unseen marks."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen(text)).casefold())
+
+
+def seen(text: str) -> str:
+    """Take out characters that nobody sees, such as the mark that Windows puts before a copied path."""
+    return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
 
 
 def id_key(text: str) -> str:
-    """Return what identifies a case or slide: letter case, Unicode form, blanks and invisible characters do not count.
+    """Return what identifies a case or slide.
 
-    `P01`, `p01` and ` P 01` have one key; `007` and `7` have two, see `alike`.
+    Letter case, Unicode form (full-width digits, kinds of dashes), blanks and invisible characters do not count: `P01`,
+    `p01` and ` P 01` have one key. `007` and `7` have two, see `alike`.
     """
-    return "".join(letter for letter in fold(text) if not letter.isspace() and unicodedata.category(letter) != "Cf")
+    compatible = unicodedata.normalize("NFKC", text.translate(DASHES))
+    return re.sub(r"\s+", "", fold(compatible).replace("i\u0307", "i"))  # a Turkish capital I with its dot
 
 
 def first_spellings(values: Iterable[str]) -> list[str]:
@@ -42,7 +65,7 @@ def first_spellings(values: Iterable[str]) -> list[str]:
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
-    """Group ids that may be one: those that differ only in leading zeros or in a `.0` at the end.
+    """Group ids that may be one: they differ only in punctuation, leading zeros, or as spreadsheets write numbers.
 
     Returns
     -------
@@ -51,6 +74,14 @@ def alike(values: Iterable[str]) -> list[list[str]]:
     """
     groups: dict[str, set[str]] = {}
     for value in set(values):
-        without = re.sub(r"(?<=[0-9])\.0+$", "", id_key(value))
-        groups.setdefault(re.sub(r"(?<![0-9.])0+(?=[0-9])", "", without), set()).add(value)
+        groups.setdefault(_rough(id_key(value)), set()).add(value)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def _rough(key: str) -> str:
+    """Drop what a spreadsheet adds to an id (`1,200`, `7.0`, `1.2e+05`), leading zeros and the kind of punctuation."""
+    if re.fullmatch(r"\d(\.\d+)?e\+\d{1,2}", key):
+        return f"{float(key):.0f}"
+    key = re.sub(r"^(\d{1,3})((,\d{3})+)$", lambda found: found[0].replace(",", ""), key)
+    key = re.sub(r"(?<=[0-9])[.,]0+$", "", key)
+    return re.sub(r"[\W_]+", "-", re.sub(r"(?<![0-9.])0+(?=[0-9])", "", key))

@@ -190,8 +190,12 @@ def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         claimed = re.search(r"\d+", str(error))
         raise _bomb(path, int(claimed[0]) if claimed else 0, max_pixels) from None
     except BROKEN:
-        if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
             raise ImageError(path, "broken", "is truncated or damaged in its header") from None
+        if data.startswith(TIFF):
+            raise ImageError(
+                path, "broken", "is a TIFF that is truncated or damaged, or of a kind such as 32-bit colour"
+            ) from None
         kinds = ", ".join(FORMATS[:-1])
         raise ImageError(path, "not_an_image", f"is not an image ({kinds}); it begins with {data[:8]!r}") from None
     if image.width * image.height > max_pixels:

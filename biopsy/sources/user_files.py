@@ -9,7 +9,7 @@ from typing import Any
 from biopsy.core.errors import DataError, SourceError
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.rawcsv import read_records
-from biopsy.core.text import fold
+from biopsy.core.text import QUOTES, fold
 from biopsy.sources.gather import find_images
 
 UNNAMED = "not named in the CSV"
@@ -53,7 +53,7 @@ def named_by(csv: Path | None) -> Callable[[str], bool]:
     except DataError:
         return lambda path: True
     cells = {cell for _, row in records.rows for cell in row}
-    parts = {part.strip(" \t\"'") for cell in cells for part in re.split("[,;\t]", cell)}  # of another separator
+    parts = {part.strip(f"\t{QUOTES}") for cell in cells for part in re.split("[,;|\t]", cell)}  # of another separator
     names = {_name(cell) for cell in cells | parts}
     return lambda path: _name(path) in names
 

@@ -28,6 +28,7 @@ POLICIES = {  # by the reason for which an image is dropped; any other is that o
     "not_rgb": "ingest.not_rgb",
     "conflict": "ingest.conflicts",
     "duplicate": "ingest.duplicates",
+    "repeated_row": "ingest.duplicate_rows",
 }
 
 

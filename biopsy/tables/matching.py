@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from biopsy.core.errors import some
 from biopsy.core.files import IMAGE_SUFFIXES
-from biopsy.core.text import fold
+from biopsy.core.text import QUOTES, fold, seen
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class _Index:
         if path in self.exact:
             return _Found([path], "")
         if files := self.folded.get(fold(path)):
-            same = normalize("NFC", path) == normalize("NFC", files[0])
-            return _Found(files, "Unicode form" if same else "letter case")
+            one, other = (normalize("NFC", text) for text in (path, files[0]))
+            same = "invisible characters" if seen(one) == seen(other) else "letter case"
+            return _Found(files, "Unicode form" if one == other else same)
         if not _is_image(path) and (files := self.stems.get(fold(path))):
             return _Found(files, "ending left out")
         return None
@@ -73,8 +74,9 @@ def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
     """Find the files that a table's paths mean.
 
     A path matches a file that differs from it in letter case, in Unicode form, in an ending that it leaves out, in
-    backslashes, in folders that it leaves out, or in folders that stand before it (`../data/`, `/home/me/images/`): if
-    it is the only such file, if no other path names it, and if the folders before all such paths are the same.
+    backslashes, in quotes around it or characters that nobody sees, in folders that it leaves out, or in folders that
+    stand before it (`../data/`, `/home/me/images/`, `https://host/`): if it is the only such file, if no other path
+    names it, and if the folders before all such paths are the same.
 
     Parameters
     ----------
@@ -98,11 +100,12 @@ def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
             matches.hints[path] = f"{file} fits, and another row names it too"
         elif match.prefix and len(prefixes) > 1:
             matches.hints[path] = f"{file} fits without '{match.prefix}', but other rows begin otherwise"
-        elif match.prefix and not _outside(path) and not all(other.startswith(match.prefix) for other in wanted):
+        elif match.prefix and not _outside(path) and not all(_bare(other).startswith(match.prefix) for other in wanted):
             matches.hints[path] = f"{file} is there, without '{match.prefix}'"
         else:
             matches.files[path] = file
             reasons = [match.reason, "folders before it" * bool(match.prefix), "backslash" * ("\\" in path)]
+            reasons.append("quotes" * (path != path.strip(QUOTES)))
             matches.reasons[path] = " and ".join(filter(None, reasons))
     for path in wanted:
         other = index.stems.get(fold(_stem(path)), [])
@@ -113,7 +116,7 @@ def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
 
 def _find(path: str, index: _Index) -> _Found | None:
     """Look a path up whole, then without its first folders, the longest rest first, then below other folders."""
-    parts = PurePosixPath(path.replace("\\", "/")).parts
+    parts = PurePosixPath(_bare(path)).parts
     ups = next((i for i, part in enumerate(parts) if part not in ("..", "/")), len(parts))
     if ".." in parts[ups:]:
         return None  # leads nobody knows where
@@ -128,7 +131,14 @@ def _find(path: str, index: _Index) -> _Found | None:
 
 def _outside(path: str) -> bool:
     """Tell whether a path leads out of the folder of images, so that it cannot be meant as it stands."""
-    return path.startswith(("/", "\\")) or path[1:2] == ":" or path.replace("\\", "/").split("/")[0] == ".."
+    bare = _bare(path)
+    return bare.startswith("/") or bare[1:2] == ":" or bare.split("/")[0] == ".."
+
+
+def _bare(path: str) -> str:
+    """Write a path with `/` alone, none of them twice, and without quotes around it or a mark before it."""
+    path = path.strip(QUOTES)
+    return PurePosixPath((seen(path[:1]) + path[1:]).replace("\\", "/")).as_posix()
 
 
 def _is_image(path: str) -> bool:

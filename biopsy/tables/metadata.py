@@ -14,7 +14,7 @@ from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
 from biopsy.core.sections import Ingest
-from biopsy.core.text import first_spellings, is_missing
+from biopsy.core.text import first_spellings, is_missing, look_up
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 from biopsy.tables.matching import Matches, match_files
 
@@ -116,6 +116,7 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
     records = read_records(path, [name for name, _ in keys.values() if name])
     raw = _pick(path, records, keys, scheme)
     _reject_totals(path, raw, files)
+    _check_map(path, raw, scheme)
     matches = match_files(raw["path"], files)
     matched = _matched(raw, matches)
     raw["path"] = [matches.files.get(name, name) for name in raw["path"]]
@@ -123,7 +124,7 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
     raw = raw.assign(**{column: first_spellings(values) for column, values in spelled.items()})
     for task, told in scheme.tasks.items():
         if not told.classes and told.column:
-            values = [scheme.map.get(text, text) for text in raw[task]]
+            values = [scheme.mapped(text) for text in raw[task]]
             scheme = scheme.with_classes(task, values, f"{path}: column '{told.column}'")
     table = _canonical(raw, scheme)
     _check(path, table, scheme)
@@ -166,8 +167,10 @@ def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]],
 def _labels_in(values: list[str], task: str, scheme: LabelScheme) -> set[str]:
     """Name the marks of a missing value that are labels here: a class such as `none` or `-`, or a key of labels.map."""
     if scheme[task].classes:
-        return {value for value in set(values) if value in scheme.map or scheme.read(task, value)}
-    return set(scheme.map) | ({"-"} if "+" in values else set())
+        return {value for value in set(values) if scheme.read(task, value)}
+    return {value for value in set(values) if look_up(scheme.map, value) is not None} | (
+        {"-"} if "+" in values else set()
+    )
 
 
 def _reject_totals(path: Path, raw: pd.DataFrame, files: Sequence[str]) -> None:
@@ -175,6 +178,16 @@ def _reject_totals(path: Path, raw: pd.DataFrame, files: Sequence[str]) -> None:
     row, name = int(raw["row"].iloc[-1]), str(raw["path"].iloc[-1])
     if re.match(TOTALS, name, re.IGNORECASE) and not match_files([name], files).files and name not in files:
         raise DataError(f"{path} row {row}: {name!r} looks like a row of totals, not an image. Delete the row.")
+
+
+def _check_map(path: Path, raw: pd.DataFrame, scheme: LabelScheme) -> None:
+    """Raise `DataError` where `labels.map` translates no label at all: its words are not those of the table."""
+    found = sorted({value for task in scheme.columns for value in raw[task] if value})
+    if scheme.map and found and not any(look_up(scheme.map, value) is not None for value in found):
+        raise DataError(
+            f"{path}: labels.map translates {some(scheme.map)}, and no label is one of them; the labels are "
+            f"{some(found)}. Write labels.map with these words, or set it to null."
+        )
 
 
 def _matched(raw: pd.DataFrame, matches: Matches) -> dict[str, Any]:

@@ -48,7 +48,10 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
     write_raw(tmp_path, eight_images(), "\n".join([HEADER, *short]))
     result = run_stage("ingest")
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "ingest: 8 of 9 images kept, of 8 slides and 8 cases; dropped: none; 1 short rows.\n"
+    assert result.stdout == (
+        "ingest: 8 of 9 images kept, of 8 slides and 8 cases; dropped: 1 repeated_row (ingest.duplicate_rows); "
+        "1 short rows.\n"
+    )
     table = read_csv(tmp_path / "data/interim/images.csv")
     facts = "row image_id path binary multiclass magnification mpp slide case"
     assert list(table.columns) == f"{facts} width height mode bytes sha256 pixels_sha256 brightness".split()

@@ -166,7 +166,7 @@ def test_the_line_in_which_excel_names_the_separator_is_understood(read: Any, ma
     metadata = read(f"sep={mark}\n{HEADER}{ROW}".replace(",", mark).replace("\n", end).replace("sep=\t", "sep=\t"))
     assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
     assert list(metadata.table["row"]) == [3]
-    assert "row 1: '|' is no separator" in refusal(read, "sep=|\n" + HEADER + ROW)
+    assert "row 1: ':' is no separator" in refusal(read, "sep=:\n" + HEADER + ROW)
 
 
 def test_lines_of_comment_are_skipped_and_counted_and_names_that_begin_alike_are_not(read: Any) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import write_json
 from biopsy.core.labels import FROM_CSV, MOST_CLASSES, ClassLabel, Labels, TaskLabels
-from biopsy.core.text import plain
+from biopsy.core.text import look_up, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,12 @@ class LabelScheme(_Frozen):
 
     def read(self, task: str, text: str) -> str | None:
         """Return the class that a cell of the CSV names, `map` applied first; see `SchemeTask.read`."""
-        return self.tasks[task].read(self.map.get(text, text))
+        return self.tasks[task].read(self.mapped(text))
+
+    def mapped(self, text: str) -> str:
+        """Return what `map` makes of a cell; the cell itself where it names none such."""
+        found = look_up(self.map, text)
+        return text if found is None else found
 
     def with_classes(self, task: str, values: Iterable[str], where: str) -> "LabelScheme":
         """Take the classes of a task from the values of a column.

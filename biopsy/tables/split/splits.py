@@ -106,7 +106,7 @@ def strata(table: pd.DataFrame, tasks: Sequence[str]) -> Codes:
     return np.asarray(table.groupby(list(tasks), sort=False).ngroup(), np.int64)
 
 
-def group_codes(table: pd.DataFrame, unit: str) -> Codes:
+def group_codes(table: pd.DataFrame, unit: str, protocol: str = "") -> Codes:
     """Number the groups that must stay on one side: equal `unit`, or equal pixels, directly or through others.
 
     Parameters
@@ -114,6 +114,8 @@ def group_codes(table: pd.DataFrame, unit: str) -> Codes:
     table : DataFrame of n rows
     unit
         `slide` or `case`.
+    protocol
+        As the error names it; the unit where it is left out.
 
     Returns
     -------
@@ -128,8 +130,9 @@ def group_codes(table: pd.DataFrame, unit: str) -> Codes:
     unknown = table.loc[table[unit] == "", "path"]
     if len(unknown):
         raise DataError(
-            f"{len(unknown)} of {len(table)} images have no {unit} ({some(unknown, 3)}), which protocol '{unit}' "
-            f"groups by. Name the CSV's column in ingest.columns.{unit}, or take '{unit}' out of `protocols`."
+            f"{len(unknown)} of {len(table)} images have no {unit} ({some(unknown, 3)}), which protocol "
+            f"'{protocol or unit}' groups by. Name the CSV's column in ingest.columns.{unit}, or take "
+            f"'{protocol or unit}' out of `protocols`."
         )
     rows = np.arange(len(table))
     by_unit = pd.factorize(table[unit].map(id_key))[0] + len(table)
@@ -229,7 +232,7 @@ def _by_group(table: pd.DataFrame, tasks: Sequence[str], unit: str, shares: Spli
 
 def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat: int, seed: int) -> Codes:
     """Give each row its fold, 1 to k; a repeat has the folds that it would have alone."""
-    groups = np.arange(len(table)) if protocol.unit == "image" else group_codes(table, protocol.unit)
+    groups = np.arange(len(table)) if protocol.unit == "image" else group_codes(table, protocol.unit, protocol.name)
     _need_groups(groups, protocol.unit, protocol.name, protocol.k)
     name = f"{protocol.unit}-of{protocol.k}" + (f"-{repeat}" if repeat > 1 else "")
     fine = int(strata(table, tasks).max()) + 1
