@@ -23,6 +23,7 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
         ({"train.bacth": 3}, ["'train.bacth'", "Did you mean 'batch'?"]),
         ({"trian": {}}, ["'trian'", "Did you mean 'train'?"]),
         ({"train.batch": "many"}, ["'train.batch'", "integer", "'many'"]),
+        ({"train.batch": "x" * 5000}, [f"Got '{'x' * 199}...."]),
         ({"train.batch": 0}, ["'train.batch'", "greater than or equal to 1", "Got 0"]),
         ({"train.batch": 1.5}, ["'train.batch'", "integer", "1.5"]),
         ({"protocols": ["imag"]}, ["'protocols.0'", "image, slide, case, fold1", "'imag'"]),

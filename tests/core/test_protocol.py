@@ -25,6 +25,11 @@ def test_a_cross_validation_alone_has_folds_repeat_by_repeat() -> None:
     assert Fold(1, 3).name == "1-3"
 
 
+def test_more_folds_than_anybody_trains_are_rejected_before_they_are_listed() -> None:
+    with pytest.raises(ValueError, match="has 99999999999 folds; at most 1000"):
+        parse_protocol("case-cv99999999999")
+
+
 @pytest.mark.parametrize("name", ["", "Case", "case-", "case-cv", "case-cv05", "case-cv5x0", "case-cv5x", "case-0of5"])
 def test_other_names_are_rejected_with_what_is_allowed(name: str) -> None:
     with pytest.raises(ValueError, match=r"no protocol: it must be image, .*case-cv5x3"):

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from biopsy.core.text import alike, first_spellings, id_key, is_missing
+from biopsy.core.text import alike, first_spellings, id_key, is_missing, look_up, plain
 
 NFC, NFD = (unicodedata.normalize(form, "Müller-1") for form in ("NFC", "NFD"))
 
@@ -13,6 +13,8 @@ NFC, NFD = (unicodedata.normalize(form, "Müller-1") for form in ("NFC", "NFD"))
         ["P01", "p01", " P01 ", "P 01", "P\u00a001", "\ufeffP01", "P\u200b01"],
         [NFC, NFD, NFD.upper()],
         ["Straße", "STRASSE"],
+        ["P-1", "P\u20111", "P\u20131", "\uff30-\uff11", "P\u22121"],
+        ["ipek", "İPEK", "IPEK"],
     ],
 )
 def test_letter_case_unicode_form_and_blanks_make_no_second_id(spellings: list[str]) -> None:
@@ -31,10 +33,35 @@ def test_ids_that_differ_in_leading_zeros_or_a_point_zero_are_grouped() -> None:
         ["P-01", "p-1"],
     ]
     assert alike(["22549AB", "22549CD", "10", "100", "0", ""]) == []
+    assert alike(["1.2E+05", "120000", "1,200", "1200", "7,0", "7"]) == [
+        ["1,200", "1200"],
+        ["1.2E+05", "120000"],
+        ["7", "7,0"],
+    ]
+    assert alike(["P_1", "P-1", "P.1", "P1", "1-12", "11-2"]) == [["P-1", "P.1", "P_1"]]
+
+
+def test_signs_and_decimals_tell_labels_apart_and_other_punctuation_does_not() -> None:
+    apart = ["ER+", "ER-", "ER", "-1", "1", "1.5", "15", "1-5", "<5", ">5", "+", "-"]
+    assert len({plain(text) for text in apart}) == len(apart)
+    for same in (
+        ["In_Situ", "in-situ", "in situ."],
+        ["1", "1.0"],
+        ["3 + 4", "3+4"],
+        ["HER2\u2212", "her2 (-)"],
+        ["\u22121", "-1"],
+    ):
+        assert len({plain(text) for text in same}) == 1
+
+
+def test_a_word_of_a_map_is_found_as_yaml_writes_it() -> None:
+    words = {"True": "a", "0": "b", "-1": "c", "1": "d"}
+    assert [look_up(words, text) for text in ("TRUE", "0.0", "-1", "1", "2")] == ["a", "b", "c", "d", None]
 
 
 @pytest.mark.parametrize(
-    "cell", ["", " ", "NA", "n/a", "NaN", "NULL", "None", "?", "-", "--", "'--", "Not Reported", "unknown"]
+    "cell",
+    "| |NA|n/a|NaN|NULL|None|?|-|--|'--|Not Reported|unknown|[Not Available]|#N/A|<NA>|NaT|#DIV/0!|(null)|.".split("|"),
 )
 def test_every_usual_mark_of_a_missing_value_is_known(cell: str) -> None:
     assert is_missing(cell)

@@ -115,6 +115,17 @@ def test_truncated_jpeg_and_tiff_are_broken(tmp_path: Path) -> None:
         assert reason(save(tmp_path / "a.png", stream.getvalue()[:900])) == "broken"
 
 
+@pytest.mark.parametrize(("kind", "settings"), [("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("GIF", {})])
+def test_a_file_that_lost_its_directory_is_broken_and_not_of_an_unknown_kind(
+    tmp_path: Path, kind: str, settings: dict[str, str]
+) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(draw(6)).save(stream, kind, **settings)
+    path = save(tmp_path / "a.png", stream.getvalue()[: 900 if kind == "TIFF" else 12])
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        read_rgb(path, LIMIT)
+
+
 def test_what_is_no_image_says_how_it_begins(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", b"hello world")
     assert reason(path) == "not_an_image"

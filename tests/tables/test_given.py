@@ -30,7 +30,7 @@ def test_the_usual_words_are_read_in_any_case_and_others_by_the_map(tmp_path: Pa
     rows = [f"{i}.png,{word}" for i, word in enumerate(words)]
     assert given(tmp_path, rows) == ["train", *["val"] * 4, "test", "", ""]
     by_number = Split.model_validate({"map": {0: "train", 1: "val", 2: "test"}}).map
-    assert given(tmp_path, ["a.png,0", "b.png,1", "c.png,2"], map=by_number) == ["train", "val", "test"]
+    assert given(tmp_path, ["a.png,0", "b.png,1.0", "c.png,2"], map=by_number) == ["train", "val", "test"]
 
 
 def test_a_word_that_is_no_part_names_its_rows_and_the_map(tmp_path: Path) -> None:

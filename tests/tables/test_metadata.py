@@ -130,6 +130,29 @@ def test_a_header_alone_says_so(read: Any) -> None:
     assert "holds a header and no row" in refusal(read, HEADER)
 
 
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"PK\x03\x04", "Excel"), (b"\x1f\x8b\x08", "gzip"), (b'[{"a": 1}]', "JSON"), (b"<html>", "HTML")],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(read: Any, start: bytes, kind: str) -> None:
+    message = refusal(read, start + bytes(range(256)))
+    assert kind in message
+    assert "Save the table as a CSV" in message
+
+
+def test_a_header_that_is_missing_or_stands_twice_is_told(read: Any) -> None:
+    assert "its first line is a row (a.png, Benign, Adenosis, 40X)" in refusal(read, ROW + ROW.replace("a", "b"))
+    assert "row 3 repeats the header" in refusal(read, HEADER + ROW + HEADER + ROW.replace("a", "b"))
+
+
+def test_a_map_that_translates_no_label_is_an_error(read: Any) -> None:
+    columns = Columns(path="p", magnification=None)
+    labels = scheme(x={"column": "l", "classes": "from_csv"}).model_copy(update={"map": {"0": "benign", "1": "cancer"}})
+    assert list(read("p,l\na.png,0.0\nb.png,1.0\n", labels, columns=columns).table["x"]) == ["benign", "cancer"]
+    message = refusal(read, "p,l\na.png,no\nb.png,yes\n", labels=labels, columns=columns)
+    assert "labels.map translates 0, 1, and no label is one of them; the labels are no, yes" in message
+
+
 def test_a_missing_csv_and_a_folder_of_its_name_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"metadata.csv is missing.*data.source"):
         read_metadata(tmp_path / "metadata.csv", Ingest(), BREAKHIS)

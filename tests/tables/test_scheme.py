@@ -8,7 +8,7 @@ import pytest
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.params import parse_params
-from biopsy.tables.labels.scheme import FEW, finest, read_scheme, write_scheme
+from biopsy.tables.labels.scheme import FEW, LabelScheme, finest, read_scheme, write_scheme
 from schemes import BREAKHIS, LABELS, TASKS, params, scheme
 
 AB = {"column": "c", "classes": ["a", "b"]}
@@ -67,6 +67,10 @@ def test_labels_of_numbers_and_signs_are_text_and_a_map_translates_them() -> Non
     labels = {**LABELS, "map": {0: "benign", 1: "malignant"}}
     mapped = parse_params({"labels": labels, "tasks": TASKS}).labels
     assert mapped.map == {"0": "benign", "1": "malignant"}
+    gaps = parse_params({"labels": {**LABELS, "map": {0: "benign", 9: None}}, "tasks": TASKS}).labels
+    assert [LabelScheme.of(gaps).mapped(text) for text in ("0.0", "9", "8")] == ["benign", "", "8"]
+    with pytest.raises(ParamsError, match=r"labels\.map\.0 is \[1\]; it must be a word"):
+        parse_params({"labels": {**LABELS, "map": {0: [1]}}, "tasks": TASKS})
 
 
 def test_the_positive_one_of_two_classes_stands_last() -> None:
@@ -81,6 +85,8 @@ def test_classes_are_taken_from_the_csv_sorted_and_spellings_of_one_are_one() ->
     )
     assert found["t"].names == ["A", "b"]
     assert [found.read("t", text) for text in ("a", "B")] == ["A", "b"]
+    signs = scheme(t={"column": "c", "classes": "from_csv"}).with_classes("t", ["-1", "0", "1", "1.0"], "x.csv")
+    assert [signs.read("t", text) for text in ("-1", "1", "1.0")] == ["-1", "1", "1"]
 
 
 @pytest.mark.parametrize(
