@@ -15,8 +15,11 @@ def impute(
     params: Params, *, images_csv: Path, metadata_csv: Path, labels_csv: Path, labels_json: Path, metrics_json: Path
 ) -> None:
     """Write the labelled table, the label scheme, and the counts; `metadata_csv` is only named in errors."""
+    columns = [*params.labels.tasks, "magnification", "mpp", "slide", "case"]
     labels, scheme, counts = impute_table(
-        read_csv(images_csv, ["image_id", "path", "pixels_sha256"]), params, metadata_csv
+        read_csv(images_csv, ["row", "image_id", "path", *columns, "width", "height", "pixels_sha256"]),
+        params,
+        metadata_csv,
     )
     with atomic_file(labels_csv) as table, atomic_file(labels_json) as settled, atomic_file(metrics_json) as metrics:
         write_csv(table, labels)

@@ -28,7 +28,8 @@ def split(
     metadata_csv: Path = Path("data/raw/metadata.csv"),
 ) -> None:
     """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
-    labels, scheme = read_csv(labels_csv, ["image_id", "slide", "case", "pixels_sha256"]), read_scheme(labels_json)
+    scheme = read_scheme(labels_json)
+    labels = read_csv(labels_csv, ["image_id", "slide", "case", "pixels_sha256", *scheme.columns])
     check_tasks(labels, params.tasks, scheme)
     fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
     if "given" in params.protocols:

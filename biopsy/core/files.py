@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NUMBERS = ("row", "width", "height", "bytes", "brightness")  # columns of numbers in the tables that the stages write
+# What no id and no path holds, since files are named by them.
+PLACES = {"image_id": r"^\.{0,2}$|/", "path": r"^/|^$|(?:^|/)\.\.(?:/|$)"}
 LISTED = 50  # items of one kind in a metrics file; the others are counted
 
 AGAIN = "Run `dvc repro` to make it again."
@@ -163,7 +165,8 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
     Raises
     ------
     DataError
-        It is missing, torn, or not ours: a column is missing or of another type, a row is short, an id stands twice.
+        It is missing, torn, or not ours: a column is missing or of another type, a row is short, an id stands twice, or
+        an id or path, of which names of files are made, leads elsewhere.
     """
     import pandas as pd  # not before: the stage that only looks at outside paths would pay a second for it
 
@@ -184,6 +187,13 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
         fault = f"it has no column {missing[0]}"
     elif "image_id" in table and table["image_id"].duplicated().any():
         fault = f"{table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice"
+    elif strange := [
+        name
+        for column, rule in PLACES.items()
+        if column in table
+        for name in table.loc[table[column].str.contains(rule, regex=True), column]
+    ]:
+        fault = f"{strange[0]!r} leads out of the folder of images"
     if fault:
         raise DataError(f"{path} is not a table of this pipeline: {fault}. {way_out}")
     return table

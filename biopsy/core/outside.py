@@ -130,7 +130,7 @@ def _read(root: Path) -> dict[str, dict[str, Any]]:
         return {stage: dict((content or {}).get(stage) or {}) for stage in STAGES}
     except FileNotFoundError:
         return {stage: {} for stage in STAGES}
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError, RecursionError):
         raise DataError(f"{path} is damaged. Restore it with `git checkout {FILE}`.") from None
 
 

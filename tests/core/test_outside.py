@@ -102,7 +102,7 @@ def test_errors_call_a_copy_by_the_name_of_the_users_file(mine: Path) -> None:
     assert own_names(said, root) == f"{mine}/table.csv row 7: {mine}/images/a.png is missing."
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "fetch: 3", "a: [", "\x00", "fetch: [[1]]"])
+@pytest.mark.parametrize("content", ["[1, 2]", "fetch: 3", "a: [", "\x00", "fetch: [[1]]", "a: " + "[" * 3000])
 def test_a_damaged_note_is_a_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).parent.mkdir()
     (tmp_path / FILE).write_text(content)

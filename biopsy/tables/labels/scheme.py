@@ -179,13 +179,21 @@ def write_scheme(path: Path, scheme: LabelScheme) -> None:
 def read_scheme(path: Path) -> LabelScheme:
     """Read `models/labels.json`. Raises `DataError` where it is missing, or not what the pipeline wrote."""
     try:
-        return LabelScheme.model_validate_json(path.read_bytes())
+        scheme = LabelScheme.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run `dvc repro`.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DataError(f"{path} is not a label scheme ({where}: {first['msg']}). Run `dvc repro impute`.") from None
+    counts = {name: len(task.classes) for name, task in scheme.tasks.items()}
+    if not counts or not all(2 <= count <= MOST_CLASSES for count in counts.values()):
+        found = some(f"{name} {count}" for name, count in counts.items()) or "there is no task"
+        raise DataError(
+            f"{path} is not a label scheme (a task has 2 to {MOST_CLASSES} classes; here: {found}). Run "
+            "`dvc repro impute`."
+        )
+    return scheme
 
 
 def _spellings(values: Iterable[str]) -> dict[str, list[str]]:

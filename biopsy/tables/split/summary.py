@@ -38,12 +38,20 @@ def check_tasks(labels: pd.DataFrame, tasks: Sequence[str], scheme: LabelScheme)
     Raises
     ------
     DataError
-        A task that the scheme lacks, an image without a label of the task, or all images of one class.
+        A task that the scheme lacks, a label that it does not know, an image without a label of the task, or
+        all images of one class.
     """
     if labels.empty:
         raise DataError(
             "the table of labels is empty: no image is left to split. See metrics/ingest.json for what went."
         )
+    for task in scheme.columns:
+        strange = set(labels[task]) - {"", *scheme[task].names}
+        if strange:
+            raise DataError(
+                f"the table of labels has {some(sorted(strange), 3)} as {task}, which models/labels.json does not know: "
+                "one of the two was edited. Run `dvc repro --force impute`."
+            )
     for task in tasks:
         if task not in scheme.columns:
             raise DataError(f"the labels were made for {some(scheme.columns)}, without '{task}'. Run `dvc repro`.")
