@@ -49,8 +49,8 @@ def check_tasks(labels: pd.DataFrame, tasks: Sequence[str], scheme: LabelScheme)
         strange = set(labels[task]) - {"", *scheme[task].names}
         if strange:
             raise DataError(
-                f"the table of labels has {some(sorted(strange), 3)} as {task}, which models/labels.json does not know: "
-                "one of the two was edited. Run `dvc repro --force impute`."
+                f"the table of labels has {some(sorted(strange), 3)} as {task}, which models/labels.json does not "
+                "know: one of the two was edited. Run `dvc repro --force impute`."
             )
     for task in tasks:
         if task not in scheme.columns:
