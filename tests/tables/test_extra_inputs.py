@@ -137,6 +137,22 @@ def test_every_mark_of_a_missing_value_is_one_in_numbers_and_in_words(slides: Pa
     np.testing.assert_array_equal(found, expected[1])
 
 
+@pytest.mark.parametrize(
+    "cells", [["45,5", "60,1", "7"], ["45 %", "60%", "7"], ["45 years", "60 years", "7"], ["1,200", "900", "7"]]
+)
+def test_numbers_that_are_written_as_words_are_told(
+    slides: Path, capsys: pytest.CaptureFixture[str], cells: list[str]
+) -> None:
+    rows = pd.concat([ROWS.assign(image_id=f"{i}", slide=f"s{i}", part="train").head(1) for i in range(3)])
+    slides.write_text("slide;age;sex\n" + "".join(f"s{i};{cell};{'mM'[i % 2]}\n" for i, cell in enumerate(cells)))
+    encoder, _ = encode_extra(rows, ["slides"], slides)
+    assert encoder is not None
+    assert [column.categories for column in encoder.columns if isinstance(column, Category)][1] == ["M"]
+    said = capsys.readouterr().err
+    assert "column 'age' of data.slides is taken as words" in said
+    assert "'sex'" not in said
+
+
 def test_a_column_in_which_words_are_more_than_a_fifth_holds_words() -> None:
     facts = pd.DataFrame({"slide": list("abcd"), "slides.grade": ["1", "2", "3", "high"]})
     assert fit_encoder(facts, ["slides"]).columns == [Category(name="slides.grade", categories=["1", "2", "3", "high"])]

@@ -4,6 +4,7 @@ The encoder is kept in the model's card, so that a test or a prediction encodes 
 """
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from biopsy.core.errors import DataError, nearest, some, warn
-from biopsy.core.text import id_key, is_missing
+from biopsy.core.text import DASHES, id_key, is_missing, plain
 from biopsy.tables.slides.slide_table import read_slides
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MAGNIFICATION, PREFIX = "magnification", "slides."
 MOST_CATEGORIES = 32
+LIKE_A_NUMBER = re.compile(r"[<>~]?\s*[-+]?\d+([.,]\d+)*\s*(%|[^\W\d]+)?")  # 45,5 or 1,200 or 45 % or 45 years
 MOSTLY = 0.8  # a column with so large a share of numbers holds numbers; the other cells are mistakes
 
 
@@ -53,7 +55,10 @@ class Number(_Frozen):
 
 
 class Category(_Frozen):
-    """A column of words: one number for each that training rows hold, one for any other, and one for a missing one."""
+    """A column of words: one number for each that training rows hold, one for any other, and one for a missing one.
+
+    Spellings that differ in letter case alone (`text.plain`) are one word.
+    """
 
     kind: Literal["category"] = "category"
     name: str
@@ -66,9 +71,9 @@ class Category(_Frozen):
 
     def encode(self, values: Sequence[str]) -> NDArray[np.float32]:
         """Encode n values; one of the numbers is 1, the others are 0."""
-        place = {name: i for i, name in enumerate(self.categories)}
+        place = {plain(name): i for i, name in enumerate(self.categories)}
         other = len(self.categories)
-        at = [other + 1 if is_missing(text) else place.get(text, other) for text in values]
+        at = [other + 1 if is_missing(text) else place.get(plain(text), other) for text in values]
         return np.eye(self.width, dtype=np.float32)[at]
 
 
@@ -224,6 +229,14 @@ def encode_extra(
             f"data.slides holds {len(odd)} cell{'s' * (len(odd) > 1)} without a number in columns of numbers, taken as "
             f"missing ({some(odd)})."
         )
+    for column in encoder.columns:
+        words = column.categories if isinstance(column, Category) else []
+        numbers = [word for word in words if LIKE_A_NUMBER.fullmatch(word)]
+        if column.name != MAGNIFICATION and numbers and len(numbers) >= MOSTLY * len(words):
+            warn(
+                f"column '{column.name.removeprefix(PREFIX)}' of data.slides is taken as words ({some(words, 3)}). If "
+                "they are numbers, write them with a decimal point and without units."
+            )
     return encoder, encoder.encode(facts)
 
 
@@ -232,7 +245,10 @@ def _fit(name: str, values: list[str]) -> Number | Category:
     numbers = [number for value in known if (number := _number(value)) is not None]
     if known and len(numbers) >= MOSTLY * len(known):
         return Number(name=name, mean=float(np.mean(numbers)), deviation=float(np.std(numbers)) or 1.0)
-    categories = sorted(set(known))
+    spelled: dict[str, str] = {}
+    for value in sorted(known):
+        spelled.setdefault(plain(value), value)
+    categories = list(spelled.values())
     if len(categories) > MOST_CATEGORIES:
         odd = next(value for value in known if _is_odd(value))
         raise DataError(
@@ -248,7 +264,7 @@ def _is_odd(text: str) -> bool:
 
 def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        number = float(text.translate(DASHES))
     except ValueError:
         return None
     return number if math.isfinite(number) else None
