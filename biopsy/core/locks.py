@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from biopsy.core.errors import MachineError, warn
+from biopsy.core.errors import MachineError, naming, warn
 
 LOCKS = Path("data/.resume/locks")
 PATIENCE = 60.0  # seconds: what an orphan needs to notice that its parent is gone, and to tidy up on a busy disk
@@ -56,9 +56,9 @@ def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> I
                     f"{name} is still being run by process {owner}, which an earlier `dvc` may have left. "
                     f"Wait for it to end, or stop it (kill {owner}), then run `dvc repro` again."
                 )
-        stream.truncate(0)
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
+        with naming(path):
+            stream.truncate(0)
+            os.write(stream.fileno(), f"{os.getpid()}\n".encode())  # unbuffered: a full disk is told once, here
         _held.add(name)
         try:
             yield

@@ -7,10 +7,11 @@ safe to delete only where DVC's cache holds the same bytes, as after `dvc pull` 
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from biopsy.core.errors import DataError, some
+from biopsy.core.errors import DataError, MachineError, some
 
 JUNK = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave everywhere
 
@@ -102,8 +103,14 @@ def _not_in_dvc_cache(files: list[Path], folder: Path) -> list[Path]:
         return files
     from dvc.repo import Repo  # a second, which only a doubtful file costs
 
-    with Repo(str(root)) as repo:
-        cache = Path(repo.cache.local.path)
+    try:
+        with Repo(str(root)) as repo:
+            cache = Path(repo.cache.local.path)
+    except sqlite3.OperationalError as error:  # DVC keeps an index in a database
+        raise MachineError(
+            f"DVC cannot write its index ({error}): the disk is full, or a limit on the size of files (ulimit -f) is "
+            "reached. Free some space, or raise the limit, then run `dvc repro` again."
+        ) from None
     return [path for path in files if not (path.is_file() and _object(path, cache).is_file())]
 
 

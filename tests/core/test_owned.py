@@ -1,12 +1,13 @@
 """What a person puts into an output folder is never deleted; what the pipeline or DVC can make again is replaced."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, MachineError
 from biopsy.core.files import atomic_dir
 from biopsy.core.owned import check_owned, note_made
 
@@ -88,6 +89,19 @@ def test_a_run_that_was_killed_between_its_renames_does_not_take_its_own_files_f
 
 
 @pytest.mark.slow
+def test_an_index_that_dvc_cannot_write_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.txt").write_text("a")
+    monkeypatch.setattr("dvc.repo.Repo", full_disk)
+    with pytest.raises(MachineError, match=r"DVC cannot write its index \(disk I/O error\).*Free some space"):
+        check_owned(tmp_path / "out")
+
+
+def full_disk(path: str) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
 def test_what_dvc_can_bring_back_may_go(tmp_path: Path) -> None:
     """As in a clone after `dvc pull`, where no note says who made the files."""
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
