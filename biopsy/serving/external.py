@@ -85,7 +85,7 @@ def evaluate_elsewhere(
     if out.exists() and not out.is_dir():
         raise ParamsError(f"--out: {out} is a file. Name a folder for {', '.join(FILES)}.")
     if not asked.csv.is_file():
-        raise ParamsError(f"--csv: {asked.csv} is no file. Name a CSV that lists images and their labels.")
+        raise ParamsError(f"--csv: {asked.csv} is not a file. Name a CSV that lists images and their labels.")
     exported = exported_file(path)
     card = open_file(exported)[2] if exported else read_card(path)
     table = asked.read(card)  # before the model loads, which takes longer

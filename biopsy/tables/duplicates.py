@@ -73,7 +73,7 @@ def _check_policy(policy: str, scheme: LabelScheme) -> None:
     known = [name for task in scheme.tasks.values() for name in task.names]
     if label != policy and label not in known:
         raise DataError(
-            f"ingest.conflicts is '{policy}', and '{label}' is no class of the label scheme '{scheme.name}'; it has "
+            f"ingest.conflicts is '{policy}', and '{label}' is not a class of the label scheme '{scheme.name}'; it has "
             f"{', '.join(known)}.{nearest(label, known)}"
         )
 

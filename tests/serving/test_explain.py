@@ -70,7 +70,7 @@ def test_a_constant_answer_gives_a_flat_map_and_one_of_chance_a_map_not_to_rely_
     flat = explained(subject_of(lambda views: np.full((len(views), 2), 0.5)))
     assert not flat.drops.any()
     assert flat.verdict.startswith("Flat")
-    assert "no place stands out" in flat.verdict
+    assert "no region stands out" in flat.verdict
     assert flat.check.deletion == pytest.approx(flat.check.random)
     rng = np.random.default_rng(0)
     chance = explained(subject_of(lambda views: rng.uniform(size=(len(views), 2))))

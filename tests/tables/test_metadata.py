@@ -69,7 +69,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line(read: Any) -> None:
     assert "line 3: byte 0xFF is not UTF-8. Save the file as UTF-8" in refusal(
         read, (HEADER + ROW).encode() + b"\xff,x"
     )
-    assert "line 1: holds a zero byte" in refusal(read, (HEADER + ROW).encode("utf-16-le"))
+    assert "line 1: has a zero byte" in refusal(read, (HEADER + ROW).encode("utf-16-le"))
     assert "is not UTF-16" in refusal(read, (HEADER + ROW).encode("utf-16") + b"\x00\xd8x\x00")
 
 
@@ -123,11 +123,11 @@ def test_columns_of_other_names_come_from_params(read: Any) -> None:
 
 @pytest.mark.parametrize("content", ["", "\n\n", " \n,,,\n", b"\xef\xbb\xbf"])
 def test_an_empty_file_says_so(read: Any, content: str | bytes) -> None:
-    assert "holds nothing" in refusal(read, content)
+    assert "is empty" in refusal(read, content)
 
 
 def test_a_header_alone_says_so(read: Any) -> None:
-    assert "holds a header and no row" in refusal(read, HEADER)
+    assert "has a header but no rows" in refusal(read, HEADER)
 
 
 def test_a_missing_csv_and_a_folder_of_its_name_say_so(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_the_line_in_which_excel_names_the_separator_is_understood(read: Any, ma
     metadata = read(f"sep={mark}\n{HEADER}{ROW}".replace(",", mark).replace("\n", end).replace("sep=\t", "sep=\t"))
     assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
     assert list(metadata.table["row"]) == [3]
-    assert "row 1: '|' is no separator" in refusal(read, "sep=|\n" + HEADER + ROW)
+    assert "row 1: '|' is not a known separator" in refusal(read, "sep=|\n" + HEADER + ROW)
 
 
 def test_lines_of_comment_are_skipped_and_counted_and_names_that_begin_alike_are_not(read: Any) -> None:
@@ -232,7 +232,7 @@ def test_a_mark_of_a_missing_value_that_is_a_label_stays_a_label(read: Any) -> N
 def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) -> None:
     message = refusal(read, HEADER + ROW + "b.png,Benin,Adenosis,40X\nc.png,what,DC,40X\n")
     assert (
-        "2 rows with a label that is no class of task 'binary' (row 3: 'Benin', row 4: 'what'). Its classes are "
+        "2 rows with a label that is not a class of task 'binary' (row 3: 'Benin', row 4: 'what'). Its classes are "
         "benign, malignant. Did you mean 'benign'?" in message
     )
     assert "Add the word to labels.tasks.binary.classes.<class>.synonyms" in message
@@ -275,7 +275,7 @@ def test_a_repeated_path_counts_once_and_its_gaps_are_filled_from_the_repetition
 
 def test_a_repeated_path_with_another_label_is_an_error_with_both_rows(read: Any) -> None:
     message = refusal(read, HEADER + ROW + "a.png,Malignant,,40X\n")
-    assert "a.png stands in several rows with more than one binary (row 2: 'benign', row 3: 'malignant')" in message
+    assert "a.png is in several rows with more than one binary (row 2: 'benign', row 3: 'malignant')" in message
 
 
 def test_a_repeated_path_is_an_error_where_params_say_so(read: Any) -> None:

@@ -30,7 +30,7 @@ def rejection(tasks: Any, **more: Any) -> str:
         ({"t": {"column": "c", "classes": ["a", "a"]}}, "stands in the list twice"),
         ({"t": {"column": "c", "classes": {"a": {"synonyms": ["x"]}, "b": {"synonyms": ["X "]}}}}, "'x' means both"),
         ({"t": {"column": "c", "classes": {"a": {}, "b": {"name": "A"}}}}, "'a' means both 'a' and 'b'"),
-        ({"t": {**AB, "positive": ["B2"]}}, "names 'B2', which is no class of the task. Did you mean 'b'?"),
+        ({"t": {**AB, "positive": ["B2"]}}, "names 'B2', which is not a class of the task. Did you mean 'b'?"),
         ({"t": {**AB, "positive": ["a", "b"]}}, "names every class"),
         ({"t": {**AB, "parent": "u"}, "v": AB}, "labels.tasks.t.parent is 'u', which must be another task"),
         ({"t": {**AB, "parent": "t"}}, "must be another task"),
