@@ -245,8 +245,8 @@ def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) 
     label = str(wrong[name].iloc[0])
     raise DataError(
         f"{path}: {count_rows(len(rows))} with a label that is not a class of task '{name}' ({some(rows)}). Its "
-        f"classes are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes.<class>."
-        f"synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
+        f"classes are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes."
+        f"<class>.synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
         "(-S labels=from_csv)."
     )
 

@@ -129,7 +129,7 @@ def test_folders_tables_and_a_list_on_the_standard_input_name_images_each_once(
         (["nowhere.png"], DataError, "nowhere.png does not exist"),
         (["models"], DataError, "models has no images"),
         (["images", "--out", "x.xlsx"], ParamsError, "must end in .csv, .json, .jsonl"),
-        (["images", "--model", "models/none"], SourceError, "model.json is missing"),
+        (["images", "--model", "models/none"], SourceError, "there is no model models/none. There are models/"),
     ],
 )
 def test_a_mistake_is_one_sentence(

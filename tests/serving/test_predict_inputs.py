@@ -279,7 +279,7 @@ def test_a_model_that_gives_no_number_gives_no_class(
     rows = predicted(capsys, "images")
     assert (rows["predicted"] == "").all()
     assert rows["error"].str.startswith("the model gives no number").all()
-    with pytest.raises(BiopsyError, match="1 of the images have no explanation"):
+    with pytest.raises(BiopsyError, match="1 of the images has no explanation"):
         command(["explain", "images/light.png"])
     assert "error: the model gives no number" in capsys.readouterr().err
 

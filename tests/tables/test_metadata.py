@@ -65,6 +65,11 @@ def test_encodings_with_a_byte_order_mark_are_read(read: Any, content: bytes, en
     assert metadata.counts["encoding"] == encoding
 
 
+def test_an_image_or_a_spreadsheet_named_as_csv_is_called_what_it_is(read: Any) -> None:
+    assert "is an image, not a CSV" in refusal(read, b"\x89PNG\r\n\x1a\n")
+    assert "is an Excel file or a zip archive, not a CSV" in refusal(read, b"PK\x03\x04abc")
+
+
 def test_bytes_that_are_not_utf8_are_named_with_their_line(read: Any) -> None:
     assert "line 3: byte 0xFF is not UTF-8. Save the file as UTF-8" in refusal(
         read, (HEADER + ROW).encode() + b"\xff,x"
@@ -238,7 +243,7 @@ def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) ->
     assert "Add the word to labels.tasks.binary.classes.<class>.synonyms" in message
     assert "-S 'labels.map={Benin: benign}'" in message
     message = refusal(read, HEADER + "b.png,Malignant,Ductal Carcinom,40X\n")
-    assert "no class of task 'multiclass' (row 2: 'Ductal Carcinom')" in message
+    assert "not a class of task 'multiclass' (row 2: 'Ductal Carcinom')" in message
     assert "Did you mean 'ductal carcinoma'?" in message
     assert "(row 2: 'forty'). Write it as 40X or 40" in refusal(read, HEADER + "b.png,M,DC,forty\n")
 

@@ -27,7 +27,7 @@ def rejection(tasks: Any, **more: Any) -> str:
         ({"t": {"column": "c", "classes": []}}, "names 0 classes; a task has 2 to 30"),
         ({"t": {"column": "c", "classes": ["a"]}}, "names 1 class; a task has 2 to 30"),
         ({"t": {"column": "c", "classes": list(range(31))}}, "names 31 classes; a task has 2 to 30"),
-        ({"t": {"column": "c", "classes": ["a", "a"]}}, "stands in the list twice"),
+        ({"t": {"column": "c", "classes": ["a", "a"]}}, "is in the list twice"),
         ({"t": {"column": "c", "classes": {"a": {"synonyms": ["x"]}, "b": {"synonyms": ["X "]}}}}, "'x' means both"),
         ({"t": {"column": "c", "classes": {"a": {}, "b": {"name": "A"}}}}, "'a' means both 'a' and 'b'"),
         ({"t": {**AB, "positive": ["B2"]}}, "names 'B2', which is not a class of the task. Did you mean 'b'?"),
