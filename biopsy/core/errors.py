@@ -51,15 +51,22 @@ class MachineError(BiopsyError):
     exit_code = 5
 
 
-def nearest(value: str, known: Iterable[str]) -> str:
+def nearest(value: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Name the known value nearest to `value`, as the end of a sentence.
+
+    Parameters
+    ----------
+    value, known
+        What was given, and what it may be.
+    cutoff
+        The least likeness, 0 to 1, of a value that is named.
 
     Returns
     -------
     str
         `" Did you mean 'adam'?"`, or an empty string where nothing is near.
     """
-    found = get_close_matches(str(value).lower(), {k.lower(): k for k in known}, n=1, cutoff=0.55)
+    found = get_close_matches(str(value).lower(), {k.lower(): k for k in known}, n=1, cutoff=cutoff)
     return f" Did you mean '{next(k for k in known if k.lower() == found[0])}'?" if found else ""
 
 

@@ -123,7 +123,7 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
     problem = f"{len(found)} columns" if found else "no column"
     or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
     raise DataError(
-        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header)} "
+        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header, 0.6)} "
         f"Set {key} to the column's name{or_null}."
     )
 

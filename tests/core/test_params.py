@@ -19,7 +19,7 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
     ("change", "words"),
     [
         ({"ingest.columns.label": "x"}, ["'ingest.columns.label' is now labels.tasks.<task>.column"]),
-        ({"evaluate.bootstrap": 1000}, ["'evaluate.bootstrap' is not needed any more", "Take it out"]),
+        ({"evaluate.bootstrap": 1000}, ["'evaluate.bootstrap' is not needed any more", "Remove it"]),
         ({"train.bacth": 3}, ["'train.bacth'", "Did you mean 'batch'?"]),
         ({"trian": {}}, ["'trian'", "Did you mean 'train'?"]),
         ({"train.batch": "many"}, ["'train.batch'", "integer", "'many'"]),

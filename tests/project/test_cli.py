@@ -25,7 +25,8 @@ def test_the_help_of_each_verb_fits_a_screen_and_ends_with_two_examples(verb: st
 
 def test_without_a_verb_it_prints_what_there_is(capsys: pytest.CaptureFixture) -> None:
     command([])
-    assert not [verb for verb in parsers() if verb not in capsys.readouterr().out]
+    shown = capsys.readouterr().out
+    assert not [verb for verb in parsers() if verb not in shown]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
