@@ -1,4 +1,4 @@
-"""Entries of one kind by name: backbones, augmentations, optimisers, losses. An entry stands beside its code."""
+"""Entries of one kind by name: backbones, augmentations, optimisers, losses. Each is registered where its code is."""
 
 from typing import Generic, Protocol, TypeVar
 

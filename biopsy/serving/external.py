@@ -1,4 +1,4 @@
-"""`biopsy evaluate`: test a trained model on labelled images of elsewhere, as the pipeline tests it on its own."""
+"""`biopsy evaluate`: test a trained model on a user's own labelled images, as the pipeline tests it on its test set."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -174,7 +174,7 @@ def _cases_are(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _predictions(answered: _Answered, model: Model, card: Card) -> pd.DataFrame:
-    """Put every row of the table beside what the model says of it."""
+    """Join every row of the table with its prediction."""
     rows = answered.rows
     table = rows[["row", "image_id", "named_case", "slide", "magnification", "truth"]]
     table = table.rename(columns={"image_id": "image", "named_case": "case"})

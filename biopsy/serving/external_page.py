@@ -20,7 +20,7 @@ from biopsy.serving.about import PROTOCOLS
 
 
 class Elsewhere(Result):
-    """The result on images of elsewhere."""
+    """The result on a user's own images."""
 
     @property
     def title(self) -> str:

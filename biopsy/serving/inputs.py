@@ -135,7 +135,9 @@ def _listed_in(path: Path) -> Iterator[Found]:
     records = read_records(path, ["path"])
     places = {name: [i for i, c in enumerate(records.header) if plain(c) == name] for name in ("path", *GROUPS)}
     if len(places["path"]) != 1:
-        raise DataError(f"{path} needs one column 'path' of image files; it has {some(records.header)}. Rename one.")
+        raise DataError(
+            f"{path} needs one column 'path' of image files; it has {some(records.header)}. Rename one to 'path'."
+        )
     for name in GROUPS:
         if len(places[name]) > 1:
             raise DataError(f"{path} has {len(places[name])} columns '{name}'. Keep one.")

@@ -1,4 +1,4 @@
-"""The labelled images of elsewhere on which a model is evaluated: a CSV and a folder, read without losing a row."""
+"""A user's own labelled images, on which a model is evaluated: a CSV and a folder, read without losing a row."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -138,7 +138,8 @@ def _image(records: Records, csv: Path) -> int:
     place = _find(records, PATHS, csv)
     if place is None:
         raise DataError(
-            f"{csv} needs a column '{PATHS[0]}' of image files; it has {some(records.header, 12)}. Rename one."
+            f"{csv} needs a column '{PATHS[0]}' of image files; it has {some(records.header, 12)}. "
+            f"Rename one to '{PATHS[0]}'."
         )
     return place
 

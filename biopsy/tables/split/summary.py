@@ -235,7 +235,7 @@ def _shared(table: pd.DataFrame, unit: str, one: str, other: str) -> set[str]:
 
 
 def _seen(table: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return the test images whose `unit` stands in train."""
+    """Return the test images whose `unit` is in train."""
     return table[(table["part"] == "test") & table[unit].isin(_shared(table, unit, "train", "test"))]
 
 
