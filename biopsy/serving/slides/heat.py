@@ -1,0 +1,138 @@
+"""The probability at any place of a slide, of the tiles that cover it; written as a pyramid that viewers open."""
+
+import math
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from biopsy.core.files import atomic_file
+from biopsy.images.slides.tissue import Cut
+
+LOST = -1.0  # in place of a probability, where no tile could be read
+FINEST = 8  # pixels of the pyramid from one tile to the next, at least; all in between is constant
+SIDE = 256  # pixels of a piece of the file
+TINY = 1e-9  # of a tile: places on an edge belong to one side, whatever the rounding
+
+Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+class Heat:
+    """A number for each tile of the grid.
+
+    Attributes
+    ----------
+    cut, size
+        How the tiles lie; width and height of the slide in pixels at full resolution.
+    """
+
+    def __init__(self, cut: Cut, size: tuple[int, int]) -> None:
+        self.cut, self.size = cut, size
+        self._values = np.full(cut.grid(*size), np.nan, np.float32)
+
+    def add(self, x: int, y: int, value: float) -> None:
+        """Keep the probability of the tile with this corner; `LOST` where it has none."""
+        right, down = self.cut.stride
+        self._values[round(y / down), round(x / right)] = value
+
+    @cached_property
+    def _sums(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Of all tiles above and to the left: the sum of probabilities, how many have one, how many were tried."""
+        known, tried = self._values >= 0, ~np.isnan(self._values)
+        layers = (np.where(known, self._values, 0.0), known, tried)
+        made = [np.pad(layer.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0))) for layer in layers]
+        return made[0], made[1], made[2]
+
+    def at(self, x: Numbers, y: Numbers) -> NDArray[np.float32]:
+        """Return the mean over the tiles that cover each place.
+
+        Parameters
+        ----------
+        x, y : float arrays of shape (w,) and (h,)
+            Columns and rows, in pixels at full resolution.
+
+        Returns
+        -------
+        float32 array of shape (h, w)
+            0 to 1; NaN where no tile lies, `LOST` where none of them has a probability.
+        """
+        rows, columns = self._values.shape
+        (right, down), cut = self.cut.stride, self.cut
+        left, end, x_of = _covering(x, cut.width, right, columns)
+        top, bottom, y_of = _covering(y, cut.height, down, rows)
+        total, known, tried = (
+            s[bottom][:, end] - s[top][:, end] - s[bottom][:, left] + s[top][:, left] for s in self._sums
+        )
+        mean = np.clip(total / np.maximum(known, 1), 0, 1)
+        found = np.where(known > 0, mean, np.where(tried > 0, LOST, np.nan)).astype(np.float32)
+        return found[y_of][:, x_of]
+
+
+def _covering(places: Numbers, side: float, stride: float, count: int) -> tuple[Places, Places, Places]:
+    """Return, along one axis, each first tile that covers a place, the first after it that does not, and whose it is.
+
+    Neighbours are covered by the same tiles, and stand here once.
+    """
+    first = (np.floor((places - side) / stride + TINY) + 1).clip(0, count).astype(np.int64)
+    after = (np.floor(places / stride + TINY) + 1).clip(0, count).astype(np.int64)
+    _, index, back = np.unique(first + after, return_index=True, return_inverse=True)  # both grow with the place
+    return first[index], after[index], back
+
+
+def write_pyramid(path: Path, heat: Heat, words: str) -> int:
+    """Write an OME-TIFF of probabilities (float32, NaN where there is none), piece by piece; equal heat, equal bytes.
+
+    Its corner is the slide's corner and its pixels are `shrink` of the slide's wide, in micrometres where those of the
+    slide are known, so that QuPath and Fiji lay it on the slide. The coarsest level still has a pixel a tile.
+
+    Parameters
+    ----------
+    path
+        The file.
+    heat
+        What to write.
+    words
+        What the numbers are.
+
+    Returns
+    -------
+    int
+        `shrink`, a power of two.
+    """
+    finest = min(heat.cut.stride)
+    shrink = 2 ** max(0, math.floor(math.log2(finest / FINEST)))
+    steps = [shrink]
+    while steps[-1] * 2 <= finest and max(heat.size) / steps[-1] > 2 * SIDE:
+        steps.append(steps[-1] * 2)
+    shapes = [(math.ceil(heat.size[1] / step), math.ceil(heat.size[0] / step)) for step in steps]
+    about = {"axes": "YX", "Description": words, "UUID": str(uuid5(NAMESPACE_URL, words))}  # else drawn at random
+    if um := heat.cut.slide_um:
+        for axis in "XY":
+            about |= {f"PhysicalSize{axis}": um * shrink, f"PhysicalSize{axis}Unit": "µm"}
+    large = math.prod(shapes[0]) * 4 > 2**31
+    with atomic_file(path) as temporary, tifffile.TiffWriter(temporary, ome=True, bigtiff=large) as file:
+        for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
+            file.write(
+                _pieces(heat, step, shape), shape=shape, dtype="<f4", tile=(SIDE, SIDE), photometric="minisblack",
+                compression="deflate", subifds=0 if number else len(steps) - 1, subfiletype=int(number > 0),
+                metadata=None if number else about, software=False,
+                **({"resolution": (1e4 / (um * step),) * 2, "resolutionunit": "CENTIMETER"} if um else {}),
+            )  # fmt: skip
+    return shrink
+
+
+def _pieces(heat: Heat, step: int, shape: tuple[int, int]) -> Iterator[bytes]:
+    """Yield the pieces of one level, row by row, compressed."""
+    blank = zlib.compress(np.full((SIDE, SIDE), np.nan, "<f4").tobytes())  # most of a slide
+    for top in range(0, shape[0], SIDE):
+        y = (np.arange(top, top + SIDE) + 0.5) * step
+        for left in range(0, shape[1], SIDE):
+            piece = heat.at((np.arange(left, left + SIDE) + 0.5) * step, y)
+            piece[piece == LOST] = np.nan
+            yield blank if np.isnan(piece).all() else zlib.compress(piece.astype("<f4").tobytes())
