@@ -56,11 +56,12 @@ def add_publish(verbs: Any) -> None:
             print(line)
 
     verb = new_verb(
-        verbs, "publish", "write a folder for others: model card, .onnx file, metadata, example",
+        verbs, "publish", "write for others, to a folder or the hub: model card, .onnx file, metadata, example",
         "biopsy publish shared/ --model exports/binary-case.onnx          say what would be written",
         "biopsy publish shared/ --model exports/binary-case.onnx --yes",
+        "HF_TOKEN=... biopsy publish hf://user/name --yes",
     )  # fmt: skip
-    verb.add_argument("target", metavar="FOLDER", help="new, empty, or published before")
+    verb.add_argument("target", metavar="TARGET", help="a folder or hf://user/name: new, empty, or published before")
     add_model(verb)
     verb.add_argument("--card", type=Path, metavar="FILE", help="default: plots/cards/<task>-<protocol>.md")
     verb.add_argument("--yes", action="store_true", help="write; without it nothing is written")
