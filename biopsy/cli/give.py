@@ -87,3 +87,26 @@ def add_convert_weights(verbs: Any) -> None:
         "--architecture", required=True, metavar="NAME", help="resnet34, resnet50, densenet121 or mobilenet_v2"
     )
     verb.set_defaults(run=act)
+
+
+def add_convert_encoder(verbs: Any) -> None:
+    """Add `biopsy convert-encoder`."""
+
+    def act(chosen: argparse.Namespace) -> None:
+        from biopsy.networks.convert_encoder import convert_encoder
+
+        print(convert_encoder(chosen.encoder, chosen.out, chosen.weights, chosen.size))
+
+    verb = new_verb(
+        verbs, "convert-encoder", "make an .onnx file of an encoder of timm, for `model.backbone: onnx`",
+        "biopsy convert-encoder tf_efficientnet_lite0 lite0.onnx",
+        "HF_TOKEN=... biopsy convert-encoder virchow2 virchow2.onnx",
+        "biopsy convert-encoder vit_small_patch16_224 vit.onnx --weights vit.safetensors",
+    )  # fmt: skip
+    verb.add_argument(
+        "encoder", metavar="NAME", help="timm's name, hf-hub:organisation/repository, or uni, virchow2, ..."
+    )
+    verb.add_argument("out", type=Path, metavar="FILE", help="the file to write, .onnx")
+    verb.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint (default: timm downloads it)")
+    verb.add_argument("--size", type=int, metavar="PX", help="side of the images (default: as in its training)")
+    verb.set_defaults(run=act)

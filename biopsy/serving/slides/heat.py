@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
@@ -19,7 +20,7 @@ FINEST = 8  # pixels of the pyramid from one tile to the next, at least; all in 
 SIDE = 256  # pixels of a piece of the file
 TINY = 1e-9  # of a tile: places on an edge belong to one side, whatever the rounding
 
-Numbers = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]
 Places = NDArray[np.int64]
 
 
@@ -118,11 +119,13 @@ def write_pyramid(path: Path, heat: Heat, words: str) -> int:
     large = math.prod(shapes[0]) * 4 > 2**31
     with atomic_file(path) as temporary, tifffile.TiffWriter(temporary, ome=True, bigtiff=large) as file:
         for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
+            scale: dict[str, Any] = (
+                {"resolution": (1e4 / (um * step),) * 2, "resolutionunit": "CENTIMETER"} if um else {}
+            )
             file.write(
                 _pieces(heat, step, shape), shape=shape, dtype="<f4", tile=(SIDE, SIDE), photometric="minisblack",
                 compression="deflate", subifds=0 if number else len(steps) - 1, subfiletype=int(number > 0),
-                metadata=None if number else about, software=False,
-                **({"resolution": (1e4 / (um * step),) * 2, "resolutionunit": "CENTIMETER"} if um else {}),
+                metadata=None if number else about, software=False, **scale,
             )  # fmt: skip
     return shrink
 
