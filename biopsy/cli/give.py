@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.cli.verb import add_model, new_verb
+from biopsy.core.errors import ParamsError
 
 
 def add_export(verbs: Any) -> None:
@@ -14,10 +15,17 @@ def add_export(verbs: Any) -> None:
         from biopsy.experiments.model_info import known_of
         from biopsy.serving.export import export_model
 
+        if chosen.int8 is not None and chosen.format != "onnx":
+            raise ParamsError("--int8 is for .onnx files. Leave --format or --int8 out.")
         first, alone = chosen.model[0], len(chosen.model) == 1 and (chosen.model[0] / "model.json").is_file()
         about = known_of(first) if alone else None
         path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar, int8=chosen.int8)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
+        if chosen.format != "onnx":
+            from biopsy.serving.formats import export_as
+
+            other, difference = export_as(chosen.format, chosen.model, path)
+            print(f"wrote {other}; its probabilities differ from those of Keras by at most {difference:.1e}")
         if not alone:
             from biopsy.serving.model import describe
             from biopsy.serving.onnx_file import open_file
@@ -28,6 +36,7 @@ def add_export(verbs: Any) -> None:
         verbs, "export", "write a model as one .onnx file, which needs no TensorFlow",
         "biopsy export models/binary-case",
         "biopsy export models/binary-case-?of5 --out exports/folds.onnx     the folds' mean",
+        "biopsy export models/binary-case --format openvino",
     )  # fmt: skip
     verb.add_argument(
         "model", type=Path, nargs="+", metavar="FOLDER",
@@ -37,6 +46,10 @@ def add_export(verbs: Any) -> None:
     verb.add_argument(
         "--int8", nargs="?", type=float, const=0.02, metavar="LOSS",
         help="in 8-bit integers; fails where a validation figure loses more than LOSS (default: 0.02)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--format", choices=("onnx", "openvino", "litert"), default="onnx",
+        help="also write it for OpenVINO (.xml, .bin) or LiteRT (.tflite), with its metadata as .json",
     )  # fmt: skip
     verb.add_argument(
         "--similar", choices=("names", "pictures", "none"), default="names",

@@ -71,7 +71,7 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     written = {
         "README.md": _for_file(told, f"models/{card.task}-{card.protocol}").encode(),
         "example.py": EXAMPLE.encode(),
-        "metadata.json": _metadata(facts, sha256(path)).encode(),
+        "metadata.json": metadata_of(facts, sha256(path)).encode(),
         "model.onnx": content,
     }
     lines = [f"{target.rstrip('/')}/{name}: {len(data):,} bytes" for name, data in written.items()]
@@ -104,8 +104,8 @@ def _for_file(text: str, folder: str) -> str:
     return text.replace("library_name: keras", "library_name: onnx").replace(folder, "model.onnx")
 
 
-def _metadata(facts: dict[str, str], digest: str) -> str:
-    """Write the file's metadata for people and programs that read no ONNX."""
+def metadata_of(facts: dict[str, str], digest: str | dict[str, str]) -> str:
+    """Write a file's metadata, with its hash or those of its parts, for people and programs that read no ONNX."""
 
     def value(told: str) -> Any:
         try:
