@@ -24,8 +24,8 @@ Ask = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # from images as
 def export_as(kind: str, models: Sequence[Path], onnx: Path, root: Path = Path()) -> tuple[Path, float]:
     """Write a model that was exported as ONNX in another format, beside that file.
 
-    Inputs and outputs are those of the .onnx file; `<file>.json` has its metadata. Equal models give equal bytes, each in
-    a new process.
+    Inputs and outputs are those of the .onnx file; `<file>.json` has its metadata. Equal models give equal bytes,
+    each in a new process.
 
     Parameters
     ----------
