@@ -12,7 +12,8 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
-from biopsy.networks import convert_encoder
+from biopsy.networks import encoder_writer
+from biopsy.networks.convert_encoder import convert_encoder
 from biopsy.networks.encoder_file import EncoderFile
 from model_hub import serving
 
@@ -89,17 +90,17 @@ def test_an_encoder_of_pathology_comes_from_the_hub_with_its_recipe_and_its_term
     files, module = repository()
     if half:
         count = sum(value.numel() for value in module.state_dict().values())
-        monkeypatch.setattr(convert_encoder, "LARGEST", 3 * count)
+        monkeypatch.setattr(encoder_writer, "LARGEST", 3 * count)
     out = tmp_path / "e.onnx"
     with serving(monkeypatch) as hub:
         template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"  # read from the environment on import
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         hub.repositories["paige-ai/Virchow2"] = files
-        told = convert_encoder.convert_encoder("virchow2", out)
+        told = convert_encoder("virchow2", out)
         monkeypatch.delenv("HF_TOKEN")
         with pytest.raises(SourceError, match=r"timm cannot make hf-hub:MahmoodLab/UNI .*accept them.*set HF_TOKEN"):
-            convert_encoder.convert_encoder("hf-hub:MahmoodLab/UNI", out)
+            convert_encoder("hf-hub:MahmoodLab/UNI", out)
     assert "may not be passed on" in told
     assert told.endswith("-S model.encoder.name=virchow2")
     assert ("16-bit" in told) == half
@@ -114,11 +115,13 @@ def test_an_encoder_of_pathology_comes_from_the_hub_with_its_recipe_and_its_term
     for name, content in files.items():
         (folder / name).write_bytes(content)
     first = out.read_bytes()
-    convert_encoder.convert_encoder("virchow2", out, folder)
+    convert_encoder("virchow2", out, folder)
     assert out.read_bytes() == first
 
 
-def test_missing_packages_are_named_with_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_ending_and_missing_packages_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParamsError, match=r"must end in \.onnx\. Got .*uni\.h5"):
+        command(["convert-encoder", "uni", str(tmp_path / "uni.h5")])
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MachineError, match=r"has no package timm.*\.\[timm\]"):
         command(["convert-encoder", "uni", str(tmp_path / "uni.onnx")])

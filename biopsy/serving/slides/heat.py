@@ -1,5 +1,6 @@
 """The probability at any place of a slide, of the tiles that cover it; written as a pyramid that viewers open."""
 
+import hashlib
 import math
 import zlib
 from collections.abc import Iterator
@@ -31,22 +32,24 @@ class Heat:
     ----------
     cut, size
         How the tiles lie; width and height of the slide in pixels at full resolution.
+    values : float32 array of shape (rows, columns)
+        A probability, `LOST`, or NaN where no tile was added.
     """
 
     def __init__(self, cut: Cut, size: tuple[int, int]) -> None:
         self.cut, self.size = cut, size
-        self._values = np.full(cut.grid(*size), np.nan, np.float32)
+        self.values = np.full(cut.grid(*size), np.nan, np.float32)
 
     def add(self, x: int, y: int, value: float) -> None:
         """Keep the probability of the tile with this corner; `LOST` where it has none."""
         right, down = self.cut.stride
-        self._values[round(y / down), round(x / right)] = value
+        self.values[round(y / down), round(x / right)] = value
 
     @cached_property
     def _sums(self) -> tuple[Numbers, Numbers, Numbers]:
         """Of all tiles above and to the left: the sum of probabilities, how many have one, how many were tried."""
-        known, tried = self._values >= 0, ~np.isnan(self._values)
-        layers = (np.where(known, self._values, 0.0), known, tried)
+        known, tried = self.values >= 0, ~np.isnan(self.values)
+        layers = (np.where(known, self.values, 0.0), known, tried)
         made = [np.pad(layer.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0))) for layer in layers]
         return made[0], made[1], made[2]
 
@@ -63,7 +66,7 @@ class Heat:
         float32 array of shape (h, w)
             0 to 1; NaN where no tile lies, `LOST` where none of them has a probability.
         """
-        rows, columns = self._values.shape
+        rows, columns = self.values.shape
         (right, down), cut = self.cut.stride, self.cut
         left, end, x_of = _covering(x, cut.width, right, columns)
         top, bottom, y_of = _covering(y, cut.height, down, rows)
@@ -112,7 +115,8 @@ def write_pyramid(path: Path, heat: Heat, words: str) -> int:
     while steps[-1] * 2 <= finest and max(heat.size) / steps[-1] > 2 * SIDE:
         steps.append(steps[-1] * 2)
     shapes = [(math.ceil(heat.size[1] / step), math.ceil(heat.size[0] / step)) for step in steps]
-    about = {"axes": "YX", "Description": words, "UUID": str(uuid5(NAMESPACE_URL, words))}  # else drawn at random
+    of_this = f"{words} {hashlib.sha256(heat.values.tobytes()).hexdigest()}"
+    about = {"axes": "YX", "Description": words, "UUID": str(uuid5(NAMESPACE_URL, of_this))}  # else drawn at random
     if um := heat.cut.slide_um:
         for axis in "XY":
             about |= {f"PhysicalSize{axis}": um * shrink, f"PhysicalSize{axis}Unit": "µm"}
