@@ -4,7 +4,6 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -19,6 +18,7 @@ from biopsy.images.slides.tissue import Cut
 LOST = -1.0  # in place of a probability, where no tile could be read
 FINEST = 8  # pixels of the pyramid from one tile to the next, at least; all in between is constant
 SIDE = 256  # pixels of a piece of the file
+STRIP = 64  # rows of places that are looked up together: a slide may have millions of tiles
 TINY = 1e-9  # of a tile: places on an edge belong to one side, whatever the rounding
 
 Numbers = NDArray[np.floating[Any]]
@@ -45,14 +45,6 @@ class Heat:
         right, down = self.cut.stride
         self.values[round(y / down), round(x / right)] = value
 
-    @cached_property
-    def _sums(self) -> tuple[Numbers, Numbers, Numbers]:
-        """Of all tiles above and to the left: the sum of probabilities, how many have one, how many were tried."""
-        known, tried = self.values >= 0, ~np.isnan(self.values)
-        layers = (np.where(known, self.values, 0.0), known, tried)
-        made = [np.pad(layer.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0))) for layer in layers]
-        return made[0], made[1], made[2]
-
     def at(self, x: Numbers, y: Numbers) -> NDArray[np.float32]:
         """Return the mean over the tiles that cover each place.
 
@@ -66,15 +58,26 @@ class Heat:
         float32 array of shape (h, w)
             0 to 1; NaN where no tile lies, `LOST` where none of them has a probability.
         """
-        rows, columns = self.values.shape
-        (right, down), cut = self.cut.stride, self.cut
+        if len(y) > STRIP:
+            return np.concatenate([self.at(x, y[start : start + STRIP]) for start in range(0, len(y), STRIP)])
+        (rows, columns), (right, down), cut = self.values.shape, self.cut.stride, self.cut
         left, end, x_of = _covering(x, cut.width, right, columns)
         top, bottom, y_of = _covering(y, cut.height, down, rows)
-        total, known, tried = (
-            s[bottom][:, end] - s[top][:, end] - s[bottom][:, left] + s[top][:, left] for s in self._sums
-        )
-        mean = np.clip(total / np.maximum(known, 1), 0, 1)
-        found = np.where(known > 0, mean, np.where(tried > 0, LOST, np.nan)).astype(np.float32)
+        first_row, first = top.min(), left.min()
+        window = self.values[first_row : bottom.max(), first : end.max()]
+        known, tried = window >= 0, ~np.isnan(window)
+        if not tried.any():  # most of a slide
+            return np.full((len(y), len(x)), np.nan, np.float32)
+
+        def over(layer: NDArray[Any]) -> Numbers:
+            """Sum a layer over the tiles that cover each place, by sums over all that lie above and to the left."""
+            sums = np.pad(layer.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+            above, below = sums[top - first_row], sums[bottom - first_row]
+            return (below - above)[:, end - first] - (below - above)[:, left - first]
+
+        count = over(known)
+        mean = np.clip(over(np.where(known, window, 0.0)) / np.maximum(count, 1), 0, 1)
+        found = np.where(count > 0, mean, np.where(over(tried) > 0, LOST, np.nan)).astype(np.float32)
         return found[y_of][:, x_of]
 
 
@@ -115,7 +118,7 @@ def write_pyramid(path: Path, heat: Heat, words: str) -> int:
     while steps[-1] * 2 <= finest and max(heat.size) / steps[-1] > 2 * SIDE:
         steps.append(steps[-1] * 2)
     shapes = [(math.ceil(heat.size[1] / step), math.ceil(heat.size[0] / step)) for step in steps]
-    of_this = f"{words} {hashlib.sha256(heat.values.tobytes()).hexdigest()}"
+    of_this = f"{words} {hashlib.sha256(heat.values.data).hexdigest()}"
     about = {"axes": "YX", "Description": words, "UUID": str(uuid5(NAMESPACE_URL, of_this))}  # else drawn at random
     if um := heat.cut.slide_um:
         for axis in "XY":
@@ -136,7 +139,7 @@ def write_pyramid(path: Path, heat: Heat, words: str) -> int:
 
 def _pieces(heat: Heat, step: int, shape: tuple[int, int]) -> Iterator[bytes]:
     """Yield the pieces of one level, row by row, compressed."""
-    blank = zlib.compress(np.full((SIDE, SIDE), np.nan, "<f4").tobytes())  # most of a slide
+    blank = zlib.compress(np.full((SIDE, SIDE), np.nan, "<f4").tobytes())
     for top in range(0, shape[0], SIDE):
         y = (np.arange(top, top + SIDE) + 0.5) * step
         for left in range(0, shape[1], SIDE):
