@@ -82,7 +82,7 @@ def named(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "change", "kind", "words"),
     [
-        (b"none", {}, SourceError, r"^model\.weights: .*e\.onnx is no ONNX file"),
+        (b"none", {}, SourceError, r"^model\.weights: .*e\.onnx is not an ONNX file"),
         (encoder(size=48), {}, ParamsError, r"e\.onnx takes images of 48 pixels, and resize\.size is 32\. Set resize"),
         (encoder(), {"features": Features(layers=["block1"])}, ParamsError, r"'block1' is not there"),
         (named("uni"), {}, ParamsError, r"is the encoder uni, and model\.encoder\.name is null\. Set it to uni"),

@@ -411,7 +411,7 @@ def test_a_slide_that_is_cut_off_is_an_error_at_once(
     [
         (["a.tif"], "--out must name a folder"),
         (["a.tif", "--out", "x.csv"], "--out must name a folder"),
-        (["a.tif", "--out", "out", "--by", "case"], "--by is for images"),
+        (["a.tif", "--out", "out", "--by", "case"], "--by is for a CSV of images"),
         (["a.tif", "image.png", "--out", "out"], "Predict slides and images apart"),
         (["image.png", "--mpp", "0.5"], "--overlap are for whole slides"),
         (["a.tif", "--mpp", "0", "--out", "out"], "--mpp must be 0.02 to 20"),
@@ -419,7 +419,7 @@ def test_a_slide_that_is_cut_off_is_an_error_at_once(
         (["a.tif", "--tile-mpp", "0.02", "--overlap", "0.9", "--out", "out"], "less than a pixel apart"),
         (["a.tif", "--tile-mpp", "10", "--out", "out"], "fewer than one tile"),
         (["a.tif", "folder/a.tif", "--out", "out"], "would both be written to"),
-        (["bad.svs", "--out", "out"], "bad.svs is no slide that OpenSlide knows"),
+        (["bad.svs", "--out", "out"], "bad.svs is not a slide that OpenSlide can read"),
         (["missing.svs", "--out", "out"], "missing.svs does not exist"),
         (["a.tif", "bad.svs", "--out", "out"], "1 of 2 slides have no prediction"),
     ],
