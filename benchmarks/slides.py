@@ -7,7 +7,7 @@ For each size the script writes a pyramid of JPEG tiles (glass, and in its middl
 haematoxylin and eosin) and runs, each in a process of its own:
 
     decoding   read the tiles with tissue at the size that the model takes, and nothing else
-    predict    `biopsy predict`: overview, tiles, model, table, regions, heat map
+    predict    `biopsy predict`: overview, tiles, model, table, regions, heat map as a picture and as a pyramid
 
 Memory is the kernel's high-water mark of the process (VmHWM, Linux). All sizes have the same tissue, so that what grows
 is the slide; --radius makes the tissue grow.
@@ -38,17 +38,17 @@ from biopsy.serving.slides.run import Options, predict_slides
 from biopsy.serving.slides.scale import plan
 from biopsy.images.slides.tissue import cut, look_over
 
-way, slide, model, out = sys.argv[1], *map(Path, sys.argv[2:])
+way, overlap, slide, model, out = sys.argv[1], float(sys.argv[2]), *map(Path, sys.argv[3:])
 if way == "decoding":
     opened = open_slide(slide)
-    plan_of = plan(opened, Model(model).card, None, None, None)
+    plan_of = plan(opened, Model(model).card, None, None, None, overlap)
     tiles = list(cut(opened, look_over(opened), plan_of))
     start = time.perf_counter()
     for tile in tiles:
         opened.region(tile.x, tile.y, tile.width, tile.height, plan_of.size)
 else:
     start = time.perf_counter()
-    predict_slides([slide], Options(model, out))
+    predict_slides([slide], Options(model, out, overlap=overlap))
 taken = time.perf_counter() - start
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
 print("RESULT", taken, peak, len(tiles) if way == "decoding" else 0)
@@ -93,10 +93,12 @@ def write_slide(path: Path, side: int, radius: int) -> None:
             page.tags["PhotometricInterpretation"].overwrite(tifffile.PHOTOMETRIC.YCBCR)
 
 
-def measure(way: str, slide: Path, model: Path, out: Path) -> tuple[float, float, int]:
+def measure(way: str, slide: Path, chosen: Any, out: Path) -> tuple[float, float, int]:
     """Return seconds, the peak of memory in MB, and the tiles (0 of `predict`)."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, way, str(slide), str(model), str(out)], capture_output=True, text=True
+        [sys.executable, "-c", RUN, way, str(chosen.overlap), str(slide), str(chosen.model), str(out)],
+        capture_output=True,
+        text=True,
     )
     line = [line.split() for line in done.stdout.splitlines() if line.startswith("RESULT")]
     if not line:
@@ -109,14 +111,15 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="an .onnx file")
     parser.add_argument("--sides", type=int, nargs="+", default=[20_000, 100_000], help="pixels at full resolution")
     parser.add_argument("--radius", type=int, default=5_000, help="of the tissue, in pixels")
+    parser.add_argument("--overlap", type=float, default=0, help="of the tiles")
     chosen = parse(parser, sides=[10_000, 20_000])
     first = None
     for side in chosen.sides:
         with tempfile.TemporaryDirectory() as folder:
             slide = Path(folder) / "slide.tif"
             write_slide(slide, side, chosen.radius)
-            decoding, _, tiles = measure("decoding", slide, chosen.model, Path(folder))
-            predicted, peak, _ = measure("predict", slide, chosen.model, Path(folder) / "out")
+            decoding, _, tiles = measure("decoding", slide, chosen, Path(folder))
+            predicted, peak, _ = measure("predict", slide, chosen, Path(folder) / "out")
         what, ours, other = f"slide {side:,} px wide, {tiles:,} tiles", tiles / predicted, tiles / decoding
         tell(Row(what, ours, "/s", "decoding alone", other, ours / other, "", peak))
         if first:

@@ -14,8 +14,9 @@ from biopsy.core.errors import run
 
 VERBS = (
     read.add_list, use.add_predict, use.add_evaluate, use.add_explain, give.add_export, give.add_publish, use.add_serve,
-    read.add_results, read.add_report, many.add_compare, many.add_experiments, give.add_convert_weights, read.add_info,
-    read.add_show_augment, many.add_tune, many.add_queue, many.add_launch, read.add_completion,
+    read.add_results, read.add_report, many.add_compare, many.add_experiments, give.add_convert_weights,
+    give.add_convert_encoder, read.add_info, read.add_show_augment, many.add_tune, many.add_queue, many.add_launch,
+    read.add_completion,
 )  # fmt: skip
 
 

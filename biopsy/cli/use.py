@@ -24,10 +24,10 @@ def add_predict(verbs: Any) -> None:
 
             if chosen.by:
                 raise ParamsError("--by is for a CSV of images with a column case or slide, not for whole slides.")
-            predict_slides(slides, Options(chosen.model, chosen.out, chosen.mpp, chosen.tile_mpp))
+            predict_slides(slides, Options(chosen.model, chosen.out, chosen.mpp, chosen.tile_mpp, chosen.overlap))
             return
-        if chosen.mpp or chosen.tile_mpp:
-            raise ParamsError("--mpp and --tile-mpp are for whole slides, but no input is one.")
+        if chosen.mpp or chosen.tile_mpp or chosen.overlap:
+            raise ParamsError("--mpp, --tile-mpp and --overlap are for whole slides, but no input is one.")
         failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, figures_of)
         if failed:
             why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
@@ -57,6 +57,9 @@ def add_predict(verbs: Any) -> None:
     )
     verb.add_argument(
         "--tile-mpp", type=float, metavar="UM", help="micrometres per pixel of tiles (default: as in training)"
+    )
+    verb.add_argument(
+        "--overlap", type=float, default=0, metavar="SHARE", help="of neighbouring tiles, 0 (default) to 0.9"
     )
     verb.set_defaults(run=act)
 

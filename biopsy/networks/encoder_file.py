@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from biopsy.core.errors import MachineError
 
 UINT8, FLOAT = "tensor(uint8)", "tensor(float)"
+NAME = "biopsy_encoder"  # the key of a file's metadata that says which of `core.encoders` it is
 
 
 class EncoderFile:
@@ -22,6 +23,8 @@ class EncoderFile:
         What images must be: uint8 of 0 to 255 or normalised float32; (n, 3, h, w) or (n, h, w, 3).
     size
         The side that it asks for; None: any.
+    name
+        Which encoder it says it is; None: it does not say.
 
     Raises
     ------
@@ -45,7 +48,7 @@ class EncoderFile:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes, one a kind of fault
             raise ValueError(f"is not an ONNX file that ONNX Runtime can load: {_plain(error)}") from None
-        self.content = content
+        self.content, self.name = content, self._session.get_modelmeta().custom_metadata_map.get(NAME)
         given, made = self._session.get_inputs(), self._session.get_outputs()
         if len(given) != 1:
             raise ValueError(f"takes {len(given)} inputs ({_names(given)}), and an encoder takes images alone")

@@ -1,5 +1,5 @@
 """Trained models in use: `load` for Python; `biopsy predict`, `explain`, `export`, `publish`, `serve` for the terminal.
 
 In: a model's folder or .onnx file, and images. Out: predictions, maps of where a model looks, a page, an .onnx file.
-May import: core, images, tables, networks, evaluation.
+May import: core, images, tables, sources.web, networks, evaluation.
 """

@@ -78,7 +78,7 @@ def export_model(
     card = model.card
     if card.terms:
         warn(card.terms)
-    images, what = _images(root, card)
+    images, what = images_to_compare(root, card)
     if card.members and int8 is not None:
         raise SourceError("--int8 quantises one model, and an ensemble was named. Leave it out.")
     network = _network(model)
@@ -126,7 +126,7 @@ def export_model(
     return out, difference
 
 
-def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
+def images_to_compare(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     """Return images as the network sees them, (n, views, size, size, 3), and what they are."""
     views, size = card.preparation.views, card.preparation.size
     try:

@@ -1,5 +1,6 @@
 """A Keras model as an ONNX graph: from uint8 images to probabilities, features and activation maps."""
 
+from collections.abc import Callable
 from typing import Any
 
 from biopsy.core.errors import MachineError
@@ -42,9 +43,37 @@ def convert(model: Any, card: Card) -> bytes:
     with extra("export"):
         import tf2onnx
 
+    from biopsy.serving.merged import merge, tail_opset
+
+    answer, taken, encoder = answering(model, card)
+    opset = tail_opset(encoder) if encoder else OPSET
+    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
+    if encoder:
+        made = merge(encoder, made, card)
+    rename(made.graph, {INPUT, OUTPUT, FEATURES, MAPS})
+    made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
+    made.doc_string = made.graph.doc_string = NOTICE
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    del made.metadata_props[:]
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def answering(model: Any, card: Card) -> tuple[Callable[[Any], dict[str, Any]], Any, Any]:
+    """Write a model as a function in TensorFlow: from a tensor to the outputs by name, as `convert` tells them.
+
+    Returns
+    -------
+    answer : callable
+    taken : tf.TensorSpec
+        Of its tensor: images, or the vectors of an encoder.
+    encoder
+        The layer that makes those vectors; None: there is none.
+    """
     from biopsy.networks.answers import TURNS
+    from biopsy.networks.backend import keras, tf
     from biopsy.serving.activation import evidence, head_of
-    from biopsy.serving.merged import VECTORS, find_encoder, merge, tail_opset
+    from biopsy.serving.merged import VECTORS, find_encoder
 
     turns, views, together = TURNS[card.tta], card.preparation.views, len(model.inputs[0].shape) == 5
     encoder = find_encoder(model)
@@ -69,17 +98,7 @@ def convert(model: Any, card: Card) -> bytes:
         given, maps = _mean_of_turns(given, maps, turns)
         return {**given, **maps, OUTPUT: _calibrated(given[OUTPUT], card.temperature)}
 
-    opset = tail_opset(encoder) if encoder else OPSET
-    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
-    if encoder:
-        made = merge(encoder, made, card)
-    rename(made.graph, {INPUT, OUTPUT, FEATURES, MAPS})
-    made.graph.name, made.producer_name, made.producer_version = f"{card.task}-{card.protocol}", "biopsy", ""
-    made.doc_string = made.graph.doc_string = NOTICE
-    for value in (*made.graph.input, *made.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "n"
-    del made.metadata_props[:]
-    return bytes(made.SerializeToString(deterministic=True))
+    return answer, taken, encoder
 
 
 def _turned(pixels: Any, turns: int) -> Any:

@@ -1,4 +1,4 @@
-"""`biopsy publish`: one folder that a stranger can use: model card, ONNX file, metadata, example."""
+"""`biopsy publish`: what a stranger can use, in a folder or on the hub: model card, ONNX file, metadata, example."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ from biopsy.core.encoders import NO_HEADS
 from biopsy.core.errors import ParamsError, SourceError, some
 from biopsy.core.files import atomic_file, sha256
 from biopsy.networks.model_file import NOTICE, read_card
+from biopsy.serving.hub import repository_of, upload
 from biopsy.serving.onnx_file import open_file
 from biopsy.serving.similar import read_similar
 
@@ -35,7 +36,7 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     model
         An .onnx file, or a folder of which one was exported.
     target
-        The folder: new, empty, or one that was published to before.
+        A folder, or `hf://user/name` on the Hugging Face hub: new, empty, or one that was published to before.
     text
         The model card in Markdown, which must be of this model; None: `plots/cards/<task>-<protocol>.md`.
     yes
@@ -49,18 +50,14 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     Raises
     ------
     ParamsError
-        The target is no folder to write into.
+        The target is no folder or repository to write into.
     SourceError
-        The model was not exported, its encoder's terms forbid it, or the card is missing or of another model.
+        The model was not exported, its encoder's terms forbid it, or the card is missing or of another model; the hub
+        does not take it.
     """
-    if "://" in target:
-        repository = target.partition("://")[2] or "user/name"
-        raise ParamsError(
-            f"{target}: publish writes folders. Name one, read it, and upload it with the program of Hugging Face: "
-            f"`hf upload {repository} FOLDER`."
-        )
+    repository = repository_of(target) if "://" in target else None
     folder, path = Path(target), _exported(model)
-    if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - set(FILES)):
+    if not repository and folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - set(FILES)):
         raise ParamsError(f"{folder} holds other files than {', '.join(FILES)}. Name a new folder.")
     content, facts, card = open_file(path)
     if NO_HEADS in card.terms:
@@ -74,13 +71,17 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     written = {
         "README.md": _for_file(told, f"models/{card.task}-{card.protocol}").encode(),
         "example.py": EXAMPLE.encode(),
-        "metadata.json": _metadata(facts, sha256(path)).encode(),
+        "metadata.json": metadata_of(facts, sha256(path)).encode(),
         "model.onnx": content,
     }
-    lines = [f"{folder / name}: {len(data):,} bytes" for name, data in written.items()]
+    lines = [f"{target.rstrip('/')}/{name}: {len(data):,} bytes" for name, data in written.items()]
     lines += _tells(facts, path)
+    if repository:
+        lines.append("all can read it, unless the repository exists and is private")
     if not yes:
         return [*lines, "Nothing was written. Add --yes to publish."]
+    if repository:
+        return [*lines, f"published: {upload(repository, written, f'{card.task}-{card.protocol}. {NOTICE}')}"]
     for name, data in written.items():
         with atomic_file(folder / name) as temporary:
             temporary.write_bytes(data)
@@ -103,8 +104,8 @@ def _for_file(text: str, folder: str) -> str:
     return text.replace("library_name: keras", "library_name: onnx").replace(folder, "model.onnx")
 
 
-def _metadata(facts: dict[str, str], digest: str) -> str:
-    """Write the file's metadata for people and programs that read no ONNX."""
+def metadata_of(facts: dict[str, str], digest: str | dict[str, str]) -> str:
+    """Write a file's metadata, with its hash or those of its parts, for people and programs that read no ONNX."""
 
     def value(told: str) -> Any:
         try:

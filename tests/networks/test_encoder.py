@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from biopsy.core.errors import ParamsError, SourceError
@@ -11,6 +12,7 @@ from biopsy.core.files import sha256
 from biopsy.core.sections import Encoder, Features, Head, Model
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
+from biopsy.networks.encoder_file import NAME
 from biopsy.networks.model_file import load_model, save_model
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
@@ -70,12 +72,20 @@ def test_another_file_or_another_mean_gives_other_features_and_the_same_one_is_n
         assert ("5 of them new" in capsys.readouterr().out) == new
 
 
+def named(name: str) -> bytes:
+    """An encoder that says which one it is."""
+    made = onnx.load_from_string(encoder())
+    onnx.helper.set_model_props(made, {NAME: name})
+    return bytes(made.SerializeToString())
+
+
 @pytest.mark.parametrize(
     ("content", "change", "kind", "words"),
     [
         (b"none", {}, SourceError, r"^model\.weights: .*e\.onnx is not an ONNX file"),
         (encoder(size=48), {}, ParamsError, r"e\.onnx takes images of 48 pixels, and resize\.size is 32\. Set resize"),
         (encoder(), {"features": Features(layers=["block1"])}, ParamsError, r"'block1' is not there"),
+        (named("uni"), {}, ParamsError, r"is the encoder uni, and model\.encoder\.name is null\. Set it to uni"),
         (encoder(), {"weights_sha256": "0" * 64}, SourceError, r"e\.onnx has SHA-256 .*model\.weights_sha256 says"),
     ],
 )

@@ -1,7 +1,9 @@
 """`biopsy export`: the file answers as Keras does, says what it is, and is the same each time."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,19 +11,20 @@ import pytest
 
 import biopsy
 from biopsy.cli import command
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.sections import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
-from biopsy.serving import export, model
-from biopsy.serving.onnx_file import open_file
+from biopsy.serving import export, formats, model
+from biopsy.serving.formats import Ask, export_as
+from biopsy.serving.onnx_file import Network, open_file
 from biopsy.serving.quantise import quantise
 from cards import CARD
 from schemes import BREAKHIS
 from tiny import make_project
-from tiny_onnx import DARK, SIZE
+from tiny_onnx import DARK, SIZE, write_onnx
 
 TABLES = {"labels": "interim/labels", "split": "splits/case"}
 TILES = Preparation(max_pixels=10_000, resize=Resize(size=SIZE, mode="tiles", tiles=Tiles(px=32, rows=1, columns=2)))
@@ -105,6 +108,63 @@ def test_other_probabilities_than_those_of_keras_are_no_export(
         command(["export", "models/m"])
     assert not list(tmp_path.rglob("*.onnx"))
     assert "compared on synthetic ones" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "package", "card"),
+    [
+        ("openvino", "openvino", TURNED),
+        ("litert", "ai_edge_litert", TURNED),
+        ("litert", "ai_edge_litert", MANY),
+    ],
+)
+def test_another_format_answers_as_keras_does_and_its_metadata_name_its_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    package: str,
+    card: Card,
+) -> None:
+    pytest.importorskip(package, reason=f"pip install -e .[{kind}]")
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "models/m", card)
+    write_tree(tmp_path, card.preparation)
+    command(["export", "models/m", "--format", kind])
+    suffix = {"openvino": ".xml", "litert": ".tflite"}[kind]
+    assert (
+        f"wrote exports/m{suffix}; its probabilities differ from those of Keras by at most" in capsys.readouterr().out
+    )
+    metadata = json.loads((tmp_path / f"exports/m{suffix}.json").read_text())
+    assert metadata["notice"] == NOTICE
+    assert metadata["file_sha256"] == {
+        name: sha256(tmp_path / "exports" / name) for name in sorted(metadata["file_sha256"])
+    }
+
+
+def test_a_format_that_answers_otherwise_leaves_no_file_and_mistakes_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = write_onnx(tmp_path / "exports/m.onnx")
+    network, off = Network(onnx, *open_file(onnx)), [2e-4]
+
+    def fake(stem: Path, content: bytes, model: object) -> tuple[Path, Ask]:
+        (made := stem.with_suffix(".xml")).write_bytes(content)
+        return made, lambda images: network(images[:, None]) + off[0]
+
+    monkeypatch.setitem(formats.MAKERS, "openvino", fake)
+    monkeypatch.setattr(formats, "open_models", lambda _: SimpleNamespace(probabilities=network))
+    with pytest.raises(SourceError, match=r"m\.onnx gives other probabilities as \.xml \(by up to 0\.0002"):
+        export_as("openvino", [], onnx, tmp_path)
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == ["m.onnx"]
+    off[0] = 5e-5
+    assert export_as("openvino", [], onnx, tmp_path)[0] == tmp_path / "exports/m.xml"
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["m.onnx", "m.xml", "m.xml.json"]
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(MachineError, match=r"\.\[litert\]"):
+        export_as("litert", [], onnx, tmp_path)
+    with pytest.raises(ParamsError, match=r"--int8 is for \.onnx files"):
+        command(["export", "m", "--int8", "--format", "openvino"])
 
 
 def test_an_int8_file_is_smaller_and_says_what_it_lost_and_one_that_loses_too_much_is_not_written(

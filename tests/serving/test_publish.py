@@ -11,10 +11,11 @@ import pytest
 
 from biopsy.cli import command
 from biopsy.core.encoders import terms_of
-from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE, write_card
 from biopsy.serving.publish import FILES
+from model_hub import serving
 from tiny_onnx import DARK, network, write_onnx
 
 SHA = "a" * 64
@@ -63,8 +64,6 @@ def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exporte
     Path("mine/notes.txt").touch()
     with pytest.raises(ParamsError, match="mine holds other files"):
         command(["publish", "mine", "--yes"])
-    with pytest.raises(ParamsError, match="`hf upload user/name FOLDER`"):
-        command(["publish", "hf://user/name", "--yes"])
     Path("models/binary-case").mkdir(parents=True)
     write_card(Path("models/binary-case"), CARD)
     command(["publish", "shared", "--model", "models/binary-case"])
@@ -75,6 +74,55 @@ def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exporte
     with pytest.raises(SourceError, match=r"binary-case.md is not the card of exports/binary-case.onnx"):
         command(["publish", "shared", "--model", "exports/binary-case.onnx"])
     assert not Path("shared").exists()
+
+
+def test_the_hub_gets_the_same_files_once_it_is_asked_for_and_again_over_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(["publish", "shared", "--yes"])
+    wanted = {path.name: path.read_bytes() for path in Path("shared").iterdir()}
+    with serving(monkeypatch) as hub:
+        command(["publish", "hf://me/mine"])
+        assert "all can read it" in capsys.readouterr().out
+        assert not hub.asked
+        for _ in range(2):
+            command(["publish", "hf://me/mine", "--yes"])
+            assert hub.repositories["me/mine"] == wanted
+        assert "/me/mine/commit/1" in capsys.readouterr().out
+        assert hub.asked.count("/api/repos/create") == 1
+        hub.repositories["me/other"] = {"weights.bin": b"", ".gitattributes": b""}
+        with pytest.raises(ParamsError, match=r"hf://me/other holds other files \(weights.bin\)"):
+            command(["publish", "hf://me/other", "--yes"])
+
+
+@pytest.mark.parametrize(
+    ("target", "token", "words"),
+    [
+        ("hf://me/mine", None, r"hf://me/mine needs a token that may write\. Make one at http.*/settings/tokens"),
+        ("hf://me/mine", "old", "the hub does not know the token in HF_TOKEN"),
+        ("hf://you/yours", "mine", "may not write there"),
+        ("hf://me/broken", "mine", r"the hub answered 422 \(out of order\)"),
+        ("hf://mine", "mine", "hf://mine names no repository: the form is hf://user/name"),
+        ("hf://me/a--b", "mine", "names no repository"),
+        ("s3://me/mine", "mine", "s3://me/mine names no repository"),
+    ],
+)
+def test_what_keeps_a_model_from_the_hub_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, target: str, token: str | None, words: str
+) -> None:
+    with serving(monkeypatch, token) as hub, pytest.raises(BiopsyError, match=words):
+        command(["publish", target, "--yes"])
+    assert not any(hub.repositories.values())
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch):
+        pass
+    with pytest.raises(SourceError, match=r"http://127\S+ could not be reached.*publish to a folder"):
+        command(["publish", "hf://me/mine", "--yes"])
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MachineError, match=r"has no package huggingface_hub.*\.\[hub\]"):
+        command(["publish", "hf://me/mine", "--yes"])
 
 
 def test_a_model_whose_encoder_forbids_it_is_not_published() -> None:

@@ -19,16 +19,17 @@ from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.core.files import sha256
 from biopsy.images.slides.find import is_slide
 from biopsy.images.slides.reader import open_slide
-from biopsy.images.slides.tissue import look_over
+from biopsy.images.slides.tissue import Cut, look_over
 from biopsy.serving.onnx_file import Network
 from biopsy.serving.slides import run
+from biopsy.serving.slides.heat import LOST, Heat, write_pyramid
 from biopsy.serving.slides.journal import Journal
 from biopsy.serving.slides.scale import Scale, trained_scale
 from cards import CARD
 from painted_slides import BLUE, GLASS, RED, painted, write_slide
 from tiny_onnx import SIZE, write_onnx
 
-OUTPUTS = ["heatmap.png", "summary.json", "tiles.csv", "tiles.geojson"]
+OUTPUTS = ["heatmap.png", "heatmap.tif", "summary.json", "tiles.csv", "tiles.geojson"]
 Predict = Callable[..., pd.DataFrame]
 
 
@@ -115,6 +116,66 @@ def test_the_heat_map_colours_only_tiles_and_equal_runs_draw_it_in_equal_bytes(p
     glass, white, blue, red = counted[:4]
     assert (white[0], glass[0]) == (0xFFFFFF, 0xF0F0F0)
     assert blue[1] / red[1] == pytest.approx(2, abs=0.1)
+
+
+def test_where_tiles_overlap_the_heat_map_has_their_mean_and_lies_on_the_slide(
+    predict: Predict, tmp_path: Path
+) -> None:
+    write_slide(tmp_path / "a.tif")
+    table = predict("a.tif", "--overlap", "0.5")
+    assert set(np.diff(sorted(set(table["x"])))) == {SIZE // 2}
+    found = summary(tmp_path / "out/a")
+    assert (found["tile_overlap"], found["heatmap_tif_slide_pixels_per_pixel"]) == (0.5, 2)
+    areas = [about["area_mm2"] for about in found["classes"].values()]
+    assert sum(areas) == pytest.approx(384 * 128 * 0.25e-6, rel=0.05)  # no tissue counts twice
+    with tifffile.TiffFile(tmp_path / "out/a/heatmap.tif") as file:
+        assert 'PhysicalSizeX="1.0" PhysicalSizeXUnit="µm"' in str(file.ome_metadata)
+        levels = [level.asarray() for level in file.series[0].levels]
+        assert all(page.keyframe.is_tiled for page in file.series[0].levels)
+    assert [level.shape for level in levels] == [(128, 256)]
+    for x, y in ((64, 64), (127, 79), (199, 130), (320, 185), (447, 191)):
+        over = table[(table.x <= x) & (x < table.x + SIZE) & (table.y <= y) & (y < table.y + SIZE)]
+        assert levels[0][y // 2, x // 2] == pytest.approx(over["p_malignant"].mean(), abs=1e-5), (x, y)
+    assert np.isnan(levels[0][: (64 - SIZE // 2) // 2]).all()
+
+
+@pytest.mark.parametrize("overlap", [0, 0.3, 0.5, 0.9])
+def test_the_heat_of_a_place_is_the_mean_of_the_tiles_on_it_that_were_read(tmp_path: Path, overlap: float) -> None:
+    cutting, size, rng = Cut(37.7, 29.3, (8, 8), 0.25, 0.25, overlap), (197, 131), np.random.default_rng(0)
+    heat, (rows, columns) = Heat(cutting, size), cutting.grid(*size)
+    x, y = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
+    total, known, tried = np.zeros((3, len(y), len(x)))
+    for row, column in np.ndindex(rows, columns):
+        left, top = column * cutting.stride[0], row * cutting.stride[1]
+        inside = np.outer((y >= top) & (y < top + 29.3), (x >= left) & (x < left + 37.7))
+        if (value := rng.choice([np.nan, LOST, rng.random()])) == value:
+            heat.add(round(left), round(top), value)
+            tried += inside
+            total, known = total + inside * max(value, 0), known + inside * (value >= 0)
+    expected = np.where(known, total / np.maximum(known, 1), np.where(tried, LOST, np.nan))
+    np.testing.assert_allclose(heat.at(x, y), expected, atol=1e-6)
+    shrink = write_pyramid(tmp_path / "a.tif", heat, "words")
+    coarse = (x[: -(-size[0] // shrink)] * shrink, y[: -(-size[1] // shrink)] * shrink)
+    expected = np.where((there := heat.at(*coarse)) == LOST, np.nan, there)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif", level=0), expected)
+
+
+def test_the_pyramid_of_a_large_slide_is_written_in_pieces_down_to_a_pixel_a_tile(tmp_path: Path) -> None:
+    heat = Heat(Cut(100, 100, (100, 100), 0.25, 0.25), (20_001, 15_000))
+    heat.add(3_000, 2_000, 0.75)
+    assert write_pyramid(tmp_path / "a.tif", heat, "words") == 8
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        levels = [level.asarray() for level in file.series[0].levels]
+        scales = [level.keyframe.tags["XResolution"].value for level in file.series[0].levels]
+    assert [level.shape for level in levels] == [(1875, 2501), (938, 1251), (469, 626), (235, 313)]
+    assert [1e4 * per / of for of, per in scales] == [2, 4, 8, 16]
+    for number, level in enumerate(levels):
+        step = 8 * 2**number
+        y, x = np.nonzero(level == 0.75)
+        for places, start in ((x, 3_000), (y, 2_000)):
+            assert start <= (places.min() + 0.5) * step < start + step
+            assert start + 100 - step <= (places.max() + 0.5) * step < start + 100
+        assert len(x) == np.isfinite(level).sum()
 
 
 def test_tiles_are_read_at_the_scale_and_with_the_shape_of_the_training_images(
@@ -352,8 +413,10 @@ def test_a_slide_that_is_cut_off_is_an_error_at_once(
         (["a.tif", "--out", "x.csv"], "--out must name a folder"),
         (["a.tif", "--out", "out", "--by", "case"], "--by is for a CSV of images"),
         (["a.tif", "image.png", "--out", "out"], "Predict slides and images apart"),
-        (["image.png", "--mpp", "0.5"], "--mpp and --tile-mpp are for whole slides"),
+        (["image.png", "--mpp", "0.5"], "--overlap are for whole slides"),
         (["a.tif", "--mpp", "0", "--out", "out"], "--mpp must be 0.02 to 20"),
+        (["a.tif", "--overlap", "1", "--out", "out"], "--overlap must be 0 to 0.9"),
+        (["a.tif", "--tile-mpp", "0.02", "--overlap", "0.9", "--out", "out"], "less than a pixel apart"),
         (["a.tif", "--tile-mpp", "10", "--out", "out"], "fewer than one tile"),
         (["a.tif", "folder/a.tif", "--out", "out"], "would both be written to"),
         (["bad.svs", "--out", "out"], "bad.svs is not a slide that OpenSlide can read"),

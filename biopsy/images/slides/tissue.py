@@ -32,6 +32,8 @@ class Cut:
         (width, height) in pixels to which it is read.
     slide_um, um
         Micrometres per pixel of the slide and of what is read; None where it is not known.
+    overlap
+        The share of a tile's side, 0 to below 1, that the next tile covers, too.
     """
 
     width: float
@@ -39,6 +41,17 @@ class Cut:
     size: tuple[int, int]
     slide_um: float | None
     um: float | None
+    overlap: float = 0.0
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """From one tile to the next, right and down, in pixels at full resolution."""
+        return self.width * (1 - self.overlap), self.height * (1 - self.overlap)
+
+    def grid(self, width: int, height: int) -> tuple[int, int]:
+        """Count the rows and columns of whole tiles in a slide of this width and height in pixels."""
+        right, down = self.stride
+        return int((height - self.height) / down + 1 + 1e-6), int((width - self.width) / right + 1 + 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +119,17 @@ def _tissue(image: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.bo
 
 
 def cut(slide: Slide, overview: Overview, cutting: Cut) -> Iterator[Tile]:
-    """Yield the tiles with enough tissue, row by row; whole ones only, side by side. The grid keeps fractions."""
+    """Yield the tiles with enough tissue, row by row; whole ones only. The grid keeps fractions."""
     width, height = cutting.width, cutting.height
+    (right_by, down_by), (down, across) = cutting.stride, cutting.grid(slide.width, slide.height)
     sums, step = cv2.integral(overview.tissue.astype(np.uint8)), overview.step
     rows, columns = sums.shape[0] - 1, sums.shape[1] - 1
-    for row in range(int(slide.height / height + 1e-6)):
-        y = round(row * height)
+    for row in range(down):
+        y = round(row * down_by)
         top = min(int(y / step), rows - 1)
         bottom = min(max(round((y + height) / step), top + 1), rows)
-        for column in range(int(slide.width / width + 1e-6)):
-            x = round(column * width)
+        for column in range(across):
+            x = round(column * right_by)
             left = min(int(x / step), columns - 1)
             right = min(max(round((x + width) / step), left + 1), columns)
             found = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]

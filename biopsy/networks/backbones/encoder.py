@@ -108,6 +108,11 @@ def build(pixels: Any, weights: str | None, encoder: Encoder) -> Any:
             f"model.weights: {weights} takes images of {network.size} pixels, and resize.size is {size}. "
             f"Set resize.size to {network.size}"
         )
+    if network.name and network.name != encoder.name:  # its terms hold for the model
+        raise ParamsError(
+            f"model.weights: {weights} is the encoder {network.name}, and model.encoder.name is "
+            f"{encoder.name or 'null'}. Set it to {network.name}"
+        )
     mean, std = map(list, encoder.normalisation)
     layer = OnnxEncoder(hashlib.sha256(content).hexdigest(), width, mean, std, content, name="encoder")
     return layer(pixels)

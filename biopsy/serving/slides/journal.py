@@ -12,7 +12,7 @@ from biopsy.core.errors import DataError, naming, warn
 from biopsy.core.files import atomic_file, read_json
 
 UNFINISHED, TABLE, SUMMARY = "tiles.unfinished.csv", "tiles.csv", "summary.json"
-OUTPUTS = (TABLE, "tiles.geojson", "heatmap.png", SUMMARY)
+OUTPUTS = (TABLE, "tiles.geojson", "heatmap.png", "heatmap.tif", SUMMARY)
 
 
 class Journal:

@@ -1,6 +1,7 @@
 """What is made of a slide's table: regions for QuPath, a heat map, a summary."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from biopsy.core.files import atomic_file
 from biopsy.images.slides.tissue import Cut, Overview
 from biopsy.networks.model_file import NOTICE, Card
+from biopsy.serving.slides.heat import LOST, Heat
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
-LOST = -1.0  # in place of a probability, where a tile cannot be read
 GREY = (120, 120, 120)  # what shows it
 DRAWN = 1000  # pixels of the longer side of the heat map
 Rows = Iterable[dict[str, str]]
@@ -29,13 +30,19 @@ def shown_classes(card: Card) -> list[str]:
     return list(card.labels[card.task].positive) or card.classes[-1:]
 
 
+def shown_in_words(card: Card) -> str:
+    """Say what the heat map shows."""
+    shown = shown_classes(card)
+    named = " or ".join(card.labels[card.task].words[name] for name in shown)
+    return f"probability of {named if len(named) <= 60 else f'{len(shown)} positive classes together'}"
+
+
 class Totals:
     """What the summary and the heat map need of the rows, which pass once; constant but for a number a tile."""
 
     def __init__(self, card: Card, cut: Cut, slide_size: tuple[int, int]) -> None:
         self._card, self._cut, self._shown = card, cut, shown_classes(card)
-        columns, rows = int(slide_size[0] / cut.width + 1e-6), int(slide_size[1] / cut.height + 1e-6)
-        self.heat = np.full((rows, columns), np.nan, np.float32)
+        self.heat = Heat(cut, slide_size)
         self.failed = self.tiles = 0
         self._tissue = dict.fromkeys(card.classes, 0.0)
         self._count = dict.fromkeys(card.classes, 0)
@@ -45,24 +52,25 @@ class Totals:
         """Pass rows on."""
         for row in rows:
             self.tiles += 1
-            place = round(int(row["y"]) / self._cut.height), round(int(row["x"]) / self._cut.width)
+            place = int(row["x"]), int(row["y"])
             if row["error"]:
                 self.failed += 1
-                self.heat[place] = LOST
+                self.heat.add(*place, LOST)
             else:
                 self._count[row["predicted"]] += 1
                 self._tissue[row["predicted"]] += float(row["tissue"])
                 for name in self._card.classes:
                     self._sums[name] += float(row[f"p_{name}"])
-                self.heat[place] = sum(float(row[f"p_{name}"]) for name in self._shown)
+                self.heat.add(*place, sum(float(row[f"p_{name}"]) for name in self._shown))
             yield row
 
     def summary(self) -> dict[str, Any]:
         """Give counts, areas and means by class; None where there is nothing to divide by."""
         answered, tissue = self.tiles - self.failed, sum(self._tissue.values())
-        area = self._cut.width * self._cut.height * (self._cut.slide_um or 0) ** 2 / 1e6
+        area = math.prod(self._cut.stride) * (self._cut.slide_um or 0) ** 2 / 1e6  # what a tile adds to those before
         return {
             "tiles": self.tiles,
+            "tile_overlap": self._cut.overlap,
             "tiles_without_prediction": self.failed,
             "classes": {
                 name: {
@@ -103,27 +111,22 @@ def write_geojson(path: Path, rows: Rows, card: Card) -> None:
 
 def draw_heatmap(overview: Overview, totals: Totals, card: Card, cut: Cut, title: str) -> Figure:
     """Lay the probability of the shown classes on the grey overview; what has no tile keeps its colours."""
-    words = card.labels[card.task].words
     height, width = overview.image.shape[:2]
     shrink = max(1.0, max(height, width) / DRAWN)
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     image = np.asarray(cv2.resize(overview.image, size, interpolation=cv2.INTER_AREA), np.uint8)
     (height, width), step = image.shape[:2], overview.step * shrink
-    rows = ((np.arange(height) + 0.5) * step / cut.height).astype(int)
-    columns = ((np.arange(width) + 0.5) * step / cut.width).astype(int)
-    padded = np.pad(totals.heat, (0, 1), constant_values=np.nan)  # the edge that no whole tile covers
-    heat = padded[np.minimum(rows, totals.heat.shape[0])][:, np.minimum(columns, totals.heat.shape[1])]
+    heat = totals.heat.at((np.arange(width) + 0.5) * step, (np.arange(height) + 0.5) * step)
     figure = Figure((10, min(max(8.5 * height / width + 1.4, 3), 14)), layout=ConstrainedLayoutEngine())
     axes = figure.subplots()
     axes.imshow(_mixed(image, heat))
     axes.set_axis_off()
     figure.suptitle(title, parse_math=False)
-    label = " or ".join(words[name] for name in shown_classes(card))
-    label = label if len(label) <= 60 else f"{len(shown_classes(card))} positive classes together"
-    figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, label=f"probability of {label}", shrink=0.9)
+    figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, label=shown_in_words(card), shrink=0.9)
     lost = f" Grey: {totals.failed:,} tiles could not be predicted." if totals.failed else ""
+    mean = f", overlapping by {cut.overlap:.0%}: the mean of those on a place" if cut.overlap else ""
     figure.supxlabel(
-        f"{totals.tiles - totals.failed:,} tiles; no colour: less than half of it tissue.{lost} {NOTICE}",
+        f"{totals.tiles - totals.failed:,} tiles{mean}; no colour: less than half of it tissue.{lost} {NOTICE}",
         fontsize="small",
     )
     return figure

@@ -22,19 +22,21 @@ from biopsy.networks.answers import BATCH
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import only_model
+from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, Journal
-from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, write_geojson
+from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, shown_in_words, write_geojson
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person asks for: the model, the folder, and scales in micrometres per pixel; see `plan`."""
+    """What a person asks for: the model, the folder, scales in micrometres per pixel, overlap; see `plan`."""
 
     model: Path | None
     out: Path | None
     mpp: float | None = None
     tile_mpp: float | None = None
+    overlap: float = 0.0
 
 
 def predict_slides(paths: Sequence[Path], options: Options) -> None:
@@ -85,7 +87,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     """Predict one slide; return how many tiles have no prediction."""
     slide, card = open_slide(path), model.card
     scale = scale_in(model.facts) if model.network is None else trained_scale(source, card)
-    cutting = plan(slide, card, scale, options.mpp, options.tile_mpp)
+    cutting = plan(slide, card, scale, options.mpp, options.tile_mpp, options.overlap)
     batch = max(1, BATCH // card.preparation.views)
     about = {
         "slide": path.name,
@@ -106,10 +108,12 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     journal.close()
     write_geojson(folder / "tiles.geojson", totals.over(journal.rows()), card)
     _draw(folder / "heatmap.png", path.name, overview, totals, model, cutting)
+    shrink = write_pyramid(folder / "heatmap.tif", totals.heat, f"{shown_in_words(card)}. {NOTICE}")
     summary = {
         "notice": NOTICE,
         **totals.summary(),
         "heatmap_shows": shown_classes(card),
+        "heatmap_tif_slide_pixels_per_pixel": shrink,
         "slide": {
             "name": path.name, "layout": slide.vendor, "width": slide.width, "height": slide.height,
             "um_per_pixel": cutting.slide_um,

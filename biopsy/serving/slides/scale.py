@@ -12,6 +12,7 @@ from biopsy.images.slides.tissue import Cut
 from biopsy.networks.model_file import Card
 
 SAME = 1.1  # scales that differ by less are one
+MOST_OVERLAP = 0.9  # then a hundred tiles lie on each place
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def scale_in(facts: dict[str, str]) -> Scale | None:
     return Scale(**found) if found else None
 
 
-def plan(slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_mpp: float | None) -> Cut:
+def plan(
+    slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_mpp: float | None, overlap: float = 0.0
+) -> Cut:
     """Decide how large the tiles of a slide are.
 
     Parameters
@@ -66,17 +69,17 @@ def plan(slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_
         The model's; the scale is None where it is not known.
     mpp, tile_mpp
         Micrometres per pixel of the slide and of the tiles, where a person gives them.
+    overlap
+        The share of a tile's side that the next one covers, too: 0 to 0.9.
 
     Raises
     ------
     ParamsError
-        The tiles have a scale, and the slide has none.
+        The tiles have a scale, and the slide has none; a number is out of its range.
     DataError
         The slide is smaller than a tile.
     """
-    for option, value in (("--mpp", mpp), ("--tile-mpp", tile_mpp)):
-        if value is not None and not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
-            raise ParamsError(f"{option} must be {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} micrometres. Got {value:g}.")
+    _check(mpp, tile_mpp, overlap)
     resize, um, slide_um = (
         card.preparation.resize,
         tile_mpp or (scale and scale.um_per_pixel),
@@ -108,4 +111,16 @@ def plan(slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_
             f"{slide.path} has {slide.width}x{slide.height} pixels, fewer than one tile ({width:.0f}x{height:.0f}). "
             "Check --mpp and --tile-mpp."
         )
-    return Cut(width, height, size, slide_um, um or slide_um)
+    found = Cut(width, height, size, slide_um, um or slide_um, overlap)
+    if overlap and min(found.stride) < 1:
+        raise ParamsError(f"--overlap {overlap:g}: tiles would lie less than a pixel apart. Give a smaller one.")
+    return found
+
+
+def _check(mpp: float | None, tile_mpp: float | None, overlap: float) -> None:
+    """Raise `ParamsError` where a number is out of its range."""
+    for option, value in (("--mpp", mpp), ("--tile-mpp", tile_mpp)):
+        if value is not None and not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+            raise ParamsError(f"{option} must be {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} micrometres. Got {value:g}.")
+    if not 0 <= overlap <= MOST_OVERLAP:
+        raise ParamsError(f"--overlap must be 0 to {MOST_OVERLAP:g}, a share of a tile's side. Got {overlap:g}.")

@@ -1,0 +1,114 @@
+"""An exported model for other runtimes, OpenVINO and LiteRT: compared with Keras as the .onnx file is."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopsy.core.errors import SourceError
+from biopsy.core.extras import extra
+from biopsy.core.files import sha256
+from biopsy.networks.model_file import NOTICE
+from biopsy.serving.ensemble import Ensemble, open_models
+from biopsy.serving.export import LARGEST_DIFFERENCE, images_to_compare
+from biopsy.serving.model import Model
+from biopsy.serving.onnx_file import INPUT, OUTPUT, open_file
+from biopsy.serving.publish import metadata_of
+
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # from images as the file takes them to probabilities
+
+
+def export_as(kind: str, models: Sequence[Path], onnx: Path, root: Path = Path()) -> tuple[Path, float]:
+    """Write a model that was exported as ONNX in another format, beside that file.
+
+    Inputs and outputs are those of the .onnx file; `<file>.json` has its metadata. Equal models give equal bytes,
+    each in a new process.
+
+    Parameters
+    ----------
+    kind
+        'openvino' writes `<name>.xml` and `<name>.bin`, 'litert' `<name>.tflite`.
+    models
+        The folders that the file was exported from.
+    onnx
+        The file.
+    root
+        The project, whose prepared images the two are compared on.
+
+    Returns
+    -------
+    path : Path
+    difference : float
+        The largest between a probability of Keras and of the format's runtime, at most 1e-4.
+
+    Raises
+    ------
+    SourceError
+        The format cannot hold the model, or gives other probabilities.
+    MachineError
+        The extra of that name is not installed.
+    """
+    content, facts, card = open_file(onnx)
+    model = open_models(models)
+    images, _ = images_to_compare(root, card)
+    with TemporaryDirectory(dir=onnx.parent, prefix=".") as folder:
+        made, ask = MAKERS[kind](Path(folder, onnx.stem), content, model)
+        given = ask(images[:, 0] if card.preparation.views == 1 else images)
+        difference = float(np.abs(given - model.probabilities(images)).max())
+        if not difference <= LARGEST_DIFFERENCE:  # NaN, too
+            raise SourceError(
+                f"{onnx} gives other probabilities as {made.suffix} (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} "
+                "is allowed), so it was not written."
+            )
+        digests = {file.name: sha256(file) for file in sorted(Path(folder).iterdir())}
+        made.with_name(f"{made.name}.json").write_text(metadata_of(facts, digests), "utf-8")
+        for file in sorted(Path(folder).iterdir()):
+            file.replace(onnx.with_name(file.name))
+    return onnx.with_name(made.name), difference
+
+
+def _openvino(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, Ask]:
+    """Write OpenVINO's two files."""
+    with extra("openvino"):
+        import openvino
+
+    path = stem.with_suffix(".xml")
+    network = openvino.Core().read_model(content)  # `convert_model` would report to its maker
+    network.set_rt_info(NOTICE, ["biopsy", "notice"])
+    openvino.save_model(network, path, compress_to_fp16=False)
+    # Bytes and not the path: else Windows could not move the files, which OpenVINO keeps open.
+    read = openvino.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take 16-bit floats
+    network = openvino.Core().compile_model(read, "CPU", exact)
+    return path, lambda images: np.asarray(network([images])[OUTPUT])
+
+
+def _litert(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, Ask]:
+    """Write LiteRT's one file, from Keras."""
+    with extra("litert"):
+        from ai_edge_litert.interpreter import Interpreter
+
+    from biopsy.networks.backend import tf
+    from biopsy.serving.graph import answering
+
+    if isinstance(model, Ensemble):
+        raise SourceError("--format litert writes one model, and several were named. Take openvino, or name one.")
+    answer, taken, encoder = answering(model.network, model.card)
+    if encoder:
+        raise SourceError("--format litert cannot hold an encoder that is an ONNX file. Take openvino.")
+    module = tf.Module()
+    module.kept = [variable.value for variable in model.network.variables]
+    module.answer = tf.function(answer, input_signature=[taken], autograph=False)
+    with TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=module.answer)
+        made = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    path = stem.with_suffix(".tflite")
+    path.write_bytes(made)
+    run = Interpreter(model_content=made).get_signature_runner()
+    return path, lambda images: np.asarray(run(**{INPUT: images})[OUTPUT])
+
+
+MAKERS = {"openvino": _openvino, "litert": _litert}
