@@ -71,9 +71,12 @@ def holds_lock() -> bool:
     return bool(_held)
 
 
-def stop_with_parent() -> None:
-    """End this process politely (SIGTERM) when the `dvc` that started it dies; a thread of its own looks."""
-    if "DVC_STAGE" in os.environ:
+def stop_with_parent(always: bool = False) -> None:
+    """End this process politely (SIGTERM) when the `dvc` that started it dies; a thread of its own looks.
+
+    `always`: also where what started it is not DVC.
+    """
+    if always or "DVC_STAGE" in os.environ:
         threading.Thread(target=_watch, args=(os.getppid(),), name="watch the parent", daemon=True).start()
 
 
