@@ -159,7 +159,7 @@ def fit(
         guess = cost_of_a_guess(model, images.classes)
         state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
         state.restore(model)
-        if state.epoch and not state.finished:
+        if state.epoch and HERE.count == train.workers:  # not of what other processes have just done
             print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
         if not state.finished:
             last = [LastStep(steps)] if train.accumulate > 1 else []

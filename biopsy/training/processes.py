@@ -72,7 +72,9 @@ class Work:
         return int(self.given["params"].train.workers)
 
 
-def fit_on_workers(model: Any, params: Any, task: str, store: Any, targets: np.ndarray, n_train: int, **more: Any) -> Any:
+def fit_on_workers(
+    model: Any, params: Any, task: str, store: Any, targets: np.ndarray, n_train: int, **more: Any
+) -> Any:
     """Train as `fit` does, in `train.workers` processes; arguments and result are those of `fit`.
 
     Each batch is that of one process, and so are the weights, within rounding. `store` lies in a file.
@@ -166,9 +168,9 @@ def _on_ray(work: Work) -> None:
         from ray.train.v2.jax import JaxTrainer
 
         folder = work.model.parent.resolve()
-        run = RunConfig("ray", str(folder), failure_config=FailureConfig(max_failures=RETRIES))
-        trainer = JaxTrainer(_on_a_node, train_loop_config={"work": work}, scaling_config=ScalingConfig(work.count))
-        trainer.run_config = run
+        run = RunConfig(name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=RETRIES))
+        workers = ScalingConfig(num_workers=work.count)
+        trainer = JaxTrainer(_on_a_node, train_loop_config={"work": work}, scaling_config=workers, run_config=run)
         try:
             trainer.fit()
         except TrainingFailedError as error:
@@ -176,7 +178,8 @@ def _on_ray(work: Work) -> None:
             for failure in failures:
                 if isinstance(failure, BiopsyError):
                     raise failure from None
-            raise MachineError(f"Ray Train lost a process {RETRIES} times: {' '.join(str(error).split())[:300]}. {GO_ON}") from None
+            reason = " ".join(str(error).split())[:300]
+            raise MachineError(f"Ray Train lost a process of the training too often: {reason}. {GO_ON}") from None
 
 
 def _on_a_node(given: dict[str, Work]) -> None:
