@@ -8,6 +8,7 @@ from biopsy.core.errors import SourceError
 from biopsy.core.files import write_csv
 from biopsy.core.outside import Outside
 from biopsy.core.sections import Data
+from biopsy.core.stores import is_address
 from biopsy.sources.gather import copy_file
 from biopsy.sources.kinds.registry import read_settings
 from biopsy.sources.user_files import expand, user_file
@@ -79,7 +80,7 @@ def outside_paths(data: Data) -> list[Outside]:
     if data.slides:
         found.append(Outside("data.slides", expand(data.slides, "data.slides"), "slides.csv"))
     for outside in found:
-        if outside.path.resolve().is_relative_to(RAW.resolve()):
+        if not is_address(outside.path) and Path(outside.path).resolve().is_relative_to(RAW.resolve()):
             raise SourceError(
                 f"{outside.key}: {outside.path} lies in {RAW}, which this pipeline replaces. Move it out of there."
             )
