@@ -127,7 +127,7 @@ def in_two_processes(alone: Any, states: Path) -> dict[str, Any]:
 def watch_a_worker(folder: Path) -> None:
     """In a process that is not the first, let no file of the training be written; kill it in the third epoch."""
     from biopsy.training.inputs.array_batches import Batches
-    from biopsy.training.processes import HERE
+    from biopsy.training.inputs.place import HERE
 
     score_cheaply()
     begun, usual = (folder / "state.npz").stat().st_ino, Batches.__getitem__

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.engine import open_engine
 from biopsy.core.errors import SourceError
 from biopsy.core.files import write_csv
 from biopsy.core.outside import Outside
@@ -46,7 +47,11 @@ def fill(data: Data, folder: Path, downloads: Path) -> dict[str, Any]:
     given = user_file(data.slides, "data.slides") if data.slides else None
     if given:
         read_slides(given)  # before any image is copied
-    facts = source.fill(settings, folder, downloads)
+    if source.on_engine:
+        with open_engine(data.engine) as engine:
+            facts = source.fill(settings, folder, downloads, engine)
+    else:
+        facts = source.fill(settings, folder, downloads)
     table = folder / "slides.csv"
     if given:
         copy_file(given, table)

@@ -12,7 +12,7 @@ from biopsy.core.errors import ParamsError
 from biopsy.core.sections import Train
 from biopsy.networks import backend
 from biopsy.networks.backend import keras
-from biopsy.training.processes import HERE, own_rows
+from biopsy.training.inputs.place import HERE, own_rows
 
 
 class _Shared(keras.distribution.DataParallel):

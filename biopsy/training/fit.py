@@ -17,13 +17,13 @@ from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
+from biopsy.training.inputs.place import HERE
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
 from biopsy.training.memory import check_batch, memory_in_words
 from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
-from biopsy.training.processes import HERE
 from biopsy.training.progress import EpochBar, LiveLog
 from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau

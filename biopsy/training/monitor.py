@@ -7,7 +7,7 @@ import numpy as np
 from biopsy.core.errors import warn
 from biopsy.networks.backend import keras
 from biopsy.networks.temperature import both_classes
-from biopsy.training.processes import HERE
+from biopsy.training.inputs.place import HERE
 
 SCORES = ("val_macro_f1", "val_auc")  # more is better; the classes that validation holds are averaged
 

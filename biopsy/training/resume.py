@@ -16,7 +16,7 @@ import numpy as np
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import keras
 from biopsy.training.divergence import check_losses
-from biopsy.training.processes import HERE
+from biopsy.training.inputs.place import HERE
 
 # What each callback counts, by the callback's class.
 COUNTERS = {

@@ -19,7 +19,7 @@ from biopsy.training.augment.mix import mix_batch
 from biopsy.training.augment.pipeline import augment_views
 from biopsy.training.augment.registry import check_strengths
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, cuts, encode_targets, epoch_order
-from biopsy.training.processes import own_rows
+from biopsy.training.inputs.place import own_rows
 from biopsy.training.tensors.engine import tf
 
 WORKERS = min(16, os.cpu_count() or 1)
