@@ -73,26 +73,27 @@ class Row:
 def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -> dict[str, Any]:
     """Cut the tiles, and write a table with a row for each. Other machines of `engine` must see the slides' folder."""
     rows = read_rows(settings)
-    if engine is not LOCAL:
-        rows = [replace(row, file=row.file.absolute()) for row in rows]
+    here = engine is LOCAL
+    width = 1 if here else engine.width
+    rows = rows if here else [replace(row, file=row.file.absolute()) for row in rows]
     left_out: Counter[str] = Counter()
     columns = list(dict.fromkeys([*OWN, *rows[0].cells, *([settings.regions] if settings.regions else [])]))
     count = 0
     with (
         (folder / "metadata.csv").open("x", encoding="utf-8", newline="") as stream,
-        ThreadPoolExecutor(engine.width) as pool,
+        ThreadPoolExecutor(width) as pool,
         tqdm(total=len(rows), desc="cut tiles", unit="slide") as bar,
     ):
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
-        for some_rows in _chunks(rows, engine.width):
+        for some_rows in _chunks(rows, width):
             parts: list[Part] = []
             chosen = pool.map(lambda row: engine.call(choose, row, settings), some_rows)
             for row, (kept, reasons) in zip(some_rows, chosen, strict=True):
                 left_out.update(reasons)
                 some_tiles = _chunks(kept, max(1, AT_ONCE // settings.px**2))
                 parts += [Part(row, settings, tiles, cv2.__version__) for tiles in some_tiles]
-            for some_parts in _chunks(parts, 2 * engine.width):  # so many are in memory
+            for some_parts in _chunks(parts, 2 * width):  # so many are in memory
                 answers = pool.map(lambda part: engine.call(cut_out, part), some_parts)
                 for part, images in zip(some_parts, answers, strict=True):
                     written = list(_write(part, images, folder / "images"))
