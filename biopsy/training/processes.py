@@ -54,12 +54,18 @@ def fit_on_workers(
     Raises
     ------
     MachineError
-        A process was killed, Ray is missing, or this machine has a GPU, which `train.devices` shares.
+        A process was killed, Ray is missing, or this machine has a GPU, which `train.devices: all` shares.
     BiopsyError
         What `fit` raises.
     """
+    from biopsy.networks.backend import has_gpu
     from biopsy.training.fit import fit
 
+    if has_gpu() and params.data.engine == "local":
+        raise MachineError(
+            f"train.workers is {params.train.workers}, which starts processes on this machine's processor, and it has "
+            "a GPU. Set train.workers to 1 and train.devices to all, or data.engine to ray."
+        )
     file = more["state_file"].with_name("worker.keras")
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
