@@ -108,7 +108,7 @@ def take_part(work: Work, rank: int, address: str) -> None:
 def _here(work: Work) -> None:
     """Start the processes on this machine's processor, and stop them all when one ends badly."""
     address = _free_address("127.0.0.1")
-    pool = ProcessPoolExecutor(work.count, get_context("spawn"), _started)
+    pool = ProcessPoolExecutor(work.count, get_context("spawn"), _started, (os.getpid(),))
     running = [pool.submit(take_part, work, rank, address) for rank in range(work.count)]
     processes = list(pool._processes.values())
     try:
@@ -132,10 +132,10 @@ def _free_address(host: str) -> str:
         return f"{host}:{free.getsockname()[1]}"
 
 
-def _started() -> None:
-    """End with the stage, however that ends; Ctrl-C is the stage's to answer."""
+def _started(stage: int) -> None:
+    """End with the stage, however that ends, be it before this process has begun; Ctrl-C is the stage's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop_with_parent(always=True)
+    stop_with_parent(stage)
 
 
 def _on_ray(work: Work) -> None:
