@@ -1,5 +1,6 @@
 """Object stores (`s3://`, `gs://`), through fsspec as DVC's remotes: what lies at an address, and errors in words."""
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
 }
 TAGS = ("md5Hash", "ETag", "etag", "LastModified", "updated", "created")  # what changes with an object's content
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # this machine's disk
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 
 
@@ -69,6 +71,8 @@ def in_words(address: str, key: str) -> Iterator[None]:
     except FileNotFoundError:
         raise SourceError(f"{key}: {address} does not exist: there is no such bucket, or nothing below it.") from None
     except Exception as error:  # each library's own
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if type(error).__name__ in NO_CREDENTIALS:
             raise SourceError(f"{key}: no credentials for {address} ({reason}). Set {CREDENTIALS.get(kind)}.") from None

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from biopsy.core.errors import MachineError, SourceError
+from biopsy.core.errors import MachineError, SourceError, naming
 from biopsy.core.files import sha256
 from biopsy.core.journal import Entry, Journal
 from biopsy.core.stores import Found, in_words, list_objects, open_store
@@ -71,8 +71,8 @@ def fetch_objects(address: str, objects: Sequence[Found], key: str, downloads: P
         return folder / "files" / (found.name or name)
 
     def kept(found: Found) -> bool:
-        known = journal.entries.get(found.name)
-        return known is not None and known.key == found.tag and place(found).is_file()
+        known, file = journal.entries.get(found.name), place(found)
+        return known is not None and known.key == found.tag and file.is_file() and sha256(file) == known.sha256
 
     wanted = [found for found in objects if not kept(found)]
     total = sum(found.size for found in wanted)
@@ -86,8 +86,9 @@ def fetch_objects(address: str, objects: Sequence[Found], key: str, downloads: P
         target = place(found)
         part = target.with_name(f".{target.name}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with in_words(address, key):
-            store.get_file(f"{root}/{found.name}" if found.name else root, str(part))
+        below = f"/{found.name}" if found.name else ""
+        with in_words(f"{address}{below}", key), naming(part):
+            store.get_file(f"{root}{below}", str(part))
         if (size := part.stat().st_size) != found.size:
             raise SourceError(
                 f"{key}: {found.name or address} arrived with {size} of {found.size} bytes. Run `dvc repro` again."
