@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+Trained = tuple[list[np.ndarray], list[dict[str, float]]]
 TRAIN, VALIDATION = 9, 5  # batches of 4 and 5, and of 4 and 1: some that two devices cannot share evenly
 
 
-def train(folder: Path, devices: str = "one", workers: int = 1) -> tuple[list[np.ndarray], list[dict[str, float]]]:
+def train(folder: Path, devices: str = "one", workers: int = 1, engine: str = "local") -> Trained:
     """Train a convolution and a batch norm for a few epochs: weights, history; in `folder` the states of each epoch."""
     from biopsy.core.params import parse_params
     from biopsy.networks.backend import keras, seed_everything
@@ -34,8 +35,8 @@ def train(folder: Path, devices: str = "one", workers: int = 1) -> tuple[list[np
     settings = {"epochs": 2, "batch": 4, "optimizer": "sgd", "learning_rate": 0.1, "schedule": {"name": "constant"}}
     settings |= {"backend": keras.backend.backend(), "devices": devices, "workers": workers}
     # An epoch ends with a step of two; the score asks for the answers to all of validation.
-    settings |= {"accumulate": 3, "monitor": "val_auc", "epochs": 3} if jax else {}
-    params = parse_params({"train": settings, "augment": {"every": {"flip": True}}})
+    settings |= {"accumulate": 3, "monitor": "val_auc" if engine == "local" else "val_loss", "epochs": 3} if jax else {}
+    params = parse_params({"train": settings, "augment": {"every": {"flip": True}}, "data": {"engine": engine}})
     seed_everything(0)
     pixels = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, use_bias=False)(keras.layers.Rescaling(1 / 255)(pixels))
@@ -124,6 +125,12 @@ def in_two_processes(alone: Any, states: Path) -> dict[str, Any]:
         return {"said": said, "epochs": epochs, "left": left, **apart(alone, train(folder))}
 
 
+def on_ray() -> dict[str, float]:
+    """Train in two processes of a cluster of this machine's, and in one."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        return apart(train(Path(one)), train(Path(other), workers=2, engine="ray"))
+
+
 def watch_a_worker(folder: Path) -> None:
     """In a process that is not the first, let no file of the training be written; kill it in the third epoch."""
     from biopsy.training.inputs.array_batches import Batches
@@ -152,4 +159,4 @@ def watch_a_worker(folder: Path) -> None:
 if "BIOPSY_TEST_WATCH" in os.environ:  # a process that another one starts imports its script
     watch_a_worker(Path(os.environ["BIOPSY_TEST_WATCH"]))
 if __name__ == "__main__":
-    print(json.dumps(compare()))
+    print(json.dumps(on_ray() if "ray" in sys.argv else compare()))

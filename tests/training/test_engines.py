@@ -38,7 +38,7 @@ from biopsy.training.inputs import array_batches, tf_batches
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.tensors import arrays, philox
 from conftest import ROOT
-from scratch import warm
+from scratch import environment, warm
 from tiny import make_project
 
 MODULES = (affine, basic, erasing, medaugment, mix, pipeline, randaugment, sharpness, stain, tone, array_batches)
@@ -218,6 +218,16 @@ def test_two_processes_go_on_and_end_with_the_weights_of_one_though_one_of_them_
     assert found["left"] == ["images.npy", "live", "state.npz"]
     assert found["weights"] < 1e-5
     assert found["loss"] < 1e-5
+
+
+@pytest.mark.slow
+def test_ray_train_ends_with_the_weights_of_one_process() -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    usual = environment(ROOT, KERAS_BACKEND="jax", XLA_FLAGS=on_jax.JAX["XLA_FLAGS"])
+    command = [sys.executable, str(ROOT / "tests/two_devices.py"), "ray"]
+    done = subprocess.run(command, cwd=ROOT, env=usual, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])["weights"] < 1e-5
 
 
 @pytest.mark.slow
