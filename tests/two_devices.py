@@ -128,7 +128,7 @@ def in_two_processes(alone: Any, states: Path) -> dict[str, Any]:
 def on_ray() -> dict[str, float]:
     """Train in two processes of a cluster of this machine's, and in one."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        return apart(train(Path(one)), train(Path(other), workers=2, engine="ray"))
+        return apart(train(Path(one), engine="ray"), train(Path(other), workers=2, engine="ray"))
 
 
 def watch_a_worker(folder: Path) -> None:
