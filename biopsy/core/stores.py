@@ -56,7 +56,7 @@ def open_store(address: str, key: str) -> tuple[Any, str]:
         ) from None
     except ValueError:
         raise SourceError(
-            f"{key}: {address} begins with {kind}://, which is no store. Known are s3:// and gs://."
+            f"{key}: {address} begins with {kind}://, which is not a store. Known are s3:// and gs://."
         ) from None
 
 

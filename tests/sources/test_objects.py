@@ -111,7 +111,7 @@ def test_dvc_repro_sees_that_an_object_has_changed_and_waits_for_a_store_that_is
         ({"address": "s3://other/my.csv"}, BiopsyError, "s3://other/my.csv does not exist: there is no such bucket"),
         ({"address": "s3://my-bucket/my.CSV"}, BiopsyError, "s3://my-bucket/my.CSV does not exist"),
         ({"address": "s3://my-bucket/all"}, BiopsyError, "s3://my-bucket/all is a folder, not a CSV file"),
-        ({"address": "nfs://my-bucket/my.csv"}, BiopsyError, "begins with nfs://, which is no store. Known are s3://"),
+        ({"address": "nfs://my-bucket/my.csv"}, BiopsyError, "begins with nfs://, which is not a store. Known are s3://"),
         ({"missing": "s3fs"}, MachineError, r"s3://.* needs the package s3fs .*'\.\[s3\]'.*does not have"),
         ({"away": "1"}, BiopsyError, r"s3://my-bucket/my.csv cannot be reached \(.*\). Run `dvc repro` again"),
         ({"unknown": "1"}, BiopsyError, r"no credentials for s3://my-bucket/my.csv \(.*\). Set AWS_PROFILE, or AWS_A"),

@@ -34,7 +34,7 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
     else:
         root = expand(images, IMAGES)
         if not root.is_dir():
-            raise SourceError(f"{IMAGES}: {root} is no folder. Set it to the folder that the CSV's paths start in.")
+            raise SourceError(f"{IMAGES}: {root} is not a folder. Set it to the folder that the CSV's paths start in.")
         paths, left_out = gather(root, folder, IMAGES)
     if not paths:
         raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
