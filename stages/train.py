@@ -42,6 +42,7 @@ from biopsy.training.memory import peak_mb
 from biopsy.training.monitor import best_epoch
 from biopsy.training.plots import plot_curves
 from biopsy.training.probing import fit_head, refit_head
+from biopsy.training.processes import fit_on_workers
 from biopsy.training.progress import still_improving
 
 FILES = ("model.keras", "model.json", VALIDATION)
@@ -102,7 +103,8 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     n_train = int((table["part"] == "train").sum())
     size, views = preparation.size, preparation.views
     spill = job.resume / "images.npy"
-    store = ImageStore.read(list(table["file"]), size, params.train.cache_mb, spill, views)
+    kept_mb = params.train.cache_mb if params.train.workers == 1 else 0  # other processes read the file
+    store = ImageStore.read(list(table["file"]), size, kept_mb, spill, views)
     seen = {"pixels": store.array, "val_pixels": store.array[n_train * views :], "extra": extra}
     data = {what: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for what, a in seen.items() if a is not None}
     data["test_pixels"] = hash_images(test, size, views)  # `evaluate` asks for them; nothing is learnt from a hash
@@ -118,7 +120,7 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
     val_extra = None if extra is None else extra[n_train:]
     extra = None if extra is None else np.repeat(extra, each, axis=0)
     cases, probe = cases_of(table), params.model.head.kind == "probe"
-    learn: Callable[..., Any] = fit_head if probe else fit
+    learn: Callable[..., Any] = fit_head if probe else fit_on_workers if params.train.workers > 1 else fit
     state = learn(
         model, params, job.task, store, np.repeat(targets, each), n_train * each,
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,

@@ -1,6 +1,7 @@
 """Where many calls of one function run: in threads of this process, or as tasks of a Ray cluster."""
 
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,17 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
         yield _on(ray, cpus, gpus)
     finally:
         ray.shutdown()
+
+
+def check_opencv(version: str) -> None:
+    """Reject a machine whose OpenCV is not of `version`, that of the others: it might round pixels differently.
+
+    Raises `MachineError`.
+    """
+    import cv2
+
+    if cv2.__version__ != version:
+        raise MachineError(f"{platform.node()} has OpenCV {cv2.__version__}. Install {version} there, as it is here.")
 
 
 def _on(ray: Any, cpus: float, gpus: float) -> Engine:

@@ -71,10 +71,11 @@ def holds_lock() -> bool:
     return bool(_held)
 
 
-def stop_with_parent() -> None:
-    """End this process politely (SIGTERM) when the `dvc` that started it dies; a thread of its own looks."""
-    if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_watch, args=(os.getppid(),), name="watch the parent", daemon=True).start()
+def stop_with_parent(parent: int | None = None) -> None:
+    """End this process (SIGTERM) when `parent`, or the `dvc` that started it, dies; a thread of its own looks."""
+    if parent or "DVC_STAGE" in os.environ:
+        watched = parent or os.getppid()
+        threading.Thread(target=_watch, args=(watched,), name="watch the parent", daemon=True).start()
 
 
 def _watch(parent: int) -> None:

@@ -10,13 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import IMAGE_SUFFIXES, atomic_file, sha256
+from biopsy.core.stores import is_address, list_objects
 
 FILE = Path("data/outside.yaml")
 STAGES = ("fetch", "split", "stain", "train")
@@ -36,13 +37,13 @@ class Outside:
     key
         The parameter that names it.
     path
-        A file or a folder of images.
+        A file or a folder of images; of an object store, its address.
     copy
         Where the pipeline keeps its copy, which errors then call by the user's name.
     """
 
     key: str
-    path: Path
+    path: Path | str
     copy: str | None = None
 
 
@@ -70,7 +71,7 @@ def look_again(root: Path = Path()) -> list[str]:
     notes, missing = _read(root), []
     for stage in STAGES:
         for key, note in notes[stage].items():
-            facts = measure(Path(note["path"]))
+            facts = measure(note["path"])
             if facts is None:
                 missing.append(f"{key} ({note['path']})")
             else:
@@ -79,10 +80,15 @@ def look_again(root: Path = Path()) -> list[str]:
     return missing
 
 
-def measure(path: Path) -> dict[str, Any] | None:
-    """Describe a file by size and SHA-256 (size and time above 64 MB), a folder by all of its images; None: missing."""
+def measure(path: Path | str) -> dict[str, Any] | None:
+    """Describe a file by size and SHA-256 (size and time above 64 MB), a folder by all of its images; None: missing.
+
+    Objects of a store are described by what it says of them; None also where it cannot be asked.
+    """
+    if is_address(path):
+        return _measure_objects(str(path))
     try:
-        path = path.expanduser()
+        path = Path(path).expanduser()
         if path.is_dir():
             return _measure_folder(path)
         stat = path.stat()
@@ -105,6 +111,19 @@ def own_names(text: str, root: Path = Path()) -> str:
     for copy in sorted(copies, key=len, reverse=True):
         text = text.replace(copy, copies[copy].rstrip("/"))
     return text
+
+
+def _measure_objects(address: str) -> dict[str, Any] | None:
+    try:
+        objects = list_objects(address, "")
+    except BiopsyError:
+        return None
+    if [each.name for each in objects] == [""]:
+        return {"size": objects[0].size, "tag": objects[0].tag}
+    images = [each for each in objects if PurePosixPath(each.name).suffix.lower() in IMAGE_SUFFIXES]
+    listing = "".join(f"{each.name}\0{each.size}\0{each.tag}\n" for each in images)
+    total = sum(each.size for each in images)
+    return {"images": len(images), "bytes": total, "listing": hashlib.sha256(listing.encode()).hexdigest()}
 
 
 def _measure_folder(folder: Path) -> dict[str, Any]:

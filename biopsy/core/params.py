@@ -151,6 +151,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _several_processes_have_something_to_share(self) -> Self:
+        stored = {"model.feature_views": self.model.feature_views, "model.head.kind": self.model.head.kind == "probe"}
+        if self.train.workers > 1 and (found := [name for name, chosen in stored.items() if chosen]):
+            raise ValueError(
+                f"train.workers is {self.train.workers}, and {found[0]} trains a head on stored features, which one "
+                "process does in seconds. Set train.workers to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pixels_suit_what_is_done_to_them(self) -> Self:
         mix = self.augment.mix
         if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":

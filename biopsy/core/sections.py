@@ -391,6 +391,7 @@ class Train(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     backend: Literal["tensorflow", "jax", "torch"] = "tensorflow"
     devices: Literal["one", "all"] = "one"
+    workers: int = Field(1, ge=1, le=256)
     cache_mb: int = Field(4096, ge=0)
 
     def epochs_of(self, task: str) -> int:
@@ -425,6 +426,14 @@ class Train(Section):
             raise ValueError(
                 "train.devices is 'all', and PyTorch trains on one here. Set train.backend to jax or tensorflow, "
                 "or train.devices to one"
+            )
+        if self.workers > 1 and self.backend != "jax":
+            reason = {
+                "tensorflow": "TensorFlow's MultiWorkerMirroredStrategy fails in Keras 3 (keras-team/keras #20585)",
+                "torch": "PyTorch trains in one process here",
+            }[self.backend]
+            raise ValueError(
+                f"train.workers is {self.workers}, and {reason}. Set train.backend to jax, or train.workers to 1"
             )
         if self.loss.name in ("class_balanced", "logit_adjusted") and self.class_weights != "none":
             raise ValueError(

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from biopsy.core.engine import LOCAL
 from biopsy.core.errors import naming
 from biopsy.core.files import check_count
+from biopsy.core.journal import Entry, Journal
 from biopsy.core.layout import resized_path
 from biopsy.core.owned import check_owned, note_made
-from biopsy.images.journal import Entry, Journal
 from biopsy.images.preparation.record import FILE, Preparation, write_preparation
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for

@@ -1,6 +1,5 @@
 """The tree of resized images: what an image of it depends on, and how it is made of its source."""
 
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.code_digest import code_digest
-from biopsy.core.engine import LOCAL, Engine
-from biopsy.core.errors import DataError, MachineError
+from biopsy.core.engine import LOCAL, Engine, check_opencv
+from biopsy.core.errors import DataError
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
 from biopsy.images.image_tree import Make, Maker, Recipe, Row, build_tree, run_here
 from biopsy.images.preparation.record import Preparation
@@ -103,9 +102,7 @@ class Shrink:
 
     def __call__(self) -> tuple[bytes, str]:
         """Return the PNG. Raises `DataError` of the source, or `MachineError` on a machine with another OpenCV."""
-        if self.opencv != cv2.__version__:
-            version = f"OpenCV {cv2.__version__}"
-            raise MachineError(f"{platform.node()} has {version}. Install {self.opencv} there, as it is here.")
+        check_opencv(self.opencv)
         cv2.setNumThreads(1)  # the images are the parallel unit
         image = _read(self.source, self.path, self.pixels_sha256, self.preparation.max_pixels)
         return encode_png(np.concatenate(make_views(image, self.preparation.resize, self.path))), ""

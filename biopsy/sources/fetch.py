@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.engine import open_engine
 from biopsy.core.errors import SourceError
 from biopsy.core.files import write_csv
 from biopsy.core.outside import Outside
 from biopsy.core.sections import Data
+from biopsy.core.stores import is_address
 from biopsy.sources.gather import copy_file
 from biopsy.sources.kinds.registry import read_settings
 from biopsy.sources.user_files import expand, user_file
@@ -45,7 +47,11 @@ def fill(data: Data, folder: Path, downloads: Path) -> dict[str, Any]:
     given = user_file(data.slides, "data.slides") if data.slides else None
     if given:
         read_slides(given)  # before any image is copied
-    facts = source.fill(settings, folder, downloads)
+    if source.on_engine:
+        with open_engine(data.engine) as engine:
+            facts = source.fill(settings, folder, downloads, engine)
+    else:
+        facts = source.fill(settings, folder, downloads)
     table = folder / "slides.csv"
     if given:
         copy_file(given, table)
@@ -79,7 +85,7 @@ def outside_paths(data: Data) -> list[Outside]:
     if data.slides:
         found.append(Outside("data.slides", expand(data.slides, "data.slides"), "slides.csv"))
     for outside in found:
-        if outside.path.resolve().is_relative_to(RAW.resolve()):
+        if not is_address(outside.path) and Path(outside.path).resolve().is_relative_to(RAW.resolve()):
             raise SourceError(
                 f"{outside.key}: {outside.path} lies in {RAW}, which this pipeline replaces. Move it out of there."
             )

@@ -1,4 +1,4 @@
-"""`train.devices`: one device trains, or each batch is shared by all of them and gives the step that one would take."""
+"""`train.devices` and `train.workers`: one device trains, or several share each batch and take the step of one."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from biopsy.core.errors import ParamsError
 from biopsy.core.sections import Train
 from biopsy.networks import backend
 from biopsy.networks.backend import keras
+from biopsy.training.inputs.place import HERE, own_rows
 
 
 class _Shared(keras.distribution.DataParallel):
@@ -19,7 +20,7 @@ class _Shared(keras.distribution.DataParallel):
 
     def get_data_layout(self, data_shape: tuple[int, ...]) -> Any:
         """Say how an array lies on the devices."""
-        if data_shape[0] % self.device_mesh.devices.size == 0:
+        if data_shape[0] % self.device_mesh.devices.size == 0 and not HERE.whole:
             return super().get_data_layout(data_shape)
         return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
 
@@ -49,7 +50,7 @@ def on_devices(model: Any, train: Train, sizes: np.ndarray, n_val: int) -> Itera
     ParamsError
         What several devices cannot do.
     """
-    found = _devices() if train.devices == "all" else []
+    found = _devices() if train.devices == "all" or HERE.count > 1 else []
     if len(found) < 2:
         yield model
         return
@@ -98,14 +99,22 @@ def _scope(devices: list[str]) -> Iterator[None]:
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             yield
         return
-    trainer = import_module("keras.src.backend.jax.trainer")
+    jax, trainer = import_module("jax"), import_module("keras.src.backend.jax.trainer")
     usual = trainer.JAXEpochIterator._get_distributed_iterator
     # Keras lays out every batch as the first one, and fails where the last of an epoch is smaller.
-    trainer.JAXEpochIterator._get_distributed_iterator = lambda self, _: map(
-        trainer._distribute_data, self.data_adapter.get_jax_iterator()
-    )
+    distribution = _Shared(devices=devices, auto_shard_dataset=False)
+
+    def lay(array: Any) -> Any:
+        """Put this process's rows of an array on its devices, as their part of the whole."""
+        layout, rows = distribution.get_data_layout(array.shape).backend_layout, own_rows(len(array))
+        return jax.make_array_from_process_local_data(layout, array[rows.start : rows.stop], array.shape)
+
+    def batches(self: Any, _: Any) -> Iterator[Any]:
+        return (keras.tree.map_structure(lay, batch) for batch in self.data_adapter.get_jax_iterator())
+
+    trainer.JAXEpochIterator._get_distributed_iterator = batches
     try:
-        with _Shared(devices=devices, auto_shard_dataset=False).scope():
+        with distribution.scope():
             yield
     finally:
         trainer.JAXEpochIterator._get_distributed_iterator = usual

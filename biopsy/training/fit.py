@@ -1,5 +1,6 @@
 """Train one model: compile, fit with the report's callbacks, log every epoch, resume where a run was killed."""
 
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
+from biopsy.training.inputs.place import HERE
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
 from biopsy.training.memory import check_batch, memory_in_words
@@ -149,7 +151,7 @@ def fit(
         # A step of a head on stored features takes less time than coming back to Python after it.
         light = feed is not images and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
         compile_model(model, train, items.target, epochs, steps, steps_at_once(steps) if light else 1)
-        check_batch(model, batch)
+        check_batch(model, ceil(batch / train.workers))
         patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
         monitor = defined(train.monitor, targets[n_train:], title)
         early = early_stopping(monitor, patience)
@@ -157,11 +159,11 @@ def fit(
         guess = cost_of_a_guess(model, images.classes)
         state = TrainingState(state_file, fingerprint, early, [*averaged, *reduce], guess=guess)
         state.restore(model)
-        if state.epoch:
+        if state.epoch and HERE.count == train.workers:  # not of what other processes have just done
             print(f"{title}: goes on after epoch {state.epoch}, where an earlier run was stopped")
         if not state.finished:
             last = [LastStep(steps)] if train.accumulate > 1 else []
-            told = [state, LiveLog(live_dir, state), EpochBar(title, state, epochs)]
+            told = [state, *([] if HERE.rank else [LiveLog(live_dir, state), EpochBar(title, state, epochs)])]
             validation = shared_validation(feed.validation(), len(targets) - n_train, batch)
             scored = [ValidationScore(monitor, validation, targets[n_train:])] if monitor in SCORES else []
             callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
@@ -178,7 +180,7 @@ def fit(
                     shuffle=False,  # the data set brings its own order
                     verbose=0,
                 )
-        else:
+        elif HERE.count == 1:
             log = LiveLog(live_dir, state)
             log.on_train_begin()
             log.on_train_end()

@@ -7,6 +7,7 @@ import numpy as np
 from biopsy.core.errors import warn
 from biopsy.networks.backend import keras
 from biopsy.networks.temperature import both_classes
+from biopsy.training.inputs.place import HERE
 
 SCORES = ("val_macro_f1", "val_auc")  # more is better; the classes that validation holds are averaged
 
@@ -32,7 +33,10 @@ class ValidationScore(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Predict the validation part once more, by the weights that it was just validated with."""
         if logs is not None:
-            logs[self.name] = score(self.name, self.targets, self.model.predict(self.data, verbose=0))
+            HERE.whole = True
+            answers = self.model.predict(self.data, verbose=0)
+            HERE.whole = False
+            logs[self.name] = score(self.name, self.targets, answers)
 
 
 def defined(monitor: str, targets: np.ndarray, title: str) -> str:

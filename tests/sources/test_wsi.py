@@ -1,6 +1,7 @@
 """Whole slides as a source: which tiles are cut, at what scale, with whose labels; what is wrong is named."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import compose_and_dump
 
-from biopsy.core.errors import BiopsyError
-from biopsy.sources.kinds.wsi import Wsi, fill, paths
+from biopsy.core.engine import LOCAL, Engine
+from biopsy.core.errors import BiopsyError, MachineError
+from biopsy.sources.kinds.wsi import Part, Row, Wsi, cut_out, fill, paths, read_rows
 from conftest import ROOT, assert_kind
 from painted_slides import BLUE, GLASS, RED, painted, write_slide
 
@@ -96,6 +98,31 @@ def test_regions_label_the_tiles_whose_middle_lies_in_one_class_alone(cut: Calla
     for label, colour in (("benign", RED), ("malignant", BLUE)):
         tile = pixels(tmp_path, table[table["label"] == label].iloc[0])
         np.testing.assert_array_equal(np.unique(tile.reshape(-1, 3), axis=0), [colour])
+
+
+def test_other_machines_cut_the_same_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slides").mkdir()
+    for name in "abc":
+        write_slide(tmp_path / f"slides/{name}.tif")
+    (tmp_path / "slides.csv").write_text("slide\na.tif\nb.tif\nc.tif\n")
+    settings = Wsi(csv="slides.csv", folder="slides", px=32)
+
+    def ship(function: Any, *arguments: Any) -> Any:
+        """Call a function as another machine does: nothing but bytes goes there and comes back, and no folder."""
+        sent, there = pickle.loads(pickle.dumps((function, arguments)))
+        assert [row for row in there if isinstance(row, Row) and not row.file.is_absolute()] == []
+        return pickle.loads(pickle.dumps(sent(*there)))
+
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for place, engine in (("here", LOCAL), ("there", Engine(3, ship))):
+        new = _empty(tmp_path / place)
+        facts = fill(settings, new, tmp_path, engine)
+        found.append(([(p.relative_to(new), p.read_bytes()) for p in sorted(new.rglob("*.*"))], facts))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 3 * 48 + 1
+    with pytest.raises(MachineError, match=r"OpenCV .*Install 1\.0 there"):
+        cut_out(Part(read_rows(settings)[0], settings, [], "1.0"))
 
 
 def test_of_a_slide_with_more_tiles_evenly_spread_ones_are_kept_and_the_rest_is_counted(

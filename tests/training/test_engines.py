@@ -38,7 +38,7 @@ from biopsy.training.inputs import array_batches, tf_batches
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.tensors import arrays, philox
 from conftest import ROOT
-from scratch import warm
+from scratch import environment, warm
 from tiny import make_project
 
 MODULES = (affine, basic, erasing, medaugment, mix, pipeline, randaugment, sharpness, stain, tone, array_batches)
@@ -211,6 +211,26 @@ def test_two_devices_end_with_the_weights_of_one(engine: str, tmp_path: Path, re
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_and_end_with_the_weights_of_one_though_one_of_them_is_killed(told: dict[str, Any]) -> None:
+    found = told["shared"]["workers"]
+    assert found["said"].startswith("one of the 2 processes of train.workers was killed. The epochs that are done")
+    assert found["epochs"] == 2  # the first was one process's, the second theirs, the third, in which one died, neither
+    assert found["left"] == ["images.npy", "live", "state.npz"]
+    assert found["weights"] < 1e-5
+    assert found["loss"] < 1e-5
+
+
+@pytest.mark.slow
+def test_ray_train_ends_with_the_weights_of_one_process() -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    usual = environment(ROOT, KERAS_BACKEND="jax", XLA_FLAGS=on_jax.JAX["XLA_FLAGS"])
+    command = [sys.executable, str(ROOT / "tests/two_devices.py"), "ray"]
+    done = subprocess.run(command, cwd=ROOT, env=usual, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])["weights"] < 1e-5
+
+
+@pytest.mark.slow
 def test_the_benchmark_for_a_gpu_runs_on_a_processor(told: dict[str, Any]) -> None:
     assert "images/s" in told["gpu"]
     assert "no peak known" in told["gpu"]
@@ -234,6 +254,13 @@ def test_what_another_engine_cannot_do_is_one_sentence_with_the_way_out(
         _choose_backend()
     with pytest.raises(ParamsError, match=r"train.devices is 'all'.*PyTorch.*train.backend to jax or tensorflow"):
         parse_params({"train": {"backend": "torch", "devices": "all"}})
+    with pytest.raises(
+        ParamsError, match=r"train.workers is 2, and TensorFlow's .*20585.*Set train.backend to jax, or"
+    ):
+        parse_params({"train": {"workers": 2}})
+    stored = {"trainable": "none", "weights": "imagenet", "feature_views": 1}
+    with pytest.raises(ParamsError, match=r"train.workers is 2, and model.feature_views trains a head on stored"):
+        parse_params({"train": {"workers": 2, "backend": "jax"}, "model": stored})
     with pytest.raises(MachineError, match=r"train.backend is jax, and Keras runs on tensorflow here.*KERAS_BACKEND"):
         check_engine(parse_params({"train": {"backend": "jax"}}).train)
     with pytest.raises(ParamsError, match=r"uses tf.nn, which only TensorFlow has. Set train.backend to tensorflow"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,14 +32,17 @@ class Source:
         `settings -> files of the user's`, at which `dvc repro` looks each time; their copies are relative to data/raw.
     slides
         `settings -> facts about slides`, for a source that has such a table itself.
+    on_engine
+        Whether `fill` also takes an `engine`, where the work is done.
     """
 
     name: str
     description: str
     settings: type[Section]
-    fill: Callable[[Any, Path, Path], dict[str, Any]]
+    fill: Callable[..., dict[str, Any]]
     paths: Callable[[Any], list[Outside]] = lambda settings: []
     slides: Callable[[Any], pd.DataFrame] | None = None
+    on_engine: bool = False
 
 
 SOURCES = Registry[Source]("source", "data.source")

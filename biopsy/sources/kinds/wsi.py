@@ -3,15 +3,17 @@
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
+from biopsy.core.engine import LOCAL, Engine, check_opencv
 from biopsy.core.errors import DataError, ParamsError, SourceError, naming, nearest
 from biopsy.core.outside import Outside
 from biopsy.core.rawcsv import find_column, read_records
@@ -25,6 +27,8 @@ from biopsy.sources.user_files import counted, expand, make_facts, user_file
 
 OWN = ("path_to_image", "slide", "case", "mpp")  # columns that this source writes
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+AT_ONCE = 2**21  # pixels of the tiles of one call: eight of 512 px
+T = TypeVar("T")
 
 
 class Wsi(Section):
@@ -66,23 +70,45 @@ class Row:
     cells: dict[str, str]
 
 
-def fill(settings: Wsi, folder: Path, downloads: Path) -> dict[str, Any]:
-    """Cut the tiles, and write a table with a row for each."""
+def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -> dict[str, Any]:
+    """Cut the tiles, and write a table with a row for each. Other machines of `engine` must see the slides' folder."""
     rows = read_rows(settings)
+    here = engine is LOCAL
+    width = 1 if here else engine.width
+    rows = rows if here else [replace(row, file=row.file.absolute()) for row in rows]
     left_out: Counter[str] = Counter()
     columns = list(dict.fromkeys([*OWN, *rows[0].cells, *([settings.regions] if settings.regions else [])]))
     count = 0
-    with (folder / "metadata.csv").open("x", encoding="utf-8", newline="") as stream:
+    with (
+        (folder / "metadata.csv").open("x", encoding="utf-8", newline="") as stream,
+        ThreadPoolExecutor(width) as pool,
+        tqdm(total=len(rows), desc="cut tiles", unit="slide") as bar,
+    ):
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
-        for row in tqdm(rows, "cut tiles", unit="slide"):
-            for tile in write_tiles(row, settings, folder / "images", left_out):
-                writer.writerow(tile)
-                count += 1
+        for some_rows in _chunks(rows, width):
+            parts: list[Part] = []
+            chosen = pool.map(lambda row: engine.call(choose, row, settings), some_rows)
+            for row, (kept, reasons) in zip(some_rows, chosen, strict=True):
+                left_out.update(reasons)
+                some_tiles = _chunks(kept, max(1, AT_ONCE // settings.px**2))
+                parts += [Part(row, settings, tiles, cv2.__version__) for tiles in some_tiles]
+            for some_parts in _chunks(parts, 2 * width):  # so many are in memory
+                answers = pool.map(lambda part: engine.call(cut_out, part), some_parts)
+                for part, images in zip(some_parts, answers, strict=True):
+                    written = list(_write(part, images, folder / "images"))
+                    writer.writerows(written)
+                    count += len(written)
+                    left_out["tile that cannot be read"] += len(images) - len(written)
+            bar.update(len(some_rows))
     if not count:
-        raise SourceError(f"data.wsi.csv: its {len(rows)} slides give no tile ({counted(left_out)}).")
+        raise SourceError(f"data.wsi.csv: its {len(rows)} slides give no tile ({counted(+left_out)}).")
     facts = f"{count:,} tiles of {len(rows):,} whole slides, {settings.px} px of {settings.um_per_pixel:g} um"
     return make_facts("wsi", facts, count, left_out)
+
+
+def _chunks(items: list[T], size: int) -> list[list[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def read_rows(settings: Wsi) -> list[Row]:
@@ -137,10 +163,20 @@ def _scale(text: str, where: str) -> float | None:
     return value
 
 
-def write_tiles(row: Row, settings: Wsi, images: Path, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Write the tiles of one slide as PNG; yield a row of the table for each, and count what is left out."""
-    slide = open_slide(row.file)
-    tiles = find_tiles(slide, row, settings)
+@dataclass(frozen=True)
+class Part:
+    """Some tiles of a slide with their labels, and the OpenCV that cuts the others."""
+
+    row: Row
+    settings: Wsi
+    tiles: list[tuple[Tile, str]]
+    opencv: str
+
+
+def choose(row: Row, settings: Wsi) -> tuple[list[tuple[Tile, str]], Counter[str]]:
+    """Choose the tiles of a slide, each with its label (empty where the CSV has it), and count what is left out."""
+    left_out: Counter[str] = Counter()
+    tiles = find_tiles(open_slide(row.file), row, settings)
     if not tiles:
         left_out["slide without tissue"] += 1
     regions = _regions(row) if settings.regions else None
@@ -154,17 +190,33 @@ def write_tiles(row: Row, settings: Wsi, images: Path, left_out: Counter[str]) -
     if len(kept) > settings.most:
         left_out["tile beyond data.wsi.most"] += len(kept) - settings.most
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, settings.most).round().astype(int)]
-    for tile, label in kept:
+    return kept, left_out
+
+
+def cut_out(part: Part) -> list[bytes | None]:
+    """Return the tiles as PNG, None for one that cannot be read. Raises `MachineError` where OpenCV is another."""
+    check_opencv(part.opencv)
+    slide, images = open_slide(part.row.file), list[bytes | None]()
+    for tile, _ in part.tiles:
         try:
-            pixels = slide.region(tile.x, tile.y, tile.width, tile.height, (settings.px, settings.px))
+            pixels = slide.region(tile.x, tile.y, tile.width, tile.height, (part.settings.px, part.settings.px))
         except DataError:
-            left_out["tile that cannot be read"] += 1
+            images.append(None)
+            continue
+        images.append(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), FAST)[1].tobytes())
+    return images
+
+
+def _write(part: Part, images: list[bytes | None], folder: Path) -> Iterator[dict[str, Any]]:
+    """Write the tiles that could be read; yield a row of the table for each."""
+    row, settings = part.row, part.settings
+    for (tile, label), content in zip(part.tiles, images, strict=True):
+        if content is None:
             continue
         name = f"{row.name}/{row.name}-x{tile.x}-y{tile.y}.png"
-        (images / name).parent.mkdir(parents=True, exist_ok=True)
-        content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), FAST)[1]
-        with naming(images / name):
-            (images / name).write_bytes(content.tobytes())
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with naming(folder / name):
+            (folder / name).write_bytes(content)
         own = {"path_to_image": name, "slide": row.name, "case": row.case, "mpp": settings.um_per_pixel}
         yield row.cells | own | ({settings.regions: label} if settings.regions else {})
 
@@ -212,4 +264,4 @@ def paths(settings: Wsi) -> list[Outside]:
     return found
 
 
-register(Source("wsi", "Tiles of whole slides.", Wsi, fill, paths))
+register(Source("wsi", "Tiles of whole slides.", Wsi, fill, paths, on_engine=True))

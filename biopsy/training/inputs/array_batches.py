@@ -19,6 +19,7 @@ from biopsy.training.augment.mix import mix_batch
 from biopsy.training.augment.pipeline import augment_views
 from biopsy.training.augment.registry import check_strengths
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, cuts, encode_targets, epoch_order
+from biopsy.training.inputs.place import own_rows
 from biopsy.training.tensors.engine import tf
 
 WORKERS = min(16, os.cpu_count() or 1)
@@ -90,10 +91,12 @@ def training_set(
         epoch, step = epochs.start + number // steps, number % steps
         drawn, chosen = tf.random.fold_in((seed, 0), epoch), order_of(epoch)[edges[step] : edges[step + 1]]
         images = np.empty((len(chosen), *store.array.shape[1:]), np.float32)
-        for place, item in enumerate(chosen):
+        mixed = augment.mix.mixup or augment.mix.cutmix
+        for place in range(len(chosen)) if mixed else own_rows(len(chosen)):  # the others are for other processes
+            item = chosen[place]
             strengths = of_copies if items.copy[item] else of_all
             images[place] = augment_views(store.array[items.index[item]], tf.random.fold_in(drawn, item), strengths)
-        if not (augment.mix.mixup or augment.mix.cutmix):
+        if not mixed:
             return images, targets[chosen]
         draw = tf.random.fold_in(tf.random.fold_in((seed, 1), epoch), step)
         return mix_batch(images, targets[chosen], draw, augment.mix)
