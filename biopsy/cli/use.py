@@ -108,8 +108,8 @@ def add_explain(verbs: Any) -> None:
     add_model(verb)
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
     verb.add_argument(
-        "--method", choices=("occlusion", "activation"), default="occlusion",
-        help="hide places (default, checked), or ask an .onnx file for its own map (one pass, not checked)",
+        "--method", choices=("occlusion", "gradcam", "activation"), default="occlusion",
+        help="hide places (default, checked), Grad-CAM of a model's folder (checked), or an .onnx file's own map (not)",
     )  # fmt: skip
     verb.set_defaults(run=act)
 
