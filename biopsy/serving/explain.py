@@ -23,9 +23,8 @@ COLOURS = bytes.fromhex(
     "682b3b 813839 9a4c3c b06242 c4794a d79252 ebaf5c ffcf67"
 )
 SIDE = 640  # pixels of the longer side of what is drawn, at most
-LOST = "probability lost when this place is hidden"
 LIKE = "log-odds of the class, if the whole image looked like this place"
-METHODS = {"occlusion": LOST, "activation": LIKE, "gradcam": LIKE}
+METHODS = {"occlusion": "probability lost when this place is hidden", "activation": LIKE, "gradcam": LIKE}
 Method = Literal["occlusion", "activation", "gradcam"]
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM: the slopes of every head, a network whose right answer is known, and what randomised weights leave of it."""
+"""Grad-CAM: the slopes of every head, a network whose right answer is known, and what random weights leave of it."""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def test_the_map_is_that_of_the_closed_form_or_its_mean_the_change_of_the_logit_
 
 
 def colours() -> tuple[Any, NDArray[np.uint8]]:
-    """A network that takes red for the second class and green for the first, and an image of a square of each colour."""
+    """A network that takes red for the second class and green for the first, and an image with each colour."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 255)(pixels)
@@ -133,7 +133,7 @@ def test_the_command_draws_the_map_of_a_folder_and_says_in_a_sentence_what_has_n
     assert "The places that the map names matter more than random ones." in told
     assert (tmp_path / "out/a-explained.png").stat().st_size > 1000
     exported = write_onnx(tmp_path / "dark.onnx")
-    with pytest.raises(ParamsError, match="an .onnx file does not give. Name the model's folder"):
+    with pytest.raises(ParamsError, match=r"an \.onnx file does not give. Name the model's folder"):
         explain_files([str(tmp_path / "a.png")], exported, tmp_path / "out", "gradcam")
     (tmp_path / "e.onnx").write_bytes(encoder())
     settings = Model(backbone="onnx", weights=str(tmp_path / "e.onnx"), trainable="none", head=PROBE)
