@@ -108,8 +108,9 @@ def add_explain(verbs: Any) -> None:
     add_model(verb)
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
     verb.add_argument(
-        "--method", choices=("occlusion", "gradcam", "activation"), default="occlusion",
-        help="hide places (default, checked), Grad-CAM of a model's folder (checked), or an .onnx file's own map (not)",
+        "--method", choices=("occlusion", "gradcam", "deepshap", "activation"), default="occlusion",
+        help="hide places (default); of a model's folder, Grad-CAM, or DeepSHAP against training images (extra shap); "
+        "or the map that an .onnx file gives, unchecked",
     )  # fmt: skip
     verb.set_defaults(run=act)
 

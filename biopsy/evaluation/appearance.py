@@ -59,11 +59,11 @@ def appearance_table(
     rows = rows.join(pd.DataFrame(looks, columns=list(LOOKS)).round(4))
     if not found:
         return rows
-    features, known = np.concatenate(found), np.flatnonzero(mapped[places])
-    placed, here = principal_components(features), table.iloc[places[known]]
+    wide, known = np.concatenate(found), np.flatnonzero(mapped[places])
+    placed, here = principal_components(wide), table.iloc[places[known]]
     names = [f"f{i:02d}" for i in range(placed.shape[1])]
     cases = here["case"].to_numpy(str) if "case" in here else np.full(len(here), "")
-    nearest = nearest_images(features, here["image_id"].to_numpy(str), cases)
+    nearest = nearest_images(wide, here["image_id"].to_numpy(str), cases)
     return rows.join(pd.DataFrame(placed, known, names)).join(nearest.set_index(known))
 
 

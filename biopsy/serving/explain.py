@@ -24,8 +24,11 @@ COLOURS = bytes.fromhex(
 )
 SIDE = 640  # pixels of the longer side of what is drawn, at most
 LIKE = "log-odds of the class, if the whole image looked like this place"
-METHODS = {"occlusion": "probability lost when this place is hidden", "activation": LIKE, "gradcam": LIKE}
-Method = Literal["occlusion", "activation", "gradcam"]
+METHODS = {"occlusion": "probability lost when this place is hidden", "activation": LIKE, "gradcam": LIKE} | {
+    "deepshap": "probability added by this place, against training images"
+}
+Quick = Literal["occlusion", "activation", "gradcam"]  # enough for a server
+Method = Literal[Quick, "deepshap"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class Explanation:
     probability
         Its own.
     drops : float array of shape (views, cells, cells)
-        See `occlusion_map`, `gradcam`; or what the model's own activation map says of the class.
+        See `occlusion_map`, `gradcam`; what the model's own activation map says of the class; or sums of `deepshap`.
     check : Faithfulness, or None
         An activation map is not checked: it costs one pass, and the check some 60.
     method
         Whose map it is.
+    note
+        What the method says of itself, a sentence or nothing.
     """
 
     predicted: str
@@ -52,6 +57,7 @@ class Explanation:
     drops: Floats
     check: Faithfulness | None = None
     method: Method = "occlusion"
+    note: str = ""
 
     @property
     def flat(self) -> bool:
@@ -71,8 +77,8 @@ class Explanation:
                 "Not checked, and the edges of a view may stand out by padding alone: the map by occlusion, which is "
                 "slower, is checked by hiding places."
             )
-        if self.flat and self.method == "gradcam":
-            return f"Flat: no place speaks for or against the class by {FLAT:g} of its log-odds."
+        if self.flat and self.method != "occlusion":
+            return f"Flat: no place speaks for or against the class by {FLAT:g}."
         if self.flat:
             rest = "only hiding many does" if self.check.better else "no place stands out"
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
@@ -89,7 +95,7 @@ class Explanation:
 
 
 def methods_of(model: Model) -> list[str]:
-    """Name the methods that a model's predictions can be explained with, the one to begin with first."""
+    """Name the quick methods that a model's predictions can be explained with, the one to begin with first."""
     quick = ["activation"] if MAPS in model.gives else []
     return [*quick, "occlusion", *(["gradcam"] if model.network and _has_maps(model.network) else [])]
 
@@ -102,7 +108,7 @@ def _has_maps(network: Any) -> bool:
 
 def check_method(model: Model, method: Method) -> None:
     """Raise `ParamsError` where a model gives no activation map, or no gradient."""
-    if method in methods_of(model):
+    if method in methods_of(model) or (method == "deepshap" and model.network):
         return
     if method == "activation":
         raise ParamsError(
@@ -114,7 +120,7 @@ def check_method(model: Model, method: Method) -> None:
             "the head of this model sees one vector, not a map, so Grad-CAM has no places. Use the method 'occlusion'."
         )
     raise ParamsError(
-        "Grad-CAM needs gradients, which an .onnx file does not give. Name the model's folder, such as "
+        f"the method '{method}' needs gradients, which an .onnx file does not give. Name the model's folder, such as "
         "models/binary-case, where the extra `pipeline` is installed, or use the method 'occlusion'."
     )
 
@@ -128,7 +134,7 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
         The image is prepared for the model.
     method
         'occlusion' asks the model about some 140 changed copies of the image, 'gradcam' about the 60 that check its
-        map; 'activation' asks once. See `check_method`.
+        map; 'activation' asks once, 'deepshap' compares with training images. See `check_method`.
 
     Raises
     ------
@@ -149,11 +155,19 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
     if method == "occlusion":
         drops = occlusion_map(subject)
         return Explanation(*about, drops, faithfulness(subject, drops))
-    from biopsy.serving.gradcam import gradcam
+    side = subject.cells, subject.cells  # those that occlusion is checked by
+    if method == "gradcam":
+        from biopsy.serving.gradcam import gradcam
 
-    drops, side = gradcam(model.network, views, index), (subject.cells, subject.cells)
-    cells = [cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drops]  # those that occlusion is checked by
-    return Explanation(*about, drops, faithfulness(subject, np.stack(cells)), method)
+        drops = gradcam(model.network, views, index)
+        cells = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drops])
+        return Explanation(*about, drops, faithfulness(subject, cells), method)
+    from biopsy.serving.deepshap import background_of, deepshap
+
+    found_by = deepshap(model.network, views, index, background_of(card, model.path))
+    width = views.shape[1] / subject.cells
+    cells = width**2 * np.stack([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in found_by.values])
+    return Explanation(*about, cells, faithfulness(subject, cells), method, found_by.words)
 
 
 def scale_of(explanations: list[Explanation]) -> float:

@@ -70,6 +70,7 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: M
                 errors.append(str(error))
                 continue
             told = f"{explanation.predicted} {explanation.probability:.2f}; {explanation.scores}. {explanation.verdict}"
+            told = f"{told} {explanation.note}".strip()
             print(f"{_shown(image)} -> {_shown(target)}: {told}", flush=True)
             drawn += 1
     except KeyboardInterrupt:
@@ -149,5 +150,6 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     bar = ScalarMappable(Normalize(-limit, limit), ListedColormap(paint(np.linspace(-limit, limit, 256), limit) / 255))
     figure.colorbar(bar, ax=axes[1], label=METHODS[explanation.method], shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
-    figure.supxlabel(f"{explanation.verdict}{unseen}\n{explanation.scores.capitalize()}. {NOTICE}", fontsize="small")
+    lines = [f"{explanation.verdict}{unseen}", explanation.note, f"{explanation.scores.capitalize()}. {NOTICE}"]
+    figure.supxlabel("\n".join(filter(None, lines)), fontsize="small")
     return figure

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from coloured import colours
 from scipy.stats import spearmanr
 
 from biopsy.core.errors import ParamsError
@@ -65,24 +65,6 @@ def test_the_map_is_that_of_the_closed_form_or_its_mean_the_change_of_the_logit_
     slope = ((more - less) / 0.02)[:2]
     assert np.abs(slope).min() > 0.01
     np.testing.assert_allclose([cam.mean() for cam in cams], slope, rtol=0.03)
-
-
-def colours() -> tuple[Any, NDArray[np.uint8]]:
-    """A network that takes red for the second class and green for the first, and an image with each colour."""
-    keras.utils.set_random_seed(0)
-    pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
-    x = keras.layers.Rescaling(1 / 255)(pixels)
-    x = keras.layers.Conv2D(3, 4, strides=4, activation="relu", name="conv")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-    model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid", name="probabilities")(x))
-    kernel = np.full((4, 4, 3, 3), -1 / 16, np.float32)  # each channel: a colour, less the other two
-    kernel[..., range(3), range(3)] = 1 / 16
-    model.get_layer("conv").set_weights([kernel, np.zeros(3, np.float32)])
-    model.get_layer("probabilities").set_weights([np.array([[40.0], [-40.0], [0.0]]), np.array([0.5])])
-    image = np.full((1, SIZE, SIZE, 3), 120, np.uint8)
-    for channel, (top, left) in enumerate([(4, 4), (4, 20), (20, 4)]):
-        image[0, top : top + 8, left : left + 8] = np.where(np.arange(3) == channel, 250 - 40 * channel, 20)
-    return model, image
 
 
 def test_the_map_names_what_the_network_was_made_to_see_and_its_check_agrees(tmp_path: Path) -> None:

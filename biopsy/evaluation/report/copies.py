@@ -208,8 +208,10 @@ def alike(result: Result, labels: pd.DataFrame, max_pixels: int) -> dict[str, An
         As `copies`.
     """
     table = result.appearance
-    columns = {"nearest", "distance", "elsewhere"}
-    usual = table["elsewhere"][table["elsewhere"] > 0] if table is not None and columns <= set(table) else []
+    usual = np.empty(0)
+    if table is not None and {"nearest", "distance", "elsewhere"} <= set(table):
+        usual = table["elsewhere"].to_numpy()
+        usual = usual[usual > 0]
     if table is None or len(usual) < FEWEST:
         return {"says": ["Not looked for: the features of 20 images of several cases are not known."], "pairs": []}
     low, high = np.quantile(np.log(usual), (0.25, 0.75))
