@@ -1,5 +1,6 @@
 """Grad-CAM: the slopes of every head, a network whose right answer is known, and what random weights leave of it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from scipy.stats import spearmanr
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.sections import Features, Head, Model
+from biopsy.evaluation.report.results import read_run
+from biopsy.experiments.explained import explain_run
 from biopsy.networks.backend import keras
 from biopsy.networks.build import build_model
 from biopsy.networks.model_file import save_model
@@ -19,6 +22,7 @@ from biopsy.serving.explain import explain, methods_of
 from biopsy.serving.explain_files import explain_files
 from biopsy.serving.gradcam import gradcam, pooled_maps
 from biopsy.serving.model import Model as Trained
+from report_project import HASH, write_project
 from tiny_onnx import DARK, SIZE, encoder, write_onnx
 
 PROBE = Head(kind="probe", feature_norm=False, units=0, unit_norm=False, batch_norm=False)
@@ -50,7 +54,7 @@ def test_the_map_is_that_of_the_closed_form_or_its_mean_the_change_of_the_logit_
     maps, last, layers = pooled_maps(model), model.get_layer("probabilities"), head_of(model)
     assert len(maps) == len(features.layers)
     cams = [gradcam(model, views, index) for index in range(2)]
-    assert cams[0].shape[0] == tiles
+    assert cams[0].shape == (tiles, max(m.shape[1] for m in maps) // tiles, max(m.shape[2] for m in maps))
     if layers:
         values, pooled = keras.Model(model.inputs[0], [maps[0], model.get_layer("head_pool").output])(pixels)
         wanted = keras.ops.convert_to_numpy(evidence(layers, values, pooled))[0, :2]
@@ -100,6 +104,20 @@ def changes(explained: Any) -> float:
 def test_randomised_weights_change_the_map_and_an_edge_detector_fails_this_check() -> None:
     assert (left := changes(lambda network, image: gradcam(network, image, 1))) < 0.6, left
     assert changes(lambda _, image: cv2.Laplacian(image[0], cv2.CV_64F)) == pytest.approx(1)
+
+
+def test_the_report_shows_it_beside_occlusion_each_map_on_its_own_scale(tmp_path: Path) -> None:
+    save_model(colours()[0], tmp_path, DARK)
+    model = Trained(tmp_path)
+    preparation = DARK.preparation.model_copy(update={"max_pixels": 100_000})
+    model.card = model.card.model_copy(update={"model_sha256": HASH, "preparation": preparation})
+    params = write_project(tmp_path, ["benign", "malignant"], ["case"], cases=4)
+    html = explain_run(read_run(params, tmp_path), lambda _: model)
+    shown = html.count("<figure>")
+    assert shown > 1
+    assert html.count('<img src="data:image/jpeg;base64,') == html.count(' alt="') == 3 * shown
+    assert html.count("<br>Occlusion: ") == html.count("<br>Grad-CAM: ") == shown
+    assert len(set(re.findall(r'class="key">(\S+: -[\d.e-]+) ', html))) == 2
 
 
 def test_the_command_draws_the_map_of_a_folder_and_says_in_a_sentence_what_has_none(
