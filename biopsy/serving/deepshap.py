@@ -21,7 +21,7 @@ from biopsy.networks.model_file import Card
 from biopsy.serving.similar import chunks, learnt_images
 
 BACKGROUND = 4  # training images, evenly spaced: time and memory grow with their number
-ADDS_UP = 0.01  # of a probability: what an exact sum may miss
+ADDS_UP = 0.001  # of a probability: what a sum may miss
 EXPLAINERS: dict[str, dict[str, Any]] = {  # the second is an estimate, for networks that the first cannot follow
     "DeepExplainer": {"check_additivity": False},
     "GradientExplainer": {"nsamples": 50, "rseed": 0},
@@ -110,7 +110,7 @@ def deepshap(network: Any, views: NDArray[np.uint8], index: int, background: NDA
         exact = abs(missing) <= ADDS_UP
         if exact or name == list(EXPLAINERS)[-1]:
             how = "adds up" if exact else "does not add up"
-            words = f"{name} against {len(known)} training images {how}: {missing:+.1g} of {wanted:+.2f} is missing."
+            words = f"{name} against {len(known)} training images {how}: {missing:+.1g} of {wanted:+.2g} is missing."
             return Shap(values, missing, words)
     raise ParamsError(f"SHAP cannot follow this network ({reason}). Use the method 'occlusion'.")
 
