@@ -167,7 +167,7 @@ def _shown(
                 "name": NAMES[e.method],
                 "explanation": e,
                 "picture": picture_uri(Image.fromarray(_mixed(image, colours))),
-                "says": f"{NAMES[e.method]}: flat, no place stands out." if e.flat else peak,
+                "says": f"{NAMES[e.method]}: flat, no region stands out." if e.flat else peak,
             }
         )
     return {"case": case, "explanation": maps[0], "picture": picture_uri(Image.fromarray(image)), "maps": drawn}

@@ -80,7 +80,7 @@ class Explanation:
         if self.flat and self.method != "occlusion":
             return f"Flat: no place speaks for or against the class by {FLAT:g}."
         if self.flat:
-            rest = "only hiding many does" if self.check.better else "no place stands out"
+            rest = "only hiding many does" if self.check.better else "no region stands out"
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
         if self.trusted:
             return "The places that the map names matter more than random ones."
