@@ -117,8 +117,9 @@ def add_explain(verbs: Any) -> None:
     add_model(verb)
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
     verb.add_argument(
-        "--method", choices=("occlusion", "activation"), default="occlusion",
-        help="occlusion: hide region after region (default; checked); activation: quick, .onnx only, not checked",
+        "--method", choices=("occlusion", "gradcam", "deepshap", "activation"), default="occlusion",
+        help="occlusion: hide region after region (default); gradcam, deepshap (extra shap): of a model's folder; all "
+        "three are checked; activation: quick, .onnx only, not checked",
     )  # fmt: skip
     verb.set_defaults(run=act)
 

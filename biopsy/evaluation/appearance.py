@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import cosine_distances
 from tqdm import tqdm
 
 from biopsy.images.looks.measure import look_at
@@ -30,7 +31,7 @@ def appearance_table(
     Parameters
     ----------
     table
-        n rows with `image_id`, `part` and `file`.
+        n rows with `image_id`, `part`, `file` and, if known, `case`.
     needed
         (n,) the images whose looks are wanted in any case; beside them, at most 500 evenly spaced ones are measured.
     read
@@ -42,7 +43,7 @@ def appearance_table(
     -------
     pandas.DataFrame
         `image_id`, `part`, the numbers of `look_at`, and where there are features `f00`, `f01`, ...: the first 50
-        principal components of the standardised features; NaN where an image has none.
+        principal components of the standardised features, and what `nearest_images` gives; NaN where an image has none.
     """
     mapped = np.zeros(len(table), bool)
     mapped[np.unique(np.linspace(0, len(table) - 1, min(MOST, len(table))).astype(int))] = True
@@ -58,9 +59,37 @@ def appearance_table(
     rows = rows.join(pd.DataFrame(looks, columns=list(LOOKS)).round(4))
     if not found:
         return rows
-    placed = principal_components(np.concatenate(found))
+    wide, known = np.concatenate(found), np.flatnonzero(mapped[places])
+    placed, here = principal_components(wide), table.iloc[places[known]]
     names = [f"f{i:02d}" for i in range(placed.shape[1])]
-    return rows.join(pd.DataFrame(placed, np.flatnonzero(mapped[places]), names))
+    cases = here["case"].to_numpy(str) if "case" in here else np.full(len(here), "")
+    nearest = nearest_images(wide, here["image_id"].to_numpy(str), cases)
+    return rows.join(pd.DataFrame(placed, known, names)).join(nearest.set_index(known))
+
+
+def nearest_images(features: NDArray[np.floating], ids: NDArray[np.str_], cases: NDArray[np.str_]) -> pd.DataFrame:
+    """Find the image nearest to each by the angle between features as they are, which copies hardly change.
+
+    Parameters
+    ----------
+    features
+        (n, p).
+    ids, cases
+        (n,); an empty case is not known, and stands apart from all others.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `nearest`, an image_id; `distance`, one minus the cosine; `elsewhere`, the distance of the nearest image of
+        another case, NaN where there is none. All NaN where the features are no numbers.
+    """
+    if len(features) < 2 or not np.isfinite(features).all():
+        return pd.DataFrame({"nearest": "", "distance": np.nan, "elsewhere": np.nan}, range(len(features)))
+    apart = cosine_distances(features.astype(np.float64))
+    np.fill_diagonal(apart, np.inf)
+    elsewhere = np.where((cases[:, None] == cases) & (cases != ""), np.inf, apart).min(1)
+    distances = {"distance": apart.min(1), "elsewhere": np.where(np.isfinite(elsewhere), elsewhere, np.nan)}
+    return pd.DataFrame({"nearest": ids[apart.argmin(1)], **distances}).round(6)
 
 
 def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:

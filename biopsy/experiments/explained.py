@@ -1,6 +1,6 @@
-"""Where the models look, for the printed report: of each class the worst error and a typical image, by occlusion.
+"""Where the models look, for the printed report: of each class the worst error and a typical image.
 
-A section of its own, since it needs the models, which the stage `report` never loads, and some 140 answers an image.
+A section of its own, since it needs the models, which the stage `report` never loads, and some 200 answers an image.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,11 +22,24 @@ from biopsy.evaluation.report.results import Answers, Result, Run
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.report.words import headline
 from biopsy.images.decode import read_rgb
-from biopsy.serving.explain import LOST, Explanation, explain, lay_on, paint, peak_of, scale_colours, scale_of, shrink
+from biopsy.serving.explain import (
+    METHODS,
+    Explanation,
+    Method,
+    explain,
+    lay_on,
+    methods_of,
+    paint,
+    peak_of,
+    scale_colours,
+    scale_of,
+    shrink,
+)
 from biopsy.serving.model import Model
 
 MOST = 24  # images of one task, so that the file stays small
 SHARE = 0.6  # of the map's colour in the picture
+NAMES: dict[Method, str] = {"occlusion": "Occlusion", "gradcam": "Grad-CAM"}  # what is shown, of what a model allows
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class Case:
 
 
 def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
-    """Explain the result of each task that says most about the next patient, all maps on one colour scale.
+    """Explain the result of each task that says most about the next patient, all maps of a method on one colour scale.
 
     Parameters
     ----------
@@ -60,23 +73,28 @@ def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
     heads = [headline(found, run.splits) for found in results if found]
     labels = read_labels(run.root)
     paths = dict(zip(labels["image_id"], labels["path"], strict=True))
-    found: list[tuple[Result, list[tuple[Case, Explanation]], list[str]]] = []
+    found: list[tuple[Result, list[tuple[Case, list[Explanation]]], list[str]]] = []
     for result in heads:
         explained, problems = _explain(choose(result, paths, run.root), result, load)
         found.append((result, explained, problems))
-    limit = scale_of([e for _, explained, _ in found for _, e in explained])
+    every = [e for _, explained, _ in found for _, of_case in explained for e in of_case]
+    limits = {method: scale_of(maps) for method in NAMES if (maps := [e for e in every if e.method == method])}
     max_pixels, resize = run.params.ingest.max_pixels, run.params.resize
     tasks = [
         {
             "title": result.title,
             "id": result.job.name,
             "problems": problems,
-            "shown": [_shown(case, e, limit, max_pixels, resize) for case, e in explained],
+            "shown": [_shown(case, maps, limits, max_pixels, resize) for case, maps in explained],
         }
         for result, explained, problems in found
     ]
     page = template("explained.html.j2", autoescape=True)
-    return page.render(tasks=tasks, limit=limit, colours=scale_colours(limit), lost=LOST)
+    scales = [
+        {"name": NAMES[method], "limit": limit, "words": METHODS[method], "colours": scale_colours(limit)}
+        for method, limit in limits.items()
+    ]
+    return page.render(tasks=tasks, scales=scales)
 
 
 def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
@@ -114,8 +132,8 @@ def chosen_rows(test: Answers) -> Iterator[tuple[int, str]]:
 
 def _explain(
     cases: list[Case], result: Result, load: Callable[[Path], Model]
-) -> tuple[list[tuple[Case, Explanation]], list[str]]:
-    """Explain the images one by one; what cannot be explained becomes a sentence."""
+) -> tuple[list[tuple[Case, list[Explanation]]], list[str]]:
+    """Explain the images one by one, by each method; what cannot be explained becomes a sentence."""
     models, found, problems = dict[Path, Model](), [], list[str]()
     known = {model["sha256"] for model in result.details["models"]}
     for case in tqdm(cases, f"explain {result.job.name}", unit="image", delay=2):
@@ -125,26 +143,34 @@ def _explain(
                 if model.card.model_sha256 not in known:
                     raise SourceError(f"{case.model} is not the model of this report. Run `dvc checkout {case.model}`.")
                 models[case.model] = model
-            found.append((case, explain(models[case.model], case.file)))
+            model = models[case.model]
+            methods = [method for method in NAMES if method in methods_of(model)]
+            found.append((case, [explain(model, case.file, method) for method in methods]))
         except BiopsyError as error:
             problems.append(str(error))
     return found, list(dict.fromkeys(problems))
 
 
-def _shown(case: Case, e: Explanation, limit: float, max_pixels: int, resize: Any) -> dict[str, Any]:
-    """Draw an image and its map, which is laid on a grey copy, and say where it peaks."""
-    image = read_rgb(case.file, max_pixels)
-    laid = lay_on(e.drops, image.shape[0], image.shape[1], resize)
-    image, colours = shrink(image, laid), paint(laid, limit)
-    across, down, lost = peak_of(laid)
-    peak = f"Map: most, {lost:.2f}, is lost at {across:.0%} from the left and {down:.0%} from the top."
-    return {
-        "case": case,
-        "explanation": e,
-        "picture": picture_uri(Image.fromarray(image)),
-        "map": picture_uri(Image.fromarray(_mixed(image, colours))),
-        "says": "Map: flat, no region stands out." if e.flat else peak,
-    }
+def _shown(
+    case: Case, maps: list[Explanation], limits: dict[Method, float], max_pixels: int, resize: Any
+) -> dict[str, Any]:
+    """Draw an image and its maps, each laid on a grey copy, and say where they peak."""
+    image, drawn = read_rgb(case.file, max_pixels), []
+    height, width = image.shape[:2]
+    for e in maps:
+        laid = lay_on(e.drops, height, width, resize)
+        image, colours = shrink(image, laid), paint(laid, limits[e.method])
+        across, down, most = peak_of(laid)
+        peak = f"{NAMES[e.method]}: most, {most:.2f}, at {across:.0%} from the left and {down:.0%} from the top."
+        drawn.append(
+            {
+                "name": NAMES[e.method],
+                "explanation": e,
+                "picture": picture_uri(Image.fromarray(_mixed(image, colours))),
+                "says": f"{NAMES[e.method]}: flat, no region stands out." if e.flat else peak,
+            }
+        )
+    return {"case": case, "explanation": maps[0], "picture": picture_uri(Image.fromarray(image)), "maps": drawn}
 
 
 def _mixed(image: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:

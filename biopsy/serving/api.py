@@ -15,7 +15,7 @@ from biopsy.core.errors import ParamsError
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.decoding import Decoder
-from biopsy.serving.explain import Method, check_method
+from biopsy.serving.explain import Method, Quick, check_method
 from biopsy.serving.form import BODY, Limits
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
@@ -132,7 +132,7 @@ def make_app(
         model: str | None = None,
         picture: bool = False,
         numbers: bool = False,
-        method: Method = "occlusion",
+        method: Quick = "occlusion",
     ) -> dict[str, Any]:
         name = find(model)
         _check(models[name], method)

@@ -23,9 +23,12 @@ COLOURS = bytes.fromhex(
     "682b3b 813839 9a4c3c b06242 c4794a d79252 ebaf5c ffcf67"
 )
 SIDE = 640  # pixels of the longer side of what is drawn, at most
-LOST = "probability lost when this place is hidden"
-METHODS = {"occlusion": LOST, "activation": "log-odds of the class, if the whole image looked like this place"}
-Method = Literal["occlusion", "activation"]
+LIKE = "log-odds of the class, if the whole image looked like this place"
+METHODS = {"occlusion": "probability lost when this place is hidden", "activation": LIKE, "gradcam": LIKE} | {
+    "deepshap": "probability added by this place, against training images"
+}
+Quick = Literal["occlusion", "activation", "gradcam"]  # enough for a server
+Method = Literal[Quick, "deepshap"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,13 @@ class Explanation:
     probability
         Its own.
     drops : float array of shape (views, cells, cells)
-        See `occlusion_map`; or what the model's own activation map says of the class.
+        See `occlusion_map`, `gradcam`; what the model's own activation map says of the class; or sums of `deepshap`.
     check : Faithfulness, or None
         An activation map is not checked: it costs one pass, and the check some 60.
+    method
+        Whose map it is.
+    note
+        What the method says of itself, a sentence or nothing.
     """
 
     predicted: str
@@ -49,6 +56,8 @@ class Explanation:
     probability: float
     drops: Floats
     check: Faithfulness | None = None
+    method: Method = "occlusion"
+    note: str = ""
 
     @property
     def flat(self) -> bool:
@@ -68,6 +77,8 @@ class Explanation:
                 "Not checked, and the edges of a view may stand out by padding alone: the map by occlusion, which is "
                 "slower, is checked by hiding places."
             )
+        if self.flat and self.method != "occlusion":
+            return f"Flat: no place speaks for or against the class by {FLAT:g}."
         if self.flat:
             rest = "only hiding many does" if self.check.better else "no region stands out"
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
@@ -84,17 +95,34 @@ class Explanation:
 
 
 def methods_of(model: Model) -> list[str]:
-    """Name the methods that a model's predictions can be explained with, the quickest first."""
-    return [*(["activation"] if MAPS in model.gives else []), "occlusion"]
+    """Name the quick methods that a model's predictions can be explained with, the one to begin with first."""
+    quick = ["activation"] if MAPS in model.gives else []
+    return [*quick, "occlusion", *(["gradcam"] if model.network and _has_maps(model.network) else [])]
+
+
+def _has_maps(network: Any) -> bool:
+    from biopsy.serving.gradcam import pooled_maps  # brings Keras, which is here where there is a network
+
+    return bool(pooled_maps(network))
 
 
 def check_method(model: Model, method: Method) -> None:
-    """Raise `ParamsError` where a model gives no activation map."""
-    if method not in methods_of(model):
+    """Raise `ParamsError` where a model gives no activation map, or no gradient."""
+    if method in methods_of(model) or (method == "deepshap" and model.network):
+        return
+    if method == "activation":
         raise ParamsError(
             "this model gives no activation map. Use the method 'occlusion', or, where its head sees the mean of one "
             "feature map, the .onnx file that `biopsy export` makes of it now."
         )
+    if model.network:
+        raise ParamsError(
+            "the head of this model sees one vector, not a map, so Grad-CAM has no places. Use the method 'occlusion'."
+        )
+    raise ParamsError(
+        f"the method '{method}' needs gradients, which an .onnx file does not give. Name the model's folder, such as "
+        "models/binary-case, where the extra `pipeline` is installed, or use the method 'occlusion'."
+    )
 
 
 def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Method = "occlusion") -> Explanation:
@@ -105,8 +133,8 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
     model, source
         The image is prepared for the model.
     method
-        'occlusion' asks the model about some 140 changed copies of the image; 'activation' asks once, see
-        `check_method`.
+        'occlusion' asks the model about some 140 changed copies of the image, 'gradcam' about the 60 that check its
+        map; 'activation' asks once, 'deepshap' compares with training images. See `check_method`.
 
     Raises
     ------
@@ -122,18 +150,32 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
     found = card.labels[card.task].classes[index]
     about = found.name, found.words, float(given[index])
     if method == "activation":
-        return Explanation(*about, maps[:, index])
+        return Explanation(*about, maps[:, index], method=method)
     subject = Subject(model.probabilities, views, index)
-    drops = occlusion_map(subject)
-    return Explanation(*about, drops, faithfulness(subject, drops))
+    if method == "occlusion":
+        drops = occlusion_map(subject)
+        return Explanation(*about, drops, faithfulness(subject, drops))
+    side = subject.cells, subject.cells  # those that occlusion is checked by
+    if method == "gradcam":
+        from biopsy.serving.gradcam import gradcam
+
+        drops = gradcam(model.network, views, index)
+        cells = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drops])
+        return Explanation(*about, drops, faithfulness(subject, cells), method)
+    from biopsy.serving.deepshap import background_of, deepshap
+
+    found_by = deepshap(model.network, views, index, background_of(card, model.path))
+    width = views.shape[1] / subject.cells
+    cells = width**2 * np.stack([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in found_by.values])
+    return Explanation(*about, cells, faithfulness(subject, cells), method, found_by.words)
 
 
 def scale_of(explanations: list[Explanation]) -> float:
     """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`.
 
-    Of activation maps it is the 98th percentile: a few places at an edge can be many times larger than all others.
+    Of others than occlusion it is the 98th percentile: a few places at an edge can be many times larger than the rest.
     """
-    found = [np.percentile(np.abs(e.drops), 100 if e.check else 98) for e in explanations]
+    found = [np.percentile(np.abs(e.drops), 100 if e.method == "occlusion" else 98) for e in explanations]
     largest = float(max([FLAT, *found]))
     step = 100 if largest < 1 else 1
     return float(np.ceil(largest * step) / step)

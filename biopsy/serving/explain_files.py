@@ -43,7 +43,7 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: M
     Raises
     ------
     ParamsError, DataError, SourceError
-        No image, no model or more than one, a file in the folder's place, a model without activation maps.
+        No image, no model or more than one, a file in the folder's place, a model that the method cannot explain.
     MachineError
         The folder is read-only.
     KeyboardInterrupt
@@ -70,6 +70,7 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: M
                 errors.append(str(error))
                 continue
             told = f"{explanation.predicted} {explanation.probability:.2f}; {explanation.scores}. {explanation.verdict}"
+            told = f"{told} {explanation.note}".strip()
             print(f"{_shown(image)} -> {_shown(target)}: {told}", flush=True)
             drawn += 1
     except KeyboardInterrupt:
@@ -147,7 +148,8 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
         axis.imshow(shown)
         axis.set_axis_off()
     bar = ScalarMappable(Normalize(-limit, limit), ListedColormap(paint(np.linspace(-limit, limit, 256), limit) / 255))
-    figure.colorbar(bar, ax=axes[1], label=METHODS["occlusion" if explanation.check else "activation"], shrink=0.9)
+    figure.colorbar(bar, ax=axes[1], label=METHODS[explanation.method], shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
-    figure.supxlabel(f"{explanation.verdict}{unseen}\n{explanation.scores.capitalize()}. {NOTICE}", fontsize="small")
+    lines = [f"{explanation.verdict}{unseen}", explanation.note, f"{explanation.scores.capitalize()}. {NOTICE}"]
+    figure.supxlabel("\n".join(filter(None, lines)), fontsize="small")
     return figure

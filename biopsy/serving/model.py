@@ -63,6 +63,8 @@ class Model:
 
     Attributes
     ----------
+    path : Path
+        Where it was found.
     card : Card
         What the model is: classes, preparation, protocol, threshold.
     facts : dict of str
@@ -77,6 +79,7 @@ class Model:
 
     def __init__(self, path: Path) -> None:
         """Load `models/<task>-<protocol>` in safe mode, or an .onnx file, once its bytes are checked. See `load`."""
+        self.path = path
         self.facts: dict[str, str] = {}
         self.network: Any = None
         self._onnx: Network | None = None

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +12,15 @@ from PIL import Image
 
 from biopsy.core.files import read_csv, write_csv
 from biopsy.core.params import Params
-from biopsy.evaluation.appearance import LOOKS, appearance_table, features_of, principal_components
+from biopsy.evaluation.appearance import (
+    LOOKS,
+    appearance_table,
+    features_of,
+    nearest_images,
+    principal_components,
+)
 from biopsy.evaluation.report.audit import audits, label_errors, unlike_images
+from biopsy.evaluation.report.copies import alike, near_copies, shrink
 from biopsy.evaluation.report.embedding import describe_features
 from biopsy.evaluation.report.page import render
 from biopsy.evaluation.report.pairs import confused_pairs
@@ -84,6 +92,54 @@ def test_a_planted_image_unlike_the_others_is_shown_and_says_in_what(run: Run) -
     assert "times as far from the nearest image of another case as usual" in sheet[1]["lines"][0]
     assert all(one["picture"].startswith("data:image/jpeg") for one in sheet)
     assert again["unlike"] == {"says": [said, "They are those of tissue, protocol case."], "sheet": []}
+
+
+def test_a_planted_crop_that_the_pattern_misses_is_found_by_its_features_and_shown(run: Run) -> None:
+    labels, images, rng = (
+        read_csv(run.root / "data/interim/labels.csv"),
+        run.root / "data/raw/images",
+        np.random.default_rng(0),
+    )
+    files = {name: images / f"{name}.png" for name in labels["image_id"]}
+    for file in files.values():
+        shades = rng.dirichlet(np.full(27, 2.0))  # how much there is of each of 27 colours, which a crop hardly changes
+        picture = np.array(np.unravel_index(rng.choice(27, (23, 35), p=shades), (3, 3, 3))).transpose(1, 2, 0) * 100
+        file.unlink()  # else the file of the other tests, to which it is a link, would change
+        cv2.imwrite(str(file), cv2.resize(picture.astype(np.uint8), (70, 46), interpolation=cv2.INTER_NEAREST))
+    crop = cv2.imread(str(files["i001"]))[3:, 5:]
+    files["i070"].unlink()
+    cv2.imwrite(str(files["i070"]), cv2.resize(crop, (70, 46), interpolation=cv2.INTER_NEAREST))
+    assert near_copies([shrink(file, 10**6) for file in files.values()]) == []
+
+    def read(chosen: list[Path]) -> np.ndarray:
+        return np.stack([cv2.imread(str(file))[None] for file in chosen])
+
+    def colours(pixels: np.ndarray) -> np.ndarray:
+        bins = (pixels.reshape(len(pixels), -1, 3) // 100).astype(int) @ (9, 3, 1)
+        return np.stack([np.bincount(one, minlength=27) for one in bins]).astype(np.float32)
+
+    table = labels.assign(part="train", file=labels["image_id"].map(files))
+    path = run.root / "data/predictions/tissue-case-images.csv"
+    write_csv(path, appearance_table(table, np.ones(72, bool), read, colours))
+    parts = pd.DataFrame({"image_id": list(files), "part": ["train"] * 60 + ["test"] * 12})
+    write_csv(run.root / "data/splits/case.csv", parts)
+    page = render(read_run(run.params, run.root))
+    shown = part_of(page, "Images too like each other")
+    assert "<li>1 pair among 72 images whose features were compared.</li>" in shown
+    assert "<li>Protocol case: 1 pair in two parts.</li>" in shown
+    assert "in two parts of case; cases c00 and c17" in shown
+    assert shown.count('src="data:image/jpeg') == 2
+
+
+def test_what_is_near_is_measured_against_other_cases_and_needs_some(run: Run) -> None:
+    labels = read_csv(run.root / "data/interim/labels.csv")
+    features = np.array([[1, 0], [1, 0.001], [0, 2], [1, 1]])
+    found = nearest_images(features, np.array(list("abcd")), np.array(["x", "x", "y", ""]))
+    assert found["nearest"].tolist() == ["b", "a", "d", "b"]
+    assert found["distance"].tolist() == pytest.approx([0, 0, 1 - 0.5**0.5, 1 - 0.5**0.5], abs=1e-3)
+    assert found["elsewhere"].tolist() == pytest.approx([1 - 0.5**0.5] * 4, abs=1e-3)
+    assert nearest_images(features * np.nan, np.array(list("abcd")), np.array([""] * 4))["distance"].isna().all()
+    assert alike(run.results[0], labels, 10**6)["says"][0].startswith("Not looked for")
 
 
 def test_an_image_alone_in_its_case_is_no_outlier_for_being_near_to_itself(run: Run) -> None:

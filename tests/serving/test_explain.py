@@ -109,7 +109,7 @@ def test_all_maps_of_a_call_have_one_symmetric_scale() -> None:
     assert scale_of([weak, strong]) == scale_of([strong]) > scale_of([weak]) > 0
     edge = np.full((1, 10, 10), 3.2)
     edge[0, 0, 0] = -500
-    assert scale_of([Explanation("b", "b", 0.9, edge)]) == 4
+    assert scale_of([Explanation("b", "b", 0.9, edge, method="activation")]) == 4
     below, middle, above = paint(np.array([[-0.2, 0.0, 0.2]]), 0.2)[0, :, :3].astype(int)
     assert below[2] > 200 > 100 > middle.max()
     assert above[0] > 200

@@ -187,6 +187,8 @@ def test_tensorflow_gives_the_answers_of_a_model_that_was_trained_on_jax(
     assert load_model(told["kept"])[1].task == "multiclass"
     np.testing.assert_allclose(here, told["answers"], atol=1e-5)
     assert np.ptp(here) > 0.01
+    np.testing.assert_allclose(here := on_jax.looks(), told["looks"], atol=1e-6)
+    assert np.ptp(here) > 0.01
 
 
 @pytest.mark.slow

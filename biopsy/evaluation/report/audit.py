@@ -11,6 +11,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from biopsy.evaluation.appearance import LOOKS, features_of
 from biopsy.evaluation.label_errors import find_label_errors
+from biopsy.evaluation.report.copies import FENCE, FEWEST, alike
 from biopsy.evaluation.report.groups import thumbnail
 from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.words import count
@@ -18,8 +19,6 @@ from biopsy.images.looks.record import WORDS, Looks, Range, ranges_of
 
 SHOWN = 8  # pictures of each kind
 MANY = 0.1  # share of the labels, above which errors of the model are more likely than errors of the labels
-FEWEST = 20  # images, below which nothing can be unlike the others
-FENCE = 3.0  # quartile distances above the third quartile: Tukey's "far out"
 
 
 def audits(results: Iterable[Result], labels: pd.DataFrame, images: Path, max_pixels: int) -> list[dict[str, Any]]:
@@ -50,7 +49,7 @@ def audit(result: Result, labels: pd.DataFrame, images: Path, max_pixels: int) -
     -------
     dict
         `title`, `id`, and `labels` and `unlike`, each with `says` (sentences) and `sheet`: dicts of `id`, `picture` (a
-        data URI; None where it cannot be read) and `lines` of text.
+        data URI; None where it cannot be read) and `lines` of text; and `alike`, see there.
     """
     paths = dict(zip(labels["image_id"], labels["path"], strict=True))
 
@@ -65,6 +64,7 @@ def audit(result: Result, labels: pd.DataFrame, images: Path, max_pixels: int) -
         "id": f"audit-{result.job.name}",
         "labels": {"says": told, "sheet": sheet(wrong)},
         "unlike": {"says": said, "sheet": sheet(odd)},
+        "alike": alike(result, labels, max_pixels),
     }
 
 

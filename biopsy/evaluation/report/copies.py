@@ -18,6 +18,7 @@ from tqdm import tqdm
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
 from biopsy.evaluation.report.groups import thumbnail
+from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.words import count
 from biopsy.images.decode import read_rgb
 
@@ -27,8 +28,11 @@ ALIKE = 0.9  # least correlation of two grey pictures, so that no chance of the 
 BLANK = 4.0  # grey levels of spread, below which a picture shows nothing to compare
 CELLS = 4_000_000  # pairs in memory at once
 SHOWN = 4  # pairs shown as pictures
+FEWEST = 20  # images, of fewer nothing usual is known
+FENCE = 3.0  # quartile distances below the first quartile: Tukey's "far out"
 
 Greys = NDArray[np.float32]
+Pair = tuple[str, str]
 
 
 def shrink(path: Path, max_pixels: int) -> Greys | None:
@@ -113,36 +117,114 @@ def copies(labels: pd.DataFrame, root: Path, protocols: Sequence[str], max_pixel
     with ThreadPool() as pool:
         shrunk = pool.imap(lambda path: shrink(path, max_pixels), files)
         greys = list(tqdm(shrunk, "near-copies", len(files), unit="image", delay=2))
-    pairs, ids = near_copies(greys), labels["image_id"].to_list()
-    cases = labels["case"].to_list() if "case" in labels else [""] * len(ids)
-    splits = {name: found for name in protocols if (found := sides_of(root / f"data/splits/{name}.csv")) is not None}
-    torn = {
-        (i, j): [n for n, s in splits.items() if ids[i] in s and ids[j] in s and s[ids[i]] != s[ids[j]]]
-        for i, j in pairs
-    }
+    ids = labels["image_id"].to_list()
+    pairs = [(ids[i], ids[j]) for i, j in near_copies(greys)]
     compared = sum(grey is not None for grey in greys)
-    says = [f"{count(len(pairs), 'pair')} of near-copies among {count(compared, 'image')} that were compared."]
-    says += [
-        f"Protocol {name}: {count(sum(name in t for t in torn.values()), 'pair')} in two parts." for name in splits
-    ]
-    apart = {pair for pair in pairs if cases[pair[0]] != cases[pair[1]]}
-    if apart:
-        says.append(
-            f"{count(len(apart), 'pair')} under two cases: one of the cases may be wrong, and then no split by case "
-            "keeps them together."
-        )
-    told = sorted((pair for pair in pairs if torn[pair] or pair in apart), key=lambda pair: pair not in apart)
+    where = Places(labels, root, protocols)
     return {
-        "says": says,
-        "pairs": [
-            {
-                "images": [(ids[k], thumbnail(files[k], max_pixels)) for k in pair],
-                "where": "; ".join(
-                    [f"in two parts of {', '.join(torn[pair])}"] * bool(torn[pair])
-                    + [f"cases {cases[pair[0]] or 'not known'} and {cases[pair[1]] or 'not known'}"] * (pair in apart)
-                ),
-            }
-            for pair in told[:SHOWN]
+        "says": [
+            f"{count(len(pairs), 'pair')} of near-copies among {count(compared, 'image')} that were compared.",
+            *where.says(pairs),
         ],
-        "more": max(0, len(told) - SHOWN),
+        **where.shown([pair for pair in pairs if where.told(pair)], max_pixels),
+    }
+
+
+class Places:
+    """Where images stand: in which parts, and in which cases.
+
+    Parameters
+    ----------
+    labels, root, protocols
+        As for `copies`.
+    """
+
+    def __init__(self, labels: pd.DataFrame, root: Path, protocols: Sequence[str]) -> None:
+        files = [root / "data/raw/images" / path for path in labels["path"]]
+        self.files = dict(zip(labels["image_id"], files, strict=True))
+        known = labels["case"] if "case" in labels else [""] * len(labels)
+        self.cases = dict(zip(labels["image_id"], known, strict=True))
+        sides = {name: sides_of(root / f"data/splits/{name}.csv") for name in protocols}
+        self.sides = {name: found for name, found in sides.items() if found is not None}
+
+    def apart(self, pair: Pair) -> bool:
+        """Say whether two images are of two cases."""
+        return self.cases.get(pair[0], "") != self.cases.get(pair[1], "")
+
+    def torn(self, pair: Pair) -> list[str]:
+        """Name the protocols that put two images into two parts."""
+        one, two = pair
+        return [n for n, side in self.sides.items() if one in side and two in side and side[one] != side[two]]
+
+    def told(self, pair: Pair) -> str:
+        """Say what is wrong with where two images stand; empty where nothing is."""
+        torn, cases = self.torn(pair), [self.cases.get(name, "") or "not known" for name in pair]
+        parts = [f"in two parts of {', '.join(torn)}"] * bool(torn)
+        return "; ".join(parts + [f"cases {cases[0]} and {cases[1]}"] * self.apart(pair))
+
+    def says(self, pairs: Sequence[Pair]) -> list[str]:
+        """Count the pairs that no split should have, in sentences."""
+        torn = [self.torn(pair) for pair in pairs]
+        says = [
+            f"Protocol {name}: {count(sum(name in found for found in torn), 'pair')} in two parts."
+            for name in self.sides
+        ]
+        if apart := sum(map(self.apart, pairs)):
+            says.append(
+                f"{count(apart, 'pair')} under two cases: one of the cases may be wrong, and then no split by case "
+                "keeps them together."
+            )
+        return says
+
+    def shown(self, pairs: Sequence[Pair], max_pixels: int) -> dict[str, Any]:
+        """Show the first pairs as pictures, those under two cases before those in two parts."""
+        order = sorted(pairs, key=lambda pair: (not self.apart(pair), not self.torn(pair)))
+        found = [
+            {
+                "images": [(name, thumbnail(self.files[name], max_pixels)) for name in pair],
+                "where": self.told(pair),
+            }
+            for pair in order[:SHOWN]
+        ]
+        return {"pairs": found, "more": max(0, len(order) - SHOWN)}
+
+
+def alike(result: Result, labels: pd.DataFrame, max_pixels: int) -> dict[str, Any]:
+    """Look for near-copies among the images whose features were measured: a crop, or a field taken twice.
+
+    Two images count where the angle between their features is far below that between an image and the nearest of
+    another case: below its first quartile by three quartile distances, of the logarithms (Tukey, 1977).
+
+    Parameters
+    ----------
+    result
+        How the images look, `nearest_images` included.
+    labels, max_pixels
+        As for `copies`.
+
+    Returns
+    -------
+    dict
+        As `copies`.
+    """
+    table = result.appearance
+    usual = np.empty(0)
+    if table is not None and {"nearest", "distance", "elsewhere"} <= set(table):
+        usual = table["elsewhere"].to_numpy()
+        usual = usual[usual > 0]
+    if table is None or len(usual) < FEWEST:
+        return {"says": ["Not looked for: the features of 20 images of several cases are not known."], "pairs": []}
+    low, high = np.quantile(np.log(usual), (0.25, 0.75))
+    near = table[table["distance"] < np.exp(low - FENCE * (high - low))].sort_values("distance", kind="stable")
+    both = zip(near["image_id"], near["nearest"], strict=True)
+    known = set(labels["image_id"])
+    pairs = [pair for pair in dict.fromkeys(tuple(sorted(pair)) for pair in both) if known.issuperset(pair)]
+    where = Places(labels, result.job.root, [result.job.protocol])
+    return {
+        "says": [
+            f"{count(len(pairs), 'pair')} among {count(int(table['distance'].notna().sum()), 'image')} whose features "
+            "were compared.",
+            *where.says(pairs),
+        ],
+        **where.shown(pairs, max_pixels),
     }

@@ -140,10 +140,11 @@ def read_appearance(job: Job) -> pd.DataFrame | None:
     """Read how the images look; None where the table is missing or damaged, which the report says in its place."""
     try:
         table = read_csv(job.root / "data/predictions" / f"{job.name}-images.csv", ["image_id", "part", *LOOKS])
-        numbers = table.drop(columns=["image_id", "part"]).replace("", "nan").astype(float)
+        words = [name for name in ("image_id", "part", "nearest") if name in table]
+        numbers = table.drop(columns=words).replace("", "nan").astype(float)
     except (BiopsyError, ValueError):
         return None
-    return pd.concat([table[["image_id", "part"]], numbers], axis=1)
+    return pd.concat([table[words], numbers], axis=1)
 
 
 def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers:
