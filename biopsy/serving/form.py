@@ -53,19 +53,17 @@ async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes
         raise HTTPException(400, "Send a form (multipart/form-data) with files called images.")
     body = bytearray()
 
-    async def read() -> None:
-        async for chunk in request.stream():
-            body.extend(chunk)
-            if len(body) > limits.request_bytes:
-                raise HTTPException(
-                    413, f"A request may hold {limits.request_bytes:,} bytes. Send fewer images at once."
-                )
-
     async def again() -> AsyncIterator[bytes]:
         yield bytes(body)
 
     try:
-        await asyncio.wait_for(read(), limits.seconds)
+        async with asyncio.timeout(limits.seconds):
+            async for chunk in request.stream():
+                body.extend(chunk)
+                if len(body) > limits.request_bytes:
+                    raise HTTPException(
+                        413, f"A request may hold {limits.request_bytes:,} bytes. Send fewer images at once."
+                    )
         parser = MultiPartParser(request.headers, again(), max_files=limits.images, max_fields=8)  # type: ignore[arg-type]
         parser.spool_max_size = len(body) + 1  # never a file on disk
         form = await parser.parse()

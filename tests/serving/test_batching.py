@@ -105,11 +105,17 @@ def test_an_image_that_ends_its_process_or_needs_too_much_memory_is_an_error_and
     assert decoder.read(plain, 10_000).shape == (48, 64, 3)
     hanging = decoder.begin(_hang, b"")
     others = [decoder.begin_prepare(plain, preparation, False) for _ in range(3)]
-    (process,) = (decoder._pool._processes or {}).values()
-    process.kill()
+    (process,) = decoder._processes
+    process._process.kill()
+    assert str(hanging.result(20)) == ENDED
     assert all(isinstance(found, Prepared) for found in decoder.finish(others))
-    decoder.seconds = 0.2
-    assert [str(error) for error in decoder.finish([hanging])] == [ENDED]
+    process._process.kill()  # between two images
+    process._process.join()
+    assert isinstance(decoder.begin_prepare(plain, preparation, False).result(20), Prepared)
+    process.seconds = 0.2
+    assert [str(error) for error in decoder.finish([decoder.begin(_hang, b"")])] == [ENDED]
+    process.seconds = 20
+    assert isinstance(decoder.begin_prepare(plain, preparation, False).result(20), Prepared)
 
 
 def _hang(_: bytes) -> None:
