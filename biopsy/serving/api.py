@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +17,7 @@ from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.decoding import Decoder
 from biopsy.serving.explain import Method, check_method
-from biopsy.serving.form import BODY, Limits
+from biopsy.serving.form import Limits, form_schema
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
@@ -103,7 +103,12 @@ def make_app(
         queue.check()
         return {"status": "ready"}
 
-    app.get("/metrics", summary="Requests, images, queue, seconds and memory, as Prometheus reads them")(meter.answer)
+    app.get(
+        "/metrics",
+        summary="Requests, images, queue, seconds and memory, as Prometheus reads them",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )(meter.answer)
 
     @app.get("/v1/models", summary="The models, what they were trained on and how they fared")
     async def list_models() -> Models:
@@ -116,18 +121,17 @@ def make_app(
             raise HTTPException(404, f"There is no model '{name[:80]}'. There are: {', '.join(models)}.")
         return name
 
-    images: dict[str, Any] = {
-        "openapi_extra": {"requestBody": BODY},
-        "responses": ERRORS,
-    }
+    few = replace(limits, images=min(limits.images, limits.explained))
+    asked_model = Annotated[str | None, Query(description="None: the first", json_schema_extra={"enum": [*models]})]
 
     @app.post(
         "/v1/predict",
         summary="One row an image; an image that cannot be used has its reason in `error`",
         response_model=Predictions,
-        **images,
+        responses=ERRORS,
+        openapi_extra=form_schema(limits.images),
     )
-    async def predict(request: Request, model: str | None = None) -> Response:
+    async def predict(request: Request, model: asked_model = None) -> Response:
         name = find(model)
         begin = partial(begin_images, models[name], decoder=decoder) if decoder else None
         work = Work(partial(predicted_rows, models[name], decoder=decoder), begin, name)
@@ -140,11 +144,12 @@ def make_app(
         "/v1/explain",
         summary="Which places of an image its class depends on: a map as a PNG, and its check",
         response_model=Explanations,
-        **images,
+        responses=ERRORS,
+        openapi_extra=form_schema(few.images),
     )
     async def explain(
         request: Request,
-        model: str | None = None,
+        model: asked_model = None,
         picture: bool = False,
         numbers: bool = False,
         method: Method = "occlusion",
@@ -153,7 +158,7 @@ def make_app(
         _check(models[name], method)
         asked = Asked(picture, numbers, method)
         work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
-        told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
+        told = await queue.answer(request, few, work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return JSONResponse({"model": name, "notice": NOTICE, **told})
 
