@@ -85,6 +85,7 @@ def make_app(
         version="1",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=queue.lifespan,
         responses={code: ERRORS[code] for code in (401, 403)},
     )

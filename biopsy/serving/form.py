@@ -47,7 +47,7 @@ def form_schema(most: int) -> dict[str, Any]:
 
 async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
     """Read names and bytes of a form's files, in memory only and within the limits."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(400, "Send a form (multipart/form-data) with files called images.")
     body = bytearray()
 

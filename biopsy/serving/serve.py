@@ -74,7 +74,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         app = make_app(models, token, LOCAL if loopback and not token else (), decoder=decoder)
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
-        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False)
+        config = uvicorn.Config(app, log_level="error", server_header=False, access_log=False, ws="none")
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
