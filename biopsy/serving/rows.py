@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -71,42 +71,54 @@ def predicted_rows(
         given: list[Any] = [data for _, data in images]
         look = partial(look_at_prepared, preparation=model.card.preparation, hashed=model.learnt is not None)
         given = decoder.finish(given) if decoder else [told(look, image) for image in given]
-        answers = _answers(model, given)
+        answers = list(_answers(model, given))
         return [
-            _row(model, name, *about) for (name, _), about in zip(images, zip(given, answers, strict=True), strict=True)
+            _row(model, name, *one)
+            for (name, _), *one in zip(images, given, answers, _far(model, answers), strict=True)
         ]
     except Exception as error:
         if len(images) > 1:
             return [row for image in images for row in predicted_rows(model, [image], decoder)]
         failed = DataError(_told(error))
-        return [_row(model, images[0][0], failed, Answer(np.empty(0), str(failed)))]
+        return [_row(model, images[0][0], failed, Answer(np.empty(0), str(failed)), None)]
 
 
 def _answers(model: Model, given: Sequence[Prepared | BiopsyError]) -> Iterator[Answer]:
     """Answer prepared images, as many in one run of the network as it takes."""
     views = [image.views for image in given if isinstance(image, Prepared)]
-    size, found = max(1, BATCH // model.card.preparation.views), list[Answer]()
+    size, found = max(1, BATCH // model.card.preparation.views), list[tuple[Any, Any]]()
     for start in range(0, len(views), size):
         part = np.stack(views[start : start + size])
-        if model.similar:
-            found += [Answer(p, features=f) for p, f in zip(*model.ask(part, OUTPUT, FEATURES), strict=True)]
-        else:
-            found += map(Answer, model.probabilities(part))
+        asked = model.ask(part, OUTPUT, FEATURES) if model.similar else [model.probabilities(part), [None] * len(part)]
+        found += zip(*asked, strict=True)
     answers = iter(found)
     for image in given:
         if isinstance(image, Prepared):
             learnt = None if model.learnt is None else pixel_key(image.pixels_sha256) in model.learnt
-            yield replace(next(answers), learnt=learnt)
+            probabilities, features = next(answers)
+            yield Answer(probabilities, learnt=learnt, features=features)
         else:
             yield Answer(np.empty(0), str(image))
 
 
-def _row(model: Model, name: str, image: Prepared | BiopsyError, given: Answer) -> Prediction:
+def _far(model: Model, answers: Sequence[Answer]) -> Iterator[NDArray[np.float64] | None]:
+    """Say of each answer how far its image is from each training image, in one go; None where that is not known."""
+    features = [answer.features for answer in answers if answer.features is not None]
+    found = iter(model.similar.distances(np.stack(features)) if model.similar and features else ())
+    return (None if answer.features is None else next(found) for answer in answers)
+
+
+def _row(
+    model: Model,
+    name: str,
+    image: Prepared | BiopsyError,
+    given: Answer,
+    distances: NDArray[np.float64] | None,
+) -> Prediction:
     row, unlike, similar = model.row(name, given), list[str](), list[Any]()
     if model.card.training and isinstance(image, Prepared) and image.look:
         unlike = model.card.training.unlike(image.look)
-    if model.similar and given.features is not None:
-        distances = model.similar.distances(given.features[None])[0]
+    if model.similar and distances is not None:
         unlike = [*unlike, *(["features"] if model.similar.far(distances) else [])]
         similar = model.similar.nearest(distances)
     shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}

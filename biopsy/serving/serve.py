@@ -1,5 +1,6 @@
 """`biopsy serve`: load the models, open the port, answer until Ctrl-C."""
 
+import gc
 import ipaddress
 import json
 import socket
@@ -75,6 +76,8 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
         config = uvicorn.Config(app, log_level="error", server_header=False, access_log=False, ws="none")
+        gc.collect()
+        gc.freeze()  # what is loaded stays, and need not be looked through again and again
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
