@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from biopsy.serving.model import Model
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+BACKLOG = 100  # connections that wait to be taken; all of them are taken at once
 
 
 Figures = Callable[[Path], dict[str, Any] | None]
@@ -65,6 +66,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             import uvicorn
 
             from biopsy.serving.api import make_app
+            from biopsy.serving.connections import Connection
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
         for (name, model), path in zip(models.items(), paths, strict=True):
@@ -75,7 +77,9 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         app = make_app(models, token, LOCAL if loopback and not token else (), decoder=decoder)
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
-        config = uvicorn.Config(app, log_level="error", server_header=False, access_log=False, ws="none")
+        config = uvicorn.Config(
+            app, http=Connection, ws="none", backlog=BACKLOG, log_level="error", server_header=False, access_log=False
+        )
         gc.collect()
         gc.freeze()  # what is loaded stays, and need not be looked through again and again
         try:
@@ -106,7 +110,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(128)
+        listening.listen(BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(
