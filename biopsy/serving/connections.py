@@ -10,8 +10,14 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST = min(400, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)  # 1,024 files on most systems, 256 on some
+MOST = 400
 SECONDS = 20.0
+
+
+def allow_files() -> None:
+    """Let this process hold `MOST` connections, as many again that come or go, and its own files."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most) if most > 0 else 4096, most))
 
 
 class Connection(H11Protocol):
@@ -24,7 +30,8 @@ class Connection(H11Protocol):
         """Begin. Where there are `MOST`, one that has asked for nothing yet makes room."""
         super().connection_made(transport)
         if len(self.connections) > MOST:
-            silent = (other for other in self.connections if isinstance(other, Connection) and other.cycle is None)
+            others = (c for c in self.connections if isinstance(c, Connection) and c is not self)
+            silent = (c for c in others if c.cycle is None and not c.transport.is_closing())
             next(silent, self).transport.abort()
         self._wait()
 

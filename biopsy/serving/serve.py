@@ -66,7 +66,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             import uvicorn
 
             from biopsy.serving.api import make_app
-            from biopsy.serving.connections import Connection
+            from biopsy.serving.connections import Connection, allow_files
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
         for (name, model), path in zip(models.items(), paths, strict=True):
@@ -80,6 +80,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         config = uvicorn.Config(
             app, http=Connection, ws="none", backlog=BACKLOG, log_level="error", server_header=False, access_log=False
         )
+        allow_files()
         gc.collect()
         gc.freeze()  # what is loaded stays, and need not be looked through again and again
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -81,11 +82,14 @@ def test_a_request_that_is_worked_on_longer_is_answered(port: int) -> None:
         assert b"200 OK" in client.recv(1000)
 
 
-def test_silent_connections_make_room_for_others(port: int, held: contextlib.ExitStack) -> None:
-    for _ in range(20):
-        held.enter_context(opened(port, b"GET"))
+def test_silent_connections_make_room_for_others(
+    port: int, held: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SECONDS", 60)
+    silent = [held.enter_context(opened(port, b"GET")) for _ in range(20)]
     with opened(port, ASK) as client:
         assert b"200 OK" in client.recv(1000)
+    assert len(select.select(silent, [], [], 0)[0]) >= 14  # the server has ended them
 
 
 def test_the_server_ends_though_a_client_fetches_no_answer_and_another_sends_no_body(

@@ -19,6 +19,13 @@ ALLOWED = {"Authorization": "Bearer secret"}
 FORMS: list[tuple[dict[str, Any], int]] = [
     ({"files": [("images", ("a", PNG)), ("images", ("b", b"no image"))], "headers": ALLOWED}, 200),
     ({"files": [("images", PNG)], "data": {"some": "text"}, "headers": ALLOWED}, 200),
+    (
+        {
+            "content": b'--a\r\nContent-Disposition: form-data; name="x"; filename="y"\r\n\r\nz\r\n--a--\r\n',
+            "headers": {**ALLOWED, "Content-Type": "Multipart/Form-Data; boundary=a"},
+        },
+        200,
+    ),
     ({"data": {"some": "text"}, "headers": ALLOWED}, 400),
     ({"files": [("images", PNG)]}, 401),
     ({"files": [("images", PNG)], "headers": {**ALLOWED, "Origin": "http://elsewhere.example"}}, 403),
