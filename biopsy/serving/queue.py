@@ -16,7 +16,7 @@ from biopsy.networks.answers import BATCH
 from biopsy.serving.form import Limits, read_images
 from biopsy.serving.rows import Images
 
-WAIT = 0.005  # seconds that an image waits for others which are on their way
+WAIT = 0.03  # seconds that a prepared image waits for others which are on their way
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Work:
     run
         From images to what is answered.
     begin
-        What can be done with images that wait; `run` gets what it returns, an item an image. None: nothing.
+        What can be done with images that wait: it returns their names and futures, which `run` gets when all are
+        done. None: nothing.
     group
         Requests of one group may be worked on together: `run` returns a list, an item an image.
     """
 
     run: Callable[[Any], Any]
-    begin: Callable[[Images], Sequence[Any]] | None = None
+    begin: Callable[[Images], Sequence[tuple[str, Future[Any]]]] | None = None
     group: str | None = None
 
 
@@ -43,7 +44,12 @@ class _Job:
     work: Work
     images: Sequence[Any]
     done: Future[Any] = field(default_factory=Future)
-    begun: float = field(default_factory=time.monotonic)
+    ready: float = 0.0
+
+    @property
+    def waits(self) -> list[Future[Any]]:
+        """What has begun with its images."""
+        return [begun for _, begun in self.images if isinstance(begun, Future)]
 
 
 class Queue:
@@ -76,17 +82,36 @@ class Queue:
         try:
             images = await read_images(request, limits)
             job = _Job(work, work.begin(images) if work.begin else images)
-            with self._lock:
-                self._jobs.append(job)
-            self._worker.submit(self._next)
+            self._enter(job)
             answer, gone = asyncio.wrap_future(job.done), asyncio.ensure_future(request.receive())
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and job.done.cancel():  # what has begun goes on: a thread cannot be stopped
+                for begun in job.waits:
+                    begun.cancel()
                 raise HTTPException(400, "The client has gone.")
             gone.cancel()
             return await answer
         finally:
             self.held, self.held_bytes = self.held - 1, self.held_bytes - size
+
+    def _enter(self, job: _Job) -> None:
+        """Let a job wait for its turn once all its images are prepared: no other waits for a slow one."""
+        waits = list(job.waits)
+
+        def add(done: Future[Any] | None) -> None:
+            with self._lock:
+                if done:
+                    waits.remove(done)
+                if waits or job.done.cancelled():
+                    return
+                job.ready = time.monotonic()
+                self._jobs.append(job)
+            self._worker.submit(self._next)
+
+        for begun in job.waits:
+            begun.add_done_callback(add)
+        if not job.waits:
+            add(None)
 
     def _next(self) -> None:
         """Work on the jobs in front; nothing where another job has taken them along."""
@@ -109,7 +134,7 @@ class Queue:
             if not self._jobs:
                 return []
             first = self._jobs[0]
-        while first.work.group is not None and time.monotonic() < first.begun + WAIT and self._coming(first):
+        while first.work.group is not None and time.monotonic() < first.ready + WAIT and self._coming(first):
             time.sleep(WAIT / 10)
         taken, count = list[_Job](), 0
         with self._lock:
