@@ -3,6 +3,7 @@
 import gc
 import ipaddress
 import json
+import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -80,6 +81,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         config = uvicorn.Config(
             app, http=Connection, ws="none", backlog=BACKLOG, log_level="error", server_header=False, access_log=False
         )
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a client is told of its own mistakes
         allow_files()
         gc.collect()
         gc.freeze()  # what is loaded stays, and need not be looked through again and again
