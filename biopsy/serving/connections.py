@@ -10,14 +10,16 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST = 400
+MOST, FILES = 400, 2048
 SECONDS = 20.0
 
 
 def allow_files() -> None:
     """Let this process hold `MOST` connections, as many again that come or go, and its own files."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most) if most > 0 else 4096, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # below 0: no limit
+    wanted = min(FILES, most) if most >= 0 else FILES
+    if 0 <= now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 class Connection(H11Protocol):
