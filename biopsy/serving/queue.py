@@ -16,7 +16,7 @@ from biopsy.networks.answers import BATCH
 from biopsy.serving.form import Limits, read_images
 from biopsy.serving.rows import Images
 
-WAIT = 0.03  # seconds that a prepared image waits for others which are on their way
+WAIT = 0.05  # seconds that a prepared image waits for others which are on their way
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Work:
 class _Job:
     work: Work
     images: Sequence[Any]
-    done: Future[Any] = field(default_factory=Future)
+    answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    turn: Future[None] = field(default_factory=Future)  # runs, or is cancelled: never both
     ready: float = 0.0
 
     @property
@@ -83,14 +84,14 @@ class Queue:
             images = await read_images(request, limits)
             job = _Job(work, work.begin(images) if work.begin else images)
             self._enter(job)
-            answer, gone = asyncio.wrap_future(job.done), asyncio.ensure_future(request.receive())
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and job.done.cancel():  # what has begun goes on: a thread cannot be stopped
+            gone = asyncio.ensure_future(request.receive())
+            await asyncio.wait([job.answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and job.turn.cancel():  # what has begun goes on: a thread cannot be stopped
                 for begun in job.waits:
                     begun.cancel()
                 raise HTTPException(400, "The client has gone.")
             gone.cancel()
-            return await answer
+            return await job.answer
         finally:
             self.held, self.held_bytes = self.held - 1, self.held_bytes - size
 
@@ -102,7 +103,7 @@ class Queue:
             with self._lock:
                 if done:
                     waits.remove(done)
-                if waits or job.done.cancelled():
+                if waits or job.turn.cancelled():
                     return
                 job.ready = time.monotonic()
                 self._jobs.append(job)
@@ -117,16 +118,12 @@ class Queue:
         """Work on the jobs in front; nothing where another job has taken them along."""
         if not (jobs := self._take()):
             return
+        found, error = None, None
         try:
             found = jobs[0].work.run([image for job in jobs for image in job.images])
-        except BaseException as error:
-            for job in jobs:
-                job.done.set_exception(error)
-            return
-        start = 0
-        for job in jobs:
-            job.done.set_result(found if job.work.group is None else found[start : start + len(job.images)])
-            start += len(job.images)
+        except BaseException as raised:
+            error = raised
+        jobs[0].answer.get_loop().call_soon_threadsafe(_deliver, jobs, found, error)  # all at once: a loop wakes once
 
     def _take(self) -> Sequence[_Job]:
         """Take the first job and, up to a batch of images, those of its group, which may be a moment away."""
@@ -142,7 +139,7 @@ class Queue:
                 if job is not first and (first.work.group is None or count + len(job.images) > BATCH):
                     break
                 self._jobs.remove(job)
-                if job.done.set_running_or_notify_cancel():
+                if job.turn.set_running_or_notify_cancel():
                     taken, count = [*taken, job], count + len(job.images)
         return taken
 
@@ -157,3 +154,17 @@ class Queue:
         """Finish what was accepted when the server stops."""
         yield
         self._worker.shutdown()
+
+
+def _deliver(jobs: Sequence[_Job], found: Any, error: BaseException | None) -> None:
+    """Give each job its own part of what was found."""
+    start = 0
+    for job in jobs:
+        part = found if error or job.work.group is None else found[start : start + len(job.images)]
+        start += len(job.images)
+        if job.answer.cancelled():  # with the task that waited for it
+            continue
+        if error:
+            job.answer.set_exception(error)
+        else:
+            job.answer.set_result(part)
