@@ -149,7 +149,7 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
                 bar.update()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"{done:,} of {total:,} tiles of {slide.path.name} are done. Run the same command to go on."
+                f"{done:,} of {total:,} tiles of {slide.path.name} are done. Repeat the command to continue."
             ) from None
 
 
