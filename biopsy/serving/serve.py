@@ -76,8 +76,6 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             print(f"{name}: {describe(model.card)}", file=sys.stderr)
         decoder = opened.enter_context(Decoder())
         app = make_app(models, token, LOCAL if loopback and not token else (), decoder=decoder)
-        shown = f"[{host}]" if ":" in host else host
-        print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
         config = uvicorn.Config(
             app, http=Connection, ws="none", backlog=BACKLOG, log_level="error", server_header=False, access_log=False
         )
@@ -85,6 +83,8 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         allow_files()
         gc.collect()
         gc.freeze()  # what is loaded stays, and need not be looked through again and again
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
