@@ -1,26 +1,28 @@
 """The HTTP interface: images in, rows of predictions out. Nothing of a request is written to disk, or kept."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from biopsy.core.errors import ParamsError
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.decoding import Decoder
 from biopsy.serving.explain import Method, Quick, check_method
-from biopsy.serving.form import BODY, Limits
+from biopsy.serving.form import Limits, form_schema
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
 from biopsy.serving.rows import Asked, begin_images, explained_rows, predicted_rows
+from biopsy.serving.schema import Explanations, Models, Predictions, Problem
 
 PAGE = {
     "": ("index.html", "text/html"),
@@ -36,12 +38,18 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-ERRORS = {
-    400: "Not a form with files called images",
-    404: "No such model",
-    408: "The request did not arrive in time",
-    413: "Too many images, or too many bytes",
-    429: "The queue is full; come again after `Retry-After` seconds",
+RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in {
+        400: "Not a form with files called images",
+        401: "No token, or a wrong one",
+        403: "Called by a name that is not this server's, or by another page",
+        404: "No such model",
+        408: "The request did not arrive in time",
+        413: "Too many images, or too many bytes",
+        429: "The queue is full; come again after `Retry-After` seconds",
+    }.items()
 }
 
 
@@ -72,33 +80,39 @@ def make_app(
     queue = Queue(limits)
     meter = Meter(lambda: queue.held)
     app = FastAPI(
-        title="Biopsy", description=NOTICE, version="1", docs_url=None, redoc_url=None, lifespan=queue.lifespan
+        title="Biopsy",
+        description=NOTICE,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=queue.lifespan,
+        responses={code: ERRORS[code] for code in (401, 403)},
     )
     for path, (name, kind) in PAGE.items():
         content = files("biopsy.serving").joinpath("page", name).read_bytes()
         app.get(f"/{path}", include_in_schema=False)(partial(_send, content, kind))
 
-    @app.middleware("http")
-    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        with meter.request(request) as told:
-            response = _rejection(request, token, hosts) or await answer(request)
-            told(response.status_code)
-        response.headers.update(HEADERS)
-        return response
+    app.add_middleware(_Guard, meter=meter, rejection=partial(_rejection, token=token, hosts=hosts))
 
     @app.get("/health", summary="The process answers")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready", summary="A prediction would be taken now", responses={429: {"description": ERRORS[429]}})
+    @app.get("/ready", summary="A prediction would be taken now", responses={429: ERRORS[429]})
     async def ready() -> dict[str, str]:
         queue.check()
         return {"status": "ready"}
 
-    app.get("/metrics", summary="Requests, images, queue, seconds and memory, as Prometheus reads them")(meter.answer)
+    app.get(
+        "/metrics",
+        summary="Requests, images, queue, seconds and memory, as Prometheus reads them",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )(meter.answer)
 
     @app.get("/v1/models", summary="The models, what they were trained on and how they fared")
-    async def list_models() -> dict[str, Any]:
+    async def list_models() -> Models:
         told = [about(name, model) for name, model in models.items()]
         return {"notice": NOTICE, "models": told, "limits": {"images": limits.images, "bytes": limits.request_bytes}}
 
@@ -108,39 +122,46 @@ def make_app(
             raise HTTPException(404, f"There is no model '{name[:80]}'. There are: {', '.join(models)}.")
         return name
 
-    images: dict[str, Any] = {
-        "openapi_extra": {"requestBody": BODY},
-        "responses": {code: {"description": text} for code, text in ERRORS.items()},
-    }
+    few = replace(limits, images=min(limits.images, limits.explained))
+    asked_model = Annotated[str | None, Query(description="None: the first", json_schema_extra={"enum": [*models]})]
 
     @app.post(
-        "/v1/predict", summary="One row an image; an image that cannot be used has its reason in `error`", **images
+        "/v1/predict",
+        summary="One row an image; an image that cannot be used has its reason in `error`",
+        response_model=Predictions,
+        responses=ERRORS,
+        openapi_extra=form_schema(limits.images),
     )
-    async def predict(request: Request, model: str | None = None) -> dict[str, Any]:
+    async def predict(request: Request, model: asked_model = None) -> Response:
         name = find(model)
         begin = partial(begin_images, models[name], decoder=decoder) if decoder else None
         work = Work(partial(predicted_rows, models[name], decoder=decoder), begin, name)
         rows = await queue.answer(request, limits, work)
         meter.images("/v1/predict", [row["error"] is not None for row in rows])
-        return {"model": name, "classes": models[name].card.classes, "notice": NOTICE, "predictions": rows}
+        given = Predictions(model=name, classes=models[name].card.classes, notice=NOTICE, predictions=rows)
+        return JSONResponse(given)  # as it is: FastAPI would go through all of it once more
 
     @app.post(
-        "/v1/explain", summary="Which places of an image its class depends on: a map as a PNG, and its check", **images
+        "/v1/explain",
+        summary="Which places of an image its class depends on: a map as a PNG, and its check",
+        response_model=Explanations,
+        responses=ERRORS,
+        openapi_extra=form_schema(few.images),
     )
     async def explain(
         request: Request,
-        model: str | None = None,
+        model: asked_model = None,
         picture: bool = False,
         numbers: bool = False,
         method: Quick = "occlusion",
-    ) -> dict[str, Any]:
+    ) -> Response:
         name = find(model)
         _check(models[name], method)
         asked = Asked(picture, numbers, method)
         work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
-        told = await queue.answer(request, replace(limits, images=min(limits.images, limits.explained)), work)
+        told = await queue.answer(request, few, work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
-        return {"model": name, "notice": NOTICE, **told}
+        return JSONResponse({"model": name, "notice": NOTICE, **told})
 
     return app
 
@@ -152,11 +173,33 @@ def _check(model: Model, method: Method) -> None:
         raise HTTPException(400, str(error)) from None
 
 
+class _Guard:
+    """What every request passes: it is counted, may be rejected, and its answer has `HEADERS`."""
+
+    def __init__(self, app: ASGIApp, meter: Meter, rejection: Callable[[Request], Response | None]) -> None:
+        self.app, self.meter, self.rejection = app, meter, rejection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        with self.meter.request(request) as told:
+
+            async def pass_on(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    told(message["status"])
+                    message["headers"] = [*message["headers"], *RAW_HEADERS]
+                await send(message)
+
+            await (self.rejection(request) or self.app)(scope, receive, pass_on)
+
+
 async def _send(content: bytes, kind: str) -> Response:
     return Response(content, media_type=kind)
 
 
-def _rejection(request: Request, token: str | None, hosts: Sequence[str]) -> Response | None:
+def _rejection(request: Request, *, token: str | None, hosts: Sequence[str]) -> Response | None:
     """Reject who has no token, calls us by a name that is not ours, or sends from another page; None: come in."""
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
     try:

@@ -4,17 +4,17 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
+from queue import SimpleQueue
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,18 +66,8 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) 
     return Prepared(views, hash_pixels(pixels) if hashed else "")
 
 
-@dataclass(frozen=True, eq=False)
-class Begun:
-    """An image that some process works on, or will: see `Decoder.finish`."""
-
-    work: Callable[[bytes], Any]
-    image: bytes
-    pool: ProcessPoolExecutor
-    future: Future[Any]
-
-
 class Decoder:
-    """A few processes that decode. Any thread may begin an image; one thread at a time may wait for some.
+    """A few processes that decode, each with a thread that hands it one image at a time and waits for the answer.
 
     Parameters
     ----------
@@ -90,23 +80,25 @@ class Decoder:
     """
 
     def __init__(self, processes: int = PROCESSES, memory: int = MEMORY, seconds: float = SECONDS) -> None:
-        self.seconds = seconds
-        self._make = partial(
-            ProcessPoolExecutor, processes, multiprocessing.get_context("spawn"), _limit, initargs=(memory,)
-        )
-        self._pool = self._make()
-        self._lock = Lock()
-        self.begin(_nothing, b"")  # so that the first image need not wait for a process to start
+        self._processes = [_Process(memory, seconds) for _ in range(processes)]
+        self._idle = SimpleQueue[_Process]()
+        for process in self._processes:
+            self._idle.put(process)
+        self._threads = ThreadPoolExecutor(processes, "decode")
+        for _ in range(processes):  # so that the first images need not wait for a process to start
+            self.begin(_nothing, b"")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _kill(self._pool)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.close()
 
-    def begin_prepare(self, image: bytes, preparation: Preparation, hashed: bool) -> Begun:
+    def begin_prepare(self, image: bytes, preparation: Preparation, hashed: bool) -> Future[Any]:
         """Begin to do what `prepare_image` does, and to look at the image."""
-        return self.begin(partial(_look_at_prepared, preparation=preparation, hashed=hashed), image)
+        return self.begin(partial(look_at_prepared, preparation=preparation, hashed=hashed), image)
 
     def read(self, image: bytes, max_pixels: int) -> NDArray[np.uint8]:
         """Do what `read_rgb` does. Raises `BiopsyError`."""
@@ -115,48 +107,74 @@ class Decoder:
             raise found
         return np.asarray(found)
 
-    def begin(self, work: Callable[[bytes], Any], image: bytes) -> Begun:
-        """Hand an image to the processes."""
-        with self._lock:
-            try:
-                return Begun(work, image, self._pool, self._pool.submit(_told, work, image))
-            except BrokenProcessPool:
-                _kill(self._pool)
-                self._pool = self._make()
-                return Begun(work, image, self._pool, self._pool.submit(_told, work, image))
+    def begin(self, work: Callable[[bytes], Any], image: bytes) -> Future[Any]:
+        """Hand an image to the processes; any thread may."""
+        return self._threads.submit(self._ask, work, image)
 
-    def finish(self, begun: Sequence[Begun]) -> list[Any]:
+    def finish(self, begun: Iterable[Future[Any]]) -> list[Any]:
         """Wait for images; one that cannot be used is its error."""
-        found = [self._wait(each) for each in begun]
-        # A process that ends takes other images with it: each is tried again by itself.
-        for place, each in enumerate(begun):
-            if found[place] is None:
-                again = self._wait(self.begin(each.work, each.image))
-                found[place] = DataError(ENDED) if again is None else again
-        return found
+        return [each.result() for each in begun]
 
-    def _wait(self, begun: Begun) -> Any:
-        """Return what came of it; None where its process ended, or has to be ended."""
+    def _ask(self, work: Callable[[bytes], Any], image: bytes) -> Any:
+        process = self._idle.get()
         try:
-            return begun.future.result(self.seconds)
-        except (TimeoutError, BrokenProcessPool, CancelledError):
-            with self._lock:
-                if begun.pool is self._pool:  # else it is gone already
-                    self._pool = self._make()
-            _kill(begun.pool)
-            return None
-        except Exception as error:  # nobody foresaw it
-            traceback.print_exception(error, file=sys.stderr)
-            return DataError("the image cannot be used")
+            return process.ask(work, image)
+        finally:
+            self._idle.put(process)
 
 
-def _kill(pool: ProcessPoolExecutor) -> None:
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-    pool.shutdown(wait=True, cancel_futures=True)
+class _Process:
+    """One process, which is started when there is an image for it, and again after it has ended."""
+
+    def __init__(self, memory: int, seconds: float) -> None:
+        self.memory, self.seconds, self.closed = memory, seconds, False
+        self._process: Any = None
+        self._connection: Connection | None = None
+
+    def ask(self, work: Callable[[bytes], Any], image: bytes) -> Any:
+        """Let it work on an image; where that ends the process, or takes too long, return an error."""
+        if self.closed:
+            return DataError(ENDED)
+        try:
+            connection = self._connection or self._start()
+            try:
+                connection.send((work, image))
+            except OSError:  # it has ended since the last image, which is not this one's fault
+                self._end()
+                connection = self._start()
+                connection.send((work, image))
+            if connection.poll(self.seconds):
+                return connection.recv()
+        except (OSError, EOFError):
+            pass
+        self._end()
+        return DataError(ENDED)
+
+    def close(self) -> None:
+        """End it for good; any thread may."""
+        self.closed = True
+        if self._process:
+            self._process.kill()
+
+    def _start(self) -> Connection:
+        spawning = multiprocessing.get_context("spawn")  # not a copy of a process that has threads
+        connection, far = spawning.Pipe()
+        self._process = spawning.Process(target=_work, args=(far, self.memory), daemon=True)
+        self._process.start()
+        far.close()
+        self._connection = connection
+        return connection
+
+    def _end(self) -> None:
+        if self._connection:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+        self._connection = None
 
 
-def _look_at_prepared(image: bytes, preparation: Preparation, hashed: bool) -> Prepared:
+def look_at_prepared(image: bytes, preparation: Preparation, hashed: bool) -> Prepared:
+    """Do what `prepare_image` does, and look at the image."""
     found = prepare_image(image, preparation, hashed)
     return replace(found, look=look_at(found.views))
 
@@ -165,16 +183,22 @@ def _nothing(_: bytes) -> None:
     """Do nothing."""
 
 
-def _limit(memory: int) -> None:
-    """Begin a process: Ctrl-C is for the server, which ends it."""
+def _work(connection: Connection, memory: int) -> None:
+    """Be a process: work on one image after the other, until the server has gone. Ctrl-C is for the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)  # there are as many processes as processors
     statm = Path("/proc/self/statm")
     if statm.exists():  # Linux
         own = int(statm.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (own + memory, own + memory))
+    try:
+        while True:
+            connection.send(told(*connection.recv()))
+    except (EOFError, OSError):
+        return
 
 
-def _told(work: Callable[[bytes], Any], image: bytes) -> Any:
+def told(work: Callable[[bytes], Any], image: bytes) -> Any:
     """Work, and return an error as a plain sentence: a class of its own need not survive the way back."""
     try:
         return work(image)
@@ -182,3 +206,6 @@ def _told(work: Callable[[bytes], Any], image: bytes) -> Any:
         return DataError(str(error))
     except MemoryError:
         return DataError(NO_MEMORY)
+    except Exception:  # nobody foresaw it: whoever runs the server sees it
+        traceback.print_exc()
+        return DataError("the image cannot be used")

@@ -3,24 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        }
-    },
-}
+FIELDS = 8  # without a file, which are not read
 
 
 @dataclass(frozen=True)
@@ -47,26 +37,32 @@ class Limits:
     seconds: float = 60
 
 
+def form_schema(most: int) -> dict[str, Any]:
+    """Describe, for OpenAPI, the form that `read_images` reads, of at most `most` images."""
+    file = {"type": "string", "format": "binary"}
+    images = {"type": "array", "items": file, "minItems": 1, "maxItems": most}
+    form = {"type": "object", "required": ["images"], "properties": {"images": images}, "maxProperties": 1 + FIELDS}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
 async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
     """Read names and bytes of a form's files, in memory only and within the limits."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(400, "Send a form (multipart/form-data) with files called images.")
     body = bytearray()
-
-    async def read() -> None:
-        async for chunk in request.stream():
-            body.extend(chunk)
-            if len(body) > limits.request_bytes:
-                raise HTTPException(
-                    413, f"A request may hold {limits.request_bytes:,} bytes. Send fewer images at once."
-                )
 
     async def again() -> AsyncIterator[bytes]:
         yield bytes(body)
 
     try:
-        await asyncio.wait_for(read(), limits.seconds)
-        parser = MultiPartParser(request.headers, again(), max_files=limits.images, max_fields=8)  # type: ignore[arg-type]
+        async with asyncio.timeout(limits.seconds):
+            async for chunk in request.stream():
+                body.extend(chunk)
+                if len(body) > limits.request_bytes:
+                    raise HTTPException(
+                        413, f"A request may hold {limits.request_bytes:,} bytes. Send fewer images at once."
+                    )
+        parser = MultiPartParser(request.headers, again(), max_files=limits.images, max_fields=FIELDS)  # type: ignore[arg-type]
         parser.spool_max_size = len(body) + 1  # never a file on disk
         form = await parser.parse()
     except TimeoutError:

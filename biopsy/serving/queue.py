@@ -16,7 +16,7 @@ from biopsy.networks.answers import BATCH
 from biopsy.serving.form import Limits, read_images
 from biopsy.serving.rows import Images
 
-WAIT = 0.005  # seconds that an image waits for others which are on their way
+WAIT = 0.05  # seconds that a prepared image waits for others which are on their way
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Work:
     run
         From images to what is answered.
     begin
-        What can be done with images that wait; `run` gets what it returns, an item an image. None: nothing.
+        What can be done with images that wait: it returns their names and futures, which `run` gets when all are
+        done. None: nothing.
     group
         Requests of one group may be worked on together: `run` returns a list, an item an image.
     """
 
     run: Callable[[Any], Any]
-    begin: Callable[[Images], Sequence[Any]] | None = None
+    begin: Callable[[Images], Sequence[tuple[str, Future[Any]]]] | None = None
     group: str | None = None
 
 
@@ -42,8 +43,14 @@ class Work:
 class _Job:
     work: Work
     images: Sequence[Any]
-    done: Future[Any] = field(default_factory=Future)
-    begun: float = field(default_factory=time.monotonic)
+    answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    turn: Future[None] = field(default_factory=Future)  # runs, or is cancelled: never both
+    ready: float = 0.0
+
+    @property
+    def waits(self) -> list[Future[Any]]:
+        """What has begun with its images."""
+        return [begun for _, begun in self.images if isinstance(begun, Future)]
 
 
 class Queue:
@@ -76,32 +83,47 @@ class Queue:
         try:
             images = await read_images(request, limits)
             job = _Job(work, work.begin(images) if work.begin else images)
-            with self._lock:
-                self._jobs.append(job)
-            self._worker.submit(self._next)
-            answer, gone = asyncio.wrap_future(job.done), asyncio.ensure_future(request.receive())
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and job.done.cancel():  # what has begun goes on: a thread cannot be stopped
+            self._enter(job)
+            gone = asyncio.ensure_future(request.receive())
+            await asyncio.wait([job.answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and job.turn.cancel():  # what has begun goes on: a thread cannot be stopped
+                for begun in job.waits:
+                    begun.cancel()
                 raise HTTPException(400, "The client has gone.")
             gone.cancel()
-            return await answer
+            return await job.answer
         finally:
             self.held, self.held_bytes = self.held - 1, self.held_bytes - size
+
+    def _enter(self, job: _Job) -> None:
+        """Let a job wait for its turn once all its images are prepared: no other waits for a slow one."""
+        waits = list(job.waits)
+
+        def add(done: Future[Any] | None) -> None:
+            with self._lock:
+                if done:
+                    waits.remove(done)
+                if waits or job.turn.cancelled():
+                    return
+                job.ready = time.monotonic()
+                self._jobs.append(job)
+            self._worker.submit(self._next)
+
+        for begun in job.waits:
+            begun.add_done_callback(add)
+        if not job.waits:
+            add(None)
 
     def _next(self) -> None:
         """Work on the jobs in front; nothing where another job has taken them along."""
         if not (jobs := self._take()):
             return
+        found, error = None, None
         try:
             found = jobs[0].work.run([image for job in jobs for image in job.images])
-        except BaseException as error:
-            for job in jobs:
-                job.done.set_exception(error)
-            return
-        start = 0
-        for job in jobs:
-            job.done.set_result(found if job.work.group is None else found[start : start + len(job.images)])
-            start += len(job.images)
+        except BaseException as raised:
+            error = raised
+        jobs[0].answer.get_loop().call_soon_threadsafe(_deliver, jobs, found, error)  # all at once: a loop wakes once
 
     def _take(self) -> Sequence[_Job]:
         """Take the first job and, up to a batch of images, those of its group, which may be a moment away."""
@@ -109,7 +131,7 @@ class Queue:
             if not self._jobs:
                 return []
             first = self._jobs[0]
-        while first.work.group is not None and time.monotonic() < first.begun + WAIT and self._coming(first):
+        while first.work.group is not None and time.monotonic() < first.ready + WAIT and self._coming(first):
             time.sleep(WAIT / 10)
         taken, count = list[_Job](), 0
         with self._lock:
@@ -117,7 +139,7 @@ class Queue:
                 if job is not first and (first.work.group is None or count + len(job.images) > BATCH):
                     break
                 self._jobs.remove(job)
-                if job.done.set_running_or_notify_cancel():
+                if job.turn.set_running_or_notify_cancel():
                     taken, count = [*taken, job], count + len(job.images)
         return taken
 
@@ -132,3 +154,17 @@ class Queue:
         """Finish what was accepted when the server stops."""
         yield
         self._worker.shutdown()
+
+
+def _deliver(jobs: Sequence[_Job], found: Any, error: BaseException | None) -> None:
+    """Give each job its own part of what was found."""
+    start = 0
+    for job in jobs:
+        part = found if error or job.work.group is None else found[start : start + len(job.images)]
+        start += len(job.images)
+        if job.answer.cancelled():  # with the task that waited for it
+            continue
+        if error:
+            job.answer.set_exception(error)
+        else:
+            job.answer.set_result(part)

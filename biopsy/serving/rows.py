@@ -3,18 +3,20 @@
 import base64
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import NO_MEMORY, BiopsyError
+from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
 from biopsy.images.decode import read_rgb
-from biopsy.images.looks.measure import look_at
-from biopsy.serving.decoding import Begun, Decoder, Prepared
+from biopsy.networks.answers import BATCH
+from biopsy.serving.decoding import Decoder, Prepared, look_at_prepared, told
 from biopsy.serving.explain import (
     METHODS,
     Explanation,
@@ -28,7 +30,10 @@ from biopsy.serving.explain import (
     scale_of,
     shrink,
 )
+from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Answer, Model
+from biopsy.serving.onnx_file import FEATURES, OUTPUT
+from biopsy.serving.schema import Prediction
 
 Images = Sequence[tuple[str, bytes]]
 
@@ -52,41 +57,70 @@ class Asked:
     method: Method = "occlusion"
 
 
-def begin_images(model: Model, images: Images, decoder: Decoder) -> list[tuple[str, Begun]]:
+def begin_images(model: Model, images: Images, decoder: Decoder) -> list[tuple[str, Future[Any]]]:
     """Let images be prepared for a model, while it is busy with others."""
     hashed = model.learnt is not None
     return [(name, decoder.begin_prepare(data, model.card.preparation, hashed)) for name, data in images]
 
 
 def predicted_rows(
-    model: Model, images: Sequence[tuple[str, bytes | Begun]], decoder: Decoder | None = None
-) -> list[dict[str, Any]]:
+    model: Model, images: Sequence[tuple[str, bytes | Future[Any]]], decoder: Decoder | None = None
+) -> list[Prediction]:
     """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`."""
     try:
         given: list[Any] = [data for _, data in images]
-        given = decoder.finish(given) if decoder else given
-        looks: dict[int, list[str]] = {}
-        training = model.card.training
-
-        def see(place: int, views: NDArray[np.uint8]) -> None:
-            image = given[place]
-            look = image.look if isinstance(image, Prepared) else None
-            looks[place] = training.unlike(look or look_at(views)) if training else []
-
-        answers = list(model.answers(enumerate(given), see))
-        return [_row(model, images[i][0], answer, looks.get(i, [])) for i, answer in answers]
+        look = partial(look_at_prepared, preparation=model.card.preparation, hashed=model.learnt is not None)
+        given = decoder.finish(given) if decoder else [told(look, image) for image in given]
+        answers = list(_answers(model, given))
+        return [
+            _row(model, name, *one)
+            for (name, _), *one in zip(images, given, answers, _far(model, answers), strict=True)
+        ]
     except Exception as error:
         if len(images) > 1:
             return [row for image in images for row in predicted_rows(model, [image], decoder)]
-        return [_row(model, images[0][0], Answer(np.empty(0), _told(error)), [])]
+        failed = DataError(_told(error))
+        return [_row(model, images[0][0], failed, Answer(np.empty(0), str(failed)), None)]
 
 
-def _row(model: Model, name: str, given: Answer, unlike: list[str]) -> dict[str, Any]:
-    row, similar = model.row(name, given), None
-    if model.similar and given.features is not None:
-        distances = model.similar.distances(given.features[None])[0]
+def _answers(model: Model, given: Sequence[Prepared | BiopsyError]) -> Iterator[Answer]:
+    """Answer prepared images, as many in one run of the network as it takes."""
+    views = [image.views for image in given if isinstance(image, Prepared)]
+    size, found = max(1, BATCH // model.card.preparation.views), list[tuple[Any, Any]]()
+    for start in range(0, len(views), size):
+        part = np.stack(views[start : start + size])
+        asked = model.ask(part, OUTPUT, FEATURES) if model.similar else [model.probabilities(part), [None] * len(part)]
+        found += zip(*asked, strict=True)
+    answers = iter(found)
+    for image in given:
+        if isinstance(image, Prepared):
+            learnt = None if model.learnt is None else pixel_key(image.pixels_sha256) in model.learnt
+            probabilities, features = next(answers)
+            yield Answer(probabilities, learnt=learnt, features=features)
+        else:
+            yield Answer(np.empty(0), str(image))
+
+
+def _far(model: Model, answers: Sequence[Answer]) -> Iterator[NDArray[np.float64] | None]:
+    """Say of each answer how far its image is from each training image, in one go; None where that is not known."""
+    features = [answer.features for answer in answers if answer.features is not None]
+    found = iter(model.similar.distances(np.stack(features)) if model.similar and features else ())
+    return (None if answer.features is None else next(found) for answer in answers)
+
+
+def _row(
+    model: Model,
+    name: str,
+    image: Prepared | BiopsyError,
+    given: Answer,
+    distances: NDArray[np.float64] | None,
+) -> Prediction:
+    row, unlike, similar = model.row(name, given), list[str](), list[Any]()
+    if model.card.training and isinstance(image, Prepared) and image.look:
+        unlike = model.card.training.unlike(image.look)
+    if model.similar and distances is not None:
         unlike = [*unlike, *(["features"] if model.similar.far(distances) else [])]
-        similar = model.similar.nearest(distances) or None
+        similar = model.similar.nearest(distances)
     shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
     known = not row["error"] and (model.similar or model.card.training)
     return {
@@ -96,7 +130,7 @@ def _row(model: Model, name: str, given: Answer, unlike: list[str]) -> dict[str,
         "error": row["error"] or None,
         "in_training": row["in_training"],
         "unlike_training": unlike if known else None,
-        "similar": similar,
+        "similar": similar or None,
     }
 
 

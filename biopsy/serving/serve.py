@@ -1,7 +1,9 @@
 """`biopsy serve`: load the models, open the port, answer until Ctrl-C."""
 
+import gc
 import ipaddress
 import json
+import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from biopsy.serving.model import Model
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+BACKLOG = 100  # connections that wait to be taken; all of them are taken at once
 
 
 Figures = Callable[[Path], dict[str, Any] | None]
@@ -64,6 +67,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             import uvicorn
 
             from biopsy.serving.api import make_app
+            from biopsy.serving.connections import Connection, allow_files
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
         for (name, model), path in zip(models.items(), paths, strict=True):
@@ -72,9 +76,15 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             print(f"{name}: {describe(model.card)}", file=sys.stderr)
         decoder = opened.enter_context(Decoder())
         app = make_app(models, token, LOCAL if loopback and not token else (), decoder=decoder)
+        config = uvicorn.Config(
+            app, http=Connection, ws="none", backlog=BACKLOG, log_level="error", server_header=False, access_log=False
+        )
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a client is told of its own mistakes
+        allow_files()
+        gc.collect()
+        gc.freeze()  # what is loaded stays, and need not be looked through again and again
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C stops it)", file=sys.stderr, flush=True)
-        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False)
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
@@ -103,7 +113,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, number)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(128)
+        listening.listen(BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(

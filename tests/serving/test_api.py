@@ -211,14 +211,14 @@ def test_a_request_that_cannot_be_answered_is_told_why(
 def test_a_full_queue_answers_429_at_once_and_what_was_accepted_is_finished(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on, answers = threading.Event(), threading.Event(), model.answers
+    started, go_on, answer = threading.Event(), threading.Event(), model.probabilities
 
-    def slow(*images: Any) -> Any:
+    def slow(views: Any) -> Any:
         started.set()
         assert go_on.wait(20)
-        return answers(*images)
+        return answer(views)
 
-    monkeypatch.setattr(model, "answers", slow)
+    monkeypatch.setattr(model, "probabilities", slow)
     first = []
     with TestClient(make_app({"dark": model}, None, (), Limits(waiting=1))) as client:
         thread = threading.Thread(target=lambda: first.append(client.post("/v1/predict", files=parts(png()))))

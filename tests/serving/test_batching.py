@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import cv2
@@ -20,7 +21,7 @@ from biopsy.serving.queue import Queue, Work
 FORM = b'--x\r\nContent-Disposition: form-data; name="images"; filename="%d"\r\n\r\n%d\r\n--x--\r\n'
 
 
-def request(number: int, length: int | None = None) -> Request:
+def request(number: int, length: int | None = None, leaves: asyncio.Event | None = None) -> Request:
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
     headers += [] if length is None else [(b"content-length", str(length).encode())]
     parts = iter([{"type": "http.request", "body": FORM % (number, number)}])
@@ -28,7 +29,8 @@ def request(number: int, length: int | None = None) -> Request:
     async def receive() -> Any:
         for part in parts:
             return part
-        return await asyncio.Event().wait()
+        await (leaves or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
 
     return Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
@@ -79,6 +81,35 @@ def test_large_requests_are_rejected_before_many_small_ones_would_be_and_one_is_
     asyncio.run(ask())
 
 
+def test_an_image_that_takes_long_to_decode_holds_up_no_other_request_and_is_given_up_with_its_client() -> None:
+    begun: dict[str, Future[Any]] = {}
+
+    def begin(images: Any) -> list[tuple[str, Future[Any]]]:
+        begun.update((name, Future()) for name, _ in images)
+        return [(name, begun[name]) for name, _ in images]
+
+    async def ask() -> None:
+        queue, work = Queue(Limits()), Work(lambda images: [f.result() for _, f in images], begin, "a")
+        leaves = [asyncio.Event() for _ in range(3)]
+        asked = [queue.answer(request(i, None, event), Limits(), work) for i, event in enumerate(leaves)]
+        slow, quick, gone = map(asyncio.ensure_future, asked)
+        while len(begun) < 3:
+            await asyncio.sleep(0)
+        begun["1"].set_result("quick")
+        assert await asyncio.wait_for(quick, 20) == ["quick"]
+        assert not slow.done()
+        begun["0"].set_result("slow")
+        assert await asyncio.wait_for(slow, 20) == ["slow"]
+        leaves[2].set()
+        with pytest.raises(HTTPException, match="has gone"):
+            await gone
+        assert begun["2"].cancelled()
+        assert (queue.held, queue.held_bytes) == (0, 0)
+        queue._worker.shutdown()
+
+    asyncio.run(ask())
+
+
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
     with Decoder(processes=1, memory=200 * 2**20, seconds=20) as made:
@@ -105,11 +136,15 @@ def test_an_image_that_ends_its_process_or_needs_too_much_memory_is_an_error_and
     assert decoder.read(plain, 10_000).shape == (48, 64, 3)
     hanging = decoder.begin(_hang, b"")
     others = [decoder.begin_prepare(plain, preparation, False) for _ in range(3)]
-    (process,) = (decoder._pool._processes or {}).values()
-    process.kill()
+    (process,) = decoder._processes
+    process._process.kill()
+    assert str(hanging.result(20)) == ENDED
     assert all(isinstance(found, Prepared) for found in decoder.finish(others))
-    decoder.seconds = 0.2
-    assert [str(error) for error in decoder.finish([hanging])] == [ENDED]
+    process._process.kill()  # between two images
+    process._process.join()
+    assert isinstance(decoder.begin_prepare(plain, preparation, False).result(20), Prepared)
+    process.seconds = 0.2
+    assert [str(error) for error in decoder.finish([decoder.begin(_hang, b"")])] == [ENDED]
 
 
 def _hang(_: bytes) -> None:

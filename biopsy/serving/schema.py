@@ -1,0 +1,80 @@
+"""What the HTTP interface answers, in types: mypy holds the code against them, and OpenAPI shows them to programs."""
+
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+Alike = TypedDict("Alike", {"image": str, "class": str, "distance": float, "picture": NotRequired[str]})
+
+
+class Prediction(TypedDict):
+    """Of one image; without a prediction `error` says why.
+
+    `in_training`: whether the model has learnt from this image; `unlike_training`: in what it lies far outside the
+    training images; `similar`: those most like it. Each is null where it is not known.
+    """
+
+    image: str
+    predicted: str | None
+    probabilities: dict[str, float] | None
+    error: str | None
+    in_training: bool | None
+    unlike_training: list[str] | None
+    similar: list[Alike] | None
+
+
+class Predictions(TypedDict):
+    """One row an image, in the order of the request."""
+
+    model: str
+    classes: list[str]
+    notice: str
+    predictions: list[Prediction]
+
+
+class Scale(TypedDict):
+    """The colours of all maps of an answer, from -limit to limit."""
+
+    limit: float
+    method: str
+    words: str
+    colours: list[str]
+
+
+class Explained(TypedDict):
+    """Of one image; without an explanation it is `image`, `predicted` (null) and `error`."""
+
+    image: str
+    predicted: str | None
+    error: str | None
+    probability: NotRequired[float]
+    flat: NotRequired[bool]
+    trusted: NotRequired[bool | None]
+    verdict: NotRequired[str]
+    peak: NotRequired[dict[str, float]]
+    overlay: NotRequired[str]
+    picture: NotRequired[str]
+    views: NotRequired[list[dict[str, Any]]]
+
+
+class Explanations(TypedDict):
+    """One row an image, in the order of the request; maps are PNGs as data: addresses."""
+
+    model: str
+    notice: str
+    scale: Scale
+    explanations: list[Explained]
+
+
+class Models(TypedDict):
+    """The models that can be asked, the first one where none is named; and what one request may hold."""
+
+    notice: str
+    models: list[dict[str, Any]]
+    limits: dict[str, int]
+
+
+class Problem(TypedDict):
+    """Why a request is not answered."""
+
+    detail: str
