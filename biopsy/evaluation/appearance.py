@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from biopsy.images.looks.measure import look_at
@@ -70,6 +69,8 @@ def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:
     k = min(COMPONENTS, len(varied) - 1, varied.shape[1])
     if k < 2 or not np.isfinite(varied).all():
         return np.zeros((len(features), 2))
+    from sklearn.decomposition import PCA  # two seconds, which readers of the table need not spend
+
     scaled = (varied - varied.mean(0)) / varied.std(0)
     return PCA(k, svd_solver="full").fit_transform(scaled).round(4)
 
