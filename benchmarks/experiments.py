@@ -62,13 +62,14 @@ FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads
 NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?
 
-Each preset on the [recommended](training.md#frozen-backbones) base, by `python benchmarks/experiments.py`: {images}
-real BreakHis images of {cases} cases, each answered once out of {folds} folds, one draw. Rows give the difference to
-the first row, its 95 % interval over cases, and a verdict: better or worse where the interval leaves out 0. The figure
-is macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in
-twenty gets a verdict by chance; a true difference of {smallest:.2f} would be shown four times in five. A linear head
-trains on the recommended features for 30 epochs at a constant rate and keeps the last; nothing is tuned. By image,
-heads are measured where the report has a finding.
+Each preset is tested on top of the [recommended](training.md#frozen-backbones) one, by
+`python benchmarks/experiments.py`: {images} real BreakHis images of {cases} cases, each predicted once in
+{folds}-fold cross-validation, one draw. Rows give the difference to the first row, its 95 % interval
+over cases, and a verdict: better or worse if the interval excludes 0. The figure is macro-F1 (binary) or
+accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in twenty gets a verdict by
+chance; a true difference of {smallest:.2f} is detected four times in five. A linear head trains on the recommended
+features for 30 epochs at a constant rate and keeps the last; nothing is tuned. By image, heads are measured where the
+report has a finding.
 """
 
 

@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "the images that are done are kept. Run `dvc repro` again to go on.")
+    run_stage(main, "the images that are done are kept. Run `dvc repro` again to continue.")

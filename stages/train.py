@@ -214,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "the epochs that are done are kept. Run `dvc repro` again to go on after the last whole one.")
+    run_stage(main, "the epochs that are done are kept. Run `dvc repro` again to continue after the last whole one.")

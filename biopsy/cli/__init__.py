@@ -34,8 +34,11 @@ def command(arguments: Sequence[str] | None = None) -> None:
 
 def new_parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
-    parser = argparse.ArgumentParser(prog="biopsy", description="Commands beside the pipeline, which `dvc repro` runs.")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser = argparse.ArgumentParser(
+        prog="biopsy", description="Use and compare models. `dvc repro` runs the pipeline."
+    )
+    parser.set_defaults(run=lambda _: parser.print_help())
+    verbs = parser.add_subparsers(metavar="COMMAND")
     for add in VERBS:
         add(verbs)
     return parser

@@ -27,20 +27,20 @@ def add_export(verbs: Any) -> None:
     verb = new_verb(
         verbs, "export", "write a model as one .onnx file, which needs no TensorFlow",
         "biopsy export models/binary-case",
-        "biopsy export models/binary-case-?of5 --out exports/folds.onnx     the folds' mean",
+        "biopsy export models/binary-case-?of5 --out exports/folds.onnx     # the mean of the folds",
     )  # fmt: skip
     verb.add_argument(
         "model", type=Path, nargs="+", metavar="FOLDER",
-        help="a model's folder, such as models/binary-case; of folds, or of several (seeds), the mean of all",
+        help="a model's folder, such as models/binary-case; several (folds, seeds) are averaged",
     )  # fmt: skip
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
     verb.add_argument(
         "--int8", nargs="?", type=float, const=0.02, metavar="LOSS",
-        help="in 8-bit integers; fails where a validation figure loses more than LOSS (default: 0.02)",
+        help="quantise to 8 bits; fails if a validation figure drops by more than LOSS (default: 0.02)",
     )  # fmt: skip
     verb.add_argument(
         "--similar", choices=("names", "pictures", "none"), default="names",
-        help="what the file tells of the training images most like one: names (default), also small pictures, or none",
+        help="what the file stores to show similar training images: names (default), also thumbnails, or none",
     )  # fmt: skip
     verb.set_defaults(run=act)
 
@@ -56,14 +56,14 @@ def add_publish(verbs: Any) -> None:
             print(line)
 
     verb = new_verb(
-        verbs, "publish", "write a folder for others: model card, .onnx file, metadata, example",
-        "biopsy publish shared/ --model exports/binary-case.onnx          say what would be written",
+        verbs, "publish", "write a folder to share: model card, .onnx file, metadata, example",
+        "biopsy publish shared/ --model exports/binary-case.onnx          # says what it would write",
         "biopsy publish shared/ --model exports/binary-case.onnx --yes",
     )  # fmt: skip
-    verb.add_argument("target", metavar="FOLDER", help="new, empty, or published before")
+    verb.add_argument("target", metavar="FOLDER", help="a new or empty folder, or one of an earlier `publish`")
     add_model(verb)
     verb.add_argument("--card", type=Path, metavar="FILE", help="default: plots/cards/<task>-<protocol>.md")
-    verb.add_argument("--yes", action="store_true", help="write; without it nothing is written")
+    verb.add_argument("--yes", action="store_true", help="write the files; without it, only list them")
     verb.set_defaults(run=act)
 
 
@@ -76,7 +76,7 @@ def add_convert_weights(verbs: Any) -> None:
         print(convert_weights(chosen.checkpoint, chosen.out, chosen.architecture))
 
     verb = new_verb(
-        verbs, "convert-weights", "make a Keras weights file of a PyTorch checkpoint",
+        verbs, "convert-weights", "convert a PyTorch checkpoint to a Keras weights file",
         "biopsy convert-weights resnet50.pth resnet50.weights.h5 --architecture resnet50",
         "dvc exp run -S model.backbone=resnet50 -S model.weights=resnet50.weights.h5",
     )  # fmt: skip

@@ -28,7 +28,7 @@ def add_compare(verbs: Any) -> None:
             raise SystemExit(WORSE)
 
     verb = new_verb(
-        verbs, "compare", "say whether one run is better than another; exit code 1: the second is shown to be worse",
+        verbs, "compare", "say whether one run is better than another; exit code 1: the second is worse",
         "biopsy compare main workspace",
         "biopsy compare adopt-0,adopt-1 mixup-0,mixup-1 --markdown verdict.md",
     )  # fmt: skip
@@ -37,12 +37,12 @@ def add_compare(verbs: Any) -> None:
         "Exit code: 0 no difference or the second is better, 1 the second is worse, 2 and above an error."
     )
     verb.add_argument("first", help="a git revision, an experiment, or `workspace`; several seeds: a,b,c")
-    verb.add_argument("second", help="the same; is this one better?")
+    verb.add_argument("second", help="the same; the run that may be better")
     verb.add_argument("--task", help="default: all that both have")
     verb.add_argument("--protocol", help="default: all that both have")
     verb.add_argument("--figure", choices=COMPARED, default=COMPARED[0], help=f"default: {COMPARED[0]}")
-    verb.add_argument("--test", action="store_true", help="the test part: once, for the run that validation chose")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="also write everything for a program")
+    verb.add_argument("--test", action="store_true", help="use the test set: once, for the run that validation chose")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="also write a table for a pull request")
     add_root(verb)
     verb.set_defaults(run=act)
@@ -66,14 +66,16 @@ def add_experiments(verbs: Any) -> None:
             write_heads(chosen.heads, runs)
 
     verb = new_verb(
-        verbs, "experiments", "write a page that compares all experiments that DVC keeps",
+        verbs, "experiments", "print a Markdown page that compares all DVC experiments",
         "biopsy experiments > experiments.md",
         "biopsy experiments --about 'Of 421 images.' --plot experiments.png",
     )  # fmt: skip
     add_root(verb)
-    verb.add_argument("--about", default="", help="a sentence on which images these are")
-    verb.add_argument("--plot", type=Path, metavar="PNG", help="also draw them, one dot a seed")
-    verb.add_argument("--heads", type=Path, metavar="FOLDER", help="also write the figures into these presets' heads")
+    verb.add_argument("--about", default="", help="a sentence about the images")
+    verb.add_argument("--plot", type=Path, metavar="PNG", help="also draw them, one dot per seed")
+    verb.add_argument(
+        "--heads", type=Path, metavar="FOLDER", help="also write the figures into the comments of these presets"
+    )
     verb.set_defaults(run=act)
 
 
@@ -86,14 +88,14 @@ def add_tune(verbs: Any) -> None:
         tune(chosen.experiment, chosen.task, chosen.protocol, chosen.trials, tuple(chosen.set))
 
     verb = new_verb(
-        verbs, "tune", "search good parameters for an experiment, by its validation figures",
+        verbs, "tune", "search for good parameters, by validation figures",
         "biopsy tune adopt --trials 20",
         "biopsy tune adopt --task multiclass -S data=breakhis",
     )  # fmt: skip
     verb.add_argument("experiment", help="a preset of conf/experiment/")
     verb.add_argument("--task", help="default: the first of `tasks`")
     verb.add_argument("--protocol", default="case", help="default: case")
-    verb.add_argument("--trials", type=int, help="how many in all, earlier ones counted (default: tune.trials)")
+    verb.add_argument("--trials", type=int, help="how many in total, earlier ones included (default: tune.trials)")
     verb.add_argument("-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
     verb.set_defaults(run=act)
 
@@ -110,16 +112,16 @@ def add_queue(verbs: Any) -> None:
             run_queue(tasks, engine, chosen.root)
 
     verb = new_verb(
-        verbs, "queue", "run many experiments on a Ray cluster; on one machine `dvc exp run --queue` does without",
+        verbs, "queue", "run experiments on a Ray cluster (on one machine: `dvc exp run --queue`)",
         "biopsy queue --ray -S '+experiment=adopt,mixup' -S seed=0,1,2",
         "biopsy queue --ray ray://head:10001 --gpus 1 -S 'protocols=[case-1of5],[case-2of5]'",
     )  # fmt: skip
     verb.add_argument(
         "--ray", nargs="?", const="", required=True, metavar="ADDRESS",
-        help="the cluster (default: $RAY_ADDRESS, else one that runs here, else a new one of this machine)",
+        help="the cluster (default: $RAY_ADDRESS, else one on this machine, started if needed)",
     )  # fmt: skip
     verb.add_argument(
-        "-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as `dvc exp run --queue`"
+        "-S", dest="set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run --queue`"
     )
     verb.add_argument("--cpus", type=float, default=1, metavar="N", help="for each experiment (default: 1)")
     verb.add_argument("--gpus", type=float, default=0, metavar="N", help="for each experiment (default: 0)")
@@ -145,17 +147,17 @@ def add_launch(verbs: Any) -> None:
         print(f"wrote {chosen.out}; its first lines say how to submit it")
 
     verb = new_verb(
-        verbs, "launch", "write the job file that runs an experiment on a rented or shared machine",
+        verbs, "launch", "print a job file that runs an experiment on another machine",
         "biopsy launch --render sky --gpu A100 --out job.yaml -- dvc exp run -S data=breakhis",
         "biopsy launch --render slurm --gpu 1 --hours 8 | sbatch",
         "biopsy launch --render k8s -- dvc exp run -n adopt -S +experiment=adopt | kubectl create -f -",
     )  # fmt: skip
     verb.add_argument("--render", choices=("sky", "slurm", "k8s"), required=True, help="SkyPilot, Slurm or Kubernetes")
     verb.add_argument(
-        "--gpu", metavar="MODEL[:N]", help="such as A100 or A100:2; not for sky: a number (default: none)"
+        "--gpu", metavar="MODEL[:N]", help="sky: such as A100 or A100:2; slurm, k8s: a number (default: none)"
     )
-    verb.add_argument("--hours", type=int, default=24, help="the job's time limit, not for sky (default: 24)")
-    verb.add_argument("--revision", default="HEAD", help="what to run, pushed to origin (default: HEAD)")
+    verb.add_argument("--hours", type=int, default=24, help="the time limit, slurm and k8s only (default: 24)")
+    verb.add_argument("--revision", default="HEAD", help="the commit to run, which must be pushed (default: HEAD)")
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: on the screen")
     add_root(verb)
     verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- dvc exp run ...", help="default: no options")

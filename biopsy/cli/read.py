@@ -1,4 +1,4 @@
-"""The verbs that say what there is and how it fared."""
+"""The verbs that show what there is: presets, models, results, reports."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ def add_list(verbs: Any) -> None:
             print(line, flush=True)
 
     verb = new_verb(
-        verbs, "list", "say what backbones, encoders, augmentations, presets and models there are",
+        verbs, "list", "list backbones, encoders, augmentations, presets and models",
         "biopsy list models",
         "biopsy list presets | grep -i stain",
     )  # fmt: skip
@@ -36,7 +36,7 @@ def add_info(verbs: Any) -> None:
         print(describe_model(chosen.model, chosen.root))
 
     verb = new_verb(
-        verbs, "info", "say what a model is, where it comes from and how well it did",
+        verbs, "info", "describe a model: its origin, parameters and test figures",
         "biopsy info models/binary-case",
         "biopsy info models/binary-case --root ../other-clone",
     )  # fmt: skip
@@ -83,7 +83,7 @@ def add_report(verbs: Any) -> None:
         print("\n".join([*says, f"wrote {chosen.out}"]))
 
     verb = new_verb(
-        verbs, "report", "write the report with the git revision it is of, or two runs side by side",
+        verbs, "report", "write the report of a git revision, or of two runs side by side",
         "biopsy report v1.0 --out report-v1.html",
         "biopsy report --explain",
         "biopsy report --compare main",
@@ -93,8 +93,8 @@ def add_report(verbs: Any) -> None:
         help="a git revision or an experiment (default: workspace, the files as they are)",
     )  # fmt: skip
     added = verb.add_mutually_exclusive_group()
-    added.add_argument("--compare", metavar="REVISION", help="is the run better than this one?")
-    added.add_argument("--explain", action="store_true", help="add where its models look; takes minutes")
+    added.add_argument("--compare", metavar="REVISION", help="compare with this run")
+    added.add_argument("--explain", action="store_true", help="add maps of what matters to its models; takes minutes")
     verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
     add_root(verb)
     verb.set_defaults(run=act)

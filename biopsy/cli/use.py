@@ -23,15 +23,15 @@ def add_predict(verbs: Any) -> None:
                 from biopsy.serving.slides.run import Options, predict_slides
 
             if chosen.by:
-                raise ParamsError("--by is for images of which a table gives the case or slide, not for whole slides.")
+                raise ParamsError("--by is for a CSV of images with a column case or slide, not for whole slides.")
             predict_slides(slides, Options(chosen.model, chosen.out, chosen.mpp, chosen.tile_mpp))
             return
         if chosen.mpp or chosen.tile_mpp:
-            raise ParamsError("--mpp and --tile-mpp are for whole slides, and the inputs name none.")
+            raise ParamsError("--mpp and --tile-mpp are for whole slides, but no input is one.")
         failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, figures_of)
         if failed:
             why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
-            raise DataError(f"{failed} of the images have no prediction. {why}")
+            raise DataError(f"{failed} of the images {'has' if failed == 1 else 'have'} no prediction. {why}")
 
     verb = new_verb(
         verbs, "predict", "predict images with a trained model; research use only",
@@ -46,14 +46,18 @@ def add_predict(verbs: Any) -> None:
     )  # fmt: skip
     add_model(verb)
     verb.add_argument(
-        "--by", choices=("case", "slide"), help="one row for each: the mean probability over its images, as in the test"
+        "--by", choices=("case", "slide"), help="one row per case or slide: the mean probability of its images"
     )
     verb.add_argument(
         "--out", type=Path, metavar="PATH",
         help=".csv, .json or .jsonl (default: CSV on the screen); for slides, a folder",
     )  # fmt: skip
-    verb.add_argument("--mpp", type=float, metavar="UM", help="micrometres per pixel of a slide whose file lacks them")
-    verb.add_argument("--tile-mpp", type=float, metavar="UM", help="those of its tiles (default: as in training)")
+    verb.add_argument(
+        "--mpp", type=float, metavar="UM", help="micrometres per pixel of the slide, if its file does not say"
+    )
+    verb.add_argument(
+        "--tile-mpp", type=float, metavar="UM", help="micrometres per pixel of tiles (default: as in training)"
+    )
     verb.set_defaults(run=act)
 
 
@@ -71,7 +75,7 @@ def add_evaluate(verbs: Any) -> None:
             raise DataError(f"{left:,} {rows} no prediction. The column 'error' of predictions.csv says why.")
 
     verb = new_verb(
-        verbs, "evaluate", "test a model on labelled images of elsewhere; research use only",
+        verbs, "evaluate", "test a model on your own labelled images; research use only",
         "biopsy evaluate --model exports/binary-case.onnx --csv labels.csv --images photos/ --out external/",
         "biopsy evaluate --csv labels.csv --label diagnosis --map cancer=malignant --map healthy=benign",
     )  # fmt: skip
@@ -80,9 +84,9 @@ def add_evaluate(verbs: Any) -> None:
         "--csv", type=Path, required=True, metavar="FILE",
         help="columns path and label and, if known, case, slide and magnification",
     )  # fmt: skip
-    verb.add_argument("--images", type=Path, metavar="FOLDER", help="where the images are (default: beside the CSV)")
-    verb.add_argument("--label", metavar="COLUMN", help="the column of labels (default: that of the model's data)")
-    verb.add_argument("--map", action="append", default=[], metavar="WORD=CLASS", help="what a label means; repeatable")
+    verb.add_argument("--images", type=Path, metavar="FOLDER", help="where the images are (default: the CSV's folder)")
+    verb.add_argument("--label", metavar="COLUMN", help="the column of labels (default: as in the model's own data)")
+    verb.add_argument("--map", action="append", default=[], metavar="WORD=CLASS", help="translate a label; repeatable")
     verb.add_argument("--out", type=Path, default=Path("external"), metavar="FOLDER", help="default: external/")
     verb.set_defaults(run=act)
 
@@ -95,12 +99,14 @@ def add_explain(verbs: Any) -> None:
 
         failed = explain_files(chosen.inputs, chosen.model, chosen.out, chosen.method)
         if failed:
-            raise DataError(f"{failed} of the images have no explanation. The lines above say why.")
+            raise DataError(
+                f"{failed} of the images {'has' if failed == 1 else 'have'} no explanation. The lines above say why."
+            )
 
     verb = new_verb(
-        verbs, "explain", "draw where a model looks in images; research use only",
+        verbs, "explain", "draw which parts of an image matter to a model; research use only",
         "biopsy explain images/ --model exports/binary-case.onnx",
-        "biopsy explain 'slides/**/*.png' --out looks/",
+        "biopsy explain 'slides/**/*.png' --out maps/",
     )  # fmt: skip
     verb.add_argument(
         "inputs", nargs="+", metavar="IMAGE", help="image files, folders, patterns, a .csv with a column path, or -"
@@ -109,7 +115,7 @@ def add_explain(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="default: explanations/")
     verb.add_argument(
         "--method", choices=("occlusion", "activation"), default="occlusion",
-        help="hide places (default, checked), or ask an .onnx file for its own map (one pass, not checked)",
+        help="occlusion: hide region after region (default; checked); activation: quick, .onnx only, not checked",
     )  # fmt: skip
     verb.set_defaults(run=act)
 
@@ -123,15 +129,15 @@ def add_serve(verbs: Any) -> None:
         serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), figures_of)
 
     verb = new_verb(
-        verbs, "serve", "open a page and an API that predict images; research use only",
+        verbs, "serve", "start a web page and an API that predict images; research use only",
         "biopsy serve --model exports/binary-case.onnx",
         "BIOPSY_TOKEN=... biopsy serve --host 0.0.0.0 --port 80",
     )  # fmt: skip
     verb.add_argument(
         "--model", type=Path, action="append", default=[], metavar="MODEL",
-        help="a folder or .onnx file; again for more (default: all in models/, else in exports/)",
+        help="a model's folder or .onnx file; repeatable (default: all in models/, else in exports/)",
     )  # fmt: skip
-    verb.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
+    verb.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, only this machine")
     verb.add_argument("--port", type=int, default=8000, help="default: 8000")
-    verb.add_argument("--token", help="what clients must send; needed for other hosts (default: $BIOPSY_TOKEN)")
+    verb.add_argument("--token", help="a secret that clients must send; required with --host (default: $BIOPSY_TOKEN)")
     verb.set_defaults(run=act)

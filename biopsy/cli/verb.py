@@ -16,7 +16,9 @@ def new_verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.Argu
 
 def add_model(verb: argparse.ArgumentParser) -> None:
     """Add `--model`, one model."""
-    verb.add_argument("--model", type=Path, metavar="MODEL", help="a folder or .onnx file (default: the only one)")
+    verb.add_argument(
+        "--model", type=Path, metavar="MODEL", help="a model's folder or .onnx file (default: the only one here)"
+    )
 
 
 def figures_of(path: Path) -> dict[str, Any] | None:

@@ -51,15 +51,22 @@ class MachineError(BiopsyError):
     exit_code = 5
 
 
-def nearest(value: str, known: Iterable[str]) -> str:
+def nearest(value: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Name the known value nearest to `value`, as the end of a sentence.
+
+    Parameters
+    ----------
+    value, known
+        What was given, and what it may be.
+    cutoff
+        The least likeness, 0 to 1, of a value that is named.
 
     Returns
     -------
     str
         `" Did you mean 'adam'?"`, or an empty string where nothing is near.
     """
-    found = get_close_matches(str(value).lower(), {k.lower(): k for k in known}, n=1, cutoff=0.5)
+    found = get_close_matches(str(value).lower(), {k.lower(): k for k in known}, n=1, cutoff=cutoff)
     return f" Did you mean '{next(k for k in known if k.lower() == found[0])}'?" if found else ""
 
 
@@ -88,7 +95,7 @@ def reason_in(log: str) -> str:
     return (told or lines[-1:] or [""])[0]
 
 
-def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to go on.") -> None:
+def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to continue.") -> None:
     """Run `main`; print an error that the user can fix as one sentence and exit with its family's code.
 
     Tracebacks of such errors show with `BIOPSY_TRACEBACK=1`. Anything else is a defect of ours and keeps its traceback.
@@ -196,8 +203,8 @@ _SENTENCES = {
     errno.EDQUOT: "your share of the disk (quota) is used up while writing {where}. Free some space" + _AGAIN,
     errno.EFBIG: "{where} would be larger than a file may be here. Raise the limit (ulimit -f)" + _AGAIN,
     errno.ENOMEM: NO_MEMORY,
-    errno.ENOTDIR: "{where}: a part of this path is a file, where a folder is wanted.",
-    errno.EISDIR: "{where} is a folder, where a file is wanted.",
+    errno.ENOTDIR: "{where}: a part of this path is a file, but a folder is needed.",
+    errno.EISDIR: "{where} is a folder, but a file is needed.",
     errno.ENAMETOOLONG: "{where}: this name is too long for the disk.",
     errno.EROFS: "{where} lies on a read-only file system. Make it writable" + _AGAIN,
     errno.EACCES: "no permission for {where}. Change its owner or mode (chmod u+rw)" + _AGAIN,

@@ -98,7 +98,7 @@ def check_count(folder: Path, expected: int) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON; NaN and infinity are refused, since JSON has none."""
+    """Write `content` as indented JSON; NaN and infinity are rejected, because JSON has none."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
@@ -133,7 +133,7 @@ def parse_json(
     found = _parsed(name, lambda: json.loads((content() if callable(content) else content).decode()), way_out)
     if expected is not None:
         if not isinstance(found, dict):
-            raise DataError(f"{name} is not a file of this pipeline: it holds no keys. {way_out}")
+            raise DataError(f"{name} is not a file of this pipeline: it has no keys. {way_out}")
         for key, kind in expected.items():
             if not isinstance(found.get(key), kind):
                 raise DataError(f"{name} is not a file of this pipeline: '{key}' is {found.get(key)!r}. {way_out}")
@@ -183,7 +183,7 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
     if missing := [column for column in need if column not in table]:
         fault = f"it has no column {missing[0]}"
     elif "image_id" in table and table["image_id"].duplicated().any():
-        fault = f"{table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice"
+        fault = f"{table.loc[table['image_id'].duplicated(), 'image_id'].iloc[0]} is in it twice"
     if fault:
         raise DataError(f"{path} is not a table of this pipeline: {fault}. {way_out}")
     return table

@@ -63,7 +63,7 @@ class TaskLabels(Section):
         """Take a list of names too, keys such as 0 and 1, and a class without settings."""
         if isinstance(value, list):
             if len({str(name) for name in value}) < len(value):
-                raise ValueError("a class stands in the list twice")
+                raise ValueError("a class is in the list twice")
             value = dict.fromkeys(value)
         if isinstance(value, dict):
             return {str(name): entry or {} for name, entry in value.items()}
@@ -121,7 +121,7 @@ def _check_classes(name: str, task: TaskLabels) -> None:
     unknown = [code for code in task.positive if code not in task.classes]
     if unknown:
         raise ValueError(
-            f"labels.tasks.{name}.positive names '{unknown[0]}', which is no class of the task."
+            f"labels.tasks.{name}.positive names '{unknown[0]}', which is not a class of the task."
             f"{nearest(unknown[0], task.classes)} Its classes are {', '.join(task.classes)}"
         )
     if len(set(task.positive)) == len(task.classes):
@@ -142,8 +142,8 @@ def _check_parent(name: str, task: TaskLabels, tasks: Mapping[str, TaskLabels]) 
     above = tasks.get(task.parent)
     if above is None or task.parent == name or above.parent is not None:
         raise ValueError(
-            f"labels.tasks.{name}.parent is '{task.parent}', which must be another task of the scheme, without a "
-            f"parent of its own.{nearest(task.parent, [other for other in tasks if other != name])}"
+            f"labels.tasks.{name}.parent is '{task.parent}', which must be another task of the scheme that has "
+            f"no parent.{nearest(task.parent, [other for other in tasks if other != name])}"
         )
     if not isinstance(task.classes, dict) or not isinstance(above.classes, dict):
         raise ValueError(f"labels.tasks.{name}.parent needs classes that are named, in both tasks, not from_csv")

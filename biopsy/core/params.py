@@ -34,7 +34,7 @@ SHOWN = 3  # errors of one file; the others are counted
 MOVED = {  # names of earlier versions, and what became of them
     "ingest.columns.label": "is now labels.tasks.<task>.column (conf/labels/)",
     "evaluate.tta": "is model.tta, since the temperature is fitted to answers that are averaged in the same way",
-    "evaluate.bootstrap": "is no longer needed, since intervals are no longer drawn at random. Take it out",
+    "evaluate.bootstrap": "is not needed any more, because intervals are computed without random draws. Remove it",
     "ingest.columns.subtype": "is now labels.tasks.<task>.column (conf/labels/)",
 }
 
@@ -63,7 +63,7 @@ class Params(Section):
     @classmethod
     def _no_repetition(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
-            raise ValueError("each entry may stand once")
+            raise ValueError("each entry may be there once")
         return value
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class Params(Section):
         kept, classes = policy.removeprefix("keep_"), [name for task in named for name in task if task != FROM_CSV]
         if kept != policy and kept not in classes and FROM_CSV not in named:
             raise ValueError(
-                f"'ingest.conflicts' is '{policy}'; after keep_ stands a class of the label scheme: "
+                f"'ingest.conflicts' is '{policy}'; keep_ must be followed by a class of the label scheme: "
                 f"{', '.join(classes)}.{nearest(kept, classes)}"
             )
         return self
@@ -190,7 +190,7 @@ class Params(Section):
         mix = self.augment.mix
         extra = self.model.extra_inputs
         if len(set(extra)) < len(extra):
-            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may stand once")
+            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may be there once")
         if "slides" in extra and self.data.source != "sample" and not self.data.slides:
             raise ValueError(
                 "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"

@@ -68,7 +68,7 @@ def parse_protocol(name: str) -> Protocol:
         It is none, or has too few folds, or a fold that there is not: the reason, as a clause.
     """
     if not re.match(PATTERN, name):
-        raise ValueError(f"'{name}' is no protocol: it must be {FORMS}")
+        raise ValueError(f"'{name}' is not a protocol: it must be {FORMS}")
     unit, _, rest = name.partition("-")
     numbers = [int(number) for number in re.findall(r"\d+", rest)]
     if not rest:

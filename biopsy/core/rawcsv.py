@@ -20,6 +20,10 @@ MARKS = {
     codecs.BOM_UTF16_LE: ("utf-16-le", "UTF-16"),
     codecs.BOM_UTF16_BE: ("utf-16-be", "UTF-16"),
 }
+NOT_TEXT = {  # how files begin that people name instead of a CSV
+    b"\x89PNG": "an image", b"\xff\xd8\xff": "an image", b"II*\0": "an image", b"MM\0*": "an image",
+    b"PK\x03\x04": "an Excel file or a zip archive", b"\xd0\xcf\x11\xe0": "an Excel file",
+}  # fmt: skip
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -102,7 +106,7 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
         )
     if not rows:
         raise DataError(
-            f"{path} holds {'a header and no row' if header else 'nothing'}. It must list one {lists} per row."
+            f"{path} {'has a header but no rows' if header else 'is empty'}. It must list one {lists} per row."
         )
     return Records(header, rows, short, blank, comments, encoding, SEPARATORS[separator])
 
@@ -119,7 +123,7 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
     problem = f"{len(found)} columns" if found else "no column"
     or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
     raise DataError(
-        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header)} "
+        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header, 0.6)} "
         f"Set {key} to the column's name{or_null}."
     )
 
@@ -139,6 +143,8 @@ def _decode(path: Path) -> tuple[str, str]:
         raise DataError(f"{path} is missing. `dvc repro` makes it from the source that data.source names.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a CSV file.") from None
+    if kind := next((kind for magic, kind in NOT_TEXT.items() if data.startswith(magic)), ""):
+        raise DataError(f"{path} is {kind}, not a CSV. Name a CSV, which a spreadsheet can save as 'CSV UTF-8'.")
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
     codec, encoding = MARKS.get(mark, ("utf-8", "UTF-8"))
     way_out = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."
@@ -151,7 +157,7 @@ def _decode(path: Path) -> tuple[str, str]:
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path} line {line}: holds a zero byte, as UTF-16 without its byte order mark does. {way_out}")
+        raise DataError(f"{path} line {line}: has a zero byte, as UTF-16 without a byte order mark does. {way_out}")
     return text, encoding
 
 
@@ -160,7 +166,7 @@ def _head(path: Path, text: str) -> tuple[int, str, str]:
     found = re.match(r'"?sep=([^\r\n])"?(\r\n|\r|\n)', text)
     if found and found[1] not in SEPARATORS:
         allowed = ", ".join(SEPARATORS.values())
-        raise DataError(f"{path} row 1: {found[1]!r} is no separator that is understood ({allowed}). Save it with one.")
+        raise DataError(f"{path} row 1: {found[1]!r} is not a known separator ({allowed}). Save it with one.")
     return (2, text[found.end() :], found[1]) if found else (1, text, "")
 
 

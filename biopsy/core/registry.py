@@ -1,4 +1,4 @@
-"""Entries of one kind by name: backbones, augmentations, optimisers, losses. An entry stands beside its code."""
+"""Entries of one kind by name: backbones, augmentations, optimisers, losses. Each is registered where its code is."""
 
 from typing import Generic, Protocol, TypeVar
 
@@ -34,7 +34,7 @@ class Registry(dict[str, E], Generic[E]):
         self.kind, self.key, self.others = kind, key, others
 
     def add(self, entry: E) -> E:
-        """Add an entry; a name that is taken is refused."""
+        """Add an entry; a name that is taken is rejected."""
         if entry.name in self:
             raise ValueError(f"{self.kind} '{entry.name}' is registered already")
         self[entry.name] = entry

@@ -20,7 +20,7 @@ from biopsy.core.params import read_params
 NEEDED_GB = 4  # below, libraries of C crash while they are imported, with or without a word of their own
 
 
-def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to go on.") -> None:
+def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to continue.") -> None:
     """Run a stage's `main` under the lock of this stage and these arguments; errors are sentences (`errors.run`).
 
     Parameters

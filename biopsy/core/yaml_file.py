@@ -92,7 +92,7 @@ def _count_nodes(root: yaml.Node | None, path: Path) -> None:
             sizes[id(node)] = 1 + sum(size(part) for item in parts for part in (item if pairs else (item,)))
             open_nodes.discard(id(node))
         if sizes[id(node)] > NODES:
-            raise ParamsError(f"{path} line {_line(node)}: its aliases (`*`) stand for more than {NODES:,} values.")
+            raise ParamsError(f"{path} line {_line(node)}: its aliases (`*`) expand to more than {NODES:,} values.")
         return sizes[id(node)]
 
     if root is not None:

@@ -174,7 +174,7 @@ def too_few(cases: Cases, name: str) -> Undefined | None:
     least = min((cases.stratum[behind] == s).sum() for s in range(len(cases.classes)))
     least = least if len(cases.classes) == len(cases.tested) else 0
     if least < PER_CLASS:
-        return Undefined(f"too few cases: a class has {least} of its own, an interval needs {PER_CLASS} of each")
+        return Undefined(f"too few cases: one class has {least}, an interval needs {PER_CLASS} of each class")
     return None
 
 

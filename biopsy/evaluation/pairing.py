@@ -144,7 +144,7 @@ def read_predictions(source: Any, name: str) -> pd.DataFrame:
             raise ValueError(f"it lacks {some(missing) or 'probabilities or rows'}")
         numbers = table[columns].replace("", "nan").astype(float)
         if not np.isfinite(numbers.to_numpy()).all():
-            raise ValueError("a probability is no number")
+            raise ValueError("a probability is not a number")
         odd = set(table["truth"]) - {column.removeprefix("p_") for column in columns}
         if odd:
             raise ValueError(f"no probability of {some(sorted(odd))}")

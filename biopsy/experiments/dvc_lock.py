@@ -21,7 +21,7 @@ def read_stages(text: str | bytes) -> dict[str, Any]:
     try:
         stages = (yaml.load(text, Loader) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
         if any(not isinstance(out["path"], str) for entry in stages.values() for out in entry.get("outs", [])):
-            raise TypeError("a path that is no text")
+            raise TypeError("a path that is not text")
         return stages
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -143,7 +143,7 @@ def _shown(case: Case, e: Explanation, limit: float, max_pixels: int, resize: An
         "explanation": e,
         "picture": picture_uri(Image.fromarray(image)),
         "map": picture_uri(Image.fromarray(_mixed(image, colours))),
-        "says": "Map: flat, no place stands out." if e.flat else peak,
+        "says": "Map: flat, no region stands out." if e.flat else peak,
     }
 
 

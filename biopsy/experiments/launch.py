@@ -100,7 +100,7 @@ def _experiment(command: Sequence[str], root: Path) -> tuple[str, list[str]]:
     """Check the command as far as that is possible here; return the experiment's name and the whole command."""
     words = list(command) or ["dvc", "exp", "run"]
     if words[:3] != ["dvc", "exp", "run"]:
-        raise ParamsError(f"after -- stands `dvc exp run` with its options. Got `{shlex.join(words)}`.")
+        raise ParamsError(f"after -- write `dvc exp run` and its options. Got `{shlex.join(words)}`.")
     if any(not word.isprintable() for word in words):
         raise ParamsError("the command holds a line break or another character that cannot be printed.")
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)

@@ -65,7 +65,7 @@ def _presets(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each folder of conf/ with its presets and how their comments begin."""
     groups = sorted(path for path in (root / "conf").glob("*") if path.is_dir())
     if not groups:
-        yield "presets: none here, for there is no folder conf/", {}
+        yield "presets: none here, because there is no folder conf/", {}
     for group in groups:
         sign = "+" if group.name == "experiment" else ""
         found = {path.stem: _comment(path) for path in sorted(group.glob("*.yaml"))}

@@ -39,7 +39,7 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         No such folder, a file is missing, or `model.keras` is not the one that `model.json` describes.
     """
     if not folder.is_dir():
-        raise SourceError(f"{folder} is no folder of a model. Name one such as models/binary-case.")
+        raise SourceError(f"{folder} is not a model's folder. Name one such as models/binary-case.")
     card = check_bytes(folder)
     name = f"{card.task}-{card.protocol}"
     tree = dvc_hash(folder)

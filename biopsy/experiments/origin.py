@@ -79,7 +79,7 @@ def find_origin(root: Path, revision: str = "HEAD") -> Origin:
         storage = config["remote"][name]["url"]
     except (ConfigError, KeyError):
         raise DataError(
-            "there is no default DVC remote, to which another machine could push. See docs/remotes.md."
+            "there is no default DVC remote that another machine could push to. Set one: docs/remotes.md."
         ) from None
     cache = str(config["cache"].get("dir") or root.resolve() / ".dvc/cache")
     folder = output("git", "rev-parse", "--show-prefix", cwd=root).strip() or "."

@@ -46,7 +46,7 @@ def plan(overrides: Sequence[str], root: Path = Path()) -> list[Task]:
     try:
         sweeps = [tuple(sweep["params.yaml"]) for sweep in get_hydra_sweeps({"params.yaml": list(overrides)})]
     except (HydraException, InvalidArgumentError) as error:
-        raise ParamsError(f"-S {' -S '.join(overrides)} is no sweep: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"-S {' -S '.join(overrides)} is not a sweep: {' '.join(str(error).split())}") from None
     for sweep in sweeps:
         if lacking := to_copy(compose(None, sweep, root)):
             raise ParamsError(

@@ -24,7 +24,7 @@ FLATTERS = (
 )
 SHARES_CASES = (
     "Protocol {}, {}, can have cases in both training and test (counted above), so its figures may be too high. Quote "
-    "it only beside papers on {}; for new patients quote protocol case."
+    "it only to compare with papers on {}; for new patients quote protocol case."
 )
 OWN_TABLE = (
     "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures do not "
@@ -54,7 +54,7 @@ def describe_results(root: Path) -> str:
     """
     folders = [path.parent for path in (root / "metrics").glob("*/test.json")]
     if not folders:
-        raise DataError(f"{root / 'metrics'} holds no results. Run `dvc repro` first.")
+        raise DataError(f"{root / 'metrics'} has no results. Run `dvc repro` first.")
     results = sorted((_result(folder) for folder in folders), key=_order)
     notes = [note for result in results for note in _notes(result)]
     notes += _split_notes(root, results) + _stale_notes(root, results)

@@ -52,7 +52,7 @@ class Revision:
             raise DataError(f"{self.name}: params.yaml cannot be read: {' '.join(str(error).split())[:200]}.") from None
         if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in ("tasks", "protocols")):
             raise DataError(
-                f"{self.name}: params.yaml lists no tasks and protocols, so it is of no run of this pipeline."
+                f"{self.name}: params.yaml lists no tasks and protocols, so this is not a run of this pipeline."
             )
         return found
 
@@ -183,7 +183,10 @@ class Revision:
             found = output_or_none("git", "show", f"{self.commit}:./{path}", cwd=self.root)
             if found is not None:
                 return found
-        raise DataError(f"{self.name} has no {path}, so it is of no run of this pipeline.")
+        way_out = (
+            "Name a revision that has a run" if self.commit else "Run `dvc repro`, or name the project with --root"
+        )
+        raise DataError(f"{self.name} has no {path}. {way_out}.")
 
 
 @cache
@@ -228,4 +231,4 @@ def find_revision(name: str, root: Path = Path()) -> Revision:
     ).split()
     known = ["workspace", *branches, *(other for other, _ in experiments)]
     hint = nearest(name, known) or f" There are {some(known, 10)}."
-    raise ParamsError(f"'{name}' is no revision and no experiment here.{hint}")
+    raise ParamsError(f"there is no revision or experiment '{name}'.{hint}")

@@ -101,7 +101,7 @@ def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: P
     if folder and folder.resolve() != tree.resolve():
         if files := sorted(folder.rglob("*.png")):
             return Source(files, _classes(files, task, params), str(folder)), notes
-        raise SourceError(f"{folder} holds no PNG. Give a folder of images, or leave --images out.")
+        raise SourceError(f"{folder} has no PNG. Name a folder of PNG images, or omit --images.")
     images, classes = _labelled(root, task)
     if (tree / FILE).is_file() and (found := _there({i: tree / resized_path(i) for i in classes})):
         made = read_preparation(tree).resize

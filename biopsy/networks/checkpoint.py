@@ -36,7 +36,7 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         raise SourceError(f"{path} does not exist.")
     arrays = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     if not arrays:
-        raise SourceError(f"{path} holds no tensors. Save a state dict: torch.save(model.state_dict(), path).")
+        raise SourceError(f"{path} has no tensors. Save a state dict: torch.save(model.state_dict(), path).")
     for name, value in arrays.items():
         if not np.isfinite(value).all():
             raise SourceError(f"{path}: {name} holds values that are not finite. Take another checkpoint.")

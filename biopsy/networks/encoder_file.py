@@ -44,7 +44,7 @@ class EncoderFile:
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes, one a kind of fault
-            raise ValueError(f"is no ONNX file that ONNX Runtime can load: {_plain(error)}") from None
+            raise ValueError(f"is not an ONNX file that ONNX Runtime can load: {_plain(error)}") from None
         self.content = content
         given, made = self._session.get_inputs(), self._session.get_outputs()
         if len(given) != 1:
@@ -79,7 +79,7 @@ class EncoderFile:
         except Exception as error:
             raise ValueError(f"fails on two images of {size}x{size} pixels: {_plain(error)}") from None
         if len(found) != 2 or found[0] != 2:
-            raise ValueError(f"makes {_shape(found)} of two images. It must give one vector an image, (n, numbers)")
+            raise ValueError(f"makes {_shape(found)} of two images. It must give one vector per image, (n, numbers)")
         return int(found[1])
 
 

@@ -37,7 +37,7 @@ def feature_maps(backbone: Any, last: Any, features: Features) -> list[Any]:
         if name in maps:
             continue
         known = [layer.name for layer in backbone.layers]
-        what = "is no feature map" if name in known else "is not there"
+        what = "is not a feature map" if name in known else "is not there"
         near = nearest(name, maps) or f" There are {some(maps, 8)}."
         raise ParamsError(f"model.features.layers: a layer '{name}' {what} in model.backbone.{near}")
     return [maps[name] for name in features.layers]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import SourceError, some
 from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.images.looks.record import Looks
 from biopsy.images.preparation.record import Preparation
@@ -173,10 +173,13 @@ def read_card(folder: Path) -> Card:
         digest = content.pop("card_sha256", None) if isinstance(content, dict) else None
         card = Card.model_validate_json(json.dumps(content), strict=True)
     except FileNotFoundError:
+        known = sorted(str(card.parent) for card in folder.parent.glob("*/model.json"))
+        if known and not folder.exists():
+            raise SourceError(f"there is no model {folder}. There are {some(known, 8)}.") from None
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except NotADirectoryError:
         raise SourceError(
-            f"{folder} is no model. Name a folder such as models/binary-case, or an .onnx file."
+            f"{folder} is not a model. Name a folder such as models/binary-case, or an .onnx file."
         ) from None
     except ValidationError as error:
         fault = error.errors()[0]

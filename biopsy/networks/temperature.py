@@ -105,7 +105,7 @@ def fit_temperature(
     names, place = np.unique(cases, return_inverse=True)
     reason = why_not(targets, cases)
     if not reason and not np.isfinite(given).all():
-        reason = "the model gives probabilities that are no numbers"
+        reason = "the model gives probabilities that are not numbers"
     elif not reason and np.ptp(given, axis=0).max() < SMALLEST:
         reason = "the model gives every validation image the same probabilities"
     elif not reason and (given.argmax(1) == targets).all():

@@ -24,7 +24,7 @@ def members_of(folders: Sequence[Path]) -> list[Path]:
         inside = [path.parent for path in folder.glob("*-*/model.json") if re.fullmatch(r"\d+-\d+", path.parent.name)]
         found += [folder] if (folder / "model.json").exists() or not inside else sorted(inside, key=_fold)
     if len(set(found)) < len(found):
-        raise SourceError("a model may stand in an ensemble once. Name each folder once.")
+        raise SourceError("the same model is named twice. Name each folder once.")
     return found
 
 

@@ -69,7 +69,7 @@ class Explanation:
                 "slower, is checked by hiding places."
             )
         if self.flat:
-            rest = "only hiding many does" if self.check.better else "no place stands out"
+            rest = "only hiding many does" if self.check.better else "no region stands out"
             return f"Flat: hiding any one place changes the probability by less than {FLAT:g}; {rest}."
         if self.trusted:
             return "The places that the map names matter more than random ones."

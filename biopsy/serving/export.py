@@ -144,8 +144,8 @@ def _images(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     if whole:
         return np.stack(whole), "prepared images"
     warn(
-        "there are no prepared images of this model's kind here, so ONNX and Keras are compared on drawn ones, which "
-        "proves less. Run `dvc repro` or `dvc pull data/resized` first."
+        "there are no prepared images of this model's kind here, so ONNX and Keras are compared on synthetic "
+        "ones, which proves less. Run `dvc repro` or `dvc pull data/resized` first."
     )
     rng = np.random.default_rng(0)
     shades = rng.uniform(0, 255, (IMAGES, views, 1, 1, 3)) + rng.normal(0, 30, (IMAGES, views, size, size, 3))

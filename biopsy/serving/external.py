@@ -1,4 +1,4 @@
-"""`biopsy evaluate`: test a trained model on labelled images of elsewhere, as the pipeline tests it on its own."""
+"""`biopsy evaluate`: test a trained model on a user's own labelled images, as the pipeline tests it on its test set."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ def evaluate_elsewhere(
     if out.exists() and not out.is_dir():
         raise ParamsError(f"--out: {out} is a file. Name a folder for {', '.join(FILES)}.")
     if not asked.csv.is_file():
-        raise ParamsError(f"--csv: {asked.csv} is no file. Name a CSV that lists images and their labels.")
+        raise ParamsError(f"--csv: {asked.csv} is not a file. Name a CSV that lists images and their labels.")
     exported = exported_file(path)
     card = open_file(exported)[2] if exported else read_card(path)
     table = asked.read(card)  # before the model loads, which takes longer
@@ -174,7 +174,7 @@ def _cases_are(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _predictions(answered: _Answered, model: Model, card: Card) -> pd.DataFrame:
-    """Put every row of the table beside what the model says of it."""
+    """Join every row of the table with its prediction."""
     rows = answered.rows
     table = rows[["row", "image_id", "named_case", "slide", "magnification", "truth"]]
     table = table.rename(columns={"image_id": "image", "named_case": "case"})

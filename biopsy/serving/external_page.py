@@ -20,7 +20,7 @@ from biopsy.serving.about import PROTOCOLS
 
 
 class Elsewhere(Result):
-    """The result on images of elsewhere."""
+    """The result on a user's own images."""
 
     @property
     def title(self) -> str:
@@ -137,7 +137,7 @@ def limits(details: Mapping[str, Any]) -> list[str]:
     """List what the page does not show."""
     new = "the data that it learnt from are not here to compare with"
     if details["seen_in_training"] is not None:
-        new = "equal pixels were looked for, but altered copies and shared patients cannot be told"
+        new = "equal pixels were looked for, but altered copies and shared patients cannot be detected"
     found = [
         "That a model helps anybody. It was compared with labels, not with pathologists, and never used in a clinic.",
         f"That these images and their patients are new to the model: {new}.",

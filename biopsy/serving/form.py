@@ -78,5 +78,5 @@ async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes
         raise HTTPException(400, text) from None
     found = [f for _, f in form.multi_items() if isinstance(f, UploadFile)]
     if not found:
-        raise HTTPException(400, "The form holds no file. Send images in fields called images.")
+        raise HTTPException(400, "The form has no file. Send images in form fields called images.")
     return [(f.filename or "", f.file.read()) for f in found]

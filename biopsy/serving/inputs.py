@@ -97,7 +97,7 @@ def find_images(inputs: Sequence[str]) -> list[Found]:
                     )
                 found[key] = image
         if none:
-            raise DataError(f"{given} holds no image ({' '.join(IMAGE_SUFFIXES)}). {NAMED}")
+            raise DataError(f"{given} has no images ({' '.join(IMAGE_SUFFIXES)}). {NAMED}")
     return list(found.values())
 
 
@@ -135,7 +135,9 @@ def _listed_in(path: Path) -> Iterator[Found]:
     records = read_records(path, ["path"])
     places = {name: [i for i, c in enumerate(records.header) if plain(c) == name] for name in ("path", *GROUPS)}
     if len(places["path"]) != 1:
-        raise DataError(f"{path} needs one column 'path'; it has {some(records.header)}.")
+        raise DataError(
+            f"{path} needs one column 'path' of image files; it has {some(records.header)}. Rename one to 'path'."
+        )
     for name in GROUPS:
         if len(places[name]) > 1:
             raise DataError(f"{path} has {len(places[name])} columns '{name}'. Keep one.")
@@ -153,7 +155,7 @@ def _packed_in(path: Path) -> Iterator[Found]:
     try:
         archive = zipfile.ZipFile(path)  # closed when the last of its images is forgotten
     except BROKEN:
-        raise DataError(f"{path} is no .zip archive, is truncated, or may not be read. Copy it again.") from None
+        raise DataError(f"{path} is not a .zip archive, is truncated, or is not readable. Copy it again.") from None
     images = [
         member
         for member in archive.infolist()
@@ -164,7 +166,7 @@ def _packed_in(path: Path) -> Iterator[Found]:
     total = sum(member.file_size for member in images)
     if len(images) > MEMBERS or total > TOTAL:
         raise DataError(
-            f"{path} holds {len(images):,} images of {total:,} bytes in all; an archive may hold {MEMBERS:,} of "
+            f"{path} holds {len(images):,} images of {total:,} bytes in all; an archive may have {MEMBERS:,} of "
             f"{TOTAL:,}. Unpack it, and name the folder."
         )
     for member in sorted(images, key=lambda m: m.filename):

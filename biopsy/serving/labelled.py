@@ -1,4 +1,4 @@
-"""The labelled images of elsewhere on which a model is evaluated: a CSV and a folder, read without losing a row."""
+"""A user's own labelled images, on which a model is evaluated: a CSV and a folder, read without losing a row."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -137,7 +137,10 @@ def _image(records: Records, csv: Path) -> int:
     """Find the column that names the image."""
     place = _find(records, PATHS, csv)
     if place is None:
-        raise DataError(f"{csv} needs a column '{PATHS[0]}' that names the image; it has {some(records.header, 12)}.")
+        raise DataError(
+            f"{csv} needs a column '{PATHS[0]}' of image files; it has {some(records.header, 12)}. "
+            f"Rename one to '{PATHS[0]}'."
+        )
     return place
 
 
@@ -169,7 +172,7 @@ def _truth(text: str, scheme: LabelScheme, task: str) -> str | None:
 def _files(paths: Sequence[str], folder: Path) -> list[Path | None]:
     """Find each path's file; None where there is none."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Name the folder of the images with --images.")
+        raise DataError(f"{folder} is not a folder. Name the folder of the images with --images.")
     direct = {path: folder / Path(path).expanduser() for path in paths if path}
     rest = [path for path, file in direct.items() if not file.is_file()]
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
@@ -182,7 +185,7 @@ def _fault(text: str, truth: str, file: Path | None) -> str:
     if is_missing(text) and not truth:
         return NO_LABEL
     if not truth:
-        return f"'{text}' is no class of the model"
+        return f"'{text}' is not a class of the model"
     return "" if file else NO_FILE
 
 
@@ -214,7 +217,7 @@ def _check_rest(rows: pd.DataFrame, csv: Path, folder: Path, classes: Sequence[s
         )
     found = some(sorted({text for text in rows["text"] if not is_missing(text)}), 4) or "nothing"
     raise DataError(
-        f"{csv}: column '{column}' of its {n} holds no label that the model knows ({found}). Its classes are "
+        f"{csv}: column '{column}' of its {n} has no label that the model knows ({found}). Its classes are "
         f"{', '.join(classes)}. Name the words with --map WORD=CLASS, or another column with --label."
     )
 

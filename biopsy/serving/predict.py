@@ -145,9 +145,8 @@ class Watch:
             )
         if self.unlike:
             warn(
-                f"{len(self.unlike):,} of {self.answered + self.failed:,} images look unlike those of the training, so "
-                "the model may not know what it says of them. The column 'unlike_training' of a table by image says "
-                "in what."
+                f"{len(self.unlike):,} of {self.answered + self.failed:,} images look unlike the training images, so "
+                "their predictions may be unreliable. The column 'unlike_training' of a table by image says how."
             )
         if self.same and self.answered > 1:
             warn(
@@ -181,7 +180,9 @@ def only_model() -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise SourceError("models/ holds no model. Name one with --model, get one with `dvc pull`, or train.")
+        raise SourceError(
+            "models/ has no model. Name one with --model, get one with `dvc pull`, or train one with `dvc repro`."
+        )
     raise SourceError(f"{found[0].parent}/ holds several models: {some(found, 8)}. Name one with --model.")
 
 

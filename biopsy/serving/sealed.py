@@ -58,7 +58,7 @@ def read_facts(path: Path) -> tuple[bytes, dict[str, str]]:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise SourceError(f"{path} is no file. Make one with `biopsy export models/<name>`.") from None
+        raise SourceError(f"{path} is not a file. Make one with `biopsy export models/<name>`.") from None
     entries: dict[str, str] = {}
     end = len(content)  # of the network
     try:

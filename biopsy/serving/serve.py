@@ -52,7 +52,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         raise ParamsError(f"--port must be 0 to 65535. Got {port}.")
     paths = paths or find_models()
     if not paths:
-        raise SourceError("models/ and exports/ hold no model. Name one with --model, or make one with `dvc repro`.")
+        raise SourceError("models/ and exports/ have no model. Name one with --model, or make one with `dvc repro`.")
     names = [path.resolve().stem if path.suffix.lower() == ".onnx" else path.resolve().name for path in paths]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ParamsError(f"--model: two models are called {some(sorted(twice))}. Rename one of the files.")

@@ -59,7 +59,7 @@ def resolve(images: pd.DataFrame, settings: Ingest, scheme: LabelScheme) -> tupl
 
 
 def slides_under_two_labels(images: pd.DataFrame, scheme: LabelScheme) -> dict[str, dict[str, int]]:
-    """Count the images of every slide that stands under more than one label: `{"13412": {"DC": 123, "LC": 123}}`.
+    """Count the images of every slide that has more than one label: `{"13412": {"DC": 123, "LC": 123}}`.
 
     Only labels of the last task of the scheme count: the finest there is.
     """
@@ -73,13 +73,13 @@ def _check_policy(policy: str, scheme: LabelScheme) -> None:
     known = [name for task in scheme.tasks.values() for name in task.names]
     if label != policy and label not in known:
         raise DataError(
-            f"ingest.conflicts is '{policy}', and '{label}' is no class of the label scheme '{scheme.name}'; it has "
+            f"ingest.conflicts is '{policy}', and '{label}' is not a class of the label scheme '{scheme.name}'; it has "
             f"{', '.join(known)}.{nearest(label, known)}"
         )
 
 
 def _disagree(images: pd.DataFrame, scheme: LabelScheme) -> pd.Series:
-    """Tell of each image whether its pixels stand under two known labels; an unknown label disagrees with nothing."""
+    """Say for each image whether its pixels have two known labels; an unknown label contradicts none."""
     known = images[scheme.columns].where(lambda labels: labels != "")
     kinds = known.groupby(images["pixels_sha256"]).nunique().max(axis=1)
     return images["pixels_sha256"].map(kinds).gt(1)

@@ -172,14 +172,14 @@ def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path,
     rules += [
         (
             split_slides,
-            "with a slide that stands in several cases",
+            "with a slide that is in several cases",
             "Number slides across cases, or set ingest.columns.slide to null",
             ["slide", "case"],
         ),
         (
             without_case & (not without_case.all()),
             f"of {len(labels):,} without a case, which the other rows have: two rows of one "
-            "case could stand on both sides of a split",
+            "case could be on both sides of a split",
             "Fill in the column that ingest.columns.case names, or set ingest.columns.case to null",
             ["path"],
         ),

@@ -244,9 +244,9 @@ def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) 
     spellings = [spelling for entry in task.classes for spelling in (entry.name, entry.words, *entry.synonyms)]
     label = str(wrong[name].iloc[0])
     raise DataError(
-        f"{path}: {count_rows(len(rows))} with a label that is no class of task '{name}' ({some(rows)}). Its classes "
-        f"are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes.<class>."
-        f"synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
+        f"{path}: {count_rows(len(rows))} with a label that is not a class of task '{name}' ({some(rows)}). Its "
+        f"classes are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes."
+        f"<class>.synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
         "(-S labels=from_csv)."
     )
 
@@ -271,7 +271,7 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, policy: str) -> tuple[pd.
             clash = table[table["path"] == kinds.index[kinds > 1][0]]
             said = [f"row {row}: {value!r}" for row, value in zip(clash["row"], clash[column], strict=True) if value]
             raise DataError(
-                f"{path}: {clash['path'].iloc[0]} stands in several rows with more than one {column} ({some(said)}). "
+                f"{path}: {clash['path'].iloc[0]} is in several rows with more than one {column} ({some(said)}). "
                 "Delete the wrong row."
             )
     merged = blanks.groupby("path", sort=False).first().fillna("").reset_index()[list(table.columns)]

@@ -53,7 +53,7 @@ TORN = {
     "it ends in the middle of a row": lines("b,b.png,,3,")[:-1],
     "row 3 has not as many cells": lines("b,b.png"),
     "Unable to parse string": lines("b,b.png,,one,"),
-    "a stands in it twice": lines("a,b.png,,3,"),
+    "a is in it twice": lines("a,b.png,,3,"),
     "row 3 has not": lines("b,b.png,,3,40,2,3,4"),
     "it has no column image_id": b"file,label\na,b\n",
     "codec can't decode": b"image_id\n\xff\xfe\n",

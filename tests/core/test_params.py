@@ -19,7 +19,7 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
     ("change", "words"),
     [
         ({"ingest.columns.label": "x"}, ["'ingest.columns.label' is now labels.tasks.<task>.column"]),
-        ({"evaluate.bootstrap": 1000}, ["'evaluate.bootstrap' is no longer needed", "Take it out"]),
+        ({"evaluate.bootstrap": 1000}, ["'evaluate.bootstrap' is not needed any more", "Remove it"]),
         ({"train.bacth": 3}, ["'train.bacth'", "Did you mean 'batch'?"]),
         ({"trian": {}}, ["'trian'", "Did you mean 'train'?"]),
         ({"train.batch": "many"}, ["'train.batch'", "integer", "'many'"]),
@@ -75,7 +75,7 @@ def test_a_mistake_names_key_allowed_and_received(
             + b"x," * 9
             + b"]\n"
             + b"".join(b"%c: &%c [%s]\n" % (c, c, b"*%c," % (c - 1) * 9) for c in range(ord("b"), ord("j"))),
-            "aliases .* stand for more than 100,000 values",
+            "aliases .* expand to more than 100,000 values",
         ),
         (b"a: &a [*a]\n", "contains its own alias"),
         (b"seed: " + b"[" * 3000 + b"]" * 3000, "line 1: more than 50 levels of brackets"),

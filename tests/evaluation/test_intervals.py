@@ -141,7 +141,7 @@ def test_copies_of_images_are_no_new_cases() -> None:
         ((2, 4), "macro_f1", "too few cases: 6 cases are tested, an interval needs 8"),
         ((3, 9), "specificity", "too few cases: 3 negative cases are tested, an interval needs 6"),
         ((9, 5), "sensitivity", "too few cases: 5 positive cases are tested, an interval needs 6"),
-        ((1, 9), "roc_auc", "too few cases: a class has 1 of its own, an interval needs 2 of each"),
+        ((1, 9), "roc_auc", "too few cases: one class has 1, an interval needs 2 of each class"),
         ((9, 0), "macro_f1", "only one class is tested"),
         ((1, 1, 1, 1, 1, 1, 1, 1), "accuracy", "8 cases are tested, an interval over their classes needs 16"),
     ],
@@ -162,7 +162,7 @@ def test_a_class_that_is_no_cases_main_one_has_no_interval_of_macro_figures() ->
     truth, p, cases = simulated(np.random.default_rng(0), (5, 5, 1))
     cases[truth == 2] = 0  # its images stand in a case of class 0, which has as many: class 0 is first
     found = figure_intervals(truth, p, cases, [1])
-    assert found["macro_f1"] == Undefined("too few cases: a class has 0 of its own, an interval needs 2 of each")
+    assert found["macro_f1"] == Undefined("too few cases: one class has 0, an interval needs 2 of each class")
     assert isinstance(found["accuracy"], Interval)
 
 

@@ -10,11 +10,11 @@ from biopsy import cli
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["info", "{file}"], "is no folder of a model"),
-        (["info", "{tmp}/nothing"], "is no folder of a model"),
-        (["info", "{file}/deeper"], "is no folder of a model"),
+        (["info", "{file}"], "is not a model's folder"),
+        (["info", "{tmp}/nothing"], "is not a model's folder"),
+        (["info", "{file}/deeper"], "is not a model's folder"),
         (["info", "{tmp}"], "model.json is missing"),
-        (["results", "--root", "{file}"], "holds no results"),
+        (["results", "--root", "{file}"], "has no results"),
         (["show-augment", "--out", "{tmp}/x.zzz"], "must end in .png"),
         (["show-augment", "--out", "{tmp}/x"], "must end in .png"),
     ],

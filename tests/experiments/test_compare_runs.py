@@ -111,7 +111,7 @@ def compare(project: Path, *arguments: str, verb: str = "compare") -> int:
         (("main", "tried-it"), 0, "is higher"),
         (("workspace", "better"), 0, "is higher"),
         (("better", "main"), 1, "The second model's macro_f1 is lower (-0."),
-        (("better", "tried-it~0"), 2, "is no revision"),
+        (("better", "tried-it~0"), 2, "there is no revision"),
         (("workspace", "main"), 0, "Both gave the very same answers."),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_program_and_a_pull_request_get_the_same_figures(project: Path, tmp_pa
         ([".", "workspace"], 2, "one and the same run"),
         (["main,poor1", "better,poor"], 2, "main, poor are one and the same run. Name each run once."),
         (["main,poor1", "better"], 2, "main,poor1 are 2 runs and better are 1. Name as many on both sides"),
-        (["main", "bettr"], 2, "'bettr' is no revision and no experiment here. Did you mean 'better'?"),
+        (["main", "bettr"], 2, "there is no revision or experiment 'bettr'. Did you mean 'better'?"),
         (["main", "tried-itt"], 2, "Did you mean 'tried-it'?"),
         (["main", "--output=x"], 2, "required"),
         (["main", "better", "--task", "binry"], 2, "has no 'binry' among its tasks. Did you mean 'binary'?"),
@@ -282,7 +282,7 @@ def test_a_printed_report_names_the_commit_that_records_it_or_says_that_none_doe
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--compare", "bettr"], 2, "'bettr' is no revision and no experiment here. Did you mean 'better'?"),
+        (["--compare", "bettr"], 2, "there is no revision or experiment 'bettr'. Did you mean 'better'?"),
         (["main", "--compare", "poor"], 2, "poor and main are one and the same run"),
         (["begun", "--compare", "main"], 3, "begun has no metrics/binary-case/details.json: its dvc.lock does not"),
         (["begun"], 3, "begun has no plots/report.html: its dvc.lock does not name it"),

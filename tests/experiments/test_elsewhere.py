@@ -116,7 +116,7 @@ def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch: pytest.Monke
         (["seed=0,1", "train.epoch=3"], "epoch"),
         (["seed=1,2", "train.batch=0"], "train.batch"),
         (["seed=choice("], "seed=choice"),
-        (["seed=glob(*)"], "no sweep"),
+        (["seed=glob(*)"], "not a sweep"),
     ],
     ids=str,
 )

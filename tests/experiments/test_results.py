@@ -150,7 +150,7 @@ def test_a_result_that_the_parameters_no_longer_list_is_marked(tmp_path: Path, s
 
 
 def test_no_results_is_an_error_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"metrics holds no results.*dvc repro"):
+    with pytest.raises(DataError, match=r"metrics has no results.*dvc repro"):
         describe_results(tmp_path)
 
 
@@ -182,4 +182,4 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_command_ends_in_a_sentence_and_a_code_where_there_is_nothing(tmp_path: Path) -> None:
     called = [sys.executable, "-m", "biopsy.cli", "results", "--root", str(tmp_path)]
-    assert_kind(subprocess.run(called, cwd=ROOT, capture_output=True, text=True), "holds no results", "dvc repro")
+    assert_kind(subprocess.run(called, cwd=ROOT, capture_output=True, text=True), "has no results", "dvc repro")

@@ -228,7 +228,7 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
         ),
         (save(tmp_path / "b.safetensors", wrong), "mobilenet_v2", "o.weights.h5", r"\(3, 3, 1, 32\).*\(3, 3, 3, 32\)"),
         (save(tmp_path / "c.safetensors", bad), "mobilenet_v2", "o.weights.h5", r"features\.0\.0\.weight.*not finite"),
-        (save(tmp_path / "d.safetensors", {}), "mobilenet_v2", "o.weights.h5", "holds no tensors"),
+        (save(tmp_path / "d.safetensors", {}), "mobilenet_v2", "o.weights.h5", "has no tensors"),
         (tmp_path / "none.pth", "mobilenet_v2", "o.weights.h5", "does not exist"),
         (tmp_path / "junk.safetensors", "mobilenet_v2", "o.weights.h5", "is not a safetensors file"),
     ]

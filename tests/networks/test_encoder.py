@@ -73,7 +73,7 @@ def test_another_file_or_another_mean_gives_other_features_and_the_same_one_is_n
 @pytest.mark.parametrize(
     ("content", "change", "kind", "words"),
     [
-        (b"none", {}, SourceError, r"^model\.weights: .*e\.onnx is no ONNX file"),
+        (b"none", {}, SourceError, r"^model\.weights: .*e\.onnx is not an ONNX file"),
         (encoder(size=48), {}, ParamsError, r"e\.onnx takes images of 48 pixels, and resize\.size is 32\. Set resize"),
         (encoder(), {"features": Features(layers=["block1"])}, ParamsError, r"'block1' is not there"),
         (encoder(), {"weights_sha256": "0" * 64}, SourceError, r"e\.onnx has SHA-256 .*model\.weights_sha256 says"),

@@ -20,8 +20,8 @@ UINT8, FLOAT, DOUBLE = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.DOUBLE
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"no model", r"is no ONNX file that ONNX Runtime can load"),
-        (encoder()[:200], r"is no ONNX file"),
+        (b"no model", r"is not an ONNX file that ONNX Runtime can load"),
+        (encoder()[:200], r"is not an ONNX file"),
         (
             encoder(outputs=[value("vector", FLOAT, "n", 6), value("m", FLOAT, "n", 3)]),
             r"gives 2 outputs \(vector, m\)",

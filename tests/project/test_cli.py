@@ -23,6 +23,12 @@ def test_the_help_of_each_verb_fits_a_screen_and_ends_with_two_examples(verb: st
     assert f"  biopsy {verb} " in f"{examples[0]} "
 
 
+def test_without_a_verb_it_prints_what_there_is(capsys: pytest.CaptureFixture) -> None:
+    command([])
+    shown = capsys.readouterr().out
+    assert not [verb for verb in parsers() if verb not in shown]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_a_shell_gets_a_completion_of_every_verb(shell: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     command(["completion", shell])

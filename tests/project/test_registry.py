@@ -91,4 +91,4 @@ def test_info_refuses_a_model_that_is_not_the_one_of_its_card(project: Path, tmp
 def test_the_command_says_it_in_one_sentence(project: Path) -> None:
     result = call(project, "biopsy", "info", "models/nothing", check=False)
     assert result.returncode == 4
-    assert result.stderr.startswith("error: models/nothing is no folder of a model. Name one such as models/bi")
+    assert result.stderr.startswith("error: models/nothing is not a model's folder. Name one such as models/bi")

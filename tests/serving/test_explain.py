@@ -70,7 +70,7 @@ def test_a_constant_answer_gives_a_flat_map_and_one_of_chance_a_map_not_to_rely_
     flat = explained(subject_of(lambda views: np.full((len(views), 2), 0.5)))
     assert not flat.drops.any()
     assert flat.verdict.startswith("Flat")
-    assert "no place stands out" in flat.verdict
+    assert "no region stands out" in flat.verdict
     assert flat.check.deletion == pytest.approx(flat.check.random)
     rng = np.random.default_rng(0)
     chance = explained(subject_of(lambda views: rng.uniform(size=(len(views), 2))))
@@ -134,7 +134,7 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
     notice, bad, summary = result.stderr.splitlines()
     assert NOTICE in notice
     assert bad.startswith("error: images/bad.png is not an image")
-    assert summary.startswith("error: 1 of the images have no explanation")
+    assert summary.startswith("error: 1 of the images has no explanation")
     names = ["a-2-explained.png", "a-explained.png", "図$_$-explained.png", os.fsdecode(b"\xe9\n-explained.png")]
     assert sorted(p.name for p in (tmp_path / "explanations").iterdir()) == names
     lines = result.stdout.splitlines()

@@ -104,7 +104,7 @@ def test_other_probabilities_than_those_of_keras_are_no_export(
     with pytest.raises(SourceError, match=r"gives other probabilities as ONNX \(by up to 0.001"):
         command(["export", "models/m"])
     assert not list(tmp_path.rglob("*.onnx"))
-    assert "compared on drawn ones" in capsys.readouterr().err
+    assert "compared on synthetic ones" in capsys.readouterr().err
 
 
 def test_an_int8_file_is_smaller_and_says_what_it_lost_and_one_that_loses_too_much_is_not_written(

@@ -118,7 +118,7 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
 ) -> None:
     (images / "broken.png").write_bytes((images / "sub/0.png").read_bytes()[:60])
     reasons = {
-        "0.png,in situ,P0": "'in situ' is no class of the model",
+        "0.png,in situ,P0": "'in situ' is not a class of the model",
         "2.png,,P1": "it has no label",
         "nowhere.png,B,P0": "there is no such file",
         ",B,P0": "there is no such file",
@@ -175,7 +175,7 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
         ("path,label\nx.png,B\n", [], DataError, "none of the images of its 1 row is in .*x.png.*--images"),
         ("path,kind\n0.png,B\n", [], DataError, "no column of labels .*it has path, kind.*--label"),
         ("file,label\n0.png,B\n", [], DataError, "needs a column 'path'.*it has file, label"),
-        ("path,label\n", [], DataError, "a header and no row"),
+        ("path,label\n", [], DataError, "a header but no rows"),
         ("path,label\n0.png,B\n0.png,M\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),
         ("path,label,case\n0.png,B,a\n0.png,B,b\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),
         ("path,label,case,Case\n0.png,B,a,a\n", [], DataError, "2 columns 'case'"),
@@ -183,10 +183,10 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
         ("path,label\nbroken.png,B\n", [], DataError, "none of the images can be read .*broken.png"),
         ("path,label\n0.png,B\n", ["--label", "labl"], DataError, "no column 'labl'.*Did you mean 'label'"),
         ("path,label\n0.png,B\n", ["--map", "x=malign"], ParamsError, "WORD=CLASS.*Did you mean 'malignant'"),
-        ("path,label\n0.png,B\n", ["--images", "nowhere"], DataError, "nowhere is no folder"),
+        ("path,label\n0.png,B\n", ["--images", "nowhere"], DataError, "nowhere is not a folder"),
         ("path,label\n0.png,B\n", ["--out", "{csv}"], ParamsError, "is a file. Name a folder"),
-        ("path,label\n0.png,B\n", ["--csv", "nowhere.csv"], ParamsError, "nowhere.csv is no file"),
-        ("path,label\n0.png,B\n", ["--model", "nowhere.onnx"], SourceError, "nowhere.onnx is no file"),
+        ("path,label\n0.png,B\n", ["--csv", "nowhere.csv"], ParamsError, "nowhere.csv is not a file"),
+        ("path,label\n0.png,B\n", ["--model", "nowhere.onnx"], SourceError, "nowhere.onnx is not a file"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_nothing_is_written(
@@ -218,7 +218,7 @@ def test_images_unlike_those_of_the_training_are_counted_and_what_differs_is_nam
     command(["predict", str(images / "sub"), "--model", str(model), "--out", str(tmp_path / "p.csv")])
     predicted = pd.read_csv(tmp_path / "p.csv", keep_default_na=False).set_index("image")["unlike_training"]
     assert predicted[str(images / "sub/20.png")].split()[0] == "density"
-    assert f"{(predicted != '').sum()} of 24 images look unlike those of the training" in capsys.readouterr().err
+    assert f"{(predicted != '').sum()} of 24 images look unlike the training images" in capsys.readouterr().err
     assert "is not known: the model&#39;s card does not say" in evaluate(table())["page"]
 
 

@@ -72,7 +72,7 @@ def test_a_missing_package_is_named_with_its_extra(path: Path, monkeypatch: pyte
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"none.onnx is no file"):
+    with pytest.raises(SourceError, match=r"none.onnx is not a file"):
         biopsy.load(tmp_path / "none.onnx")
 
 

@@ -142,9 +142,9 @@ def test_folders_tables_and_a_list_on_the_standard_input_name_images_each_once(
     ("arguments", "kind", "words"),
     [
         (["nowhere.png"], DataError, "nowhere.png does not exist"),
-        (["models"], DataError, "models holds no image"),
+        (["models"], DataError, "models has no images"),
         (["images", "--out", "x.xlsx"], ParamsError, "must end in .csv, .json, .jsonl"),
-        (["images", "--model", "models/none"], SourceError, "model.json is missing"),
+        (["images", "--model", "models/none"], SourceError, "there is no model models/none. There are models/"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -158,7 +158,7 @@ def test_without_a_model_or_with_several_the_user_is_asked_to_name_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(SourceError, match="holds no model"):
+    with pytest.raises(SourceError, match="has no model"):
         run(tmp_path, monkeypatch, "a.png")
     for name in ("a", "b"):
         (tmp_path / "models" / name).mkdir(parents=True)

@@ -117,8 +117,8 @@ def test_an_encrypted_member_and_one_of_another_method_are_rows(
 @pytest.mark.parametrize(
     ("files", "arguments", "words"),
     [
-        ({}, ["nothing/*.png"], "holds no image"),
-        ({"x.zip": b"PK no archive"}, ["x.zip"], "is no .zip archive"),
+        ({}, ["nothing/*.png"], "has no images"),
+        ({"x.zip": b"PK no archive"}, ["x.zip"], "is not a .zip archive"),
         ({"x.csv": b"path,case\n,1\n"}, ["x.csv"], "row 2 has no path"),
         ({"x.csv": b"path,case,Case\na,1,1\n"}, ["x.csv"], "2 columns 'case'"),
         ({"x.csv": b"path,case\na.png,1\na.png,2\n"}, ["x.csv"], "twice, with two cases"),
@@ -279,13 +279,13 @@ def test_a_model_that_gives_no_number_gives_no_class(
     rows = predicted(capsys, "images")
     assert (rows["predicted"] == "").all()
     assert rows["error"].str.startswith("the model gives no number").all()
-    with pytest.raises(BiopsyError, match="1 of the images have no explanation"):
+    with pytest.raises(BiopsyError, match="1 of the images has no explanation"):
         command(["explain", "images/light.png"])
     assert "error: the model gives no number" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_model_is_one_sentence(project: Path) -> None:
-    with pytest.raises(BiopsyError, match=r"light\.png is no model. Name a folder"):
+    with pytest.raises(BiopsyError, match=r"light\.png is not a model. Name a folder"):
         command(["predict", "images", "--model", "images/light.png"])
 
 

@@ -71,7 +71,7 @@ def test_a_training_image_is_most_like_itself_and_an_image_of_another_colour_is_
     command(["predict", own, "blue.png", "--out", "a.csv"])
     told = pd.read_csv("a.csv", keep_default_na=False)["unlike_training"].tolist()
     assert told == ["", "features"]
-    assert "1 of 2 images look unlike those of the training" in capsys.readouterr().err
+    assert "1 of 2 images look unlike the training images" in capsys.readouterr().err
 
 
 def test_the_index_tells_no_name_where_it_must_not_and_is_none_of_other_tables_or_images(

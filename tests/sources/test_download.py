@@ -39,7 +39,7 @@ def broken_off(target: Path, server: Server, monkeypatch: pytest.MonkeyPatch) ->
     """Leave the first half of the file behind, as a killed download would."""
     monkeypatch.setattr(module, "TRIES", 1)
     server.script.insert(0, "half")
-    with pytest.raises(SourceError, match="run `dvc repro` again to go on"):
+    with pytest.raises(SourceError, match="run `dvc repro` again to continue"):
         fetch(server.url, target)
     monkeypatch.undo()
     assert not target.exists()

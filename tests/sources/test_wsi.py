@@ -133,7 +133,7 @@ def _empty(root: Path) -> Path:
     [
         ("slide\na.tif\nb.tif\n", {}, r"slides.csv row 3: the slide 'b.tif' is not in .*Did you mean 'a.tif'"),
         ("slide\na.tif\na.tif\n", {}, r"row 2 and .* row 3: two slides are called 'a'"),
-        ("slide,mpp\na.tif,72dpi\n", {}, r"row 2: mpp '72dpi' is no number of micrometres"),
+        ("slide,mpp\na.tif,72dpi\n", {}, r"row 2: mpp '72dpi' is not a number of micrometres"),
         ("slide\nsilent.tif\n", {}, r"row 2: .*silent.tif does not say how many micrometres a pixel is.*'mpp'"),
         ("slide\na.tif\n", {"px": 4096}, r"row 2: .*a.tif has 512x256 pixels, fewer than one tile of 4096"),
         ("slide\ntorn.tif\n", {}, r"torn.tif"),
@@ -161,7 +161,7 @@ POINT = '[{"geometry": {"type": "Polygon", "coordinates": [[[0, 0]]]}, "properti
 def test_a_damaged_file_of_regions_is_named(cut: Callable[..., Any], tmp_path: Path, content: str) -> None:
     write_slide(tmp_path / "slides/a.tif")
     (tmp_path / "slides/a.geojson").write_text(content)
-    with pytest.raises(BiopsyError, match=r"a\.geojson is no GeoJSON"):
+    with pytest.raises(BiopsyError, match=r"a\.geojson is not a GeoJSON"):
         cut("slide\na.tif\n", regions="label")
 
 

@@ -182,7 +182,7 @@ def test_archive_outside_histology_slides_is_left_out_and_counted(tmp_path: Path
         ("nowhere", ["data.breakhis.path", "nowhere is missing", "null downloads it"]),
         ("empty", ["data.breakhis.path", "no folder histology_slides in"]),
         ("twice", ["several copies", "twice/a/histology_slides", "Name one of them"]),
-        ("unnamed", ["holds no image with a BreaKHis name", "1 other images", "data.source to local"]),
+        ("unnamed", ["has no image with a BreaKHis name", "1 other images", "data.source to local"]),
         ("text.tar.gz", ["text.tar.gz is damaged, incomplete or no .tar.gz"]),
     ],
 )

@@ -133,8 +133,8 @@ def test_name_outside_utf8_is_counted(mine: Path, tmp_path: Path) -> None:
     [
         ({"csv": "no.csv"}, ["data.local.csv", "no.csv is missing", "relative to the project's folder"]),
         ({"csv": "my images"}, ["data.local.csv", "my images is a folder, not a CSV file"]),
-        ({"images": "nowhere"}, ["data.local.images", "nowhere is no folder"]),
-        ({"images": "my.csv"}, ["data.local.images", "my.csv is no folder"]),
+        ({"images": "nowhere"}, ["data.local.images", "nowhere is not a folder"]),
+        ({"images": "my.csv"}, ["data.local.images", "my.csv is not a folder"]),
         ({"images": "texts"}, ["data.local.images", "no image lies below texts", "1 not an image"]),
         ({"images": "."}, ["data.local.images", "contains this pipeline's own data"]),
     ],

@@ -92,8 +92,8 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
 @pytest.mark.parametrize(
     ("csv", "words"),
     [
-        pytest.param("", ["holds nothing"], id="empty"),
-        pytest.param(HEADER + "\n", ["holds a header and no row"], id="header only"),
+        pytest.param("", ["is empty"], id="empty"),
+        pytest.param(HEADER + "\n", ["has a header but no rows"], id="header only"),
         pytest.param(
             "file,Benign or Malignant\na,b\n", ["no column 'path_to_image'", "ingest.columns.path"], id="column"
         ),
@@ -304,7 +304,7 @@ def test_labels_and_parts_that_need_a_map_reach_the_split_and_what_leaks_is_said
 
     set_params({**of_csv, "labels": {**of_csv["labels"], "map": {0: "benign"}}})
     assert_kind(
-        run_stage("ingest"), "4 rows with a label that is no class of task 'label' (row 3: '1'", "labels.map={1:"
+        run_stage("ingest"), "4 rows with a label that is not a class of task 'label' (row 3: '1'", "labels.map={1:"
     )
 
 

@@ -208,7 +208,7 @@ def test_what_follows_the_last_named_layer_is_neither_kept_nor_counted() -> None
     [
         ("xyz", r"'xyz' is not there.*There are .*block1_conv"),
         ("blok3_relu", "'blok3_relu' is not there.*Did you mean 'block3_relu'"),
-        ("pixels", "'pixels' is no feature map"),
+        ("pixels", "'pixels' is not a feature map"),
     ],
 )
 def test_a_layer_that_is_not_there_names_the_nearest(name: str, words: str) -> None:
@@ -229,7 +229,7 @@ SOUND: dict[str, Any] = {"weights": "a.weights.h5", "trainable": "none", "head":
         ({"head": {**HEAD_ALONE, "l2": 0.1}}, {}, r"model\.head\.l2 asks for more"),
         ({}, {"augment": {"mix": {"mixup": 0.2}}, "train": {"class_weights": "none"}}, r"augment\.mix makes further"),
         ({}, {"augment": {"double_minority": True}}, r"augment\.double_minority makes further"),
-        ({"features": {"layers": ["last", "last"]}}, {}, "each layer may stand once"),
+        ({"features": {"layers": ["last", "last"]}}, {}, "each layer may be there once"),
         (
             {"head": {"feature_norm": True}, "features": {"pool": "gem"}},
             {},

@@ -105,7 +105,7 @@ def test_added_patients_are_placed_around_the_others_and_the_metrics_say_how_man
     first = pd.read_csv(tmp_path / "data/splits/case.csv")
     printed = split(protocols=["case"])
     assert f"case: {len(old)} of the {len(old)} images of the earlier split kept their part, 34 were" in printed
-    assert "draw afresh: `rm -r data/splits`, then `dvc repro split`" in printed
+    assert "draw all again: `rm -r data/splits`, then `dvc repro split`" in printed
     now = pd.read_csv(tmp_path / "data/splits/case.csv")
     assert (len(now), len(now.merge(first))) == (len(TABLE), len(old))
     metrics = json.loads((tmp_path / "metrics/split.json").read_text())
@@ -114,7 +114,7 @@ def test_added_patients_are_placed_around_the_others_and_the_metrics_say_how_man
 
 def test_protocol_image_needs_neither_slide_nor_case(tmp_path: Path, split) -> None:
     printed = split(TABLE.assign(slide="", case=""), protocols=["image"])
-    assert "whether this split leaks cannot be told" in printed
+    assert "so leaks cannot be checked" in printed
     assert (tmp_path / "data/splits/image.csv").is_file()
 
 

@@ -134,7 +134,7 @@ def test_a_torn_or_foreign_table_is_not_kept_and_one_sentence_says_so(splits: Fo
     pd.testing.assert_frame_equal(splits.draw(labels, "image"), make_split(labels, TASKS, "image", SHARES, 0))
     assert len(splits.says) == 1
     assert words in splits.says[0]
-    assert "drawn afresh" in splits.says[0]
+    assert "drawn again" in splits.says[0]
 
 
 def test_an_image_whose_pixels_changed_is_new_and_one_that_went_does_not_come_back(splits: Folder) -> None:

@@ -87,7 +87,7 @@ def test_equal_numbers_and_empty_columns_give_nothing_to_learn_and_no_nan(slides
     ("content", "words"),
     [
         ("patient,age\n1,2\n", ["no column 'slide'", "patient, age"]),
-        ("slide\ns1\n", ["no column beside 'slide'"]),
+        ("slide\ns1\n", ["no other column than 'slide'"]),
         ("slide,a,a\ns1,1,2\n", ["two columns 'a'"]),
         ("slide,age\n,5\n", ["row 2 names no slide"]),
         ("slide,age\ns1,5\ns1,6\n", ["different rows for one slide (s1)"]),

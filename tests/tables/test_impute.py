@@ -140,7 +140,7 @@ def test_a_slide_that_contradicts_its_name_is_an_error_and_trusted_is_its_own_ca
 
 def test_a_slide_in_two_cases_is_an_error() -> None:
     message = refusal(("x.png", "benign", "A", "", "1", "P1"), ("y.png", "benign", "A", "", "1", "P2"))
-    assert "2 rows with a slide that stands in several cases (row 2: 1 P1, row 3: 1 P2)" in message
+    assert "2 rows with a slide that is in several cases (row 2: 1 P1, row 3: 1 P2)" in message
 
 
 def test_a_case_column_with_gaps_is_refused_since_one_case_would_become_two() -> None:
@@ -164,7 +164,7 @@ def test_a_gap_in_the_case_column_is_filled_from_another_row_of_the_slide() -> N
 
 def test_a_gap_is_not_filled_where_the_slide_has_two_cases() -> None:
     rows = [("x.png", "benign", "A", "", "1", case) for case in ("P1", "P2", "")]
-    assert "3 rows with a slide that stands in several cases" in refusal(*rows)
+    assert "3 rows with a slide that is in several cases" in refusal(*rows)
 
 
 def test_a_slide_written_in_small_letters_is_the_file_names_slide() -> None:

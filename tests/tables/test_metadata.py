@@ -65,11 +65,16 @@ def test_encodings_with_a_byte_order_mark_are_read(read: Any, content: bytes, en
     assert metadata.counts["encoding"] == encoding
 
 
+def test_an_image_or_a_spreadsheet_named_as_csv_is_called_what_it_is(read: Any) -> None:
+    assert "is an image, not a CSV" in refusal(read, b"\x89PNG\r\n\x1a\n")
+    assert "is an Excel file or a zip archive, not a CSV" in refusal(read, b"PK\x03\x04abc")
+
+
 def test_bytes_that_are_not_utf8_are_named_with_their_line(read: Any) -> None:
     assert "line 3: byte 0xFF is not UTF-8. Save the file as UTF-8" in refusal(
         read, (HEADER + ROW).encode() + b"\xff,x"
     )
-    assert "line 1: holds a zero byte" in refusal(read, (HEADER + ROW).encode("utf-16-le"))
+    assert "line 1: has a zero byte" in refusal(read, (HEADER + ROW).encode("utf-16-le"))
     assert "is not UTF-16" in refusal(read, (HEADER + ROW).encode("utf-16") + b"\x00\xd8x\x00")
 
 
@@ -103,6 +108,7 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
     message = refusal(read, "path_to_img,Benign or Malignant\na,b\n")
     assert "no column 'path_to_image'" in message
     assert "Did you mean 'path_to_img'?" in message
+    assert "Did you mean" not in refusal(read, "file,patient\na.png,P1\n")
     assert "Set ingest.columns.path" in message
     message = refusal(read, "path_to_image,Benign or Malignant\na,b\n")
     assert "labels.tasks.multiclass.column to the column's name, or to null where there is none" in message
@@ -123,11 +129,11 @@ def test_columns_of_other_names_come_from_params(read: Any) -> None:
 
 @pytest.mark.parametrize("content", ["", "\n\n", " \n,,,\n", b"\xef\xbb\xbf"])
 def test_an_empty_file_says_so(read: Any, content: str | bytes) -> None:
-    assert "holds nothing" in refusal(read, content)
+    assert "is empty" in refusal(read, content)
 
 
 def test_a_header_alone_says_so(read: Any) -> None:
-    assert "holds a header and no row" in refusal(read, HEADER)
+    assert "has a header but no rows" in refusal(read, HEADER)
 
 
 def test_a_missing_csv_and_a_folder_of_its_name_say_so(tmp_path: Path) -> None:
@@ -166,7 +172,7 @@ def test_the_line_in_which_excel_names_the_separator_is_understood(read: Any, ma
     metadata = read(f"sep={mark}\n{HEADER}{ROW}".replace(",", mark).replace("\n", end).replace("sep=\t", "sep=\t"))
     assert facts(metadata) == [["a.png", "benign", "A", "40", "", ""]]
     assert list(metadata.table["row"]) == [3]
-    assert "row 1: '|' is no separator" in refusal(read, "sep=|\n" + HEADER + ROW)
+    assert "row 1: '|' is not a known separator" in refusal(read, "sep=|\n" + HEADER + ROW)
 
 
 def test_lines_of_comment_are_skipped_and_counted_and_names_that_begin_alike_are_not(read: Any) -> None:
@@ -232,13 +238,13 @@ def test_a_mark_of_a_missing_value_that_is_a_label_stays_a_label(read: Any) -> N
 def test_unknown_labels_are_counted_with_row_value_and_the_nearest(read: Any) -> None:
     message = refusal(read, HEADER + ROW + "b.png,Benin,Adenosis,40X\nc.png,what,DC,40X\n")
     assert (
-        "2 rows with a label that is no class of task 'binary' (row 3: 'Benin', row 4: 'what'). Its classes are "
+        "2 rows with a label that is not a class of task 'binary' (row 3: 'Benin', row 4: 'what'). Its classes are "
         "benign, malignant. Did you mean 'benign'?" in message
     )
     assert "Add the word to labels.tasks.binary.classes.<class>.synonyms" in message
     assert "-S 'labels.map={Benin: benign}'" in message
     message = refusal(read, HEADER + "b.png,Malignant,Ductal Carcinom,40X\n")
-    assert "no class of task 'multiclass' (row 2: 'Ductal Carcinom')" in message
+    assert "not a class of task 'multiclass' (row 2: 'Ductal Carcinom')" in message
     assert "Did you mean 'ductal carcinoma'?" in message
     assert "(row 2: 'forty'). Write it as 40X or 40" in refusal(read, HEADER + "b.png,M,DC,forty\n")
 
@@ -275,7 +281,7 @@ def test_a_repeated_path_counts_once_and_its_gaps_are_filled_from_the_repetition
 
 def test_a_repeated_path_with_another_label_is_an_error_with_both_rows(read: Any) -> None:
     message = refusal(read, HEADER + ROW + "a.png,Malignant,,40X\n")
-    assert "a.png stands in several rows with more than one binary (row 2: 'benign', row 3: 'malignant')" in message
+    assert "a.png is in several rows with more than one binary (row 2: 'benign', row 3: 'malignant')" in message
 
 
 def test_a_repeated_path_is_an_error_where_params_say_so(read: Any) -> None:

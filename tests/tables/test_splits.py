@@ -260,7 +260,7 @@ def test_file_names_of_the_fold_table_may_be_spelled_in_another_way(fold_table: 
 
 def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: Path) -> None:
     official = read_fold_table(fold_table)
-    with pytest.raises(DataError, match=r"2 of 231 images do not stand in split.fold_table \(.*, .*\)"):
+    with pytest.raises(DataError, match=r"2 of 231 images are not in split.fold_table \(.*, .*\)"):
         make_split(MANY, TASKS, "fold1", SHARES, 0, official.iloc[2:])
 
 
@@ -321,7 +321,7 @@ def test_a_published_protocol_tests_its_slides_that_are_here_and_draws_val_by_ca
 
 
 def test_a_published_protocol_on_other_images_says_that_they_are_none_of_its_test_slides() -> None:
-    with pytest.raises(DataError, match=r"'audit' leaves no image for test. These images are no test images of that"):
+    with pytest.raises(DataError, match=r"'audit' leaves no image for test. These images are not test images of that"):
         check_split(MANY, make_split(MANY, TASKS, "audit", SHARES, 0), "audit")
 
 

@@ -91,7 +91,7 @@ def range_bar(here: Mapping[str, float], training: Mapping[str, float], title: s
 
 
 def swatch(colour: str, index: int) -> Markup:
-    """Draw the line that stands for a class, or for a curve, in a legend."""
+    """Draw the line of a class or a curve in a legend."""
     line = f'<path d="M0 6H26" stroke="{escape(colour)}" stroke-width="3" stroke-dasharray="{dash(index)}"/>'
     return _svg("swatch", "0 0 26 12", line)
 

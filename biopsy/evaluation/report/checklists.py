@@ -120,7 +120,7 @@ def of_parameters(params: Params) -> dict[str, str | None]:
         "model": f"Backbone {model.backbone}, trainable: {model.trainable}; head {model.head.kind}.",
         "weights": f"Backbone: {'at random' if model.weights == 'none' else model.weights}; head: at random. Seed "
         f"{params.seed}.",
-        "training": f'{training} Seed {params.seed}; every parameter stands under "Where these figures come from".',
+        "training": f'{training} Seed {params.seed}; every parameter is under "Where these figures come from".',
         "selection": selection,
         "ensemble": "None: one model answers each image.",
         "imbalance": f"Class weights: {train.class_weights}; sampling by {train.sampling}; minority doubled: "

@@ -59,7 +59,7 @@ def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> di
     asked = (rows["part"] == "test").to_numpy() if trained else np.ones(len(rows), bool)
     features = features_of(rows)
     if not features.std():
-        return {**about, "reason": "the network sees the same in all images, or its features are no numbers"}
+        return {**about, "reason": "the network sees the same in all images, or its features are not numbers"}
     found = measure_shortcut(features, types, slides, cases, asked)
     groups = {"class": types, "slide": slides, "stain": stain_clusters(rows).to_numpy(str)}
     return {

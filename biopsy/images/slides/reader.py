@@ -119,7 +119,7 @@ def open_slide(path: Path) -> Slide:
     if vendor and not (tiff and vendor == "generic-tiff"):
         return Slide(path, _tried(path, lambda: ByOpenSlide(path)))
     if not tiff:
-        raise DataError(f"{path} is no slide that OpenSlide knows, or is damaged. Copy it again. {CONVERT}")
+        raise DataError(f"{path} is not a slide that OpenSlide can read, or it is damaged. Copy it again. {CONVERT}")
     from biopsy.images.slides.tiff import ByTifffile, look_into
 
     levels, um = _tried(path, lambda: look_into(path))

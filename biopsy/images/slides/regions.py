@@ -53,7 +53,9 @@ def read_regions(path: Path) -> list[Region]:
         features = content.get("features", [content]) if isinstance(content, dict) else content
         return [region for feature in features for region in _regions(feature)]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        raise DataError(f"{path} is no GeoJSON of polygons. Export the annotations from QuPath again.") from None
+        raise DataError(
+            f"{path} is not a GeoJSON file of polygons. Export the annotations from QuPath again."
+        ) from None
 
 
 def _regions(feature: dict[str, Any]) -> list[Region]:

@@ -26,13 +26,13 @@ class ByTifffile:
     vendor = "tiff"
 
     def __init__(self, path: Path) -> None:
-        """Raises `DataError` where it holds no RGB image of 8 bits, or is compressed in a way that is not read."""
+        """Raises `DataError` where it has no 8-bit RGB image, or is compressed in a way that is not read."""
         self._file = tifffile.TiffFile(path)
         self._pages: list[Any] = [level.keyframe for level in self._file.series[0].levels]
         first = self._pages[0]
         for page in self._pages:
             if page.dtype != np.uint8 or page.samplesperpixel not in (3, 4) or page.planarconfig != 1:
-                raise DataError(f"{path} holds no RGB image of 8 bits ({page.dtype}, {page.axes}). {CONVERT}")
+                raise DataError(f"{path} has no 8-bit RGB image ({page.dtype}, {page.axes}). {CONVERT}")
             method = getattr(page.compression, "name", page.compression)  # a number that has no name
             if method not in READ:
                 raise DataError(f"{path} is compressed as {method}, which is not read. {CONVERT}")

@@ -32,7 +32,7 @@ def measure(pixels: Pixels) -> Stains:
     stains, most = found.HERef.T, found.maxCRef
     angle = np.degrees(np.arccos(np.clip(np.dot(*_unit(stains)), -1, 1)))
     if not (np.isfinite(stains).all() and angle >= LEAST_ANGLE and min(most) > 0):
-        raise NotNormalised("stains not to be told apart")
+        raise NotNormalised("stains that cannot be separated")
     return Stains(method="macenko", directions=numbers(stains.ravel()), spreads=numbers(most))
 
 

@@ -1,4 +1,4 @@
-"""The methods of stain normalisation by name. An entry is beside its code."""
+"""The methods of stain normalisation by name. Each is registered in the file of its code."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

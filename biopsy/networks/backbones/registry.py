@@ -1,4 +1,4 @@
-"""The backbones by name. An entry is beside its code; `conf/model/` holds its preset."""
+"""The backbones by name. Each is registered in the file of its code; `conf/model/` holds its preset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -191,7 +191,7 @@ function look(item, found, scale) {
   const map = add(layers, "img", undefined, "map");
   const { x, y, lost } = found.peak;
   const most = scale.method === "activation" ? `the largest value, ${lost.toFixed(2)}, is` : `most probability, ${lost.toFixed(2)}, is lost`;
-  map.alt = found.flat ? "A flat map: no place stands out" : `The map: ${most} at ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top`;
+  map.alt = found.flat ? "A flat map: no region stands out" : `The map: ${most} at ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top`;
   map.src = found.overlay;
   const label = add(figure, "label", "Opacity of the map ");
   const slider = add(label, "input");

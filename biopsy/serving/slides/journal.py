@@ -41,7 +41,7 @@ class Journal:
         end = 0
         with self._path.open("rb") as stream:
             if stream.read(len(self._head)) != self._head:
-                warn(f"{self._path} is of another slide, model or scale, so the tiles are predicted anew.")
+                warn(f"{self._path} is of another slide, model or scale, so the tiles are predicted again.")
                 self._path.unlink()
                 return
             for number, row in enumerate(stream, 1):
@@ -62,7 +62,7 @@ class Journal:
             found = {}
         if found.get("made_of") == self._about:
             return found
-        warn(f"{self.folder} holds the result of another slide, model or scale, so the tiles are predicted anew.")
+        warn(f"{self.folder} holds the result of another slide, model or scale, so the tiles are predicted again.")
         return None
 
     @contextmanager

@@ -150,7 +150,7 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
         except KeyboardInterrupt:
             done -= done % journal.batch
             raise KeyboardInterrupt(
-                f"{done:,} of {total:,} tiles of {slide.path.name} are done. Run the same command to go on."
+                f"{done:,} of {total:,} tiles of {slide.path.name} are done. Repeat the command to continue."
             ) from None
 
 

@@ -89,7 +89,7 @@ def plan(slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_
         size = (resize.tiles.px * resize.tiles.columns, resize.tiles.px * resize.tiles.rows)
     if um and not slide_um:
         raise ParamsError(
-            f"{slide.path} does not say how many micrometres a pixel is, and tiles are read at {um:g}. Give it with "
+            f"{slide.path} does not say how many micrometres a pixel is, but tiles are read at {um:g}. Set it with "
             "--mpp: about 0.25 for a scan at 40x, 0.5 at 20x."
         )
     times = um / slide_um if um and slide_um else 1.0
@@ -97,7 +97,7 @@ def plan(slide: Slide, card: Card, scale: Scale | None, mpp: float | None, tile_
         shown = f" ({slide_um:.3g} micrometres a pixel)" if slide_um else ""
         warn(
             f"the model does not know the scale of its training images, so tiles of {size[0]}x{size[1]} pixels are "
-            f"read at the full resolution of {slide.path.name}{shown}. If that was not the scale, give it with "
+            f"read at the full resolution of {slide.path.name}{shown}. If that was not the scale, set it with "
             "--tile-mpp."
         )
     elif times < 1 / SAME:

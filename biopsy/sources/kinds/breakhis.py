@@ -56,7 +56,7 @@ def fill(settings: Breakhis, folder: Path, downloads: Path) -> dict[str, Any]:
     named = [path for path in paths if breakhis.parse(path)]
     if not named:
         raise SourceError(
-            f"{given} holds no image with a BreaKHis name below {SLIDES} ({len(paths)} other images, "
+            f"{given} has no image with a BreaKHis name below {SLIDES} ({len(paths)} other images, "
             f"{counted(left_out) or 'nothing else'}). Other images: set data.source to local."
         )
     if csv_file:
@@ -109,7 +109,7 @@ def _slides_folder(folder: Path) -> Path:
         if found:
             break
     if len(found) > 1:
-        raise SourceError(f"data.breakhis.path: {folder} holds several copies: {some(found)}. Name one of them.")
+        raise SourceError(f"data.breakhis.path: {folder} has several copies: {some(found)}. Name one of them.")
     if not found:
         raise SourceError(
             f"data.breakhis.path: no folder {SLIDES} in {folder}, nor one or two levels down. Set it to BreaKHis_v1."

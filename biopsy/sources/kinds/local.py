@@ -25,7 +25,7 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
     root = expand(images, "data.local.images")
     if not root.is_dir():
         raise SourceError(
-            f"data.local.images: {root} is no folder. Set it to the folder that the CSV's paths start in."
+            f"data.local.images: {root} is not a folder. Set it to the folder that the CSV's paths start in."
         )
     paths, left_out = gather(root, folder, "data.local.images")
     if not paths:

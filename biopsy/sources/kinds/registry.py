@@ -1,4 +1,4 @@
-"""The sources by name. An entry stands beside its code; `conf/data/` holds its preset."""
+"""The sources by name. Each is registered in the file of its code; `conf/data/` holds its preset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

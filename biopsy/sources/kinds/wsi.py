@@ -93,13 +93,13 @@ def read_rows(settings: Wsi) -> list[Row]:
     folder = expand(settings.folder, "data.wsi.folder")
     if not folder.is_dir():
         raise SourceError(
-            f"data.wsi.folder: {folder} is no folder. Set it to the folder that the slides' paths start in."
+            f"data.wsi.folder: {folder} is not a folder. Set it to the folder that the slides' paths start in."
         )
     records = read_records(path, [settings.column], "slide")
     position = find_column(records.header, settings.column, "data.wsi.column", path)
     twice = [name for name, times in Counter(records.header).items() if times > 1]
     if twice:
-        raise DataError(f"{path} has two columns '{twice[0]}'. Give each a name of its own.")
+        raise DataError(f"{path} has two columns '{twice[0]}'. Rename one.")
     rows: list[Row] = []
     for line, cells in records.rows:
         where = f"{path} row {line}"
@@ -131,7 +131,7 @@ def _scale(text: str, where: str) -> float | None:
         value = 0.0
     if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
         raise DataError(
-            f"{where}: mpp '{text}' is no number of micrometres per pixel from {PLAUSIBLE[0]:g} to "
+            f"{where}: mpp '{text}' is not a number of micrometres per pixel from {PLAUSIBLE[0]:g} to "
             f"{PLAUSIBLE[1]:g}. A scan at 40x has about 0.25, one at 20x 0.5."
         )
     return value
@@ -195,9 +195,7 @@ def _regions(row: Row) -> list[Region]:
         )
     regions = read_regions(file)
     if not regions:
-        raise DataError(
-            f"{file} holds no polygon with a class. Give the annotations classes in QuPath, and export again."
-        )
+        raise DataError(f"{file} has no polygon with a class. Set the annotations' classes in QuPath and export again.")
     return regions
 
 

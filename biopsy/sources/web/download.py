@@ -117,7 +117,7 @@ def _persist(url: str, part: Path, limit: int, hint: str, pause: float) -> None:
                 have = part.stat().st_size if part.exists() else 0
                 raise SourceError(
                     f"the download of {url} failed {TRIES} times, at last because {broken}. "
-                    f"{_size(have)} are kept: run `dvc repro` again to go on from there. {hint}"
+                    f"{_size(have)} are kept: run `dvc repro` again to continue from there. {hint}"
                 ) from None
             wait = min(pause * 2 ** (attempt - 1), 30)
             print(f"the download stopped because {broken}; attempt {attempt + 1} in {wait:g} s", flush=True)

@@ -1,4 +1,4 @@
-"""What file names say: one grammar per data set, by name. An entry stands beside its code."""
+"""What file names say: one grammar per data set, by name. Each is registered in the file of its code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -48,8 +48,8 @@ def read_slides(path: Path, named: str = "data.slides") -> "pd.DataFrame":
         )
     twice = sorted({name for name in header if header.count(name) > 1 or not name})
     if twice or len(header) < 2:
-        what = f"has two columns '{twice[0]}'" if twice else f"has no column beside '{KEY}'"
-        raise DataError(f"{named}: {path} {what}. Each column must have a name of its own, and one at least a fact.")
+        what = f"has two columns '{twice[0]}'" if twice else f"has no other column than '{KEY}'"
+        raise DataError(f"{named}: {path} {what}. Column names must differ, and at least one column must have facts.")
     rows = [(line, cells + [""] * (len(header) - len(cells))) for line, cells in records.rows]
     table = pd.DataFrame([cells[: len(header)] for _, cells in rows], columns=header, dtype=str)
     unnamed = [line for (line, _), slide in zip(rows, table[KEY], strict=True) if not slide]

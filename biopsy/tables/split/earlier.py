@@ -65,7 +65,9 @@ class Earlier:
             self._record = _RECORD.validate_json((folder / RECORD).read_bytes())
         except (OSError, ValidationError):
             if any(folder.glob("*.csv")):
-                self.says.append(f"{folder} has no {RECORD} that says how its splits were drawn: all are drawn afresh.")
+                self.says.append(
+                    f"{folder} has no {RECORD} that says how its splits were drawn, so all are drawn again."
+                )
 
     def offer(self, labels: pd.DataFrame, protocol: str, how: Drawn) -> pd.DataFrame:
         """Add to the labels what each image was in the earlier table, for `make_split`.
@@ -89,12 +91,12 @@ class Earlier:
             return labels
         changed = [name for name in ("seed", "tasks", "shares") if getattr(before, name) != getattr(how, name)]
         if changed:
-            self.says.append(f"{protocol} is drawn afresh: {some(changed)} changed.")
+            self.says.append(f"{protocol} is drawn again: {some(changed)} changed.")
             return labels
         try:
             table = _read(self.folder / f"{protocol}.csv", protocol)
         except DataError as error:
-            self.says.append(f"{protocol} is drawn afresh: {str(error).rstrip(' .')}.")
+            self.says.append(f"{protocol} is drawn again: {str(error).rstrip(' .')}.")
             return labels
         self._tables[protocol] = table
         found = labels[["image_id"]].assign(**{PIXELS: short(labels)}).merge(table, "left", ["image_id", PIXELS])
@@ -113,7 +115,7 @@ class Earlier:
             return self._record[protocol]
         self.says.append(
             f"{protocol}: {kept} of the {len(before)} images of the earlier split kept their part, {len(now) - kept} "
-            f"were placed around them. To draw afresh: `rm -r {self.folder}`, then `dvc repro split`."
+            f"were placed around them. To draw all again: `rm -r {self.folder}`, then `dvc repro split`."
         )
         return how.model_copy(update={"kept": kept, "earlier": len(before)})
 
@@ -186,8 +188,8 @@ def _linked(rows: pd.DataFrame, kept: NDArray[np.int64], column: str, values: Se
     twins = rows.loc[several, "image_id"]
     why = f"equal pixels now link them ({some(twins, 4)})" if len(twins) else f"they are now of one {unit}"
     return (
-        f"the earlier split has {sides}, and {why}, so that one would have to move. Correct the images or the table; "
-        "or draw afresh: `rm -r data/splits`, then `dvc repro split`."
+        f"the earlier split has {sides}, and {why}, so that one would have to move. Correct the images or the table, "
+        "or draw all again: `rm -r data/splits`, then `dvc repro split`."
     )
 
 

@@ -64,7 +64,7 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
         word = wrong[0].partition(": ")[2].strip("'")
         raise DataError(
             f"{csv}: {count_rows(len(wrong))} with a word in '{settings.column}' that is no part ({some(wrong, 3)}). "
-            f"Say what it means: -S 'split.map={{{word}: train}}', or val, or test."
+            f"Map it: -S 'split.map={{{word}: train}}', or val, or test."
         )
     rows = {row: part or by_path[PurePosixPath(cells[path_at]).as_posix()][1]
             for row, cells in records.rows for part in [parts[row]] if path_at < len(cells)}  # fmt: skip

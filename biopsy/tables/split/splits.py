@@ -166,7 +166,7 @@ def read_fold_table(path: Path) -> pd.DataFrame:
     if len(strange):
         row = strange.iloc[0]
         raise DataError(
-            f"split.fold_table {path} puts {row['filename']} into '{row['split']}'; each file of fold 1 must stand in "
+            f"split.fold_table {path} puts {row['filename']} into '{row['split']}'; each file of fold 1 must be in "
             f"it once, as train or test ({len(strange)} such rows)."
         )
     return table
@@ -248,7 +248,7 @@ def _official(
     absent = table.loc[~names.isin(official.index), "path"]
     if len(absent):
         raise DataError(
-            f"{len(absent)} of {len(table)} images do not stand in split.fold_table ({some(absent, 3)}). "
+            f"{len(absent)} of {len(table)} images are not in split.fold_table ({some(absent, 3)}). "
             f"Take 'fold1' out of `protocols`, or use the table of this data set."
         )
     parts = names.map(official).to_numpy(dtype="<U5")

@@ -1,4 +1,4 @@
-"""What a split holds, what it leaks, which classes it can test; and the refusal of one that breaks its promise."""
+"""What a split holds, what it leaks, which classes it can test; and the error for one that leaks."""
 
 import json
 import re
@@ -92,7 +92,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
         whose = "the fold table" if protocol == "fold1" else "that test set, which is of BreakHis"
-        hint = f"These images are no test images of {whose}. " if protocol in PUBLIC and "test" in empty else ""
+        hint = f"These images are not test images of {whose}. " if protocol in PUBLIC and "test" in empty else ""
         way_out = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
         raise DataError(
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
@@ -205,7 +205,7 @@ def leak_sentence(table: pd.DataFrame, seen: dict[str, int | None]) -> str:
 def _sentence(tested: int, seen: dict[str, int | None]) -> str:
     known = [(name, count) for name, count in seen.items() if name in UNITS and count is not None]
     if not known:
-        return "slides and cases are unknown: whether this split leaks cannot be told"
+        return "slides and cases are unknown, so leaks cannot be checked"
     name, count = max(known, key=lambda item: item[1])
     return f"{count} of {tested} test images come from {name} seen in training"
 
@@ -235,7 +235,7 @@ def _shared(table: pd.DataFrame, unit: str, one: str, other: str) -> set[str]:
 
 
 def _seen(table: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return the test images whose `unit` stands in train."""
+    """Return the test images whose `unit` is in train."""
     return table[(table["part"] == "test") & table[unit].isin(_shared(table, unit, "train", "test"))]
 
 

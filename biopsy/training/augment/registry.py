@@ -1,4 +1,4 @@
-"""The augmentations of one image, by name. An entry stands beside its code; `conf/augment/` holds the presets."""
+"""The augmentations of one image, by name. Each is registered where its code is; `conf/augment/` holds the presets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The optimisers by name: what `train.optimizer` may say. An entry stands beside its code."""
+"""The optimisers by name: what `train.optimizer` may say. Each is registered in the file of its code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
