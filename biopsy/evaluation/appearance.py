@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import cosine_distances
 from tqdm import tqdm
 
 from biopsy.images.looks.measure import look_at
@@ -85,6 +83,8 @@ def nearest_images(features: NDArray[np.floating], ids: NDArray[np.str_], cases:
     """
     if len(features) < 2 or not np.isfinite(features).all():
         return pd.DataFrame({"nearest": "", "distance": np.nan, "elsewhere": np.nan}, range(len(features)))
+    from sklearn.metrics.pairwise import cosine_distances
+
     apart = cosine_distances(features.astype(np.float64))
     np.fill_diagonal(apart, np.inf)
     elsewhere = np.where((cases[:, None] == cases) & (cases != ""), np.inf, apart).min(1)
@@ -99,6 +99,8 @@ def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:
     k = min(COMPONENTS, len(varied) - 1, varied.shape[1])
     if k < 2 or not np.isfinite(varied).all():
         return np.zeros((len(features), 2))
+    from sklearn.decomposition import PCA  # two seconds, which readers of the table need not spend
+
     scaled = (varied - varied.mean(0)) / varied.std(0)
     return PCA(k, svd_solver="full").fit_transform(scaled).round(4)
 

@@ -9,7 +9,6 @@ from biopsy.evaluation.comparison import Difference
 from biopsy.evaluation.outcome import Undefined
 from biopsy.evaluation.report import charts, words
 from biopsy.evaluation.report.card import FIGURES
-from biopsy.evaluation.report.page import short
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.compare import OUT_OF_FOLD, Compared, pair_models, part_of
 from biopsy.experiments.revisions import Revision
@@ -142,7 +141,7 @@ def _params(first: Revision, second: Revision) -> Iterator[tuple[str, str, str]]
     one, other = (dict(flat(side.params)) for side in (first, second))
     for key in dict.fromkeys([*one, *other]):
         if key not in one or key not in other or one[key] != other[key]:
-            before, after = (short(side[key]) if key in side else "-" for side in (one, other))
+            before, after = (words.short(side[key]) if key in side else "-" for side in (one, other))
             yield key, before, after
 
 

@@ -42,17 +42,24 @@ def is_fresh(stages: Mapping[str, Any], stage: str, params: Mapping[str, Any]) -
     """
     if stage not in stages:
         return False
-    used = stages[stage].get("params", {}).get("params.yaml", {})
-    if any(_value(params, key) != value for key, value in used.items()):
-        return False
     made = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", [])}
-    read = {dep["path"]: dep.get("md5") for dep in stages[stage].get("deps", [])}
-    within = {above for dep in read for above in _with_parents(dep)}
-    return all(
-        read.get(path, md5) == md5 and is_fresh(stages, name, params)
-        for path, (name, md5) in made.items()
-        if path in within or not _with_parents(path).isdisjoint(read)
-    )
+    above = {path: _with_parents(path) for path in made}
+    waiting, before = [stage], {stage}  # stages to look at, and those and all that were: each once
+    while waiting:
+        entry = stages[waiting.pop()]
+        used = entry.get("params", {}).get("params.yaml", {})
+        if any(_value(params, key) != value for key, value in used.items()):
+            return False
+        read = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
+        within = {folder for dep in read for folder in _with_parents(dep)}
+        for path, (name, md5) in made.items():
+            if path in within or not above[path].isdisjoint(read):
+                if read.get(path, md5) != md5:
+                    return False
+                if name not in before:
+                    before.add(name)
+                    waiting.append(name)
+    return True
 
 
 def _with_parents(path: str) -> set[str]:

@@ -5,8 +5,6 @@ itself names files by their hashes; which commit records exactly this page is lo
 """
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.params import read_params
-from biopsy.evaluation.report.results import read_run
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.dvc_lock import md5_of, read_stages
 from biopsy.experiments.model_info import dvc_hash
@@ -51,6 +49,8 @@ def print_report(shown: Revision, explain: bool = False) -> tuple[str, list[str]
     table = template("revision.html.j2", autoescape=True).render(says=says, files=_recorded(shown))
     page = _put(content.decode(), "revision", table, shown)
     if explain:
+        from biopsy.core.params import read_params
+        from biopsy.evaluation.report.results import read_run
         from biopsy.experiments.explained import explain_run
 
         params = read_params(shown.root / "params.yaml")

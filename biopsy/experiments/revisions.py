@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some
 from biopsy.core.files import parse_json
-from biopsy.evaluation.pairing import read_predictions
-from biopsy.evaluation.records import Summary, fitting
 from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WORKSPACE = (".", "workspace")
 EXPERIMENTS = "refs/exps/??/*/*"  # DVC's: the baseline's hash in two parts, then the name
@@ -80,7 +80,7 @@ class Revision:
         tasks = (self.params.get("labels") or {}).get("tasks") or {}
         return list((tasks.get(task) or {}).get("positive") or [])
 
-    def predictions(self, task: str, protocol: str, ending: str) -> tuple[str, pd.DataFrame]:
+    def predictions(self, task: str, protocol: str, ending: str) -> "tuple[str, pd.DataFrame]":
         """Read the predictions of one model.
 
         Parameters
@@ -100,6 +100,8 @@ class Revision:
         DataError
             They were not made with its parameters, are not here, or are damaged.
         """
+        from biopsy.evaluation.pairing import read_predictions  # half a second, which a report need not spend
+
         model = f"{task}-{protocol}"
         path = f"data/predictions/{model}{ending}.csv"
         md5, content = self.output(f"evaluate@{model}", path)
@@ -146,6 +148,8 @@ class Revision:
 
     def details(self, task: str, protocol: str) -> dict[str, Any]:
         """Read the figures of one model's test part, metrics/<model>/details.json. Raises `DataError` as `output`."""
+        from biopsy.evaluation.records import Summary, fitting
+
         model = f"{task}-{protocol}"
         path = f"metrics/{model}/details.json"
         content = self.output(f"evaluate@{model}", path, cached=False)[1]

@@ -1,9 +1,11 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Given = Image | Prepared | BiopsyError  # an image, or what came of preparing it
+Ready = tuple[NDArray[np.uint8], bool | None] | str  # what the network sees and `Answer.learnt`; or an error
 T = TypeVar("T")
+R = TypeVar("R")
+THREADS = os.cpu_count() or 1
 NO_NUMBER = "the model gives no number for this image: its training diverged, or its file is of another kind"
 Seen = Callable[[T, NDArray[np.uint8]], None]
 
@@ -126,7 +131,7 @@ class Model:
         return ["image", "predicted", *(f"p_{name}" for name in self.card.classes), "error", "in_training"]
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `predict` one by one; two batches of images are in memory at a time."""
+        """Yield the rows of `predict` one by one; few images are in memory at a time."""
         named = (
             (str(image) if isinstance(image, str | Path) else str(number), image) for number, image in enumerate(images)
         )
@@ -143,57 +148,51 @@ class Model:
         images
             Each behind what is handed on with its answer, or a function that reads it when its turn comes.
         seen
-            Told of each image that can be read, before its answer: what is handed on, and what the network sees,
-            (views, size, size, 3).
+            Told of each image that can be read, before its answer and in some thread: what is handed on, and what the
+            network sees, (views, size, size, 3).
 
         Yields
         ------
         (T, Answer)
         """
-        given, size = iter(images), max(1, BATCH // self.card.preparation.views)
-        with ThreadPoolExecutor(os.cpu_count(), "prepare") as pool:
-            begun = self._begin(pool, list(islice(given, size)))
-            while begun:
-                chunk, begun = begun, self._begin(pool, list(islice(given, size)))  # prepared while the network works
-                yield from self._batch(chunk, seen)
+        if self._onnx:  # which any number of threads may ask: each image is prepared and answered in one of them
+            yield from _in_turn(partial(self._answer, seen), images, 2 * THREADS)
+            return
+        size = max(1, BATCH // self.card.preparation.views)
+        prepared = _in_turn(partial(self._prepare, seen), images, size)  # the next batch, while the network works
+        while chunk := list(islice(prepared, size)):
+            yield from self._batch(chunk)
 
-    def _begin(
-        self, pool: ThreadPoolExecutor, chunk: list[tuple[T, Given | Callable[[], Given]]]
-    ) -> list[tuple[T, Future[tuple[NDArray[np.uint8], bool | None]]]]:
-        return [(about, pool.submit(self._prepare, image)) for about, image in chunk]
+    def _answer(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Answer:
+        found = self._prepare(seen, about, image)
+        return Answer(np.empty(0), found) if isinstance(found, str) else self._given(*found)
 
-    def _batch(
-        self, chunk: list[tuple[T, Future[tuple[NDArray[np.uint8], bool | None]]]], seen: Seen[T] | None
-    ) -> list[tuple[T, Answer]]:
-        found: list[tuple[NDArray[np.uint8], bool | None] | str] = []
+    def _batch(self, chunk: list[tuple[T, Ready]]) -> Iterator[tuple[T, Answer]]:
+        views = [image[0] for _, image in chunk if not isinstance(image, str)]
+        given = iter(self.probabilities(np.stack(views)) if views else ())
         for about, image in chunk:
-            try:
-                prepared = image.result()
-                if seen:
-                    seen(about, prepared[0])
-                found.append(prepared)
-            except BiopsyError as error:
-                found.append(str(error))
-        views = [image[0] for image in found if not isinstance(image, str)]
-        given = self._given(np.stack(views)) if views else iter(())
-        answers = (
-            Answer(np.empty(0), image) if isinstance(image, str) else replace(next(given), learnt=image[1])
-            for image in found
-        )
-        return [(about, answer) for (about, _), answer in zip(chunk, answers, strict=True)]
+            if isinstance(image, str):
+                yield about, Answer(np.empty(0), image)
+            else:
+                yield about, Answer(next(given), learnt=image[1])
 
-    def _given(self, views: NDArray[np.uint8]) -> Iterator[Answer]:
+    def _given(self, views: NDArray[np.uint8], learnt: bool | None) -> Answer:
         if self.similar is None:
-            return map(Answer, self.probabilities(views))
-        given, features = self.ask(views, OUTPUT, FEATURES)
-        return (Answer(p, features=f) for p, f in zip(given, features, strict=True))
+            return Answer(self.probabilities(views[None])[0], learnt=learnt)
+        given, features = self.ask(views[None], OUTPUT, FEATURES)
+        return Answer(given[0], learnt=learnt, features=features[0])
 
-    def _prepare(self, image: Given | Callable[[], Given]) -> tuple[NDArray[np.uint8], bool | None]:
-        source = image() if callable(image) else image
-        if isinstance(source, BiopsyError):
-            raise source
-        if not isinstance(source, Prepared):
-            source = prepare_image(source, self.card.preparation, self.learnt is not None)
+    def _prepare(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Ready:
+        try:
+            source = image() if callable(image) else image
+            if isinstance(source, BiopsyError):
+                raise source
+            if not isinstance(source, Prepared):
+                source = prepare_image(source, self.card.preparation, self.learnt is not None)
+            if seen:
+                seen(about, source.views)
+        except BiopsyError as error:
+            return str(error)
         return source.views, None if self.learnt is None else pixel_key(source.pixels_sha256) in self.learnt
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -230,6 +229,19 @@ class Model:
             values = given.probabilities.round(6).tolist()
             predicted = self.card.classes[self.choose(given.probabilities)]
         return dict(zip(self.columns, [name, predicted, *values, given.error, given.learnt], strict=True))
+
+
+def _in_turn(work: Callable[[T, Any], R], items: Iterable[tuple[T, Any]], ahead: int) -> Iterator[tuple[T, R]]:
+    """Do some work in threads and yield what comes of it in order; at most `ahead` items wait to be taken."""
+    with ThreadPoolExecutor(THREADS, "predict") as pool:
+        begun = deque[tuple[T, Future[R]]]()
+        for about, item in items:
+            begun.append((about, pool.submit(work, about, item)))
+            if len(begun) > ahead:
+                first, done = begun.popleft()
+                yield first, done.result()
+        for first, done in begun:
+            yield first, done.result()
 
 
 def load(path: str | Path) -> Model:

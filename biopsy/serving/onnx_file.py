@@ -104,7 +104,7 @@ class Network:
 
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said in our words
-        # Its threads would wait for one another in a loop, and take a fifth of the time of those that decode images.
+        # Its threads would wait for work in a loop, on cores where others decode; one image alone takes a tenth longer.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

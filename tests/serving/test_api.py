@@ -158,7 +158,7 @@ def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_
     assert (many.status_code, "may hold 4 images" in many.text) == (413, True)
 
 
-def test_a_model_that_gives_them_answers_with_similar_training_images_and_its_own_map_in_one_pass(
+def test_a_model_that_gives_them_answers_with_similar_training_images_and_its_own_map_in_one_pass_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: TestClient
 ) -> None:
     known = np.eye(3, dtype=np.float16)[[0, 1, 2, 2]]
@@ -180,7 +180,7 @@ def test_a_model_that_gives_them_answers_with_similar_training_images_and_its_ow
         assert [row["unlike_training"] for row in (first, second)] == [["features"], []]
         told = opened.post("/v1/explain", files=parts(images[0]), params={"method": "activation", "numbers": True})
         row = told.json()["explanations"][0]
-    assert asked == [("probabilities", "features"), ("probabilities", "activation_map")]
+    assert asked == [("probabilities", "features")] * 2 + [("probabilities", "activation_map")]
     assert (row["trusted"], row["verdict"].startswith("Not checked")) == (None, True)
     assert "log-odds" in told.json()["scale"]["words"]
     lost = np.array(row["views"][0]["lost"])

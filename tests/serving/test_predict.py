@@ -5,6 +5,7 @@ import io
 import json
 import os
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import cv2
@@ -24,6 +25,7 @@ from biopsy.serving.about import about
 from biopsy.serving.serve import add_figures
 from cards import CARD
 from schemes import BREAKHIS
+from tiny_onnx import write_onnx
 
 SIZE = 32
 
@@ -74,6 +76,19 @@ def test_an_image_of_several_tiles_gets_their_mean(tmp_path: Path) -> None:
     halves = np.concatenate([np.full((32, 32, 3), value, np.uint8) for value in (40, 210)], axis=1)
     one, other = model.predict([halves[:, :32].repeat(2, 1), halves[:, 32:].repeat(2, 1)])["p_malignant"]
     assert model.predict([halves])["p_malignant"].item() == pytest.approx((one + other) / 2, abs=2e-6)
+
+
+def test_several_images_are_answered_at_once_and_come_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biopsy.serving.model.THREADS", 2)
+    model = biopsy.load(write_onnx(tmp_path / "dark.onnx"))
+    both, ask = Barrier(2, timeout=20), model.probabilities
+    monkeypatch.setattr(model, "probabilities", lambda views: (both.wait(), ask(views))[1])
+    given = list(model.answers((value, np.full((48, 64, 3), value, np.uint8)) for value in (0, 80, 160, 240)))
+    assert [value for value, _ in given] == [0, 80, 160, 240]
+    malignant = [answer.probabilities[1] for _, answer in given]
+    assert malignant == sorted(set(malignant), reverse=True)
 
 
 def test_the_threshold_of_the_card_decides(tmp_path: Path, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Put the report together: what was found, as plain values for the template `report.html.j2`."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from biopsy.evaluation.report.template import template
 from biopsy.networks.model_file import NOTICE
 
 SHEETS = 10  # results whose errors are shown as pictures, so that the file stays small
-LONGEST = 120  # letters of a parameter's value
 
 
 def render(run: Run) -> str:
@@ -66,7 +64,7 @@ def render(run: Run) -> str:
         ],
         "audits": audits(heads.values(), labels, root / "data/raw/images", params.ingest.max_pixels),
         "params": [
-            (key, short(value))
+            (key, words.short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
         ],
         "limits": words.limits(order, splits),
@@ -170,9 +168,3 @@ def read_labels(root: Path) -> pd.DataFrame:
         return read_csv(root / "data/interim/labels.csv", ["image_id", "path"])
     except BiopsyError:
         return pd.DataFrame({"image_id": [], "path": []})
-
-
-def short(value: Any) -> str:
-    """Write a parameter, cut where it is long."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,12 +1,16 @@
 """The report's verdict and its limits, in plain words."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biopsy.core.protocol import parse_protocol
-from biopsy.evaluation.report.results import Result
 from biopsy.networks.temperature import BOUNDS
 
+if TYPE_CHECKING:
+    from biopsy.evaluation.report.results import Result
+
+LONGEST = 120  # letters of a parameter's value
 SYNTHETIC = (
     "Synthetic sample. These images were drawn by a program. The figures show that the pipeline works and say nothing "
     "about tissue."
@@ -38,18 +42,18 @@ def leak(split: Mapping[str, Any], images: int) -> str:
     return "none" if seen.get("cases") == 0 or (seen.get("cases") is None and seen.get("slides") == 0) else "unknown"
 
 
-def trust(result: Result, splits: Mapping[str, Any]) -> tuple[int, int]:
+def trust(result: "Result", splits: Mapping[str, Any]) -> tuple[int, int]:
     """Rank a result by what it says about the next patient, the lowest first: no leak, then the most test cases."""
     kind = leak(splits.get(result.job.protocol, {}), result.details["images"])
     return ("none", "unknown", "some").index(kind), -(result.details["cases"] or 0)
 
 
-def headline(results: Sequence[Result], splits: Mapping[str, Any]) -> Result:
+def headline(results: "Sequence[Result]", splits: Mapping[str, Any]) -> "Result":
     """Choose the result that says most about the next patient; of equal ones that with the most images."""
     return min(results, key=lambda result: (*trust(result, splits), -result.details["images"]))
 
 
-def verdict(result: Result, splits: Mapping[str, Any], best: bool = True) -> list[str]:
+def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> list[str]:
     """Say what a result means, one sentence an item, the figure first; `best`: it is the best-founded of its task."""
     details, split = result.details, splits.get(result.job.protocol, {})
     kind = leak(split, details["images"])
@@ -99,7 +103,7 @@ def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
     return sentences
 
 
-def limits(results: Sequence[Result], splits: Mapping[str, Any]) -> list[str]:
+def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
     """List what the report does not show."""
     found = [SYNTHETIC] if any(result.details["synthetic"] for result in results) else []
     found += [
@@ -135,3 +139,9 @@ def limits(results: Sequence[Result], splits: Mapping[str, Any]) -> list[str]:
                 "another, so its label takes part in both."
             )
     return found
+
+
+def short(value: Any) -> str:
+    """Write a parameter, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

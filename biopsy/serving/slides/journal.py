@@ -23,12 +23,14 @@ class Journal:
     done
         How many tiles have a row from an earlier call, whole batches only: else the rest would be batched otherwise,
         and the last digits of its probabilities differ.
+    batch
+        Tiles in a batch.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], columns: Sequence[str], batch: int) -> None:
         """Look at what lies in the folder; `about` is all that decides the rows, in JSON's types."""
         self.folder, self.done = folder, 0
-        self._about, self._batch, self._columns = dict(about), batch, list(columns)
+        self._about, self.batch, self._columns = dict(about), batch, list(columns)
         self._path = folder / UNFINISHED
         self._head = f"# {json.dumps(self._about, sort_keys=True)}\n{','.join(columns)}\n".encode()
         if self._path.is_file():
@@ -45,7 +47,7 @@ class Journal:
             for number, row in enumerate(stream, 1):
                 if not row.endswith(b"\n"):
                     break
-                if number % self._batch == 0:
+                if number % self.batch == 0:
                     self.done, end = number, stream.tell()
         os.truncate(self._path, end or len(self._head))
 
@@ -70,7 +72,7 @@ class Journal:
             if not self.done:
                 self._path.write_bytes(self._head)
             with self._path.open("a", encoding="utf-8", newline="") as stream:
-                yield Rows(csv.DictWriter(stream, self._columns, lineterminator="\n"), stream, self._batch)
+                yield Rows(csv.DictWriter(stream, self._columns, lineterminator="\n"), stream, self.batch)
 
     def rows(self) -> Iterator[dict[str, str]]:
         """Yield the rows."""

@@ -152,6 +152,7 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
                 done += 1
                 bar.update()
         except KeyboardInterrupt:
+            done -= done % journal.batch
             raise KeyboardInterrupt(
                 f"{done:,} of {total:,} tiles of {slide.path.name} are done. Repeat the command to continue."
             ) from None

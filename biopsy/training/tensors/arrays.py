@@ -116,14 +116,6 @@ def _contrast(image: Any, lower: float, upper: float, seed: Any) -> Any:
     return (image - mean) * philox.uniform((), seed, lower, upper) + mean
 
 
-def _saturation(image: Any, lower: float, upper: float, seed: Any) -> Any:
-    """Scale the saturation of HSV, at most to 1: what a channel lacks of the brightest grows by the same factor."""
-    factor, value = philox.uniform((), seed, lower, upper), _max(image, -1, True)
-    saturation = np.divide(value - _min(image, -1, True), value, out=np.zeros_like(value), where=value > 0)
-    kept = np.minimum(factor, np.divide(1, saturation, out=np.full_like(value, factor), where=saturation > 0))
-    return value - (value - image) * kept
-
-
 def _cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
     return true_fn() if pred else false_fn()
 
@@ -150,7 +142,8 @@ tf = Namespace(
     cond=_cond, switch_case=_switch_case, while_loop=_while_loop,
     stack=np.stack, unstack=list, concat=lambda values, axis: np.concatenate(values, axis=axis),
     split=lambda array, number, axis=0: np.split(array, number, axis=axis),
-    reshape=np.reshape, gather=_gather, reverse=lambda array, axis: np.flip(array, tuple(axis)), pad=_pad,
+    reshape=np.reshape, transpose=np.transpose, broadcast_to=np.broadcast_to,
+    gather=_gather, reverse=lambda array, axis: np.flip(array, tuple(axis)), pad=_pad,
     range=lambda n: np.arange(n, dtype=np.int32), argsort=lambda array: np.argsort(array).astype(np.int32),
     eye=lambda n: np.eye(n, dtype=np.float32), where=np.where, clip_by_value=np.clip,
     reduce_mean=_mean, reduce_max=_max, reduce_min=_min, reduce_sum=np.sum,
@@ -168,6 +161,6 @@ tf = Namespace(
     image=Namespace(
         stateless_random_flip_left_right=_flipped(1), stateless_random_flip_up_down=_flipped(0),
         rot90=lambda image, k: np.rot90(image, int(k)), stateless_random_brightness=_brightness,
-        stateless_random_contrast=_contrast, stateless_random_saturation=_saturation,
+        stateless_random_contrast=_contrast,
     ),
 )  # fmt: skip
