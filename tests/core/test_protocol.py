@@ -32,5 +32,5 @@ def test_more_folds_than_anybody_trains_are_rejected_before_they_are_listed() ->
 
 @pytest.mark.parametrize("name", ["", "Case", "case-", "case-cv", "case-cv05", "case-cv5x0", "case-cv5x", "case-0of5"])
 def test_other_names_are_rejected_with_what_is_allowed(name: str) -> None:
-    with pytest.raises(ValueError, match=r"no protocol: it must be image, .*case-cv5x3"):
+    with pytest.raises(ValueError, match=r"not a protocol: it must be image, .*case-cv5x3"):
         parse_protocol(name)

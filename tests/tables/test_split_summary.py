@@ -29,7 +29,7 @@ def test_the_check_refuses_what_leaks_or_loses_images() -> None:
     ):
         with pytest.raises(LeakError, match=words):
             check_split(MANY, bad, "case")
-    with pytest.raises(DataError, match=r"protocol 'fold1' leaves no image for test.*no test images of the fold table"):
+    with pytest.raises(DataError, match=r"protocol 'fold1' leaves no image for test.*test image of the fold table"):
         check_split(MANY, good.assign(part=good["part"].replace("test", "train")), "fold1")
 
 
@@ -78,7 +78,7 @@ def test_the_summary_counts_the_leak_and_names_what_is_not_estimable() -> None:
 def test_the_summary_says_so_where_slides_and_cases_are_unknown() -> None:
     table = MANY.assign(slide="", case="")
     summary = summarise(table, make_split(table, TASKS, "image", SHARES, 0), "image", BREAKHIS)
-    assert "cannot be told" in summary["says"]
+    assert "cannot be checked" in summary["says"]
     assert summary["test_images_seen"]["slides"] is None
     by_case = MANY.assign(slide="")
     assert (

@@ -100,7 +100,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
         whose = "the fold table" if protocol == "fold1" else "that test set, which is of BreakHis"
-        hint = f"These images are not test images of {whose}. " if protocol in PUBLIC and "test" in empty else ""
+        hint = f"None of these images is a test image of {whose}. " if protocol in PUBLIC and "test" in empty else ""
         way_out = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
         raise DataError(
             f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
