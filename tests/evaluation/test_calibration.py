@@ -120,7 +120,7 @@ GIVEN, TRUTH = drawn(40, 2, 1.0)
         (GIVEN, TRUTH, np.arange(40) % (FEWEST_CASES - 1), "too few validation cases: 9"),
         (GIVEN, np.ones(40, int), np.arange(40), "one class"),
         (GIVEN, GIVEN.argmax(1), np.arange(40), "every validation image is right"),
-        (GIVEN * np.nan, TRUTH, np.arange(40), "no numbers"),
+        (GIVEN * np.nan, TRUTH, np.arange(40), "not numbers"),
         (np.full((40, 2), 0.5), TRUTH, np.arange(40), "the same probabilities"),
         (GIVEN[:0], TRUTH[:0], np.arange(0), "too few validation cases: 0"),
     ],

@@ -202,7 +202,7 @@ def test_few_cases_get_words_and_not_figures(tmp_path: Path) -> None:
         ("metrics/tissue-case/details.json", "old", "made by an earlier version"),
         ("data/predictions/tissue-case.csv", None, "tissue-case.csv is missing"),
         ("data/predictions/tissue-case.csv", "a,b\n1,2\n", "not a table of predictions"),
-        ("data/predictions/tissue-case.csv", "nan", "no number"),
+        ("data/predictions/tissue-case.csv", "nan", "not a number"),
         ("data/predictions/tissue-case.csv", "class", "not a table of predictions"),
         ("metrics/split.json", None, "not known"),
         ("metrics/ingest.json", "[", "Verdict"),

@@ -171,7 +171,7 @@ def test_a_model_that_gives_them_answers_with_similar_training_images_and_its_ow
     image[32:, :16] = 10
     images = [cv2.imencode(".png", value)[1].tobytes() for value in (image, np.tile([200, 0, 0], (48, 64, 1)))]
     asked, ask = [], model.ask
-    monkeypatch.setattr(model, "ask", lambda *given: asked.append(given[1:]) or ask(*given))
+    monkeypatch.setattr(model, "ask", lambda *given: asked.extend([given[1:]] * len(given[0])) or ask(*given))
     with TestClient(make_app({"dark": model}, None)) as opened:
         assert opened.get("/v1/models").json()["models"][0]["explains"] == ["activation", "occlusion"]
         first, second = opened.post("/v1/predict", files=parts(*images)).json()["predictions"]
