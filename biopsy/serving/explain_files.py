@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from tqdm import tqdm
@@ -148,7 +149,7 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
         axis.imshow(shown)
         axis.set_axis_off()
     bar = ScalarMappable(Normalize(-limit, limit), ListedColormap(paint(np.linspace(-limit, limit, 256), limit) / 255))
-    figure.colorbar(bar, ax=axes[1], label=METHODS[explanation.method], shrink=0.9)
+    figure.colorbar(bar, ax=axes[1], label=fill(METHODS[explanation.method], 40), shrink=0.9)
     unseen = " The model does not see the places without colour." if np.isnan(laid).any() else ""
     lines = [f"{explanation.verdict}{unseen}", explanation.note, f"{explanation.scores.capitalize()}. {NOTICE}"]
     figure.supxlabel("\n".join(filter(None, lines)), fontsize="small")
