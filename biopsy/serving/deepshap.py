@@ -18,6 +18,7 @@ from biopsy.core.errors import MachineError, ParamsError
 from biopsy.core.extras import extra
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import Card
+from biopsy.serving.gradcam import output_of
 from biopsy.serving.similar import chunks, learnt_images
 
 BACKGROUND = 4  # training images, evenly spaced: time and memory grow with their number
@@ -93,7 +94,7 @@ def deepshap(network: Any, views: NDArray[np.uint8], index: int, background: NDA
         asked = asked[None]
     else:  # each view is a question of its own; the background is one view of each image, in turn
         known = known[np.arange(len(known)), np.arange(len(known)) % known.shape[1]]
-    sign, column = (2 * index - 1, 0) if network.output_shape[-1] == 1 else (1, index)
+    sign, column = output_of(network, index)
     given, usual = (np.asarray(network.predict_on_batch(x), float)[:, column] for x in (asked, known))
     wanted, reason = sign * float(given.mean() - usual.mean()), ""
     for name, options in EXPLAINERS.items():
@@ -103,9 +104,8 @@ def deepshap(network: Any, views: NDArray[np.uint8], index: int, background: NDA
         except Exception as error:  # SHAP raises what it likes where it does not know an operation
             reason = " ".join(str(error).split())[-200:]
             continue
-        values = (
-            sign * found[..., column].sum(-1).reshape(views.shape[:3]) / len(asked)
-        )  # the answer is the views' mean
+        one = found[..., column].sum(-1).reshape(views.shape[:3])
+        values = sign * one / len(asked)  # the answer is the views' mean
         missing = wanted - float(values.sum())
         exact = abs(missing) <= ADDS_UP
         if exact or name == list(EXPLAINERS)[-1]:

@@ -24,8 +24,11 @@ COLOURS = bytes.fromhex(
 )
 SIDE = 640  # pixels of the longer side of what is drawn, at most
 LIKE = "log-odds of the class, if the whole image looked like this place"
-METHODS = {"occlusion": "probability lost when this place is hidden", "activation": LIKE, "gradcam": LIKE} | {
-    "deepshap": "probability added by this place, against training images"
+METHODS = {
+    "occlusion": "probability lost when this place is hidden",
+    "activation": LIKE,
+    "gradcam": LIKE,
+    "deepshap": "probability added by this place, against training images",
 }
 Quick = Literal["occlusion", "activation", "gradcam"]  # enough for a server
 Method = Literal[Quick, "deepshap"]

@@ -41,6 +41,11 @@ def pooled_maps(network: Any) -> list[Any]:
     return [tensor for tensor in found.values() if tensor.shape[1] * tensor.shape[2] > 1]
 
 
+def output_of(network: Any, index: int) -> tuple[int, int]:
+    """Return the sign and the column of a class in a network's output: two classes have one output, the second's."""
+    return (2 * index - 1, 0) if network.output_shape[-1] == 1 else (1, index)
+
+
 def gradcam(network: Any, views: NDArray[np.uint8], index: int) -> NDArray[np.float64]:
     """Say what each place of an image speaks for.
 
@@ -66,7 +71,7 @@ def gradcam(network: Any, views: NDArray[np.uint8], index: int) -> NDArray[np.fl
     body, head = _cut(network)
     seen = body(pixels[None] if together else pixels, training=False)
     seen = list(seen) if isinstance(seen, list | tuple) else [seen]
-    sign, column = (2 * index - 1, 0) if last.kernel.shape[1] == 1 else (1, index)
+    sign, column = output_of(network, index)
 
     def score(given: list[Any]) -> Any:
         features = keras.ops.cast(head(given, training=False), "float32")

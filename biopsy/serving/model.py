@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Given = Image | Prepared | BiopsyError  # an image, or what came of preparing it
-Ready = tuple[NDArray[np.uint8], bool | None] | str  # what the network sees and `Answer.learnt`; or an error
 T = TypeVar("T")
 R = TypeVar("R")
 THREADS = os.cpu_count() or 1
@@ -161,39 +160,40 @@ class Model:
         size = max(1, BATCH // self.card.preparation.views)
         prepared = _in_turn(partial(self._prepare, seen), images, size)  # the next batch, while the network works
         while chunk := list(islice(prepared, size)):
-            yield from self._batch(chunk)
+            yield from zip((about for about, _ in chunk), self.answer([image for _, image in chunk]), strict=True)
+
+    def answer(self, images: Sequence[Prepared | BiopsyError]) -> Iterator[Answer]:
+        """Answer prepared images in order, as many in one run of the network as it takes; an error has no answer."""
+        views = [image.views for image in images if isinstance(image, Prepared)]
+        size, found = max(1, BATCH // self.card.preparation.views), list[tuple[Any, Any]]()
+        for start in range(0, len(views), size):
+            part = np.stack(views[start : start + size])
+            asked = self.ask(part, OUTPUT, FEATURES) if self.similar else [self.probabilities(part), [None] * len(part)]
+            found += zip(*asked, strict=True)
+        answers = iter(found)
+        for image in images:
+            if isinstance(image, Prepared):
+                learnt = None if self.learnt is None else pixel_key(image.pixels_sha256) in self.learnt
+                probabilities, features = next(answers)
+                yield Answer(probabilities, learnt=learnt, features=features)
+            else:
+                yield Answer(np.empty(0), str(image))
 
     def _answer(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Answer:
-        found = self._prepare(seen, about, image)
-        return Answer(np.empty(0), found) if isinstance(found, str) else self._given(*found)
+        return next(self.answer([self._prepare(seen, about, image)]))
 
-    def _batch(self, chunk: list[tuple[T, Ready]]) -> Iterator[tuple[T, Answer]]:
-        views = [image[0] for _, image in chunk if not isinstance(image, str)]
-        given = iter(self.probabilities(np.stack(views)) if views else ())
-        for about, image in chunk:
-            if isinstance(image, str):
-                yield about, Answer(np.empty(0), image)
-            else:
-                yield about, Answer(next(given), learnt=image[1])
-
-    def _given(self, views: NDArray[np.uint8], learnt: bool | None) -> Answer:
-        if self.similar is None:
-            return Answer(self.probabilities(views[None])[0], learnt=learnt)
-        given, features = self.ask(views[None], OUTPUT, FEATURES)
-        return Answer(given[0], learnt=learnt, features=features[0])
-
-    def _prepare(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Ready:
+    def _prepare(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Prepared | BiopsyError:
         try:
             source = image() if callable(image) else image
             if isinstance(source, BiopsyError):
-                raise source
+                return source
             if not isinstance(source, Prepared):
                 source = prepare_image(source, self.card.preparation, self.learnt is not None)
             if seen:
                 seen(about, source.views)
         except BiopsyError as error:
-            return str(error)
-        return source.views, None if self.learnt is None else pixel_key(source.pixels_sha256) in self.learnt
+            return error
+        return source
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
 from biopsy.images.decode import read_rgb
-from biopsy.networks.answers import BATCH
 from biopsy.serving.decoding import Decoder, Prepared, look_at_prepared, told
 from biopsy.serving.explain import (
     METHODS,
@@ -30,9 +29,7 @@ from biopsy.serving.explain import (
     scale_of,
     shrink,
 )
-from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Answer, Model
-from biopsy.serving.onnx_file import FEATURES, OUTPUT
 from biopsy.serving.schema import Prediction
 
 Images = Sequence[tuple[str, bytes]]
@@ -71,7 +68,7 @@ def predicted_rows(
         given: list[Any] = [data for _, data in images]
         look = partial(look_at_prepared, preparation=model.card.preparation, hashed=model.learnt is not None)
         given = decoder.finish(given) if decoder else [told(look, image) for image in given]
-        answers = list(_answers(model, given))
+        answers = list(model.answer(given))
         return [
             _row(model, name, *one)
             for (name, _), *one in zip(images, given, answers, _far(model, answers), strict=True)
@@ -81,24 +78,6 @@ def predicted_rows(
             return [row for image in images for row in predicted_rows(model, [image], decoder)]
         failed = DataError(_told(error))
         return [_row(model, images[0][0], failed, Answer(np.empty(0), str(failed)), None)]
-
-
-def _answers(model: Model, given: Sequence[Prepared | BiopsyError]) -> Iterator[Answer]:
-    """Answer prepared images, as many in one run of the network as it takes."""
-    views = [image.views for image in given if isinstance(image, Prepared)]
-    size, found = max(1, BATCH // model.card.preparation.views), list[tuple[Any, Any]]()
-    for start in range(0, len(views), size):
-        part = np.stack(views[start : start + size])
-        asked = model.ask(part, OUTPUT, FEATURES) if model.similar else [model.probabilities(part), [None] * len(part)]
-        found += zip(*asked, strict=True)
-    answers = iter(found)
-    for image in given:
-        if isinstance(image, Prepared):
-            learnt = None if model.learnt is None else pixel_key(image.pixels_sha256) in model.learnt
-            probabilities, features = next(answers)
-            yield Answer(probabilities, learnt=learnt, features=features)
-        else:
-            yield Answer(np.empty(0), str(image))
 
 
 def _far(model: Model, answers: Sequence[Answer]) -> Iterator[NDArray[np.float64] | None]:
