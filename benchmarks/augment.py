@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.core.sections import Mix
+from biopsy.core.sections.train import Mix
 from biopsy.networks.backend import keras, tf
 from biopsy.training.augment.mix import mix_batch
 from biopsy.training.augment.pipeline import augment_image

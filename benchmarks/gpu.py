@@ -183,7 +183,7 @@ def on_torch(name: str, size: int, batch: int, steps: int, rounds: int) -> dict[
 
 def on_input(size: int, batch: int, steps: int) -> float:
     """Images a second from the uint8 array to batches, by the project's loader for JAX."""
-    from biopsy.core.sections import Augment
+    from biopsy.core.sections.train import Augment
     from biopsy.training.inputs.batches import training_set
     from biopsy.training.inputs.loader import ImageStore, training_items
 

@@ -35,7 +35,7 @@ def make(folder: Path, name: str, weights: str | None) -> None:
     """Write `model.keras`, `model.onnx` and what Keras says of some images; in a process of its own."""
     from biopsy.core.labels import Labels
     from biopsy.core.params import parse_params
-    from biopsy.core.sections import Resize
+    from biopsy.core.sections.data import Resize
     from biopsy.images.preparation.record import Preparation
     from biopsy.networks.backend import keras, seed_everything
     from biopsy.networks.build import build_model

@@ -107,7 +107,7 @@ def from_files(folder: Path, epochs: int) -> Iterator[int]:
 
 
 def from_ours(folder: Path, epochs: int) -> Iterator[int]:
-    from biopsy.core.sections import Augment
+    from biopsy.core.sections.train import Augment
     from biopsy.training.inputs.batches import training_set
     from biopsy.training.inputs.loader import ImageStore, training_items
 

@@ -17,7 +17,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections import Evaluate
+from biopsy.core.sections.figures import Evaluate
 from biopsy.core.stage import run_stage
 from biopsy.evaluation.abstention import describe_abstention
 from biopsy.evaluation.appearance import appearance_table

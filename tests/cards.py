@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.model_file import Card
 from schemes import scheme

@@ -9,7 +9,7 @@ import pytest
 
 from biopsy.core.errors import SourceError
 from biopsy.core.files import sha256
-from biopsy.core.sections import Data
+from biopsy.core.sections.data import Data
 from biopsy.sources import fetch as sources
 
 SetParams = Callable[..., Path]

@@ -69,7 +69,7 @@ def looks() -> list[list[list[float]]]:
     """Where a network of known weights looks in some noise, by its gradient."""
     import numpy as np
 
-    from biopsy.core.sections import Features, Head, Model
+    from biopsy.core.sections.model import Features, Head, Model
     from biopsy.networks.build import build_model
     from biopsy.serving.gradcam import gradcam
 

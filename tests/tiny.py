@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.files import write_csv, write_json
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.tables.labels.scheme import write_scheme
 from schemes import BREAKHIS

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.sealed import seal

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from biopsy.core.errors import nearest
-from biopsy.core.sections import Section, Task
+from biopsy.core.sections.section import Section, Task
 from biopsy.core.text import plain
 
 MOST_CLASSES = 30

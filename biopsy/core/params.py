@@ -9,22 +9,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.labels import FROM_CSV, Labels
 from biopsy.core.protocol import FORMS, parse_protocol
-from biopsy.core.sections import (
-    Augment,
-    Data,
-    Evaluate,
-    Impute,
-    Ingest,
-    Model,
-    ProtocolName,
-    Resize,
-    Section,
-    Split,
-    Stain,
-    Task,
-    Train,
-    Tune,
-)
+from biopsy.core.sections.data import Data, Impute, Ingest, Resize, Split, Stain
+from biopsy.core.sections.figures import Evaluate, Tune
+from biopsy.core.sections.model import Model
+from biopsy.core.sections.section import ProtocolName, Section, Task
+from biopsy.core.sections.train import Augment, Train
 from biopsy.core.yaml_file import check_numbers, read_yaml
 
 PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lies below `data`

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.evaluation.outcome import Outcome
 from biopsy.evaluation.plots import About, blank
 

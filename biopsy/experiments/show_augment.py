@@ -11,7 +11,7 @@ from biopsy.core.errors import ParamsError, SourceError, nearest
 from biopsy.core.files import read_csv
 from biopsy.core.layout import resized_path
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.experiments.compose import compose
 from biopsy.images.decode import read_rgb
 from biopsy.images.preparation.record import FILE, read_preparation

@@ -23,7 +23,7 @@ import psutil
 from biopsy.core.errors import DataError, ParamsError, reason_in
 from biopsy.core.files import parse_json
 from biopsy.core.params import Params, parse_params
-from biopsy.core.sections import Choices, Interval, Tune
+from biopsy.core.sections.figures import Choices, Interval, Tune
 from biopsy.experiments.compose import as_overrides, compose
 from biopsy.experiments.shell import output
 

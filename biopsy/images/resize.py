@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
 
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]

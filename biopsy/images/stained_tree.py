@@ -18,7 +18,7 @@ from tqdm import tqdm
 from biopsy.core.code_digest import code_digest
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.layout import resized_path
-from biopsy.core.sections import Stain
+from biopsy.core.sections.data import Stain
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
 from biopsy.images.image_tree import Maker, Recipe, Row, build_tree
 from biopsy.images.preparation.record import Preparation, Stains

@@ -7,7 +7,7 @@ from typing import Any
 
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
-from biopsy.core.sections import Model
+from biopsy.core.sections.model import Model
 from biopsy.networks.backbones.registry import Backbone, find
 from biopsy.networks.backend import keras
 from biopsy.networks.features import feature_maps, pool_maps, stack_tiles

@@ -3,7 +3,7 @@
 from typing import Any
 
 from biopsy.core.errors import ParamsError, nearest, some
-from biopsy.core.sections import Features
+from biopsy.core.sections.model import Features
 from biopsy.networks.backend import keras
 
 TINY = 1e-6  # below a root, whose slope at 0 is infinite

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.prepare import prepare
 from biopsy.images.resize import cut_tiles
 from biopsy.serving.model import Model

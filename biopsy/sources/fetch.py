@@ -8,7 +8,7 @@ from biopsy.core.engine import open_engine
 from biopsy.core.errors import SourceError
 from biopsy.core.files import write_csv
 from biopsy.core.outside import Outside
-from biopsy.core.sections import Data
+from biopsy.core.sections.data import Data
 from biopsy.core.stores import is_address
 from biopsy.sources.gather import copy_file
 from biopsy.sources.kinds.registry import read_settings

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import IMAGE_SUFFIXES, LISTED
 from biopsy.core.rawcsv import count_rows
-from biopsy.core.sections import Ingest
+from biopsy.core.sections.data import Ingest
 from biopsy.images.decode import NOT_READ
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.measure import Facts, Failure, measure_all

@@ -6,7 +6,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
-from biopsy.core.sections import Ingest
+from biopsy.core.sections.data import Ingest
 from biopsy.tables.labels.scheme import LabelScheme, finest
 
 

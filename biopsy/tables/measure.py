@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from biopsy.core.sections import Ingest
+from biopsy.core.sections.data import Ingest
 from biopsy.images.decode import ImageError, hash_pixels, read_picture
 
 

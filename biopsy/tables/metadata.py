@@ -13,7 +13,7 @@ import pandera.pandas as pa
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
-from biopsy.core.sections import Ingest
+from biopsy.core.sections.data import Ingest
 from biopsy.core.text import first_spellings, is_missing, look_up
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 from biopsy.tables.matching import Matches, match_files

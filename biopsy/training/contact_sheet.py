@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from biopsy.core.files import atomic_file
 from biopsy.core.params import Params
-from biopsy.core.sections import Augment, Task
+from biopsy.core.sections.section import Task
+from biopsy.core.sections.train import Augment
 from biopsy.training.inputs.batches import training_set
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, training_items
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.sections import Train
+from biopsy.core.sections.train import Train
 from biopsy.networks import backend
 from biopsy.networks.backend import keras
 from biopsy.training.inputs.place import HERE, own_rows

@@ -8,7 +8,8 @@ import numpy as np
 
 from biopsy.core.errors import MachineError
 from biopsy.core.params import Params
-from biopsy.core.sections import Task, Train
+from biopsy.core.sections.section import Task
+from biopsy.core.sections.train import Train
 from biopsy.networks.backend import keras
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
 from biopsy.training.averaging import AveragedWeights

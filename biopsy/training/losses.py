@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.registry import Registry
-from biopsy.core.sections import Loss
+from biopsy.core.sections.train import Loss
 from biopsy.networks.backend import keras
 
 ops = keras.ops

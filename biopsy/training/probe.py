@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.sections import Probe, Train
+from biopsy.core.sections.model import Probe
+from biopsy.core.sections.train import Train
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

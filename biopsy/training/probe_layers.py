@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.sections import Probe
+from biopsy.core.sections.model import Probe
 from biopsy.training.probe import FittedProbe, Ints, fit_probe, too_few
 
 EXTRA = "extra"  # the name of what is known of an image beside its pixels: every probe sees it

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.params import Params
-from biopsy.core.sections import Task
+from biopsy.core.sections.section import Task
 from biopsy.networks.backend import keras
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from biopsy.core.sections import Train
+from biopsy.core.sections.train import Train
 from biopsy.networks.backend import keras
 
 

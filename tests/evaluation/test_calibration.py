@@ -12,7 +12,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import brier_score_loss, log_loss
 
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.evaluation.calibration import calibration_figures, reliability, uncalibrated
 from biopsy.evaluation.operating import choose_threshold, operating_points
 from biopsy.evaluation.outcome import Outcome, make_outcome

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from biopsy.core.sections import Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import NOTICE, About, save

@@ -10,7 +10,7 @@ from PIL import Image
 from stained import tissue
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Resize, Stain, Tiles
+from biopsy.core.sections.data import Resize, Stain, Tiles
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
 from biopsy.images.preparation.record import Preparation, Stains, read_preparation
 from biopsy.images.prepare import prepare

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Tiles
+from biopsy.core.sections.data import Tiles
 from biopsy.images.decode import read_rgb
 from biopsy.images.resize import cut_tiles, draw_structure, encode_png, resize_rgb
 

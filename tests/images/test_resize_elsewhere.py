@@ -13,7 +13,7 @@ import pytest
 
 from biopsy.core.engine import LOCAL, Engine, open_engine
 from biopsy.core.errors import DataError, MachineError
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resized_tree import Shrink, resize_all

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from biopsy.core.sections import Head, Model
+from biopsy.core.sections.model import Head, Model
 from biopsy.networks.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD, caffe_style, tf_style, torch_style
 from biopsy.networks.backbones.registry import BACKBONES
 from biopsy.networks.backend import keras, seed_everything

@@ -20,7 +20,7 @@ import safetensors.numpy as safetensors
 from biopsy.cli import command
 from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
-from biopsy.core.sections import Head, Model
+from biopsy.core.sections.model import Head, Model
 from biopsy.networks.backbones.mednext import block
 from biopsy.networks.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from biopsy.networks.backend import keras

@@ -9,7 +9,7 @@ import pytest
 
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
-from biopsy.core.sections import Encoder, Features, Head, Model
+from biopsy.core.sections.model import Encoder, Features, Head, Model
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.encoder_file import NAME

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biopsy.core.errors import MachineError, ParamsError, SourceError
-from biopsy.core.sections import Head, Model
+from biopsy.core.sections.model import Head, Model
 from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights

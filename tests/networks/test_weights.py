@@ -17,7 +17,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Model
+from biopsy.core.sections.model import Model
 from biopsy.networks.backbones.weights_file import load_weights_file
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, check_model

@@ -12,7 +12,7 @@ import pytest
 from fastapi import HTTPException, Request
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
 from biopsy.serving.decoding import ENDED, Decoder, Prepared
 from biopsy.serving.form import Limits

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.sections import Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
 from biopsy.images.resize import make_views
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.explain import Explanation, lay_on, paint, scale_of

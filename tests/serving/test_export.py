@@ -13,7 +13,7 @@ import biopsy
 from biopsy.cli import command
 from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
-from biopsy.core.sections import Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model

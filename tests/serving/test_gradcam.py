@@ -11,7 +11,7 @@ from coloured import colours
 from scipy.stats import spearmanr
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.sections import Features, Head, Model
+from biopsy.core.sections.model import Features, Head, Model
 from biopsy.evaluation.report.results import read_run
 from biopsy.experiments.explained import explain_run
 from biopsy.networks.backend import keras

@@ -8,7 +8,8 @@ import pytest
 
 import biopsy
 from biopsy.core.errors import SourceError
-from biopsy.core.sections import Features, Head, Model, Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
+from biopsy.core.sections.model import Features, Head, Model
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.build import build_model

@@ -16,7 +16,7 @@ import pytest
 import biopsy
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, SourceError
-from biopsy.core.sections import Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
 from biopsy.experiments.model_info import dvc_hash, figures_of
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.backend import keras

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from biopsy.core.encoders import ENCODERS, IMAGENET, terms_of
 from biopsy.core.errors import SourceError
-from biopsy.core.sections import Encoder, Model
+from biopsy.core.sections.model import Encoder, Model
 from biopsy.experiments.listing import list_kinds
 from biopsy.sources.web.hub import fetch_weights
 

@@ -9,7 +9,8 @@ from pydantic import Field
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.outside import Outside
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Data, Section
+from biopsy.core.sections.data import Data
+from biopsy.core.sections.section import Section
 from biopsy.sources.fetch import RAW, fill, outside_paths
 from biopsy.sources.kinds.registry import SOURCES, Source, read_settings
 from biopsy.sources.user_files import make_facts

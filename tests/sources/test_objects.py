@@ -9,7 +9,7 @@ import pytest
 
 from biopsy.core.errors import BiopsyError, MachineError
 from biopsy.core.outside import look_again, watch
-from biopsy.core.sections import Data
+from biopsy.core.sections.data import Data
 from biopsy.sources.fetch import fill, outside_paths
 from servers import s3_client, s3_server
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.sections import Data
+from biopsy.core.sections.data import Data
 from biopsy.sources.fetch import fill
 from biopsy.sources.kinds.sample import Sample
 from biopsy.sources.sample.draw import draw_sample, slides_of

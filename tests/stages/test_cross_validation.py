@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv, write_csv
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.evaluation.appearance import features_of
 from biopsy.experiments.results import describe_results
 from biopsy.images.preparation.record import read_preparation, write_preparation

@@ -10,7 +10,7 @@ import pytest
 
 from biopsy.core.files import sha256
 from biopsy.core.params import read_params
-from biopsy.core.sections import Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
 from biopsy.networks.model_file import read_card
 from conftest import ROOT
 from tiny import make_project

@@ -16,7 +16,7 @@ from biopsy.core.files import sha256
 from biopsy.core.labels import Labels
 from biopsy.core.owned import note_made
 from biopsy.core.params import read_params
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Stains, read_preparation, write_preparation
 from biopsy.tables.labels.scheme import LabelScheme, write_scheme
 from biopsy.tables.split.parts import hash_images

@@ -12,7 +12,7 @@ import pytest
 from fetched import RunStage, SetParams, assert_refused, listed, source, tree
 from http_server import serving
 
-from biopsy.core.sections import Data
+from biopsy.core.sections.data import Data
 from biopsy.sources import fetch as sources
 from biopsy.sources.kinds.breakhis import Breakhis
 from conftest import ROOT, assert_kind

@@ -8,7 +8,7 @@ import pytest
 from fetched import RunStage, SetParams, assert_refused, source, tree
 from raw import obey_permissions
 
-from biopsy.core.sections import Data
+from biopsy.core.sections.data import Data
 from biopsy.sources import fetch as sources
 from biopsy.sources.kinds.breakhis import Breakhis
 from biopsy.sources.kinds.local import Local

@@ -12,7 +12,8 @@ import pytest
 
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.params import parse_params, read_params
-from biopsy.core.sections import Features, Head, Model, Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
+from biopsy.core.sections.model import Features, Head, Model
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
 from biopsy.networks.model_file import ProbeChoice, load_model

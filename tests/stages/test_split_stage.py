@@ -167,7 +167,7 @@ def test_a_leak_is_refused_also_when_assertions_are_off(tmp_path: Path) -> None:
 from pathlib import Path
 from biopsy.core.errors import run
 from biopsy.core.files import read_csv
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.tables.split.summary import check_split
 from biopsy.tables.split.splits import make_split
 labels = read_csv(Path("labels.csv"))

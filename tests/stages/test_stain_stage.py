@@ -14,7 +14,7 @@ from stained import tissue
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.files import write_csv
 from biopsy.core.params import read_params
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.decode import hash_pixels
 from biopsy.images.preparation.record import Preparation, images_of, read_preparation, write_preparation
 from conftest import ROOT, assert_kind

@@ -11,7 +11,8 @@ import pytest
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params, read_params
-from biopsy.core.sections import Head, Model, Resize, Tiles
+from biopsy.core.sections.data import Resize, Tiles
+from biopsy.core.sections.model import Head, Model
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.answers import answer_images
 from biopsy.networks.backend import keras

@@ -9,7 +9,7 @@ import pytest
 from raw import draw, png
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Ingest
+from biopsy.core.sections.data import Ingest
 from biopsy.images.decode import Picture, hash_pixels
 from biopsy.tables import measure
 from biopsy.tables.audit import Audit, dropped_in_words

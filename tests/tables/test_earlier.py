@@ -9,7 +9,7 @@ from label_tables import invented
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.tables.split.earlier import RECORD, Drawn, Earlier, how_drawn, record_of, written
 from biopsy.tables.split.folds import assign_folds
 from biopsy.tables.split.splits import make_split

@@ -228,7 +228,7 @@ def test_extra_inputs_come_with_their_own_image_in_every_batch_of_every_epoch() 
 def test_stored_features_come_with_the_extra_inputs_of_their_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from biopsy.core.sections import Head, Model
+    from biopsy.core.sections.model import Head, Model
     from biopsy.networks.build import build_model
     from biopsy.training.inputs.features import head_on_features
 
@@ -247,7 +247,7 @@ def test_stored_features_come_with_the_extra_inputs_of_their_image(
 
 @pytest.mark.slow
 def test_a_category_that_training_never_showed_stays_without_effect_on_the_answer() -> None:
-    from biopsy.core.sections import Head, Model
+    from biopsy.core.sections.model import Head, Model
     from biopsy.networks.backend import keras, seed_everything
     from biopsy.networks.build import build_model
 

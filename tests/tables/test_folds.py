@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from biopsy.core.errors import DataError
 from biopsy.core.protocol import parse_protocol
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.tables.split.folds import assign_folds, column_of, parts_of
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import LeakError, check_split, summarise

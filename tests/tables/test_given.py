@@ -8,7 +8,7 @@ import pytest
 from label_tables import MANY
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.sections import Columns, Ingest, Split
+from biopsy.core.sections.data import Columns, Ingest, Split
 from biopsy.tables.split.given import read_given
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, summarise

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from biopsy.core.errors import DataError
-from biopsy.core.sections import Columns, Ingest
+from biopsy.core.sections.data import Columns, Ingest
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.metadata import Metadata, read_magnification, read_metadata
 from biopsy.tables.names import fill, image_ids, read_names

@@ -10,7 +10,7 @@ from label_tables import MANY, breakhis, invented
 
 from biopsy.core.errors import DataError
 from biopsy.core.protocol import PUBLIC
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.sources.originals import known
 from biopsy.tables.labels.breakhis import case_of, facts
 from biopsy.tables.split.published import PUBLISHED

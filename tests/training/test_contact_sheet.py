@@ -14,7 +14,7 @@ from biopsy.cli import command
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import write_csv
 from biopsy.core.params import Params, parse_params
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.images.resize import draw_structure
 from biopsy.training.contact_sheet import describe, draw_tiles, write_sheet

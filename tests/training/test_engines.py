@@ -15,7 +15,7 @@ import pytest
 import on_jax
 from biopsy.core.errors import MachineError, ParamsError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Augment, Mix
+from biopsy.core.sections.train import Augment, Mix
 from biopsy.core.stage import _choose_backend
 from biopsy.networks.backend import tf
 from biopsy.networks.model_file import load_model

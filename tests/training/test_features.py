@@ -15,7 +15,7 @@ import pytest
 from biopsy.core.code_digest import code_digest
 from biopsy.core.errors import MachineError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Head, Model
+from biopsy.core.sections.model import Head, Model
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model
 from biopsy.training.inputs import features

@@ -11,7 +11,7 @@ import pytest
 
 from biopsy.core.errors import DataError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Augment
+from biopsy.core.sections.train import Augment
 from biopsy.tables.split.parts import read_images, read_parts
 from biopsy.training.inputs.batches import plain_set, training_set
 from biopsy.training.inputs.feed import PixelFeed

@@ -8,7 +8,7 @@ import pytest
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Loss
+from biopsy.core.sections.train import Loss
 from biopsy.networks.backend import keras, tf
 from biopsy.training.fit import compile_model
 from biopsy.training.inputs.loader import encode_targets

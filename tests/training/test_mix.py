@@ -5,7 +5,7 @@ import pytest
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Augment, Mix
+from biopsy.core.sections.train import Augment, Mix
 from biopsy.networks.backend import tf
 from biopsy.training.augment.mix import beta, mix_batch
 from biopsy.training.inputs.batches import plain_set, training_set

@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.sections import Loss, Probe, Train
+from biopsy.core.sections.model import Probe
+from biopsy.core.sections.train import Loss, Train
 from biopsy.training import probe
 from biopsy.training.probe import FALLBACK, fit_probe, grouped_folds, sample_weights, without_effect
 

@@ -7,7 +7,7 @@ import pytest
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Probe
+from biopsy.core.sections.model import Probe
 from biopsy.training import probe
 from biopsy.training.probe import fit_probe, grouped_folds
 from biopsy.training.probe_layers import EXTRA, fit_layers, refit_layers

@@ -10,7 +10,7 @@ import pytest
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
-from biopsy.core.sections import Augment, Train
+from biopsy.core.sections.train import Augment, Train
 from biopsy.evaluation.outcome import figures, make_outcome
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_json
-from biopsy.core.sections import Resize
+from biopsy.core.sections.data import Resize
 
 FILE = "preparation.json"  # in data/resized and in data/stained/<protocol>, written last: without it, no tree is whole
 

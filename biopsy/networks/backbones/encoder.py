@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import MachineError, ParamsError, SourceError
-from biopsy.core.sections import Encoder
+from biopsy.core.sections.model import Encoder
 from biopsy.networks import backend
 from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras

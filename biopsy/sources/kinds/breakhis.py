@@ -10,7 +10,7 @@ from pydantic import Field
 
 from biopsy.core.errors import SourceError, some
 from biopsy.core.outside import Outside
-from biopsy.core.sections import Section
+from biopsy.core.sections.section import Section
 from biopsy.sources.archive import KINDS, unpack
 from biopsy.sources.gather import copy_file, copy_images, is_image
 from biopsy.sources.kinds.registry import Source, register

@@ -5,7 +5,7 @@ from typing import Any
 
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.outside import Outside
-from biopsy.core.sections import Section
+from biopsy.core.sections.section import Section
 from biopsy.core.stores import is_address
 from biopsy.sources.gather import copy_file, copy_images
 from biopsy.sources.kinds.registry import Source, register

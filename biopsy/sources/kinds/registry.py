@@ -10,7 +10,8 @@ from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.outside import Outside
 from biopsy.core.params import check_section
 from biopsy.core.registry import Registry
-from biopsy.core.sections import Data, Section
+from biopsy.core.sections.data import Data
+from biopsy.core.sections.section import Section
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from biopsy.core.sections import Section
+from biopsy.core.sections.section import Section
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.sample.draw import draw_sample, slides_of
 from biopsy.sources.sample.slides import draw_slides

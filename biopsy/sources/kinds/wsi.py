@@ -17,7 +17,7 @@ from biopsy.core.engine import LOCAL, Engine, check_opencv
 from biopsy.core.errors import DataError, ParamsError, SourceError, naming, nearest
 from biopsy.core.outside import Outside
 from biopsy.core.rawcsv import find_column, read_records
-from biopsy.core.sections import Section
+from biopsy.core.sections.section import Section
 from biopsy.core.text import fold
 from biopsy.images.slides.reader import PLAUSIBLE, Slide, open_slide
 from biopsy.images.slides.regions import Region, class_at, read_regions

@@ -3,7 +3,8 @@
 import re
 from urllib.parse import quote
 
-from biopsy.core.sections import HUB, Model
+from biopsy.core.sections.model import Model
+from biopsy.core.sections.section import HUB
 from biopsy.sources.web.download import download, hub_address
 
 LARGEST = 16 << 30  # bytes

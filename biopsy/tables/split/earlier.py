@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import read_csv
 from biopsy.core.protocol import parse_protocol
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.tables.split.folds import column_of
 
 RECORD = "drawn.json"

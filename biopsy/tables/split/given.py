@@ -6,7 +6,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.rawcsv import count_rows, find_column, read_records
-from biopsy.core.sections import Ingest, Split
+from biopsy.core.sections.data import Ingest, Split
 from biopsy.core.text import is_missing, look_up
 
 WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {

@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 from biopsy.core.errors import DataError, some
 from biopsy.core.protocol import Fold, Protocol, parse_protocol
 from biopsy.core.rawcsv import read_records
-from biopsy.core.sections import Split
+from biopsy.core.sections.data import Split
 from biopsy.core.text import fold, id_key
 from biopsy.tables.split.earlier import KEPT, fixed_groups
 from biopsy.tables.split.folds import assign_folds, column_of, parts_of

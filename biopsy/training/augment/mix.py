@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from biopsy.core.sections import Mix
+from biopsy.core.sections.train import Mix
 from biopsy.training.tensors.engine import tf
 
 

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from biopsy.core.sections import Augment
+from biopsy.core.sections.train import Augment
 from biopsy.training.augment.registry import OPERATIONS, check_strengths
 from biopsy.training.tensors.engine import tf
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from biopsy.core.sections import Section
+from biopsy.core.sections.section import Section
 from biopsy.training.augment import affine, tone
 from biopsy.training.augment.registry import Operation, register
 from biopsy.training.augment.sharpness import sharpen

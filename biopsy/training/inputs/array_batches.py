@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from biopsy.core.sections import Augment, Task
+from biopsy.core.sections.section import Task
+from biopsy.core.sections.train import Augment
 from biopsy.networks.backend import keras
 from biopsy.training.augment.mix import mix_batch
 from biopsy.training.augment.pipeline import augment_views

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from biopsy.core.params import Params
-from biopsy.core.sections import Task
+from biopsy.core.sections.section import Task
 from biopsy.training.inputs.batches import join_extra, plain_set, training_set
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, epoch_order
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biopsy.core.sections import Augment
+from biopsy.core.sections.train import Augment
 from biopsy.tables.split.parts import read_images
 from biopsy.training.inputs.mapped import create_array
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.core.sections import Augment, Task
+from biopsy.core.sections.section import Task
+from biopsy.core.sections.train import Augment
 from biopsy.networks.backend import tf
 from biopsy.tables.split.parts import ALIGNMENT
 from biopsy.training.augment.mix import mix_batch

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from biopsy.core.registry import Registry
-from biopsy.core.sections import Train
+from biopsy.core.sections.train import Train
 from biopsy.training.accumulation import steps_an_epoch
 
 UNDECAYED = ["bias", "gamma", "beta"]  # decay pulls weights towards nothing; offsets and scales mean none by it

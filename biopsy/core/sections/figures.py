@@ -1,0 +1,50 @@
+"""The sections `tune` and `evaluate`."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from biopsy.core.sections.section import Fraction, Section
+
+
+class Interval(Section):
+    """Numbers that `biopsy tune` may try: from `low` to `high`, whole ones where both are; `log`: by ratio."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"tune.space needs low < high, and low > 0 with log. Got low {self.low:g}, high {self.high:g}"
+            )
+        return self
+
+
+class Choices(Section):
+    """Values that `biopsy tune` may try."""
+
+    choices: list[bool | int | float | str | None] = Field(min_length=2)
+
+
+class Tune(Section):
+    """`biopsy tune`: how many trials, what is best, what may vary. No stage depends on it.
+
+    `space` maps parameters, such as `train.learning_rate`, to what may be tried.
+    """
+
+    trials: int = Field(20, ge=1, le=10_000)
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    startup: int = Field(5, ge=1)
+    grace_epochs: int = Field(3, ge=0)
+    space: dict[str, Interval | Choices] = Field(default_factory=dict)
+
+
+class Evaluate(Section):
+    """`evaluate`: how figures are rounded, the share of positives to find, and the error to reach by abstaining."""
+
+    digits: int = Field(3, ge=1, le=6)
+    sensitivity: Fraction = 0.95
+    abstain_error: Fraction = 0.05
