@@ -53,7 +53,7 @@ class Params(Section):
     @classmethod
     def _no_repetition(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
-            raise ValueError("each entry may be there once")
+            raise ValueError("each entry may appear only once")
         return value
 
     @model_validator(mode="after")
@@ -190,7 +190,7 @@ class Params(Section):
         mix = self.augment.mix
         extra = self.model.extra_inputs
         if len(set(extra)) < len(extra):
-            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may be there once")
+            raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may appear only once")
         if "slides" in extra and self.data.source != "sample" and not self.data.slides:
             raise ValueError(
                 "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"

@@ -138,7 +138,7 @@ def twice() -> dict[str, Any]:
     ("change", "words"),
     [
         ({"task": "organ"}, "its label scheme has no classes for task 'organ'"),
-        ({"labels": twice()}, "a class is there twice"),
+        ({"labels": twice()}, "a class appears twice"),
         ({"threshold": 7}, "threshold Input should be less than 1"),
         ({"threshold": 0.0}, "threshold Input should be greater than 0"),
         ({"threshold": float("nan")}, "threshold"),

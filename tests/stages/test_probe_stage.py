@@ -230,7 +230,7 @@ SOUND: dict[str, Any] = {"weights": "a.weights.h5", "trainable": "none", "head":
         ({"head": {**HEAD_ALONE, "l2": 0.1}}, {}, r"model\.head\.l2 asks for more"),
         ({}, {"augment": {"mix": {"mixup": 0.2}}, "train": {"class_weights": "none"}}, r"augment\.mix makes further"),
         ({}, {"augment": {"double_minority": True}}, r"augment\.double_minority makes further"),
-        ({"features": {"layers": ["last", "last"]}}, {}, "each layer may be there once"),
+        ({"features": {"layers": ["last", "last"]}}, {}, "each layer may appear only once"),
         (
             {"head": {"feature_norm": True}, "features": {"pool": "gem"}},
             {},

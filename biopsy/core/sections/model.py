@@ -22,7 +22,7 @@ class Features(Section):
     @classmethod
     def _no_repetition(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
-            raise ValueError("each layer may be there once")
+            raise ValueError("each layer may appear only once")
         return value
 
 

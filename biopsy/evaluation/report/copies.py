@@ -131,7 +131,7 @@ def copies(labels: pd.DataFrame, root: Path, protocols: Sequence[str], max_pixel
 
 
 class Places:
-    """Where images stand: in which parts, and in which cases.
+    """In which parts and in which cases images are.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Places:
         return [n for n, side in self.sides.items() if one in side and two in side and side[one] != side[two]]
 
     def told(self, pair: Pair) -> str:
-        """Say what is wrong with where two images stand; empty where nothing is."""
+        """Say what is wrong with the places of two images; empty where nothing is."""
         torn, cases = self.torn(pair), [self.cases.get(name, "") or "not known" for name in pair]
         parts = [f"in two parts of {', '.join(torn)}"] * bool(torn)
         return "; ".join(parts + [f"cases {cases[0]} and {cases[1]}"] * self.apart(pair))

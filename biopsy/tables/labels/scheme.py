@@ -57,7 +57,7 @@ class SchemeTask(_Frozen):
     def _classes_differ(self) -> Self:
         names = self.names
         if len(set(names)) < len(names):
-            raise ValueError("a class is there twice")
+            raise ValueError("a class appears twice")
         if names and not set(self.positive) <= set(names):
             raise ValueError("a positive class is not a class")
         return self
