@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biopsy.evaluation.figures import LEVEL, NO_CASES, by_case
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
-from biopsy.evaluation.outcome import Names, Outcome
+from biopsy.evaluation.outcome import DIGITS, Names, Outcome
 
 
 def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], sensitivity: float) -> dict[str, Any]:
@@ -42,14 +42,17 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     for figure in found["case"].get("test", {}).values():
         if figure["of"]:
             exact = clopper_pearson(figure["right"], figure["of"], LEVEL)
-            figure["interval"] = [round(exact.low, 6), round(exact.high, 6)]
+            figure["interval"] = [round(exact.low, DIGITS), round(exact.high, DIGITS)]
     return found
 
 
 def scores(outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the probability of being positive, (n,), and whether it is, (n,)."""
+    """Return the probability of being positive, (n,), and whether it is, (n,).
+
+    In six decimals, so that a threshold can be written down and still finds the image that it was taken from.
+    """
     columns = [i for i, name in enumerate(outcome.classes) if name in outcome.positive]
-    return outcome.probabilities[:, columns].sum(1), np.isin(outcome.truth, columns)
+    return outcome.probabilities[:, columns].sum(1).round(DIGITS), np.isin(outcome.truth, columns)
 
 
 def choose_threshold(score: NDArray[np.float64], positive: NDArray[np.bool_], sensitivity: float) -> float:
@@ -67,7 +70,7 @@ def _point(val: Outcome, test: Outcome, sensitivity: float) -> dict[str, Any]:
         return {"reason": "the model gives every validation image the same probability"}
     threshold = choose_threshold(score, positive, sensitivity)
     return {
-        "threshold": round(threshold, 6),
+        "threshold": threshold,
         "val": _counts(score, positive, threshold),
         "test": _counts(*scores(test), threshold),
     }
@@ -80,7 +83,7 @@ def _counts(score: NDArray[np.float64], positive: NDArray[np.bool_], threshold: 
         name: {
             "right": int(right.sum()),
             "of": len(right),
-            "share": round(float(right.mean()), 6) if len(right) else None,
+            "share": round(float(right.mean()), DIGITS) if len(right) else None,
         }
         for name, right in pairs.items()
     }
@@ -98,6 +101,6 @@ def _put_intervals(figures: dict[str, Any], test: Outcome, groups: Names, thresh
     for name, figure in figures.items():
         value = found[name]
         if isinstance(value, Interval):
-            figure["interval"] = [round(value.low, 6), round(value.high, 6)]
+            figure["interval"] = [round(value.low, DIGITS), round(value.high, DIGITS)]
         else:
             figure["reason"] = value.reason

@@ -259,6 +259,17 @@ def test_an_operating_point_is_chosen_on_validation_and_reported_on_test_by_imag
     assert of_case["interval"] == pytest.approx([0.025**0.5, 1], abs=1e-3)  # exact, of 2 of 2
 
 
+def test_the_operating_point_as_it_is_written_finds_the_image_that_it_was_taken_from() -> None:
+    val = two([0.3000006, 0.8, 0.1, 0.2], [1, 1, 0, 0])
+    test = two([0.3000006, 0.9] * 6 + [0.1] * 12, [1] * 12 + [0] * 12)
+    found = operating_points((val, np.array(list("abcd"))), (test, np.arange(24).astype(str)), 0.95)["image"]
+    written, figures = found["threshold"], found["test"]["sensitivity"]
+    assert written == round(written, 6)
+    assert found["val"]["sensitivity"]["share"] == 1
+    low, high = figures["interval"]
+    assert low <= figures["share"] <= high == 1  # the interval is of the same threshold as the share
+
+
 def test_where_there_is_no_operating_point_the_reason_is_given() -> None:
     good, known = two([0.2, 0.8, 0.3, 0.9], [0, 1, 0, 1]), np.array(list("abcd"))
     negative, equal = two([0.2, 0.8], [0, 0]), two([0.5] * 4, [0, 1, 0, 1])
