@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from biopsy.core.layout import LABELS
 from biopsy.core.protocol import Fold, parse_protocol
 
 
@@ -47,7 +48,7 @@ class Job:
     @property
     def labels(self) -> Path:
         """The labelled table."""
-        return self.root / "data/interim/labels.csv"
+        return self.root / LABELS
 
     @property
     def split(self) -> Path:

@@ -1,12 +1,29 @@
 """Where things lie that one stage writes and another reads."""
 
 import os
+import re
 from pathlib import Path
+
+LABELS = Path("data/interim/labels.csv")
+IMAGES = Path("data/raw/images")
+RESIZED = Path("data/resized")
+PREDICTIONS = Path("data/predictions")
 
 
 def resized_path(image_id: str) -> Path:
     """Return where an image lies below the resized tree, and below a stained one; its labels do not matter."""
     return Path(f"{image_id}.png")
+
+
+def is_fold(folder: Path) -> bool:
+    """Say whether a folder is called as the model of one fold is, such as `models/<name>/1-2` (`Fold.name`)."""
+    return re.fullmatch(r"[0-9]+-[0-9]+", folder.name) is not None
+
+
+def project_of(model: Path) -> Path:
+    """Return the project that keeps a model as `models/<name>`, or that of a fold as `models/<name>/<fold>`."""
+    folder = model.resolve()
+    return (folder.parent if is_fold(folder) else folder).parent.parent
 
 
 def cache(kind: str) -> Path:

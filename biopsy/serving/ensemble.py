@@ -1,7 +1,6 @@
 """Several models as one: the mean of their calibrated probabilities, and their networks in one ONNX graph."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import SourceError
+from biopsy.core.layout import is_fold
 from biopsy.images.looks.record import Looks, Range
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT
@@ -21,7 +21,7 @@ def members_of(folders: Sequence[Path]) -> list[Path]:
     """List the models that folders hold: each one, or those of its folds. Raises `SourceError` where one holds none."""
     found: list[Path] = []
     for folder in folders:
-        inside = [path.parent for path in folder.glob("*-*/model.json") if re.fullmatch(r"\d+-\d+", path.parent.name)]
+        inside = [path.parent for path in folder.glob("*-*/model.json") if is_fold(path.parent)]
         found += [folder] if (folder / "model.json").exists() or not inside else sorted(inside, key=_fold)
     if len(set(found)) < len(found):
         raise SourceError("the same model is named twice. Name each folder once.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import sha256
 from biopsy.core.job import Job
+from biopsy.core.layout import project_of
 from biopsy.core.protocol import Fold
 from biopsy.networks.model_file import Card
 
@@ -22,7 +23,7 @@ def learnt_from(card: Card, folder: Path) -> frozenset[bytes] | None:
     Parameters
     ----------
     card, folder
-        Of the model; a project keeps it as `models/<name>`, or that of a fold as `models/<name>/<fold>`.
+        Of the model in its project: see `project_of`.
 
     Returns
     -------
@@ -58,8 +59,7 @@ def table_of(card: Card, folder: Path) -> tuple["pd.DataFrame", Path] | None:
     DataError
         The tables are of another version.
     """
-    models = folder.resolve().parent
-    root = models.parent.parent if card.fold else models.parent
+    root = project_of(folder)
     fold = Fold(*map(int, card.fold.split("-"))) if card.fold else None
     job = Job(card.task, card.protocol, root=root, fold=fold)
     for what, path in (("labels", job.labels), ("split", job.split)):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
 from biopsy.core.extras import extra
+from biopsy.core.layout import project_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, read_card
 from biopsy.serving.sealed import read_facts
@@ -61,21 +62,27 @@ def exported_file(path: Path) -> Path | None:
     MachineError
         The folder needs Keras, which is not installed.
     """
-    inside, beside = path / "model.onnx", path.resolve().parent.parent / "exports" / f"{path.resolve().name}.onnx"
     if path.suffix.lower() == ".onnx":
         return path
+    inside = path / "model.onnx"
     if inside.is_file() and not (path / "model.keras").exists():
         return inside
     if find_spec("keras"):
         return None
-    sha = read_card(path).model_sha256
-    for found in (inside, beside):
-        if found.is_file() and open_file(found)[2].model_sha256 == sha:
-            return found
+    if found := export_of(path):
+        return found
     raise MachineError(
         f"{path} is a Keras model, and {sys.executable} has no Keras. Where the model was made, run "
         f"`biopsy export {path}` and name the .onnx file that it writes; or install the extra `pipeline`."
     )
+
+
+def export_of(folder: Path) -> Path | None:
+    """Find the file that was exported of a folder's model: `model.onnx` in it, or `exports/<name>.onnx`; None: none."""
+    sha = read_card(folder).model_sha256
+    beside = project_of(folder) / "exports" / f"{folder.resolve().name}.onnx"
+    there = (path for path in (folder / "model.onnx", beside) if path.is_file())
+    return next((path for path in there if open_file(path)[2].model_sha256 == sha), None)
 
 
 def load_network(path: Path) -> tuple["Network", Card]:

@@ -7,9 +7,9 @@ from typing import Any
 from biopsy.core.encoders import NO_HEADS
 from biopsy.core.errors import ParamsError, SourceError, some
 from biopsy.core.files import atomic_file, sha256
-from biopsy.networks.model_file import NOTICE, read_card
+from biopsy.networks.model_file import NOTICE
 from biopsy.serving.hub import repository_of, upload
-from biopsy.serving.onnx_file import open_file
+from biopsy.serving.onnx_file import export_of, open_file
 from biopsy.serving.similar import read_similar
 
 FILES = ("README.md", "example.py", "metadata.json", "model.onnx")
@@ -92,10 +92,8 @@ def _exported(model: Path) -> Path:
     """Find the .onnx file of a model."""
     if model.suffix.lower() == ".onnx":
         return model
-    card, name = read_card(model), model.resolve().name
-    for found in (model / "model.onnx", model.resolve().parent.parent / "exports" / f"{name}.onnx"):
-        if found.is_file() and open_file(found)[2].model_sha256 == card.model_sha256:
-            return found
+    if found := export_of(model):
+        return found
     raise SourceError(f"{model} was not exported since it was made. Run `biopsy export {model}` first.")
 
 

@@ -454,5 +454,6 @@ def test_a_model_knows_its_scale_where_all_its_images_had_one(tmp_path: Path, mp
     labels.parent.mkdir(parents=True)
     labels.write_text("image_id,mpp,width,height\n" + "".join(f"{i},{um},700,460\n" for i, um in enumerate(mpp)))
     card = CARD.model_copy(update={"data": {"labels": sha256(labels)}})
-    assert trained_scale(tmp_path / "models/m", card) == (Scale(0.5, 700, 460) if known else None)
+    for folder in ("models/m", "models/m/1-2"):  # of a cross-validation, a fold's own
+        assert trained_scale(tmp_path / folder, card) == (Scale(0.5, 700, 460) if known else None)
     assert trained_scale(tmp_path / "models/m", CARD) is None  # trained on another table

@@ -7,6 +7,7 @@ from statistics import median
 
 from biopsy.core.errors import DataError, ParamsError, warn
 from biopsy.core.files import read_csv, sha256
+from biopsy.core.layout import LABELS, project_of
 from biopsy.images.slides.reader import PLAUSIBLE, Slide
 from biopsy.images.slides.tissue import Cut
 from biopsy.networks.model_file import Card
@@ -30,7 +31,7 @@ def trained_scale(folder: Path, card: Card) -> Scale | None:
     Parameters
     ----------
     folder
-        `models/<name>` of the project.
+        Of the model in its project: see `project_of`.
     card
         The model's.
 
@@ -40,7 +41,7 @@ def trained_scale(folder: Path, card: Card) -> Scale | None:
         None where the table of images is not the one the model was trained on, does not give `mpp` of every image, or
         gives several.
     """
-    path = folder.resolve().parent.parent / "data/interim/labels.csv"
+    path = project_of(folder) / LABELS
     if not path.is_file() or sha256(path) != card.data.get("labels"):
         return None
     table = read_csv(path, ["mpp", "width", "height"])
