@@ -26,6 +26,12 @@ def project_of(model: Path) -> Path:
     return (folder.parent if is_fold(folder) else folder).parent.parent
 
 
+def model_name(model: Path) -> str:
+    """Return what files made of a model are called: as its folder, or of a fold `<name>-<fold>`."""
+    folder = model.resolve()
+    return f"{folder.parent.name}-{folder.name}" if is_fold(folder) else folder.name
+
+
 def cache(kind: str) -> Path:
     """Return where this machine keeps what can be had again, for all projects: `$BIOPSY_CACHE/<kind>`."""
     base = os.environ.get("BIOPSY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "biopsy")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError, warn
 from biopsy.core.files import atomic_file
+from biopsy.core.layout import model_name
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.ensemble import Ensemble, join, open_models
@@ -45,7 +46,7 @@ def export_model(
         A folder that holds `model.keras` and `model.json`, or the folders of folds that do; or several folders, whose
         models then answer together.
     out
-        The file; None: `exports/<name of the folder>.onnx`, or `...-int8.onnx`.
+        The file; None: `exports/<model_name>.onnx`, or `...-int8.onnx`.
     root
         The project, whose prepared images the two are compared on.
     about
@@ -69,7 +70,7 @@ def export_model(
     """
     named = [models] if isinstance(models, Path) else list(models)
     folder = named[0]
-    out = out or root / "exports" / f"{folder.resolve().name}{'' if int8 is None else '-int8'}.onnx"
+    out = out or root / "exports" / f"{model_name(folder)}{'' if int8 is None else '-int8'}.onnx"
     if out.suffix.lower() != ".onnx":
         raise SourceError(f"--out must end in .onnx. Got {out}.")
     if folder.suffix.lower() == ".onnx":

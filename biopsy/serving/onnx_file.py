@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
 from biopsy.core.extras import extra
-from biopsy.core.layout import project_of
+from biopsy.core.layout import model_name, project_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, read_card
 from biopsy.serving.sealed import read_facts
@@ -80,7 +80,7 @@ def exported_file(path: Path) -> Path | None:
 def export_of(folder: Path) -> Path | None:
     """Find the file that was exported of a folder's model: `model.onnx` in it, or `exports/<name>.onnx`; None: none."""
     sha = read_card(folder).model_sha256
-    beside = project_of(folder) / "exports" / f"{folder.resolve().name}.onnx"
+    beside = project_of(folder) / "exports" / f"{model_name(folder)}.onnx"
     there = (path for path in (folder / "model.onnx", beside) if path.is_file())
     return next((path for path in there if open_file(path)[2].model_sha256 == sha), None)
 

@@ -56,6 +56,7 @@ def test_the_folds_of_a_cross_validation_become_one_file_that_answers_with_their
     assert (card.fold, card.temperature, card.calibration, len(card.members)) == (None, 1.0, None, 3)
     assert card.training == Looks(images=4, ranges={"focus": Range(low=1, median=5, high=13)})
     assert "no figures of its own on unseen patients" in describe(card)
+    assert export_model(whole / "1-2", root=tmp_path)[0] == tmp_path / "exports/binary-case-cv3-1-2.onnx"
     seeds = [whole / f"1-{number}" for number in (3, 1, 2)]
     again, _ = export_model(seeds, tmp_path / "seeds.onnx", tmp_path)
     assert again.read_bytes() == path.read_bytes()
