@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
 from biopsy.core.job import Job
+from biopsy.core.layout import PREDICTIONS, SLIDES
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections.figures import Evaluate
 from biopsy.core.stage import run_stage
@@ -107,9 +108,9 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     draw(tests[0], card, details, job.plots / "test")
     for answers, ending in ((tests, ""), (vals, "-val")):
         tables = [prediction_table(a.rows, a.outcome) for a in answers]
-        write_csv(root / "data/predictions" / f"{job.name}{ending}.csv", pd.concat(tables, ignore_index=True))
+        write_csv(root / PREDICTIONS / f"{job.name}{ending}.csv", pd.concat(tables, ignore_index=True))
     if (looks := models[0].appearance) is not None:
-        write_csv(root / "data/predictions" / f"{job.name}-images.csv", looks)
+        write_csv(root / PREDICTIONS / f"{job.name}-images.csv", looks)
     shown = average([short_figures(a.outcome) for a in vals])
     write_json(job.metrics / "val.json", {k: None if v is None else round(v, digits) for k, v in shown.items()})
     write_json(job.metrics / "details.json", details)
@@ -180,7 +181,7 @@ def answer(job: Job, look: bool) -> Asked:
         rows = table[table["part"] == part].reset_index(drop=True)
         extra, seen = None, hashlib.sha256()
         if card.extra_inputs:
-            facts = read_facts(rows, card.extra_inputs.inputs, root / "data/raw/slides.csv")
+            facts = read_facts(rows, card.extra_inputs.inputs, root / SLIDES)
             extra = card.extra_inputs.encode(facts)
 
         def read(files: list[Path]) -> NDArray[np.uint8]:

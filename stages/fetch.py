@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from biopsy.core.files import atomic_dir, check_count, write_json
+from biopsy.core.layout import RAW
 from biopsy.core.outside import watch
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
-from biopsy.sources.fetch import RAW, fill, outside_paths
+from biopsy.sources.fetch import fill, outside_paths
 
 
 def fetch(params: Params, raw: Path, downloads: Path) -> None:

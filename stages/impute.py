@@ -4,6 +4,7 @@ from pathlib import Path
 
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
+from biopsy.core.layout import IMAGES, LABELS, METADATA
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.tables.impute import impute as impute_table
@@ -46,9 +47,9 @@ def main() -> None:
     """Run on the project's own paths."""
     impute(
         read_params(),
-        images_csv=Path("data/interim/images.csv"),
-        metadata_csv=Path("data/raw/metadata.csv"),
-        labels_csv=Path("data/interim/labels.csv"),
+        images_csv=IMAGES,
+        metadata_csv=METADATA,
+        labels_csv=LABELS,
         labels_json=Path("models/labels.json"),
         metrics_json=Path("metrics/impute.json"),
     )

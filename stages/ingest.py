@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
+from biopsy.core.layout import IMAGES, METADATA, ORIGINALS, SOURCE
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.tables.audit import Audit, dropped_in_words, image_files
@@ -50,10 +51,10 @@ def main() -> None:
     """Run on the project's own paths."""
     ingest(
         read_params(),
-        metadata_csv=Path("data/raw/metadata.csv"),
-        images_dir=Path("data/raw/images"),
-        source_json=Path("data/raw/source.json"),
-        images_csv=Path("data/interim/images.csv"),
+        metadata_csv=METADATA,
+        images_dir=ORIGINALS,
+        source_json=SOURCE,
+        images_csv=IMAGES,
         metrics_json=Path("metrics/ingest.json"),
         plots_dir=Path("plots/ingest"),
     )

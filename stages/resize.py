@@ -4,6 +4,7 @@ from pathlib import Path
 
 from biopsy.core.engine import open_engine
 from biopsy.core.files import read_csv
+from biopsy.core.layout import LABELS, ORIGINALS, RESIZED
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import Preparation
@@ -29,9 +30,9 @@ def main() -> None:
     """Run on the project's own paths."""
     resize(
         read_params(),
-        labels_csv=Path("data/interim/labels.csv"),
-        images_dir=Path("data/raw/images"),
-        resized_dir=Path("data/resized"),
+        labels_csv=LABELS,
+        images_dir=ORIGINALS,
+        resized_dir=RESIZED,
         resume_dir=Path("data/.resume"),
     )
 

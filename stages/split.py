@@ -4,6 +4,7 @@ from pathlib import Path
 
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
+from biopsy.core.layout import IMAGES, LABELS, METADATA, SPLITS
 from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
@@ -24,8 +25,8 @@ def split(
     splits_dir: Path,
     metrics_json: Path,
     plots_dir: Path,
-    images_csv: Path = Path("data/interim/images.csv"),
-    metadata_csv: Path = Path("data/raw/metadata.csv"),
+    images_csv: Path = IMAGES,
+    metadata_csv: Path = METADATA,
 ) -> None:
     """Write one table and one picture per protocol, and the metrics of all, once every split has been checked."""
     scheme = read_scheme(labels_json)
@@ -72,9 +73,9 @@ def main() -> None:
     with watch("split", [Outside("split.fold_table", Path(table))] if table else []):
         split(
             params,
-            labels_csv=Path("data/interim/labels.csv"),
+            labels_csv=LABELS,
             labels_json=Path("models/labels.json"),
-            splits_dir=Path("data/splits"),
+            splits_dir=SPLITS,
             metrics_json=Path("metrics/split.json"),
             plots_dir=Path("plots/split"),
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, read_csv, write_json
+from biopsy.core.layout import LABELS, RESIZED, SPLITS, STAINED
 from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params, read_params
 from biopsy.core.protocol import parse_protocol
@@ -15,8 +16,8 @@ from biopsy.images.preparation.record import read_preparation, write_preparation
 
 def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     """Write data/stained/<protocol>/, images and what was fitted, and its counts, below `root`."""
-    stained, metrics = root / "data/stained" / protocol, root / "metrics" / f"stain-{protocol}.json"
-    preparation = read_preparation(root / "data/resized")
+    stained, metrics = root / STAINED / protocol, root / "metrics" / f"stain-{protocol}.json"
+    preparation = read_preparation(root / RESIZED)
     if params.stain.method == "none":
         with atomic_dir(stained) as new:
             write_preparation(new, preparation)
@@ -27,12 +28,12 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     from biopsy.images.stained_tree import stain_all
 
     found = parse_protocol(protocol)
-    table = read_csv(root / "data/splits" / f"{protocol}.csv", ["image_id"] if found.folds else ["image_id", "part"])
+    table = read_csv(root / SPLITS / f"{protocol}.csv", ["image_id"] if found.folds else ["image_id", "part"])
     if found.folds:  # every image is tested, so no one of them may be the reference
         table = table[["image_id"]].assign(part="test")
-    table = table.merge(read_csv(root / "data/interim/labels.csv", ["image_id"]), on="image_id", validate="one_to_one")
+    table = table.merge(read_csv(root / LABELS, ["image_id"]), on="image_id", validate="one_to_one")
     table = table.sort_values("image_id", ignore_index=True)
-    told, counts = stain_all(table, root / "data/resized", stained, root / "data/.resume", params.stain, preparation)
+    told, counts = stain_all(table, root / RESIZED, stained, root / "data/.resume", params.stain, preparation)
     write_json(metrics, told)
     left = [f"{n} {reason} ({part})" for part, why in told["kept_their_stain"].items() for reason, n in why.items()]
     of = "the reference image" if told["reference"] else f"the mean of {told['fitted_on']} training images"

@@ -18,6 +18,7 @@ from biopsy.core.encoders import terms_of
 from biopsy.core.errors import DataError
 from biopsy.core.files import atomic_dir, read_json, sha256, write_json
 from biopsy.core.job import Job
+from biopsy.core.layout import SLIDES, SOURCE
 from biopsy.core.outside import Outside, watch
 from biopsy.core.owned import check_owned, note_made
 from biopsy.core.params import Params, read_params
@@ -96,7 +97,7 @@ def train_fold(params: Params, job: Job, code: str) -> Trained:
         raise DataError(f"{tree} was made with other parameters ({found}). Run `dvc repro`.")
     scheme = read_scheme(job.root / "models/labels.json")
     table = read_parts(job.labels, job.split, tree, job.task, scheme[job.task].names, job.fold)
-    encoder, extra = encode_extra(table, params.model.extra_inputs, job.root / "data/raw/slides.csv")
+    encoder, extra = encode_extra(table, params.model.extra_inputs, job.root / SLIDES)
     test = list(table.loc[table["part"] == "test", "file"])
     used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
     table, extra = table.iloc[used], None if extra is None else extra[used]
@@ -187,7 +188,7 @@ def describe(
         preprocessing=find(params.model.backbone).preprocessing,
         extra_inputs=encoder,
         threshold=0.5,
-        synthetic=read_json(job.root / "data/raw/source.json", {"synthetic": bool})["synthetic"],
+        synthetic=read_json(job.root / SOURCE, {"synthetic": bool})["synthetic"],
         backbone_weights_sha256=sha256(weights) if weights and weights.is_file() else None,
         data={"labels": sha256(job.labels), "split": sha256(job.split)} | data,
         params=chosen,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from biopsy.core.layout import LABELS
+from biopsy.core.layout import LABELS, SPLITS
 from biopsy.core.protocol import Fold, parse_protocol
 
 
@@ -53,7 +53,7 @@ class Job:
     @property
     def split(self) -> Path:
         """The parts, or of a cross-validation the folds."""
-        return self.root / "data/splits" / f"{self.protocol}.csv"
+        return self.root / SPLITS / f"{self.protocol}.csv"
 
     @property
     def model(self) -> Path:

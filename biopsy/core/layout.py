@@ -4,9 +4,12 @@ import os
 import re
 from pathlib import Path
 
-LABELS = Path("data/interim/labels.csv")
-IMAGES = Path("data/raw/images")
-RESIZED = Path("data/resized")
+RAW = Path("data/raw")
+ORIGINALS, METADATA = RAW / "images", RAW / "metadata.csv"
+SLIDES, SOURCE = RAW / "slides.csv", RAW / "source.json"
+IMAGES, LABELS = Path("data/interim/images.csv"), Path("data/interim/labels.csv")
+SPLITS = Path("data/splits")
+RESIZED, STAINED = Path("data/resized"), Path("data/stained")
 PREDICTIONS = Path("data/predictions")
 
 

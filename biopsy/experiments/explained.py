@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.core.job import Job
+from biopsy.core.layout import ORIGINALS
 from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.report.groups import picture_uri
 from biopsy.evaluation.report.page import read_labels
@@ -109,7 +110,7 @@ def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
         folds = {fold.name: fold for fold in parse_protocol(result.job.protocol).folds}
         job = Job(result.job.task, result.job.protocol, root=root, fold=folds.get(about.get("fold", "")))
         name = str(about["image_id"])
-        file = root / "data/raw/images" / paths.get(name, name)
+        file = root / ORIGINALS / paths.get(name, name)
         truth = result.scheme.words[test.outcome.classes[test.outcome.truth[row]]]
         chosen.append(Case(kind, truth, str(about["slide"]) or "not known", name, file, job.model))
     return chosen[:MOST]

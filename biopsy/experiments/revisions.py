@@ -12,6 +12,7 @@ import yaml
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some
 from biopsy.core.files import parse_json
+from biopsy.core.layout import PREDICTIONS
 from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
 
@@ -103,7 +104,7 @@ class Revision:
         from biopsy.evaluation.pairing import read_predictions  # half a second, which a report need not spend
 
         model = f"{task}-{protocol}"
-        path = f"data/predictions/{model}{ending}.csv"
+        path = (PREDICTIONS / f"{model}{ending}.csv").as_posix()
         md5, content = self.output(f"evaluate@{model}", path)
         return md5, read_predictions(BytesIO(content), f"{self.name}: {path}")
 

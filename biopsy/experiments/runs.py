@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from biopsy.core.errors import reason_in, some
 from biopsy.core.files import parse_json
+from biopsy.core.layout import SPLITS
 from biopsy.core.params import flat
 from biopsy.experiments.dvc_lock import is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
@@ -107,7 +108,7 @@ def _with_figures(run: Run, params: Mapping[str, Any], read: Callable[[str], str
         texts = {kind: read(f"metrics/{model}/{kind}.json") for kind in kinds}
         names = {kind: f"metrics/{model}/{kind}.json of an experiment" for kind in kinds}
         figures[model] = {kind: parse_json(t.encode(), names[kind], {}) for kind, t in texts.items() if t is not None}
-        splits[model] = md5_of(stages, f"train@{model}", "deps", f"data/splits/{protocol}.csv")
+        splits[model] = md5_of(stages, f"train@{model}", "deps", (SPLITS / f"{protocol}.csv").as_posix())
     return replace(run, figures=figures, splits=splits)
 
 

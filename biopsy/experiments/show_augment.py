@@ -9,7 +9,7 @@ import numpy as np
 
 from biopsy.core.errors import ParamsError, SourceError, nearest
 from biopsy.core.files import read_csv
-from biopsy.core.layout import resized_path
+from biopsy.core.layout import LABELS, ORIGINALS, RESIZED, resized_path
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections.data import Resize
 from biopsy.experiments.compose import compose
@@ -97,7 +97,7 @@ def show_augment(
 
 def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: Path) -> tuple[Source, list[str]]:
     """Find images that can be brought to what the experiment sees, and say why where these are not the resized ones."""
-    tree, notes = root / "data/resized", list[str]()
+    tree, notes = root / RESIZED, list[str]()
     if folder and folder.resolve() != tree.resolve():
         if files := sorted(folder.rglob("*.png")):
             return Source(files, _classes(files, task, params), str(folder)), notes
@@ -111,7 +111,7 @@ def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: P
         how = f"{made.structure}, {made.mode}, {made.size} px"
         notes.append(f"{tree} cannot be used: it was made with other parameters ({how})")
     if found := _there(images):
-        return Source(list(found.values()), [classes[i] for i in found], str(root / "data/raw/images")), notes
+        return Source(list(found.values()), [classes[i] for i in found], str(root / ORIGINALS)), notes
     draw_sample(drawn, 48, seed=params.seed)
     files = sorted(drawn.rglob("*.png"))
     return Source(files, _classes(files, task, params), "a drawn sample"), notes
@@ -134,12 +134,12 @@ def _suits(made: Resize, wanted: Resize) -> bool:
 
 def _labelled(root: Path, task: str) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the ingested file and the class of each image that has a label, by image_id."""
-    table = root / "data/interim/labels.csv"
+    table = root / LABELS
     if not table.is_file():
         return {}, {}
     labels = read_csv(table)
     names = labels[task].replace("", UNLABELLED) if task in labels else [UNLABELLED] * len(labels)
-    paths = [root / "data/raw/images" / path for path in labels["path"]]
+    paths = [root / ORIGINALS / path for path in labels["path"]]
     return dict(zip(labels["image_id"], paths, strict=True)), dict(zip(labels["image_id"], names, strict=True))
 
 

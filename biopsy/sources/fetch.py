@@ -7,6 +7,7 @@ from typing import Any
 from biopsy.core.engine import open_engine
 from biopsy.core.errors import SourceError
 from biopsy.core.files import write_csv
+from biopsy.core.layout import RAW
 from biopsy.core.outside import Outside
 from biopsy.core.sections.data import Data
 from biopsy.core.stores import is_address
@@ -14,8 +15,6 @@ from biopsy.sources.gather import copy_file
 from biopsy.sources.kinds.registry import read_settings
 from biopsy.sources.user_files import expand, user_file
 from biopsy.tables.slides.slide_table import KEY, read_slides
-
-RAW = Path("data/raw")
 
 
 def fill(data: Data, folder: Path, downloads: Path) -> dict[str, Any]:

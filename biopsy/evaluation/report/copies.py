@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
+from biopsy.core.layout import ORIGINALS, SPLITS
 from biopsy.evaluation.report.groups import thumbnail
 from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.words import count
@@ -113,7 +114,7 @@ def copies(labels: pd.DataFrame, root: Path, protocols: Sequence[str], max_pixel
     dict
         `says`, sentences, and `pairs`, the most telling ones: `images`, two of (image_id, picture), and `where`, words.
     """
-    files = [root / "data/raw/images" / path for path in labels["path"]]
+    files = [root / ORIGINALS / path for path in labels["path"]]
     with ThreadPool() as pool:
         shrunk = pool.imap(lambda path: shrink(path, max_pixels), files)
         greys = list(tqdm(shrunk, "near-copies", len(files), unit="image", delay=2))
@@ -140,11 +141,11 @@ class Places:
     """
 
     def __init__(self, labels: pd.DataFrame, root: Path, protocols: Sequence[str]) -> None:
-        files = [root / "data/raw/images" / path for path in labels["path"]]
+        files = [root / ORIGINALS / path for path in labels["path"]]
         self.files = dict(zip(labels["image_id"], files, strict=True))
         known = labels["case"] if "case" in labels else [""] * len(labels)
         self.cases = dict(zip(labels["image_id"], known, strict=True))
-        sides = {name: sides_of(root / f"data/splits/{name}.csv") for name in protocols}
+        sides = {name: sides_of(root / SPLITS / f"{name}.csv") for name in protocols}
         self.sides = {name: found for name, found in sides.items() if found is not None}
 
     def apart(self, pair: Pair) -> bool:

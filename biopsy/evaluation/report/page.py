@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
+from biopsy.core.layout import LABELS, ORIGINALS
 from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
 from biopsy.evaluation.predictions import curve_table
@@ -54,7 +55,7 @@ def render(run: Run) -> str:
         "copies": copies(labels, root, params.protocols, params.ingest.max_pixels),
         "rows": [overview(r, splits) for r in order],
         "results": [
-            section(r, labels, root / "data/raw/images", params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
+            section(r, labels, root / ORIGINALS, params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
             for i, r in enumerate(order)
         ],
         "features": [
@@ -62,7 +63,7 @@ def render(run: Run) -> str:
             | {"pairs": confused_pairs(r, labels, run.ingest)}
             for r in heads.values()
         ],
-        "audits": audits(heads.values(), labels, root / "data/raw/images", params.ingest.max_pixels),
+        "audits": audits(heads.values(), labels, root / ORIGINALS, params.ingest.max_pixels),
         "params": [
             (key, words.short(value))
             for key, value in flat(params.model_dump(mode="json", exclude={"tune", "experiment"}), whole=("tasks",))
@@ -165,6 +166,6 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
 def read_labels(root: Path) -> pd.DataFrame:
     """Read the table of labels; an empty one where it is missing, since only names and pictures come from it."""
     try:
-        return read_csv(root / "data/interim/labels.csv", ["image_id", "path"])
+        return read_csv(root / LABELS, ["image_id", "path"])
     except BiopsyError:
         return pd.DataFrame({"image_id": [], "path": []})

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from biopsy.core.errors import BiopsyError, DataError
 from biopsy.core.files import read_csv, read_json
 from biopsy.core.job import Job
+from biopsy.core.layout import PREDICTIONS
 from biopsy.core.params import Params
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import Outcome, make_outcome
@@ -139,7 +140,7 @@ def read_result(job: Job, scheme: LabelScheme) -> Result:
 def read_appearance(job: Job) -> pd.DataFrame | None:
     """Read how the images look; None where the table is missing or damaged, which the report says in its place."""
     try:
-        table = read_csv(job.root / "data/predictions" / f"{job.name}-images.csv", ["image_id", "part", *LOOKS])
+        table = read_csv(job.root / PREDICTIONS / f"{job.name}-images.csv", ["image_id", "part", *LOOKS])
         words = [name for name in ("image_id", "part", "nearest") if name in table]
         numbers = table.drop(columns=words).replace("", "nan").astype(float)
     except (BiopsyError, ValueError):
@@ -149,7 +150,7 @@ def read_appearance(job: Job) -> pd.DataFrame | None:
 
 def read_answers(job: Job, task: SchemeTask, details: dict[str, Any]) -> Answers:
     """Read the table of predictions of the test part."""
-    path = job.root / "data/predictions" / f"{job.name}.csv"
+    path = job.root / PREDICTIONS / f"{job.name}.csv"
     names, shown = task.names, path.relative_to(job.root)
     try:
         rows = read_predictions(path, str(shown))

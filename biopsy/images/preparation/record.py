@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_json
+from biopsy.core.layout import RESIZED, STAINED
 from biopsy.core.sections.data import Resize
 
 FILE = "preparation.json"  # in data/resized and in data/stained/<protocol>, written last: without it, no tree is whole
@@ -120,6 +121,6 @@ def images_of(root: Path, protocol: str) -> tuple[Path, Preparation]:
     DataError
         The stage `stain` has not run, or was stopped.
     """
-    folder = root / "data/stained" / protocol
+    folder = root / STAINED / protocol
     preparation = read_preparation(folder)
-    return (folder if preparation.stain else root / "data/resized"), preparation
+    return (folder if preparation.stain else root / RESIZED), preparation
