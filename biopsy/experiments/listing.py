@@ -19,6 +19,8 @@ from biopsy.serving.sealed import read_facts
 
 WIDTH = 100
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
+# What reading a file of ours raises where somebody edited it.
+EDITED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 NO_MODEL = "none here: `dvc repro` trains models, `biopsy export` makes .onnx files of them"
 
 
@@ -122,10 +124,10 @@ def _folder(folder: Path, root: Path) -> str:
             tested = [(model["sha256"], model["temperature"]) for model in details["models"]]
             if tested == [(card["model_sha256"], card["temperature"])] and details["threshold"] == card["threshold"]:
                 return _words(card, {"test": short, **details})
-        except (OSError, ValueError, KeyError, TypeError):
+        except EDITED:
             pass  # tested elsewhere, by an earlier version, edited, or not at all
         return _words(card, None)
-    except (OSError, ValueError, KeyError, TypeError):
+    except EDITED:
         return "model.json cannot be read: `biopsy info` says why"
 
 
@@ -133,7 +135,7 @@ def _exported(path: Path) -> str:
     try:
         facts = read_facts(path)[1]
         return _words(json.loads(facts["card"]), json.loads(facts.get("figures", "null")))
-    except (SourceError, OSError, ValueError, KeyError, TypeError):
+    except (SourceError, *EDITED):
         return "cannot be used: `biopsy predict` says why"
 
 

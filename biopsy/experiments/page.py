@@ -9,7 +9,7 @@ from statistics import fmean
 
 import yaml
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, ParamsError
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
@@ -33,11 +33,14 @@ class Preset:
 
 
 def read_preset(path: Path) -> Preset:
-    """Read the head and the differences of one preset."""
-    text = path.read_text("utf-8")
+    """Read the head and the differences of one preset. Raises `ParamsError` where it is no YAML of names and values."""
+    try:
+        text = path.read_text("utf-8")
+        content = dict(yaml.safe_load(text) or {})
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ParamsError(f"{path} is not a preset: {' '.join(str(error).split())[:200]}. Correct it.") from None
     head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
     report = found[1].strip() if (found := REPORT.search(" ".join(head))) else ""
-    content = yaml.safe_load(text) or {}
     chosen = [
         f"{key.removeprefix('override /')}={value}"
         for entry in content.pop("defaults", [])

@@ -179,7 +179,7 @@ class Revision:
         if self.commit is None:
             file = self.root / path
             if file.is_file():
-                return file.read_text("utf-8")
+                return file.read_text("utf-8", "replace")
         else:
             found = output_or_none("git", "show", f"{self.commit}:./{path}", cwd=self.root)
             if found is not None:

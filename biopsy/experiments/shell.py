@@ -1,4 +1,4 @@
-"""Run git, DVC and other short commands, and return what they print."""
+"""Run git and DVC, and return what they print."""
 
 import subprocess
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from biopsy.core.errors import BiopsyError, DataError, MachineError, reason_in
 
 
 def output(*command: str, cwd: Path = Path(), env: Mapping[str, str] | None = None) -> str:
-    """Run a command that ends soon.
+    """Run a command to its end; `dvc exp run` may take hours.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def output(*command: str, cwd: Path = Path(), env: Mapping[str, str] | None = No
     Returns
     -------
     str
-        What it printed on its standard output.
+        What it printed on its standard output, as UTF-8; bytes that are none become U+FFFD.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def output(*command: str, cwd: Path = Path(), env: Mapping[str, str] | None = No
         It failed, with its own reason; or there is no folder `cwd`.
     """
     try:
-        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError) as error:
         if error.filename != command[0]:
             raise DataError(f"`{command[0]}` cannot run in {cwd}, which is not a folder.") from None

@@ -212,9 +212,13 @@ def test_missing_damaged_and_stale_predictions_say_what_to_run(
     (root / "params.yaml").write_text(PARAMS % "poor")
     shutil.rmtree(root / ".dvc/cache")
     says("better: data/predictions/binary-case-val.csv is not on this machine", "`dvc fetch --all-commits`")
-    (root / "dvc.lock").unlink()
-    assert compare(root, "workspace", "better") == 3
-    assert "workspace has no dvc.lock" in capsys.readouterr().err
+    for name in ("dvc.lock", "params.yaml"):
+        (root / name).write_bytes(b"\xff\xfe\x00")
+        assert compare(root, "workspace", "better") == 3
+        assert name in capsys.readouterr().err
+        (root / name).unlink()
+        assert compare(root, "workspace", "better") == 3
+        assert f"workspace has no {name}" in capsys.readouterr().err
 
 
 def report(project: Path, out: Path, *arguments: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, ParamsError
 from biopsy.experiments.page import Preset, differences, experiments_page, read_preset, spread, write_heads
 from biopsy.experiments.page_plot import plot_experiments
 from biopsy.experiments.runs import Run, parse_runs
@@ -139,6 +139,13 @@ def test_the_reports_finding_goes_on_over_lines_until_the_next_entry(tmp_path: P
     path = tmp_path / "l2.yaml"
     path.write_text("# Weights.\n# Report: helped, but gives\n# no number.\n# Cost: none.\nmodel: {head: {l2: 0.1}}\n")
     assert read_preset(path) == Preset("helped, but gives no number.", ["model.head.l2=0.1"])
+
+
+@pytest.mark.parametrize("content", [b"model: {head: ", b"- a list", b"text", b"# \xe4\nseed: 1"])
+def test_a_preset_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ParamsError, match=r"mine\.yaml is not a preset: .*\. Correct it\."):
+        read_preset(tmp_path / "mine.yaml")
 
 
 def test_heads_get_what_was_measured_and_those_of_presets_not_run_stay(tmp_path: Path) -> None:

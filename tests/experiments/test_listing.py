@@ -74,6 +74,21 @@ def test_a_model_has_its_figures_where_they_are_of_exactly_these_bytes(
     }
 
 
+@pytest.mark.parametrize("content", ["[]", "[" * 100_000, '{"macro_f1": [1]}', '{"macro_f1": 0.5, "f1_low": "x"}'])
+def test_a_model_whose_test_figures_were_edited_is_listed_without_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    metrics, folder = tmp_path / "metrics/multiclass-case", tmp_path / "models/m"
+    for path in (metrics, folder):
+        path.mkdir(parents=True)
+    tested = {"sha256": "a" * 64, "temperature": 1.0}
+    (metrics / "test.json").write_text(content)
+    (metrics / "details.json").write_text(json.dumps({"cases": 8, "threshold": 0.5, "models": [tested]}))
+    write_card(folder, CARD.model_copy(update={"model_sha256": "a" * 64}))
+    (line,) = listed(capsys, "models", "--root", str(tmp_path))[1:]
+    assert line.split(maxsplit=1)[1] == "multiclass, protocol case, synthetic: no test figures of exactly these bytes"
+
+
 def test_an_empty_folder_has_no_presets_and_no_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("presets", "models"):
         (line,) = listed(capsys, kind, "--root", str(tmp_path))

@@ -12,6 +12,7 @@ def test_a_command_returns_what_it_prints_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "ü.txt").write_text("x")
     assert output("ls", cwd=tmp_path) == "ü.txt\n"
     assert output_or_none("ls", cwd=tmp_path) == "ü.txt\n"
+    assert output("printf", r"caf\351", cwd=tmp_path) == "caf\ufffd"  # a message of git need not be UTF-8
 
 
 @pytest.mark.parametrize(
