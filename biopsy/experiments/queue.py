@@ -48,7 +48,7 @@ def plan(overrides: Sequence[str], root: Path = Path()) -> list[Task]:
     except (HydraException, InvalidArgumentError) as error:
         raise ParamsError(f"-S {' -S '.join(overrides)} is not a sweep: {' '.join(str(error).split())}") from None
     for sweep in sweeps:
-        if lacking := to_copy(compose(None, sweep, root)):
+        if lacking := to_copy(compose(None, sweep, root), root):
             raise ParamsError(
                 f"-S {' -S '.join(sweep)} names '{lacking[0]}', which git does not know, so that a clone lacks it. "
                 "Write the whole path of a file that every machine sees."

@@ -150,8 +150,8 @@ def check_search(experiment: str, task: str, protocol: str, overrides: tuple[str
     return params
 
 
-def to_copy(params: Params) -> tuple[str, ...]:
-    """List what `dvc exp run --temp` must copy: the files that parameters name, relative, where git does not know them.
+def to_copy(params: Params, root: Path = Path()) -> tuple[str, ...]:
+    """List what `dvc exp run --temp` must copy: the files below `root` that parameters name and git does not know.
 
     DVC makes no folder for what it copies, so that of a path whose folders git does not know the first one is copied.
 
@@ -168,13 +168,13 @@ def to_copy(params: Params) -> tuple[str, ...]:
     named += [("model.weights", value) for value in weights.choices] if isinstance(weights, Choices) else []
     found = []
     for key, path in ((key, Path(value)) for key, value in named if isinstance(value, str)):
-        if path.is_absolute() or not path.is_file():
+        if path.is_absolute() or not (root / path).is_file():
             continue
         if ".." in path.parts:
             raise ParamsError(f"{key} is '{path}', which a trial's copy of the project lacks. Write the whole path.")
         places = [place for place in (*reversed(path.parents), path) if place != Path()]
         known = "git", "--literal-pathspecs", "ls-files", "--"
-        found += [str(place) for place in places if not output(*known, str(place))][:1]
+        found += [str(place) for place in places if not output(*known, str(place), cwd=root)][:1]
     return tuple(dict.fromkeys(found))
 
 

@@ -128,10 +128,12 @@ def test_a_queue_rejects_what_no_run_would_take_before_any_runs(
 
 
 def test_a_file_that_clones_would_lack_is_named(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(shutil.copytree(project, tmp_path / "copy"))
-    Path("mine.weights.h5").touch()
-    with pytest.raises(ParamsError, match=r"mine\.weights\.h5.*whole path"):
-        plan(["model.weights=mine.weights.h5"])
+    copy = shutil.copytree(project, tmp_path / "copy")
+    (copy / "mine.weights.h5").touch()
+    for folder, root in ((tmp_path, copy), (copy, Path())):
+        monkeypatch.chdir(folder)
+        with pytest.raises(ParamsError, match=r"mine\.weights\.h5.*whole path"):
+            plan(["model.weights=mine.weights.h5"], root)
 
 
 AWKWARD_RUN = ["dvc", "exp", "run", "-n", "mine", "-S", AWKWARD]
