@@ -381,6 +381,7 @@ def test_a_mistake_at_the_start_is_one_sentence(tmp_path: Path, monkeypatch: pyt
             (([path], "127.0.0.1", taken.getsockname()[1], None), MachineError, "cannot be listened on"),
             (([path], "127.0.0.1", 99999, None), ParamsError, "must be 0 to 65535"),
             (([path], "nowhere.invalid", 8000, "secret"), MachineError, "cannot be listened on"),
+            (([path], "a..b", 8000, "secret"), MachineError, "cannot be listened on"),
             (([tmp_path / "none.onnx"], "127.0.0.1", 0, None), SourceError, r"none.onnx is not a file"),
         ]
         for given, kind, words in mistakes:
