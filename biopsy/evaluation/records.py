@@ -232,7 +232,7 @@ class Details(Summary):
     calibration: _Calibration
     operating_point: _Operating
     abstention: _Abstention
-    sets: _Sets | None = None
+    sets: _Sets
     decision: _Decision
     models: Annotated[list[_Model], Field(min_length=1)]
 

@@ -71,7 +71,7 @@ def of_data(run: Run) -> dict[str, str | None]:
     gaps, unlabelled = flow.get("Gaps filled from file names"), run.params.impute.unlabelled
     rest = "is left out" if unlabelled == "drop" else "stops the run"
     beside = [f"Protocols {' and '.join(protocols)} side by side."] if len(protocols) > 1 else []
-    levels = [f"protocol {name}: {LEVELS[words.leak(run.splits.get(name, {}), 0)]}" for name in protocols]
+    levels = [f"protocol {name}: {LEVELS[words.leak(run.splits.get(name, {}))]}" for name in protocols]
     return {
         "tasks": "; ".join(f"{name} ({', '.join(task.words.values())})" for name, task in tasks.items()),
         "source": flow.get("Source"),

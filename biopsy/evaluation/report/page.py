@@ -83,7 +83,7 @@ def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": result.job.task,
         "protocol": result.job.protocol,
-        "leak": words.leak(splits.get(result.job.protocol, {}), details["images"]),
+        "leak": words.leak(splits.get(result.job.protocol, {})),
         "details": details,
         "bar": charts.interval_bar(value, low, high, alt),
         "val": result.val,

@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from biopsy.core.errors import BiopsyError, DataError
-from biopsy.core.files import read_csv, read_json
+from biopsy.core.files import read_csv
 from biopsy.core.job import Job
 from biopsy.core.layout import PREDICTIONS
 from biopsy.core.params import Params
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.pairing import read_predictions
-from biopsy.evaluation.records import Details, Impute, Ingest, Short, Splits, fitting, read_record
+from biopsy.evaluation.records import Details, Impute, Ingest, Short, Splits, read_record
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
-NEEDED = ("images", "cases", "synthetic", "threshold", "image_level", "case_level", "intervals", "cases_right")
-NEEDED_TOO = ("per_class", "calibration", "operating_point", "abstention", "sets", "decision", "models")
 AGAIN = "Run `dvc repro`."
 
 
@@ -126,10 +124,7 @@ def read_result(job: Job, scheme: LabelScheme) -> Result:
     """Read the results of one model, or of all folds. Raises `DataError` where a file is missing or not ours."""
     if not (job.metrics / "test.json").is_file():
         raise DataError(f"it has not been tested yet. {AGAIN}")
-    details = read_json(job.metrics / "details.json", dict.fromkeys(NEEDED, object))
-    if missing := [key for key in NEEDED_TOO if key not in details]:
-        raise DataError(f"{job.metrics}/details.json was made by an earlier version, without {missing[0]}. {AGAIN}")
-    fitting(details, Details, job.metrics / "details.json", AGAIN)
+    details = read_record(job.metrics / "details.json", Details, AGAIN)
     task = scheme[job.task] if job.task in scheme.tasks else None
     if task is None or list(details["classes"]) != task.names:
         raise DataError(f"its classes are not those of models/labels.json. {AGAIN}")

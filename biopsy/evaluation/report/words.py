@@ -33,7 +33,7 @@ def interval(ends: Sequence[float] | None) -> str:
     return "-" if not ends else f"{number(ends[0])} to {number(ends[1])}"
 
 
-def leak(split: Mapping[str, Any], images: int) -> str:
+def leak(split: Mapping[str, Any]) -> str:
     """Say whether the test images come from cases that training has seen: 'none', 'some' or 'unknown'."""
     seen = split.get("test_images_seen") or {}
     units = [seen.get(unit) for unit in ("cases", "slides", "pixels")]
@@ -44,7 +44,7 @@ def leak(split: Mapping[str, Any], images: int) -> str:
 
 def trust(result: "Result", splits: Mapping[str, Any]) -> tuple[int, int]:
     """Rank a result by what it says about the next patient, the lowest first: no leak, then the most test cases."""
-    kind = leak(splits.get(result.job.protocol, {}), result.details["images"])
+    kind = leak(splits.get(result.job.protocol, {}))
     return ("none", "unknown", "some").index(kind), -(result.details["cases"] or 0)
 
 
@@ -56,7 +56,7 @@ def headline(results: "Sequence[Result]", splits: Mapping[str, Any]) -> "Result"
 def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> list[str]:
     """Say what a result means, one sentence an item, the figure first; `best`: it is the best-founded of its task."""
     details, split = result.details, splits.get(result.job.protocol, {})
-    kind = leak(split, details["images"])
+    kind = leak(split)
     cases = count(details["cases"], "case") if details["cases"] is not None else "an unknown number of cases"
     of = f"{count(details['images'], 'test image')} of {cases}, protocol {result.job.protocol}"
     sentences = figure_says(details, of)
@@ -112,7 +112,7 @@ def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
     ]
     for result in results:
         details, name = result.details, result.title
-        if leak(splits.get(result.job.protocol, {}), details["images"]) == "some":
+        if leak(splits.get(result.job.protocol, {})) == "some":
             found.append(f"{name}: what to expect for new patients. Its test shares slides or cases with training.")
         if details["cases"] is not None and details["cases"] < FEW_CASES:
             found.append(
