@@ -1,32 +1,27 @@
 """One answer for each case or slide, of those for its images."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.text import id_key
+from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.inputs import Found
 from biopsy.serving.model import Answer, Model
 
 SETS = "0.9"  # of new cases; 0.95 would need twice as many to set it by
 
 
-def sets_of(
-    model: Model, path: Path, figures_of: Callable[[Path], dict[str, Any] | None] | None
-) -> Callable[[NDArray[np.float64]], str] | None:
+def sets_of(model: Model, figures_of: FiguresOf | None) -> Callable[[NDArray[np.float64]], str] | None:
     """Return what lists the classes that a case may be, from its mean probabilities; None where there are no sets.
 
     The truth is among them in 90 % of new cases (`biopsy.evaluation.conformal`). Only a model that was tested on cases
     that its training does not share promises that.
     """
-    facts = model.facts.get("figures")
-    figures = json.loads(facts) if facts else figures_of(path) if figures_of and path.is_dir() else None
-    found = (figures or {}).get("sets") or {}
+    found = (figures_of_test(model, figures_of) or {}).get("sets") or {}
     at = found.get("levels", {}).get(SETS)
     if not at or not model.card.protocol.startswith("case"):
         return None

@@ -1,11 +1,9 @@
 """`biopsy evaluate`: test a trained model on a user's own labelled images, as the pipeline tests it on its test set."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +25,7 @@ from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.external_page import render
+from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
 from biopsy.serving.onnx_file import exported_file, open_file
@@ -56,9 +55,7 @@ class Asked:
         return read_labelled(self.csv, self.images or self.csv.parent, card.labels, card.task, self.label, self.words)
 
 
-def evaluate_elsewhere(
-    path: Path, asked: Asked, out: Path, figures_of: Callable[[Path], dict[str, Any] | None] | None = None
-) -> int:
+def evaluate_elsewhere(path: Path, asked: Asked, out: Path, figures_of: FiguresOf | None = None) -> int:
     """Evaluate a model; write metrics.json, predictions.csv and report.html into a folder.
 
     Parameters
@@ -94,8 +91,6 @@ def evaluate_elsewhere(
     model = Model(path)
     print(describe(model.card))
     answered = _answer(model, table)
-    facts = model.facts.get("figures")
-    own = json.loads(facts) if facts else figures_of(path) if figures_of and path.is_dir() else None
     rows, test = answered.rows, answered.test
     details = {
         "notice": NOTICE, "task": card.task, "protocol": card.protocol, "synthetic": card.synthetic,
@@ -107,7 +102,7 @@ def evaluate_elsewhere(
         }),
         "seen_in_training": answered.seen,
         "shift": describe_shift(answered.looks, card.training),
-        "own_test": own,
+        "own_test": figures_of_test(model, figures_of),
         "csv": {"name": asked.csv.name, "sha256": sha256(asked.csv), "separator": table.separator},
         "models": [{"sha256": card.model_sha256, **describe_fit(card.calibration, card.temperature)}],
     }  # fmt: skip

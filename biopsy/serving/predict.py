@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from biopsy.images.looks.record import Looks
+    from biopsy.serving.figures import FiguresOf
     from biopsy.serving.model import Answer, Model
     from biopsy.serving.similar import Similar
 
@@ -33,7 +34,7 @@ def predict_files(
     path: Path | None,
     out: Path | None,
     by: str | None = None,
-    figures_of: Callable[[Path], dict[str, Any] | None] | None = None,
+    figures_of: "FiguresOf | None" = None,
 ) -> int:
     """Predict images and write a row for each, or for each case; return how many images have no prediction.
 
@@ -77,7 +78,7 @@ def predict_files(
         model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
     )
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
-    sets = sets_of(model, path, figures_of) if by == "case" else None
+    sets = sets_of(model, figures_of) if by == "case" else None
     rows = (
         by_group(model, answers, [n for n in known if by == "slide" or n == by], sets)
         if by

@@ -6,27 +6,26 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError, some, warn
+from biopsy.core.errors import MachineError, ParamsError, SourceError, some
 from biopsy.core.extras import extra
 from biopsy.core.layout import model_name
 from biopsy.serving.predict import find_models
 
 if TYPE_CHECKING:
-    from biopsy.serving.model import Model
+    from biopsy.serving.figures import FiguresOf
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 BACKLOG = 100  # connections that wait to be taken; all of them are taken at once
 
 
-Figures = Callable[[Path], dict[str, Any] | None]
-
-
-def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figures_of: Figures | None = None) -> None:
+def serve(
+    paths: Sequence[Path], host: str, port: int, token: str | None, figures_of: "FiguresOf | None" = None
+) -> None:
     """Serve models; returns when it is stopped, and what was accepted is answered.
 
     Parameters
@@ -62,6 +61,7 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
         raise ParamsError(f"--model: two models are called {some(sorted(twice))}. Rename one of the files.")
     with _listen(host, port) as listening, ExitStack() as opened:  # before the models load, which takes longer
         from biopsy.serving.decoding import Decoder
+        from biopsy.serving.figures import figures_of_test
         from biopsy.serving.model import Model, describe
 
         with extra("serve"):
@@ -71,9 +71,8 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             from biopsy.serving.connections import Connection, allow_files
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
-        for (name, model), path in zip(models.items(), paths, strict=True):
-            if figures_of and "figures" not in model.facts:
-                add_figures(model, path, figures_of)
+        for name, model in models.items():
+            model.facts["figures"] = json.dumps(figures_of_test(model, figures_of))  # where `about` looks for them
             print(f"{name}: {describe(model.card)}", file=sys.stderr)
         decoder = opened.enter_context(Decoder())
         app = make_app(models, token, LOCAL if loopback and not token else (), decoder=decoder)
@@ -90,14 +89,6 @@ def serve(paths: Sequence[Path], host: str, port: int, token: str | None, figure
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # uvicorn has ended in order, and passes the signal on
             print("stopped.", file=sys.stderr)
-
-
-def add_figures(model: "Model", folder: Path, figures_of: Figures) -> None:
-    """Put the test figures of a folder where `about` looks for those of an .onnx file."""
-    try:
-        model.facts["figures"] = json.dumps(figures_of(folder))
-    except BiopsyError as error:  # a damaged dvc.lock, say: no reason not to predict
-        warn(f"the figures of {folder} are not known: {error}")
 
 
 def is_loopback(host: str) -> bool:

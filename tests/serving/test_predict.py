@@ -21,8 +21,7 @@ from biopsy.experiments.model_info import dvc_hash, figures_of
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, save_model
-from biopsy.serving.about import about
-from biopsy.serving.serve import add_figures
+from biopsy.serving.figures import figures_of_test
 from cards import CARD
 from schemes import BREAKHIS
 from tiny_onnx import write_onnx
@@ -174,7 +173,7 @@ def test_an_array_that_is_no_image_is_a_row_with_its_reason(folder: Path) -> Non
     assert table["predicted"].tolist() == ["", ""]
 
 
-def test_the_page_tells_the_figures_of_exactly_this_folder_as_an_export_does(
+def test_the_figures_of_a_folder_are_those_of_exactly_its_bytes(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, metrics = folder / "models/binary-case", folder / "metrics/binary-case"
@@ -191,8 +190,7 @@ def test_the_page_tells_the_figures_of_exactly_this_folder_as_an_export_does(
         (folder / "dvc.lock").write_text(
             json.dumps({"stages": {"evaluate@binary-case": {"deps": [deps], "outs": outs}}})
         )
-        add_figures(model, path, lambda found: figures_of(found, folder))
-        assert about("binary-case", model)["figures"] == told
+        assert figures_of_test(model, lambda found: figures_of(found, folder)) == told
     (folder / "dvc.lock").write_text("stages: [")
-    add_figures(model, path, lambda found: figures_of(found, folder))
+    assert figures_of_test(model, lambda found: figures_of(found, folder)) is None
     assert "warning: the figures of" in capsys.readouterr().err
