@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import atomic_dir, sha256, write_csv, write_json
+from biopsy.core.files import atomic_dir, sha256, write_csv, write_json, write_png
 from biopsy.core.job import Job
 from biopsy.core.layout import PREDICTIONS, SLIDES
 from biopsy.core.params import Params, read_params
@@ -29,7 +29,7 @@ from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
 from biopsy.evaluation.operating import operating_points
 from biopsy.evaluation.outcome import Outcome, make_outcome, settle
-from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications
 from biopsy.evaluation.pooling import average, average_details, describe_folds
 from biopsy.evaluation.predictions import (
     confusion_table,
@@ -242,16 +242,15 @@ def draw(answers: Answers, card: Card, details: dict[str, Any], folder: Path) ->
     by_magnification = magnification_table(details)
     with atomic_dir(folder) as new:
         write_csv(new / "confusion.csv", confusion_table(outcome))
-        save(plot_confusion(outcome, about), new / "confusion.png")
+        write_png(new / "confusion.png", plot_confusion(outcome, about))
         for kind in ("roc", "pr"):
             curves = curve_table(outcome, kind)
             write_csv(new / f"{kind}.csv", curves)
-            save(plot_curves(curves, kind, details, about), new / f"{kind}.png")
+            write_png(new / f"{kind}.png", plot_curves(curves, kind, details, about))
         write_csv(new / "magnification.csv", by_magnification)
-        save(
-            plot_magnifications(by_magnification, details["image_level"]["macro_f1"], about), new / "magnification.png"
-        )
-        save(draw_errors(answers, card.preparation, about), new / "errors.png")
+        overall = details["image_level"]["macro_f1"]
+        write_png(new / "magnification.png", plot_magnifications(by_magnification, overall, about))
+        write_png(new / "errors.png", draw_errors(answers, card.preparation, about))
 
 
 def draw_errors(answers: Answers, preparation: Preparation, about: About) -> Figure:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO, StringIO
@@ -140,6 +141,13 @@ def parse_json(
             if not isinstance(found.get(key), kind):
                 raise DataError(f"{name} is not a file of this pipeline: '{key}' is {found.get(key)!r}. {way_out}")
     return found
+
+
+def write_png(path: Path, figure: Any, dpi: int = 120) -> None:
+    """Write a figure of Matplotlib without dates or versions in it: equal figures, equal bytes."""
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:

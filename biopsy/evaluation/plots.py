@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import confusion_matrix
 
-from biopsy.core.files import atomic_file
 from biopsy.evaluation.outcome import Outcome
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import SchemeTask
@@ -120,12 +118,6 @@ def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> F
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", frameon=False)
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG without dates or versions in it."""
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
 
 
 def _count(number: int, name: str) -> str:

@@ -10,6 +10,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from biopsy.core.files import write_png
 from biopsy.experiments.page import by_preset, models_of, scores_by_seed
 from biopsy.experiments.runs import BASELINE, Run
 
@@ -49,6 +50,5 @@ def plot_experiments(runs: list[Run], path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=9, frameon=False)
     figure.suptitle("dotted: the baseline's mean", x=0.01, ha="left", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_png(path, figure, dpi=110)
     plt.close(figure)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
 from biopsy.core.extras import extra
-from biopsy.core.files import atomic_file
+from biopsy.core.files import write_png
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.explain import METHODS, Explanation, Method, check_method, explain, lay_on, paint, scale_of, shrink
@@ -66,7 +65,7 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: M
         for image, explanation in found.items():
             target = out / f"{_free(image.stem, used)}{ENDING}"
             try:
-                _write(draw(image, explanation, model.card, limit), target)
+                write_png(target, draw(image, explanation, model.card, limit))
             except ImageError as error:  # gone since
                 errors.append(str(error))
                 continue
@@ -122,12 +121,6 @@ def _free(stem: str, used: set[str]) -> str:
         name = f"{stem}-{number}"
     used.add(name.lower())
     return name
-
-
-def _write(figure: Figure, target: Path) -> None:
-    with atomic_file(target) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
 def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figure:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from biopsy.core.files import write_png
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import Outcome, make_outcome
-from biopsy.evaluation.plots import NOTICE, About, plot_confusion, plot_curves, plot_magnifications, save
+from biopsy.evaluation.plots import NOTICE, About, plot_confusion, plot_curves, plot_magnifications
 from biopsy.evaluation.predictions import curve_table, magnification_table
 from schemes import BREAKHIS, scheme
 
@@ -60,8 +61,8 @@ def test_a_picture_of_real_images_does_not_call_them_synthetic() -> None:
 def test_equal_inputs_give_equal_bytes_of_a_true_picture(tmp_path: Path) -> None:
     again = all_figures(outcome_without_adenosis())
     for name, figure in all_figures(outcome_without_adenosis()).items():
-        save(figure, tmp_path / f"{name}.png")
-        save(again[name], tmp_path / "again.png")
+        write_png(tmp_path / f"{name}.png", figure)
+        write_png(tmp_path / "again.png", again[name])
         assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "again.png").read_bytes()
         image = cv2.imread(str(tmp_path / f"{name}.png"))
         assert min(image.shape[:2]) > 400
@@ -90,7 +91,7 @@ def test_magnifications_carry_their_number_of_images() -> None:
 def test_one_class_alone_is_drawn_without_a_curve(tmp_path: Path) -> None:
     outcome = make_outcome(np.array([1, 1]), np.array([[0.5, 0.5], [0.9, 0.1]]), ["benign", "malignant"])
     for name, figure in all_figures(outcome, BINARY).items():
-        save(figure, tmp_path / f"{name}.png")
+        write_png(tmp_path / f"{name}.png", figure)
         assert "malignant  not defined" in texts(figure) or name in ("confusion", "magnification")
 
 
@@ -104,6 +105,6 @@ def test_pictures_of_two_to_thirty_classes_show_every_class_in_a_colour_of_its_o
     truth, p = np.arange(300) % number, random.random((300, number))
     about = About(task, "organ", "case", 300, 300, synthetic=False)
     for name, figure in all_figures(make_outcome(truth, p, task.names), about).items():
-        save(figure, tmp_path / f"{name}.png")
+        write_png(tmp_path / f"{name}.png", figure)
         shown = texts(figure)
         assert name == "magnification" or all(label in shown for label in task.names[1:])

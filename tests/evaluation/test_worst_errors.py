@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from biopsy.core.files import write_png
 from biopsy.core.sections.data import Resize, Tiles
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.outcome import Outcome, make_outcome
-from biopsy.evaluation.plots import NOTICE, About, save
+from biopsy.evaluation.plots import NOTICE, About
 from schemes import BREAKHIS
 
 ABOUT = About(BREAKHIS["binary"], "binary", "case", 40, 12, synthetic=False)
@@ -66,7 +67,7 @@ def test_the_sheet_says_of_each_error_what_it_is_and_stays_small(tmp_path: Path)
     assert said[0] == "benign (0.10)\ncalled malignant (0.90)\nslide s$1$"
     assert "The 12 surest of 20 errors" in str(figure.get_suptitle())
     assert NOTICE in [text.get_text() for text in figure.texts]
-    save(figure, tmp_path / "errors.png")
+    write_png(tmp_path / "errors.png", figure)
     assert (tmp_path / "errors.png").stat().st_size < 2_500_000
     assert max(cv2.imread(str(tmp_path / "errors.png")).shape) <= 1300
 
@@ -74,4 +75,4 @@ def test_the_sheet_says_of_each_error_what_it_is_and_stays_small(tmp_path: Path)
 def test_without_an_error_the_sheet_is_a_sentence(tmp_path: Path) -> None:
     figure = plot_errors(find_errors(called([0.9], [1]), table(1)), [], 0, ABOUT)
     assert any("None: every test image was called right." in text.get_text() for text in figure.texts)
-    save(figure, tmp_path / "errors.png")
+    write_png(tmp_path / "errors.png", figure)

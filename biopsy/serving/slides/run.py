@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, warn
-from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.core.files import sha256, write_json, write_png
 from biopsy.images.slides.reader import Slide, open_slide
 from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
 from biopsy.networks.answers import BATCH
@@ -172,10 +171,7 @@ def _model_hash(model: Model) -> str:
 
 
 def _draw(path: Path, name: str, overview: Overview, totals: Totals, model: Model, cutting: Cut) -> None:
-    figure = draw_heatmap(overview, totals, model.card, cutting, name)
-    with atomic_file(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+    write_png(path, draw_heatmap(overview, totals, model.card, cutting, name))
 
 
 def _in_words(summary: dict[str, Any], words: dict[str, str]) -> str:
