@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, reason_of
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's is ten times as fast
@@ -24,8 +24,7 @@ def read_stages(text: str | bytes) -> dict[str, Any]:
             raise TypeError("a path that is not text")
         return stages
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"dvc.lock is damaged ({reason}). Restore it with `git checkout dvc.lock`.") from None
+        raise DataError(f"dvc.lock is damaged ({reason_of(error)}). Restore it with `git checkout dvc.lock`.") from None
 
 
 def md5_of(stages: Mapping[str, Any], stage: str, kind: str, path: str) -> str | None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from biopsy.core.engine import Engine
-from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.errors import DataError, ParamsError, reason_of
 from biopsy.experiments.clones import Task, run_in_clone
 from biopsy.experiments.compose import compose
 from biopsy.experiments.origin import Origin, find_origin
@@ -46,7 +46,7 @@ def plan(overrides: Sequence[str], root: Path = Path()) -> list[Task]:
     try:
         sweeps = [tuple(sweep["params.yaml"]) for sweep in get_hydra_sweeps({"params.yaml": list(overrides)})]
     except (HydraException, InvalidArgumentError) as error:
-        raise ParamsError(f"-S {' -S '.join(overrides)} is not a sweep: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"-S {' -S '.join(overrides)} is not a sweep: {reason_of(error)}") from None
     for sweep in sweeps:
         if lacking := to_copy(compose(None, sweep, root), root):
             raise ParamsError(

@@ -5,7 +5,7 @@ import os
 import warnings
 from typing import Any
 
-from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.errors import ParamsError, SourceError, reason_of
 from biopsy.core.files import sha256
 from biopsy.core.sections.model import Model
 from biopsy.networks.backbones.registry import Backbone, find
@@ -107,8 +107,7 @@ def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
     except (ValueError, KeyError, OSError, UserWarning) as error:
         if weights == "none":
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise SourceError(f"model.weights: {weights} does not fit {backbone.name}: {reason}") from None
+        raise SourceError(f"model.weights: {weights} does not fit {backbone.name}: {reason_of(error, 300)}") from None
     except Exception as error:  # keras.utils.get_file raises a bare Exception when a download fails
         if "URL fetch failure" not in str(error):
             raise

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import MachineError
+from biopsy.core.errors import MachineError, reason_of
 
 UINT8, FLOAT = "tensor(uint8)", "tensor(float)"
 NAME = "biopsy_encoder"  # the key of a file's metadata that says which of `core.encoders` it is
@@ -87,7 +87,7 @@ class EncoderFile:
 
 
 def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].removesuffix(".")
+    return reason_of(error).removesuffix(".")
 
 
 def _names(values: Any) -> str:

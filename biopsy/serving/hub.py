@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from biopsy.core.errors import BiopsyError, ParamsError, SourceError, some
+from biopsy.core.errors import BiopsyError, ParamsError, SourceError, reason_of, some
 from biopsy.core.extras import extra
 from biopsy.sources.web.download import hub_address
 
@@ -74,7 +74,7 @@ def upload(name: str, files: Mapping[str, bytes], message: str) -> str:
     except BiopsyError:
         raise
     except Exception as error:  # of the network, of the file system's cache, of a card that the hub rejects
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         raise SourceError(
             f"{SCHEME}{name} was not published: {hub} could not be reached, or not understood ({reason}). Try again, "
             "or publish to a folder and upload that."
