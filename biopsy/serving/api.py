@@ -21,7 +21,7 @@ from biopsy.serving.form import Limits, form_schema
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
-from biopsy.serving.rows import Asked, begin_images, explained_rows, predicted_rows
+from biopsy.serving.rows import ExplainOptions, begin_images, explained_rows, predicted_rows
 from biopsy.serving.schema import Explanations, Models, Predictions, Problem
 
 PAGE = {
@@ -157,7 +157,7 @@ def make_app(
     ) -> Response:
         name = find(model)
         _check(models[name], method)
-        asked = Asked(picture, numbers, method)
+        asked = ExplainOptions(picture, numbers, method)
         work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
         told = await queue.answer(request, few, work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])

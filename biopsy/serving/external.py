@@ -34,7 +34,7 @@ FILES = ("metrics.json", "predictions.csv", "report.html")
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelledImages:
     """What is to be evaluated.
 
     Attributes
@@ -55,7 +55,7 @@ class Asked:
         return read_labelled(self.csv, self.images or self.csv.parent, card.labels, card.task, self.label, self.words)
 
 
-def evaluate_elsewhere(path: Path, asked: Asked, out: Path, figures_of: FiguresOf | None = None) -> int:
+def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of: FiguresOf | None = None) -> int:
     """Evaluate a model; write metrics.json, predictions.csv and report.html into a folder.
 
     Parameters

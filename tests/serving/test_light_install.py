@@ -51,7 +51,7 @@ uvicorn.Server.run = lambda server, sockets: print(server.config.app.title)
 command(["serve", "--port", "0"])
 dark, images = biopsy.load("models/dark"), [("a", open("a.png", "rb").read())]
 print(rows.predicted_rows(dark, images))
-assert rows.explained_rows(dark, images, rows.Asked(True, True))["explanations"][0]["error"] is None
+assert rows.explained_rows(dark, images, rows.ExplainOptions(True, True))["explanations"][0]["error"] is None
 """,
 }
 PRINTS = {
