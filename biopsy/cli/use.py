@@ -68,7 +68,7 @@ def add_evaluate(verbs: Any) -> None:
     """Add `biopsy evaluate`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.serving.external import LabelledImages, evaluate_elsewhere
+        from biopsy.serving.evaluate import LabelledImages, evaluate_elsewhere
         from biopsy.serving.predict import only_model
 
         asked = LabelledImages(chosen.csv, chosen.images, chosen.label, chosen.map)

@@ -17,12 +17,12 @@ from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.decoding import Decoder
 from biopsy.serving.explain import Method, Quick, check_method
-from biopsy.serving.form import Limits, form_schema
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
-from biopsy.serving.rows import ExplainOptions, begin_images, explained_rows, predicted_rows
+from biopsy.serving.responses import ExplainOptions, begin_images, explained_rows, predicted_rows
 from biopsy.serving.schema import Explanations, Models, Predictions, Problem
+from biopsy.serving.uploads import Limits, form_schema
 
 PAGE = {
     "": ("index.html", "text/html"),

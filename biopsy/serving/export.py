@@ -15,14 +15,14 @@ from biopsy.core.layout import model_name
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.ensemble import Ensemble, join, open_models
-from biopsy.serving.graph import convert, rename
-from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, open_file
+from biopsy.serving.onnx_graph import convert, rename
+from biopsy.serving.onnx_metadata import seal
 from biopsy.serving.quantise import quantise
-from biopsy.serving.sealed import seal
 from biopsy.serving.similar import Kept, measure
 from biopsy.serving.slides.scale import trained_scale
+from biopsy.serving.training_images import packed
 
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
 LICENCE = "Apache-2.0"  # where nothing but this code has gone in: drawn images, no weights of others

@@ -14,7 +14,7 @@ from biopsy.core.extras import extra
 from biopsy.core.layout import model_name, project_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, read_card
-from biopsy.serving.sealed import read_facts
+from biopsy.serving.onnx_metadata import read_facts
 
 INPUT, OUTPUT = "images", "probabilities"
 FEATURES, MAPS = "features", "activation_map"  # which not every file gives

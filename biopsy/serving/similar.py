@@ -19,8 +19,8 @@ from biopsy.core.layout import resized_path
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import Card
-from biopsy.serving.learnt import table_of
 from biopsy.serving.onnx_file import FEATURES, Network
+from biopsy.serving.training_images import table_of
 
 if TYPE_CHECKING:
     import pandas as pd

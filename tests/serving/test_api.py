@@ -28,10 +28,10 @@ from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceErr
 from biopsy.images.decode import hash_pixels
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.api import PAGE, Limits, make_app
-from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
 from biopsy.serving.serve import serve
+from biopsy.serving.training_images import pixel_key
 from conftest import ROOT
 from tiny_onnx import network, write_onnx
 

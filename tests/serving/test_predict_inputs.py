@@ -21,7 +21,7 @@ from biopsy.images.decode import hash_pixels
 from biopsy.networks.answers import BATCH
 from biopsy.serving import inputs
 from biopsy.serving.inputs import Found
-from biopsy.serving.learnt import learnt_from, packed
+from biopsy.serving.training_images import learnt_from, packed
 from tiny_onnx import DARK, network, write_onnx
 
 SHADES = {"dark": 40, "light": 210, "middle": 120}

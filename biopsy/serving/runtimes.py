@@ -87,7 +87,7 @@ def _litert(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, 
         from ai_edge_litert.interpreter import Interpreter
 
     from biopsy.networks.backend import tf
-    from biopsy.serving.graph import answering
+    from biopsy.serving.onnx_graph import answering
 
     if isinstance(model, Ensemble):
         raise SourceError("--format litert writes one model, and several were named. Take openvino, or name one.")

@@ -75,7 +75,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
         "result": shown,
         "limits": limits(details),
     }
-    return template("external.html.j2", autoescape=True).render(context)
+    return template("evaluate.html.j2", autoescape=True).render(context)
 
 
 def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:

@@ -24,7 +24,7 @@ from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
-from biopsy.serving.external_page import render
+from biopsy.serving.evaluate_page import render
 from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
