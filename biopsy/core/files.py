@@ -42,6 +42,12 @@ IMAGE_SUFFIXES = {
 }
 
 
+def expand(pattern: Path) -> list[Path]:
+    """List what a pattern such as `slides/**/*.png` matches, sorted."""
+    # `Path.glob` would raise where `**` stands beside other letters.
+    return sorted(map(Path, glob.glob(str(pattern), recursive=True, include_hidden=True)))  # noqa: PTH207
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.

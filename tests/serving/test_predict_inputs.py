@@ -55,6 +55,8 @@ def predicted(capsys: pytest.CaptureFixture[str], *arguments: str) -> pd.DataFra
         ("images/*.png", ["images/light.png", "images/middle.png"]),
         ("images/**/*.png", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
         ("images/[lm]*", ["images/light.png", "images/middle.png"]),
+        ("images/**.png", ["images/light.png", "images/middle.png"]),
+        ("images/**", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
         ("ima?es", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
         ("{here}/images/*t.png", ["{here}/images/light.png"]),
     ],
