@@ -1,4 +1,4 @@
-"""The verbs that pass a model on, or take one in."""
+"""`biopsy export`, `publish`, `convert-weights`, `convert-encoder`: the verbs that pass a model on, or take one in."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The verbs that use a trained model."""
+"""`biopsy predict`, `evaluate`, `explain`, `serve`: the verbs that use a trained model."""
 
 import argparse
 import os

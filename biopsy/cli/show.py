@@ -1,4 +1,4 @@
-"""The verbs that show what there is: presets, models, results, reports."""
+"""`biopsy list`, `info`, `results`, `report`, `show-augment`, `completion`: the verbs that show what there is."""
 
 import argparse
 from pathlib import Path
