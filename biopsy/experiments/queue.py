@@ -88,7 +88,7 @@ def run_queue(tasks: Sequence[Task], engine: Engine, root: Path = Path()) -> Non
             failed += bool(reason)
             print(f"{name}: {f'failed: {reason}' if reason else 'done'}  {told[name]}", flush=True)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("what is done is kept; the same command goes on.") from None
+        raise KeyboardInterrupt("what is done is kept. Run the same command to continue.") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who stops it does not want to wait for the longest task
     if names := sorted(pushed(tasks[0].origin, root) & set(told)):

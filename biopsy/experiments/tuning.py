@@ -112,14 +112,14 @@ def tune(experiment: str, task: str | None, protocol: str, trials: int | None, o
         try:
             value = run_trial(trial, job, search)
         except KeyboardInterrupt:
-            print(f"{job.study}-{trial.number:03d}: broken off; the same command goes on with it", flush=True)
+            print(f"{job.study}-{trial.number:03d}: interrupted; run the same command to continue", flush=True)
             raise
         except DataError as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             failures += 1
             print(f"{job.study}-{trial.number:03d}: failed: {error}", flush=True)
             if failures >= HOPELESS and not _settled(study):
-                raise DataError(f"the first {failures} trials failed, the last one so: {error}") from None
+                raise DataError(f"the first {failures} trials failed, the last one because: {error}") from None
             continue
         state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
         study.tell(trial, value, state=state)
@@ -220,7 +220,7 @@ def _take_up(study: Any, job: Trials, search: Tune) -> None:
         else:
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
-            print(f"{name}: was broken off, its parameters run again", flush=True)
+            print(f"{name}: was interrupted; its parameters run again", flush=True)
 
 
 def run_trial(trial: Any, job: Trials, search: Tune) -> float | None:

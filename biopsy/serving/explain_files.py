@@ -97,7 +97,7 @@ def _images(inputs: Sequence[str]) -> list[Path]:
     """Find the images, without the pictures that an earlier call drew: its folder may lie among them."""
     found = find_images(inputs)
     if packed := [image.path for image in found if image.member]:
-        raise ParamsError(f"{packed[0]}: explain reads no .zip. Unpack it, and name the folder.")
+        raise ParamsError(f"{packed[0]}: explain does not read .zip files. Unpack it, and name the folder.")
     images = [image.path for image in found if not image.path.name.endswith(ENDING)]
     if not images:
         raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")

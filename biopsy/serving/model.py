@@ -98,7 +98,7 @@ class Model:
         if self.card.extra_inputs:
             inputs = ", ".join(self.card.extra_inputs.inputs)
             raise SourceError(
-                f"{path} needs more than images ({inputs}), and image files do not say it. Train a model with "
+                f"{path} needs more than images ({inputs}), which image files do not hold. Train a model with "
                 "model.extra_inputs: []."
             )
         self.network = network

@@ -57,7 +57,7 @@ def load_weights_file(model: Any, path: Path) -> None:
         raise SourceError(f"model.weights: {path} is not a weights file of Keras (HDF5): {reason_of(error)}.") from None
     if keras3 != path.name.endswith(".weights.h5"):
         kind = ".weights.h5" if keras3 else ".h5"
-        raise SourceError(f"model.weights: {path} has a name that hides its kind. Rename it to {path.stem}{kind}.")
+        raise SourceError(f"model.weights: {path} has the ending of another format. Rename it to {path.stem}{kind}.")
     wanted = list(_model_shapes(model))
     for number, (name, key, shapes) in enumerate(wanted):
         at = key if keras3 else list(stored)[number] if number < len(stored) else ""
