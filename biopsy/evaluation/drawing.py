@@ -6,14 +6,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from biopsy.core.files import atomic_dir, write_csv, write_png
-from biopsy.evaluation.answers import Answers
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications
-from biopsy.evaluation.predictions import (
-    confusion_table,
-    curve_table,
-    magnification_table,
-)
+from biopsy.evaluation.predictions import Answers, confusion_table, curve_table, magnification_table
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.model_file import Card
 from biopsy.tables.split.parts import read_images

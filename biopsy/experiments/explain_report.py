@@ -16,9 +16,10 @@ from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.core.job import Job
 from biopsy.core.layout import ORIGINALS
 from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report.groups import picture_uri
 from biopsy.evaluation.report.page import read_labels
-from biopsy.evaluation.report.results import Answers, Result, Run
+from biopsy.evaluation.report.results import Result, Run
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.report.words import headline
 from biopsy.images.decode import read_rgb

@@ -17,8 +17,7 @@ from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import make_outcome, settle
-from biopsy.evaluation.predictions import magnifications
-from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.predictions import Answers, magnifications
 from biopsy.evaluation.report.words import count, interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb

@@ -10,9 +10,10 @@ import pandas as pd
 
 from biopsy.core.job import Job
 from biopsy.evaluation.appearance import LOOKS
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report import charts, words
 from biopsy.evaluation.report.page import section
-from biopsy.evaluation.report.results import Answers, Result
+from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.shift import say_shift
 from biopsy.networks.model_file import NOTICE, Card
