@@ -27,7 +27,7 @@ from biopsy.networks.temperature import calibrate
 from biopsy.networks.validation import read_validation
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
-from biopsy.tables.split.parts import read_images, read_parts
+from biopsy.tables.split.parts import read_parts, read_views
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def answer(job: Job, look: bool) -> ModelAnswers:
             extra = card.extra_inputs.encode(facts)
 
         def read(files: list[Path]) -> NDArray[np.uint8]:
-            pixels = read_images(files, preparation.size, preparation.views)
+            pixels = read_views(files, preparation.size, preparation.views)
             seen.update(pixels.data)
-            return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+            return pixels
 
         batch = max(1, BATCH // preparation.views)
         now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
@@ -101,10 +101,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
 def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
     """Measure the images that are tested, those of all folds, and some of the others, and ask for their features."""
     views, network = preparation.views, feature_model(model)
-
-    def read(files: list[Path]) -> NDArray[np.uint8]:
-        pixels = read_images(files, preparation.size, views)
-        return pixels.reshape(len(files), views, *pixels.shape[1:])
+    read = partial(read_views, size=preparation.size, views=views)
 
     def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         step = max(1, BATCH // views)
