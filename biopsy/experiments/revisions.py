@@ -51,7 +51,8 @@ class Revision:
             found = yaml.load(self._text("params.yaml"), Loader)  # noqa: S506 (a safe loader)
         except (yaml.YAMLError, RecursionError) as error:
             raise DataError(f"{self.name}: params.yaml cannot be read: {reason_of(error)}.") from None
-        if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in ("tasks", "protocols")):
+        listed = [found.get(key) if isinstance(found, dict) else None for key in ("tasks", "protocols")]
+        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in listed):
             raise DataError(
                 f"{self.name}: params.yaml lists no tasks and protocols, so this is not a run of this pipeline."
             )
