@@ -73,8 +73,8 @@ def test_the_container_that_serves_installs_no_pipeline_and_compose_runs_it_read
 
 def test_what_make_starts_keeps_compiled_modules() -> None:
     asked = {**environment(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = ("make", "-s", "--eval", "told: ; @env", "told")
-    told = subprocess.run(command, cwd=ROOT, env=asked, capture_output=True, text=True, check=True).stdout
+    command, rule = ("make", "-s", "-f", "Makefile", "-f", "-", "told"), "told: ; @env"
+    told = subprocess.run(command, cwd=ROOT, env=asked, input=rule, capture_output=True, text=True, check=True).stdout
     assert "PATH=" in told
     assert "PYTHONDONTWRITEBYTECODE" not in told
 

@@ -87,10 +87,14 @@ def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
 
 
 def run_and_kill(root: Path, after_epochs: int, delay: float, number: int = signal.SIGKILL) -> subprocess.Popen[str]:
-    """Start the stage; `delay` seconds after its n-th saved epoch, kill it."""
+    """Start the stage; `delay` seconds after its n-th saved epoch, kill it.
+
+    Only for SIGKILL it may begin with its imports done: a fork of the server dies with what asked for it, at once.
+    """
     state = root / "models/.resume" / NAME / "state.npz"
     command = [sys.executable, str(ROOT / "stages/train.py"), *ARGUMENTS]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = warm(ROOT) if number == signal.SIGKILL else None
+    process = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     seen, deadline = set(), time.monotonic() + 120
     while len(seen) < after_epochs:
         assert process.poll() is None, process.communicate()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from biopsy.evaluation.appearance import LEAST
 from biopsy.evaluation.report.groups import by_group
@@ -48,6 +49,7 @@ def thirds(values: pd.Series) -> pd.Series:
     return names
 
 
+@threadpool_limits.wrap(limits=1)  # so few images cost ten times as much on two threads of a busy machine
 def stain_clusters(table: pd.DataFrame) -> pd.Series:
     """Put images into at most three groups by k-means of the stain's strength and colour; '' where there is no tissue.
 
