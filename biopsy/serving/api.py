@@ -29,6 +29,7 @@ PAGE = {
     "page.css": ("page.css", "text/css"),
     "page.js": ("page.js", "text/javascript"),
 }
+OPEN = {*(f"/{path}" for path in PAGE), "/health", "/ready"}  # what needs no token
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -227,7 +228,7 @@ def _rejection(request: Request, *, token: str | None, hosts: Sequence[str]) -> 
         return JSONResponse({"detail": f"This server is not called '{host[:80]}'."}, 403)
     if sender != host:
         return JSONResponse({"detail": "Requests from other pages are not taken."}, 403)
-    if token is None or not request.url.path.startswith(("/v1", "/openapi", "/metrics")):
+    if token is None or request.scope["path"] in OPEN:  # not `request.url`, which a Host header can change
         return None
     given = request.headers.get("authorization", "").encode("latin-1")
     if hmac.compare_digest(given, f"Bearer {token}".encode()):

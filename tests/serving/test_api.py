@@ -23,6 +23,7 @@ from damaged import damaged
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.datastructures import URL
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.images.decode import hash_pixels
@@ -119,7 +120,7 @@ def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(clien
     [
         ("/v1/predict", "predictions", "decoding.prepare"),
         ("/v1/explain", "explanations", "explain.prepare"),
-        ("/v1/explain", "explanations", "rows.read_rgb"),
+        ("/v1/explain", "explanations", "responses.read_rgb"),
     ],
 )
 def test_what_nobody_foresaw_is_a_row_too(
@@ -268,6 +269,15 @@ def test_with_a_token_predictions_need_it_and_the_page_does_not(model: Model) ->
         allowed = {"Authorization": "Bearer secret"}
         assert client.post("/v1/predict", files=parts(png()), headers=allowed).status_code == 200
         assert client.get("/").status_code == client.get("/health").status_code == 200
+
+
+def test_no_host_header_opens_what_needs_a_token(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starlette before 1.0 built the address, and so its path, of what a client calls the host."""
+    address = property(lambda self: URL(f"http://{self.headers['host']}{self.scope['path']}"))
+    monkeypatch.setattr("starlette.requests.Request.url", address)
+    with TestClient(make_app({"dark": model}, "secret")) as client:
+        for host in ("elsewhere/x", "elsewhere/health?", "elsewhere/#"):
+            assert client.get("/v1/models", headers={"host": host}).status_code == 401
 
 
 @pytest.mark.parametrize(
