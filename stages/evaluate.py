@@ -1,84 +1,22 @@
 """Test one model, or those of all folds: `python stages/evaluate.py --task binary --protocol case`."""
 
 import argparse
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from biopsy.core.errors import DataError
-from biopsy.core.files import atomic_dir, sha256, write_csv, write_json, write_png
+from biopsy.core.files import write_csv, write_json
 from biopsy.core.job import Job
-from biopsy.core.layout import PREDICTIONS, SLIDES
+from biopsy.core.layout import PREDICTIONS
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections.figures import Evaluate
 from biopsy.core.stage import run_stage
-from biopsy.evaluation.abstention import describe_abstention
-from biopsy.evaluation.appearance import appearance_table
-from biopsy.evaluation.calibration import describe_calibration, describe_fit
-from biopsy.evaluation.conformal import describe_sets
-from biopsy.evaluation.decision import decision_curve
-from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
+from biopsy.evaluation.answers import answer, pool
+from biopsy.evaluation.details import about_model, about_probabilities
+from biopsy.evaluation.drawing import draw
 from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
-from biopsy.evaluation.operating import operating_points
-from biopsy.evaluation.outcome import Outcome, make_outcome, settle
-from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications
+from biopsy.evaluation.outcome import settle
 from biopsy.evaluation.pooling import average, average_details, describe_folds
-from biopsy.evaluation.predictions import (
-    confusion_table,
-    curve_table,
-    magnification_table,
-    magnifications,
-    predict,
-    prediction_table,
-)
-from biopsy.images.preparation.record import Preparation, images_of
-from biopsy.networks.answers import BATCH, answer_images
-from biopsy.networks.backend import seed_everything
-from biopsy.networks.features import feature_model
-from biopsy.networks.model_file import Card, load_model
-from biopsy.networks.temperature import calibrate
-from biopsy.networks.validation import read_validation
-from biopsy.tables.labels.scheme import read_scheme
-from biopsy.tables.slides.extra_inputs import read_facts
-from biopsy.tables.split.parts import read_images, read_parts
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one model answers about one part: rows of the table, and the outcome, in the same order."""
-
-    rows: pd.DataFrame
-    outcome: Outcome
-
-    @property
-    def cases(self) -> NDArray[np.str_]:
-        """(n,) the case of each image; an empty string where it is not known."""
-        return self.rows["case"].to_numpy(str)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one model was asked: its test and validation part, and of the first model how images look to it.
-
-    Attributes
-    ----------
-    unseen
-        The tested classes of which it has seen no training image.
-    """
-
-    job: Job
-    card: Card
-    parts: dict[str, Answers]
-    unseen: list[str]
-    appearance: pd.DataFrame | None
+from biopsy.evaluation.predictions import magnifications, prediction_table
 
 
 def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
@@ -118,149 +56,6 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     write_json(job.metrics / "test.json", short)
     n = len(tests[0].rows)
     print(f"evaluate {job.name}: macro-F1 {short['macro_f1']} on {n} test images -> {job.metrics}/test.json")
-
-
-def about_probabilities(test: Answers, val: Answers, wanted: Evaluate) -> dict[str, Any]:
-    """Say how far the probabilities hold, where to cut them, when to give no or more answers, what acting is worth."""
-    chosen, tested = (val.outcome, val.cases), (test.outcome, test.cases)
-    folds = test.rows["fold"].to_numpy(str) if "fold" in test.rows else None
-    return {
-        "calibration": describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float)),
-        "operating_point": operating_points(chosen, tested, wanted.sensitivity),
-        "abstention": describe_abstention(chosen, tested, wanted.abstain_error),
-        "sets": describe_sets(chosen, tested, folds),
-        "decision": decision_curve(*tested),
-    }
-
-
-def about_model(job: Job, card: Card) -> dict[str, Any]:
-    """Say which model answered, by its hashes, and how its temperature was found."""
-    name = {"fold": job.fold.name} if job.fold else {}
-    data = {what: card.data[what] for what in ("labels", "split")}
-    return {**name, "sha256": card.model_sha256, "data": data, **describe_fit(card.calibration, card.temperature)}
-
-
-def pool(folds: list[tuple[Job, Answers]]) -> list[Answers]:
-    """Put the folds of each repeat together, so that each image stands in it once; a single model is as it is."""
-    repeats: dict[int, list[Answers]] = {}
-    for job, answers in folds:
-        repeats.setdefault(job.fold.repeat if job.fold else 0, []).append(answers)
-    pooled = []
-    for parts in repeats.values():
-        rows = pd.concat([a.rows for a in parts], ignore_index=True)
-        order = rows["image_id"].argsort(kind="stable")
-        whole = replace(
-            parts[0].outcome,
-            truth=np.concatenate([a.outcome.truth for a in parts]),
-            probabilities=np.concatenate([a.outcome.probabilities for a in parts]),
-        )
-        pooled.append(Answers(rows.iloc[order].reset_index(drop=True), whole[order.to_numpy()]))
-    return pooled
-
-
-def answer(job: Job, look: bool) -> Asked:
-    """Let one model answer about its test and its validation part; `look`: also measure how images look to it."""
-    seed_everything(job.seed)
-    where, root = job.within(Path("models", job.name)), job.root
-    tree, preparation = images_of(root, job.protocol)
-    model, card = load_model(job.model)
-    if (card.task, card.protocol, card.fold) != (job.task, job.protocol, job.fold.name if job.fold else None):
-        of = f"{card.task}, {card.protocol}" + (f", fold {card.fold}" if card.fold else "")
-        raise DataError(f"{where} is a model of {of}. Make it again with `dvc repro`.")
-    if card.labels != read_scheme(root / "models/labels.json"):
-        raise DataError(f"{where} was trained with another label scheme. Make it again with `dvc repro`.")
-    if card.preparation != preparation:
-        found = card.preparation.differences(preparation)
-        raise DataError(f"{where} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
-    table = read_parts(job.labels, job.split, tree, job.task, card.classes, job.fold)
-    for what, file in {"labels": job.labels, "split": job.split}.items():
-        if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
-            raise DataError(f"{where} was trained with other {what} than {file}. Make it again with `dvc repro`.")
-
-    def ask(part: str) -> Answers:
-        rows = table[table["part"] == part].reset_index(drop=True)
-        extra, seen = None, hashlib.sha256()
-        if card.extra_inputs:
-            facts = read_facts(rows, card.extra_inputs.inputs, root / SLIDES)
-            extra = card.extra_inputs.encode(facts)
-
-        def read(files: list[Path]) -> NDArray[np.uint8]:
-            pixels = read_images(files, preparation.size, preparation.views)
-            seen.update(pixels.data)
-            return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
-
-        batch = max(1, BATCH // preparation.views)
-        now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
-        before = earlier_answers(job.model, card, list(rows["image_id"]), batch) if part == "val" else None
-        probabilities = predict(before or now, list(rows["file"]), read, batch, extra)
-        if card.data.get(f"{part}_pixels") != seen.hexdigest():
-            raise DataError(
-                f"{where} was made for other {part} images than those in {tree}, though their labels and parts are the "
-                "same. Make it again with `dvc repro`."
-            )
-        target, positive = rows["target"].to_numpy(), card.labels[job.task].positive
-        outcome = make_outcome(target, probabilities, card.classes, card.threshold, positive)
-        rows = rows.assign(temperature=card.temperature)
-        return Answers(rows.assign(fold=job.fold.name) if job.fold else rows, outcome)
-
-    answers = {part: ask(part) for part in ("test", "val")}
-    trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
-    absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
-    return Asked(job, card, answers, absent, look_at_images(model, job, table, preparation) if look else None)
-
-
-def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
-    """Measure the images that are tested, those of all folds, and some of the others, and ask for their features."""
-    views, network = preparation.views, feature_model(model)
-
-    def read(files: list[Path]) -> NDArray[np.uint8]:
-        pixels = read_images(files, preparation.size, views)
-        return pixels.reshape(len(files), views, *pixels.shape[1:])
-
-    def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        step = max(1, BATCH // views)
-        parts = [answer_images(network, pixels[i : i + step], 1.0, "none") for i in range(0, len(pixels), step)]
-        return np.concatenate(parts)
-
-    needed = np.full(len(table), bool(job.fold)) | (table["part"] == "test").to_numpy()
-    return appearance_table(table, needed, read, features if network else None)
-
-
-def earlier_answers(folder: Path, card: Card, ids: list[str], batch: int) -> Callable[[Any], Any] | None:
-    """Repeat, batch by batch, what a model answered about images from which it has learnt since; None: it has not."""
-    given = read_validation(folder, card, ids)
-    if given is None:
-        return None
-    parts = (calibrate(given[start : start + batch], card.temperature) for start in range(0, len(ids), batch))
-    return lambda _: next(parts)
-
-
-def draw(answers: Answers, card: Card, details: dict[str, Any], folder: Path) -> None:
-    """Write the tables that DVC draws and the pictures that a person opens."""
-    scheme, outcome = card.labels[card.task], answers.outcome
-    about = About(scheme, **{key: details[key] for key in ("task", "protocol", "images", "cases", "synthetic")})
-    by_magnification = magnification_table(details)
-    with atomic_dir(folder) as new:
-        write_csv(new / "confusion.csv", confusion_table(outcome))
-        write_png(new / "confusion.png", plot_confusion(outcome, about))
-        for kind in ("roc", "pr"):
-            curves = curve_table(outcome, kind)
-            write_csv(new / f"{kind}.csv", curves)
-            write_png(new / f"{kind}.png", plot_curves(curves, kind, details, about))
-        write_csv(new / "magnification.csv", by_magnification)
-        overall = details["image_level"]["macro_f1"]
-        write_png(new / "magnification.png", plot_magnifications(by_magnification, overall, about))
-        write_png(new / "errors.png", draw_errors(answers, card.preparation, about))
-
-
-def draw_errors(answers: Answers, preparation: Preparation, about: About) -> Figure:
-    """Show the worst errors as the network saw them."""
-    errors = find_errors(answers.outcome, answers.rows)
-    files = [Path(answers.rows["file"].iloc[error.row]) for error in errors]
-    pixels = read_images(files, preparation.size, preparation.views)
-    views = pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
-    pictures = [whole_picture(each, preparation.resize) for each in views]
-    return plot_errors(errors, pictures, int((answers.outcome.predicted != answers.outcome.truth).sum()), about)
 
 
 def main() -> None:

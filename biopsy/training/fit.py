@@ -21,7 +21,7 @@ from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of,
 from biopsy.training.inputs.place import HERE
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
-from biopsy.training.memory import check_batch, memory_in_words
+from biopsy.training.memory import check_batch, limits_in_words
 from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
@@ -169,7 +169,7 @@ def fit(
             scored = [ValidationScore(monitor, validation, targets[n_train:])] if monitor in SCORES else []
             callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
             batches, weights = shared(feed.train(range(state.epoch, epochs)), class_weights(items, train))
-            with memory_in_words(model, batch):
+            with limits_in_words(model, batch):
                 model.fit(
                     batches,
                     validation_data=validation,

@@ -1,6 +1,7 @@
 """How much memory a training step takes, and how much there is: asked before the machine kills the process."""
 
 import math
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from biopsy.networks.backend import has_gpu
 # Measured: DenseNet121, 256 px, batch 16 peaks at 4.6 GB, the plain sum of its outputs is 4.2 GB.
 GRADIENT_FACTOR = 1.1
 EXHAUSTED = ("ResourceExhaustedError", "OutOfMemoryError")  # of TensorFlow and PyTorch; JAX says it in the message
+NO_KERNEL = "could not create a primitive"  # oneDNN's words
 OPTIMISER_COPIES = 4  # weights, gradients and the two moments of Adam
 
 
@@ -96,11 +98,25 @@ def out_of_memory(model: Any, batch: int, free: int) -> MachineError:
 
 
 @contextmanager
-def memory_in_words(model: Any, batch: int) -> Iterator[None]:
-    """Put an exhausted memory in words, as each engine of Keras's names it. Raises `MachineError`."""
+def limits_in_words(model: Any, batch: int) -> Iterator[None]:
+    """Put in words that memory is exhausted, in each engine of Keras's, or that the processor lacks a kernel.
+
+    Raises
+    ------
+    MachineError
+    """
     try:
         yield
     except Exception as error:
         if type(error).__name__ in EXHAUSTED or "RESOURCE_EXHAUSTED" in str(error):
             raise out_of_memory(model, batch, available_bytes()) from None
+        if NO_KERNEL in str(error):
+            isa = os.environ.get("ONEDNN_MAX_CPU_ISA")
+            limited, unset = (
+                (f", limited by ONEDNN_MAX_CPU_ISA={isa},", " or unset ONEDNN_MAX_CPU_ISA") if isa else ("", "")
+            )
+            raise MachineError(
+                f"this processor{limited} cannot compute in {model.dtype_policy.name}. "
+                f"Set train.precision to float32{unset}."
+            ) from None
         raise

@@ -69,7 +69,7 @@ def test_a_module_that_does_not_exist_is_an_error() -> None:
 
 @pytest.mark.slow
 def test_a_training_goes_on_with_what_the_same_code_has_saved_and_with_nothing_else(
-    tmp_path: Path, set_params: Callable[..., Path], edit_code: Edit
+    tmp_path: Path, set_params: Callable[..., Path], edit_code: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that the stage imports, and its own file: a loss edited between kill and rerun is another training."""
     make_project(tmp_path)
@@ -85,7 +85,7 @@ def test_a_training_goes_on_with_what_the_same_code_has_saved_and_with_nothing_e
             stage(params, "binary", "case", tmp_path)
         return str(told.value)
 
-    stage.__globals__["fit"] = fit
+    monkeypatch.setattr("biopsy.training.train_model.fit", fit)
     same = {fingerprint("stages/resize.py"), fingerprint("stages/evaluate.py")}
     assert len(same) == 1
     edited = {

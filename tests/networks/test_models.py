@@ -13,7 +13,7 @@ from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
 from biopsy.networks.model_file import load_model, read_card, save_model, write_card
-from biopsy.training.memory import check_batch, step_bytes
+from biopsy.training.memory import check_batch, limits_in_words, step_bytes
 from cards import CARD
 
 
@@ -181,6 +181,18 @@ def test_a_batch_that_memory_cannot_hold_names_one_that_fits(monkeypatch: pytest
     with pytest.raises(MachineError, match=r"train\.batch=32 would fit; with train\.accumulate=4"):
         check_batch(model, 128)
     check_batch(model, 40)
+
+
+def test_a_processor_without_the_kernels_of_a_precision_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it was with mixed_bfloat16 and ONEDNN_MAX_CPU_ISA=AVX2 on a processor with AVX-512."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    said = "Status: 3, message: could not create a primitive descriptor for the convolution forward propagation"
+    with (
+        pytest.raises(MachineError, match=r"ONEDNN_MAX_CPU_ISA=AVX2.*float32.*Set train\.precision"),
+        limits_in_words(model, 2),
+    ):
+        raise RuntimeError(said)
 
 
 def test_a_frozen_backbone_needs_less_memory_than_one_that_trains(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A cross-validation from end to end: folds trained one after the other, pooled out-of-fold figures."""
 
 import runpy
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv, write_csv
+from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections.data import Split
+from biopsy.evaluation.answers import Answers, pool
 from biopsy.evaluation.appearance import features_of
+from biopsy.evaluation.outcome import make_outcome
 from biopsy.experiments.results import describe_results
 from biopsy.images.preparation.record import read_preparation, write_preparation
 from biopsy.tables.split.splits import make_split
+from biopsy.training.train_model import mean_figures
 from conftest import ROOT
 from tiny import make_project, read
 
@@ -48,22 +54,22 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Params]:
         OmegaConf.update(content, key, value)
     OmegaConf.save(content, root / "params.yaml")
     params, train = read_params(root / "params.yaml"), stage("train")
-    names, train_fold = train["train"].__globals__, train["train_fold"]
+    names, train_model = train["train"].__globals__, train["train_model"]
 
     def stops_in_the_third(params: Params, job: Any, code: str) -> Any:
         if job.fold.index == 3:
             raise StoppedError
-        return train_fold(params, job, code)
+        return train_model(params, job, code)
 
-    names["train_fold"] = stops_in_the_third
+    names["train_model"] = stops_in_the_third
     with pytest.raises(StoppedError):
         names["train"](params, "binary", "case-cv3", root)
     assert not (root / "metrics" / NAME).exists()
-    names["train_fold"], said = train_fold, []
-    names["print"] = lambda text: said.append(text)
-    names["train"](params, "binary", "case-cv3", root)
+    names["train_model"] = train_model
+    with redirect_stdout(StringIO()) as said:
+        names["train"](params, "binary", "case-cv3", root)
     stage("evaluate")["evaluate"](params, "binary", "case-cv3", root)
-    return root, "\n".join(said), params
+    return root, said.getvalue(), params
 
 
 def test_folds_that_were_finished_are_not_trained_again(done: tuple[Path, str, Params]) -> None:
@@ -131,23 +137,18 @@ def test_a_fold_is_not_tested_with_the_model_of_another(done: tuple[Path, str, P
 
 
 def test_repeats_are_pooled_one_by_one() -> None:
-    evaluate = stage("evaluate")
-    from biopsy.core.job import Job
-    from biopsy.evaluation.outcome import make_outcome
-
     def answers(ids: list[str], p: list[float]) -> Any:
         outcome = make_outcome(np.array([0] * len(p)), np.stack([1 - np.array(p), np.array(p)], 1), ["a", "b"])
-        return evaluate["Answers"](pd.DataFrame({"image_id": ids}), outcome)
+        return Answers(pd.DataFrame({"image_id": ids}), outcome)
 
     given = [answers(ids, p) for ids, p in ((["c"], [0.3]), (["a"], [0.1]), (["b"], [0.2]))]
     jobs = Job("binary", "case-cv3x2").each
-    pooled = evaluate["pool"](list(zip(jobs, given * 2, strict=True)))
+    pooled = pool(list(zip(jobs, given * 2, strict=True)))
     assert [one.rows["image_id"].tolist() for one in pooled] == [["a", "b", "c"]] * 2
     np.testing.assert_allclose(pooled[1].outcome.probabilities[:, 1], [0.1, 0.2, 0.3])
 
 
 def test_a_score_that_one_fold_does_not_define_has_no_mean() -> None:
-    mean_figures = stage("train")["mean_figures"]
     folds = [{"val_loss": 0.2, "val_auc": 0.8}, {"val_loss": 0.4}]
     for given in (folds, folds[::-1]):
         assert mean_figures(given) == {"folds": 2, "val_loss": pytest.approx(0.3)}

@@ -19,6 +19,7 @@ from biopsy.networks.backend import keras
 from biopsy.networks.build import build_model
 from biopsy.networks.model_file import load_model, save_model
 from biopsy.tables.split.parts import read_images
+from biopsy.training.fit import fit
 from cards import CARD
 from conftest import ROOT
 from tiny import make_project, read
@@ -52,13 +53,12 @@ def test_a_model_of_tiles_trains_and_answers_once_an_image(
     params = read_params(set_params(SHORT | change))
     fitted: list[Any] = []
     stage = runpy.run_path(str(ROOT / "stages/train.py"))
-    fit = stage["fit"]
 
     def spy(model: Any, params: Any, task: Any, store: Any, targets: Any, n_train: int, **more: Any) -> Any:
         fitted.extend([len(store.array), len(targets), n_train, len(more["cases"])])
         return fit(model, params, task, store, targets, n_train, **more)
 
-    stage["train"].__globals__["fit"] = spy
+    monkeypatch.setattr("biopsy.training.train_model.fit", spy)
     stage["train"](params, "binary", "case", tmp_path)
     assert fitted == [images + images // 4, images + images // 4, images, images]  # 8 of 40 images validate
     model, card = load_model(tmp_path / "models/binary-case")

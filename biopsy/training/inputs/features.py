@@ -23,7 +23,7 @@ from biopsy.training.inputs.batches import feature_set, join_extra, plain_featur
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import encode_targets, epoch_order
 from biopsy.training.inputs.mapped import create_array
-from biopsy.training.memory import check_batch, memory_in_words
+from biopsy.training.memory import check_batch, limits_in_words
 
 # The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
 MODULES = (
@@ -214,7 +214,7 @@ def stored_features(
         array = create_array(temporary, np.float32, shape)
         done = 0
         bar = tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2)
-        with bar, memory_in_words(extractor, batch):
+        with bar, limits_in_words(extractor, batch):
             for images, _ in batches:
                 answer = np.asarray(extractor.predict_on_batch(images), np.float32)
                 array[done : done + len(answer)] = answer

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import libraries
 from biopsy.training.inputs.features import CODE, cache_folder, hash_arrays
-from biopsy.training.memory import check_batch, memory_in_words
+from biopsy.training.memory import check_batch, limits_in_words
 
 SQUARES = 48  # that the backbone sees at once: where the images stand in the batch must not depend on the split
 
@@ -72,7 +72,7 @@ def _compute(extractor: Any, images: np.ndarray, rows: list[int], title: str) ->
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             filled = images[np.resize(part, batch)].astype(np.float32)
-            with memory_in_words(extractor, batch):
+            with limits_in_words(extractor, batch):
                 answer = np.asarray(extractor.predict_on_batch(filled), np.float32)
             found[start : start + len(part)] = answer[: len(part)]
             bar.update(len(part))

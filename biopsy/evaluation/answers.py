@@ -1,0 +1,155 @@
+"""What a model answers about the images of its test and validation part, and the answers of folds put together."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import sha256
+from biopsy.core.job import Job
+from biopsy.core.layout import SLIDES
+from biopsy.evaluation.appearance import appearance_table
+from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.predictions import predict
+from biopsy.images.preparation.record import Preparation, images_of
+from biopsy.networks.answers import BATCH, answer_images
+from biopsy.networks.backend import seed_everything
+from biopsy.networks.features import feature_model
+from biopsy.networks.model_file import Card, load_model
+from biopsy.networks.temperature import calibrate
+from biopsy.networks.validation import read_validation
+from biopsy.tables.labels.scheme import read_scheme
+from biopsy.tables.slides.extra_inputs import read_facts
+from biopsy.tables.split.parts import read_images, read_parts
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answers about one part: rows of the table, and the outcome, in the same order."""
+
+    rows: pd.DataFrame
+    outcome: Outcome
+
+    @property
+    def cases(self) -> NDArray[np.str_]:
+        """(n,) the case of each image; an empty string where it is not known."""
+        return self.rows["case"].to_numpy(str)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one model was asked: its test and validation part, and of the first model how images look to it.
+
+    Attributes
+    ----------
+    unseen
+        The tested classes of which it has seen no training image.
+    """
+
+    job: Job
+    card: Card
+    parts: dict[str, Answers]
+    unseen: list[str]
+    appearance: pd.DataFrame | None
+
+
+def answer(job: Job, look: bool) -> Asked:
+    """Let one model answer about its test and its validation part; `look`: also measure how images look to it."""
+    seed_everything(job.seed)
+    where, root = job.within(Path("models", job.name)), job.root
+    tree, preparation = images_of(root, job.protocol)
+    model, card = load_model(job.model)
+    if (card.task, card.protocol, card.fold) != (job.task, job.protocol, job.fold.name if job.fold else None):
+        of = f"{card.task}, {card.protocol}" + (f", fold {card.fold}" if card.fold else "")
+        raise DataError(f"{where} is a model of {of}. Make it again with `dvc repro`.")
+    if card.labels != read_scheme(root / "models/labels.json"):
+        raise DataError(f"{where} was trained with another label scheme. Make it again with `dvc repro`.")
+    if card.preparation != preparation:
+        found = card.preparation.differences(preparation)
+        raise DataError(f"{where} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
+    table = read_parts(job.labels, job.split, tree, job.task, card.classes, job.fold)
+    for what, file in {"labels": job.labels, "split": job.split}.items():
+        if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
+            raise DataError(f"{where} was trained with other {what} than {file}. Make it again with `dvc repro`.")
+
+    def ask(part: str) -> Answers:
+        rows = table[table["part"] == part].reset_index(drop=True)
+        extra, seen = None, hashlib.sha256()
+        if card.extra_inputs:
+            facts = read_facts(rows, card.extra_inputs.inputs, root / SLIDES)
+            extra = card.extra_inputs.encode(facts)
+
+        def read(files: list[Path]) -> NDArray[np.uint8]:
+            pixels = read_images(files, preparation.size, preparation.views)
+            seen.update(pixels.data)
+            return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+
+        batch = max(1, BATCH // preparation.views)
+        now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
+        before = earlier_answers(job.model, card, list(rows["image_id"]), batch) if part == "val" else None
+        probabilities = predict(before or now, list(rows["file"]), read, batch, extra)
+        if card.data.get(f"{part}_pixels") != seen.hexdigest():
+            raise DataError(
+                f"{where} was made for other {part} images than those in {tree}, though their labels and parts are the "
+                "same. Make it again with `dvc repro`."
+            )
+        target, positive = rows["target"].to_numpy(), card.labels[job.task].positive
+        outcome = make_outcome(target, probabilities, card.classes, card.threshold, positive)
+        rows = rows.assign(temperature=card.temperature)
+        return Answers(rows.assign(fold=job.fold.name) if job.fold else rows, outcome)
+
+    answers = {part: ask(part) for part in ("test", "val")}
+    trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
+    absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
+    return Asked(job, card, answers, absent, look_at_images(model, job, table, preparation) if look else None)
+
+
+def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
+    """Measure the images that are tested, those of all folds, and some of the others, and ask for their features."""
+    views, network = preparation.views, feature_model(model)
+
+    def read(files: list[Path]) -> NDArray[np.uint8]:
+        pixels = read_images(files, preparation.size, views)
+        return pixels.reshape(len(files), views, *pixels.shape[1:])
+
+    def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        step = max(1, BATCH // views)
+        parts = [answer_images(network, pixels[i : i + step], 1.0, "none") for i in range(0, len(pixels), step)]
+        return np.concatenate(parts)
+
+    needed = np.full(len(table), bool(job.fold)) | (table["part"] == "test").to_numpy()
+    return appearance_table(table, needed, read, features if network else None)
+
+
+def earlier_answers(folder: Path, card: Card, ids: list[str], batch: int) -> Callable[[Any], Any] | None:
+    """Repeat, batch by batch, what a model answered about images from which it has learnt since; None: it has not."""
+    given = read_validation(folder, card, ids)
+    if given is None:
+        return None
+    parts = (calibrate(given[start : start + batch], card.temperature) for start in range(0, len(ids), batch))
+    return lambda _: next(parts)
+
+
+def pool(folds: list[tuple[Job, Answers]]) -> list[Answers]:
+    """Put the folds of each repeat together, so that each image stands in it once; a single model is as it is."""
+    repeats: dict[int, list[Answers]] = {}
+    for job, answers in folds:
+        repeats.setdefault(job.fold.repeat if job.fold else 0, []).append(answers)
+    pooled = []
+    for parts in repeats.values():
+        rows = pd.concat([a.rows for a in parts], ignore_index=True)
+        order = rows["image_id"].argsort(kind="stable")
+        whole = replace(
+            parts[0].outcome,
+            truth=np.concatenate([a.outcome.truth for a in parts]),
+            probabilities=np.concatenate([a.outcome.probabilities for a in parts]),
+        )
+        pooled.append(Answers(rows.iloc[order].reset_index(drop=True), whole[order.to_numpy()]))
+    return pooled

@@ -1,0 +1,207 @@
+"""Train one model: that of a task and protocol, or that of one fold of a cross-validation."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from biopsy.core.errors import DataError
+from biopsy.core.job import Job
+from biopsy.core.layout import SLIDES
+from biopsy.core.owned import note_made
+from biopsy.core.params import Params
+from biopsy.images.looks.measure import looks_of_training
+from biopsy.images.preparation.record import images_of
+from biopsy.networks.backend import keras, seed_everything
+from biopsy.networks.build import build_model, count_weights
+from biopsy.networks.model_file import Card, ProbeChoice, save_model
+from biopsy.networks.validation import VALIDATION, write_validation
+from biopsy.tables.labels.scheme import read_scheme
+from biopsy.tables.slides.extra_inputs import encode_extra
+from biopsy.tables.split.parts import cases_of, hash_images, read_parts
+from biopsy.training.calibration import ask, fit_calibration
+from biopsy.training.card import describe, fingerprint
+from biopsy.training.contact_sheet import write_sheet
+from biopsy.training.fit import fit
+from biopsy.training.inputs.loader import ImageStore
+from biopsy.training.monitor import best_epoch
+from biopsy.training.plots import plot_curves
+from biopsy.training.probing import fit_head, refit_head
+from biopsy.training.processes import fit_on_workers
+from biopsy.training.progress import still_improving
+
+FILES = ("model.keras", "model.json", VALIDATION)  # what the folder of a model holds
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is told of one training: its figures, and how long its epochs of this run took."""
+
+    figures: dict[str, Any]
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one training reads.
+
+    Attributes
+    ----------
+    card
+        What the model will depend on.
+    table
+        n rows: the training images, then those of validation.
+    n_train
+        How many are training images.
+    store
+        Their pixels; `views` entries an image.
+    extra
+        (n, k) float32, what the model is told beside the pixels; None where that is nothing.
+    """
+
+    card: Card
+    table: pd.DataFrame
+    n_train: int
+    store: ImageStore
+    extra: np.ndarray | None
+
+    @property
+    def views(self) -> int:
+        """The tiles of an image, or 1."""
+        return self.card.preparation.views
+
+    @property
+    def images(self) -> np.ndarray:
+        """(n, views, size, size, 3) uint8."""
+        size = self.card.preparation.size
+        return self.store.array.reshape(-1, self.views, size, size, 3)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """(n,) the class of each image."""
+        return self.table["target"].to_numpy()
+
+    @property
+    def cases(self) -> np.ndarray:
+        """(n,) the case of each image."""
+        return cases_of(self.table)
+
+
+def train_model(params: Params, job: Job, code: str) -> Trained:
+    """Train one model and write it and its card; its curves wait beside its resume state, as the state itself does.
+
+    A model that an earlier, interrupted run has finished is restored from there, not trained again.
+
+    Parameters
+    ----------
+    params
+        Checked by `check_model`, `check_augment` and `check_train`.
+    job
+        One model; not a cross-validation as a whole.
+    code
+        A digest of the code that trains: with another one, no earlier state is taken up.
+
+    Raises
+    ------
+    DataError
+        Images, labels or split are missing, broken, or made with other parameters.
+    MachineError
+        The memory does not suffice, or the loss diverged.
+    """
+    seed_everything(job.seed)
+    spill = job.resume / "images.npy"
+    material = read_material(params, job, spill)
+    table, n_train, views, card = material.table, material.n_train, material.views, material.card
+    keras.config.set_dtype_policy(params.train.precision)
+    together = views if params.model.tiles == "mean" else 1
+    extra_width = card.extra_inputs.width if card.extra_inputs else 0
+    model = build_model(params.model, card.preparation.size, len(card.classes), extra=extra_width, tiles=together)
+    live = job.resume / "live"  # a training that fails costs nobody earlier plots
+    shown, each = np.repeat(material.targets[:n_train], views), views // together
+    write_sheet(
+        material.store, shown, params, job.task, card.classes, f"{job.title}, first epochs", live / "augment.png"
+    )
+    store = material.store if together == 1 else material.store.together(together)
+    targets, cases, probe = material.targets, material.cases, params.model.head.kind == "probe"
+    learn: Callable[..., Any] = fit_head if probe else fit_on_workers if params.train.workers > 1 else fit
+    state = learn(
+        model, params, job.task, store, np.repeat(targets, each), n_train * each,
+        title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
+        cases=np.repeat(cases[:n_train], each),
+        extra=None if material.extra is None else np.repeat(material.extra, each, axis=0),
+    )  # fmt: skip
+    if probe:
+        card = card.model_copy(update={"probe": ProbeChoice(layers=list(state.probe.layers), C=state.probe.C)})
+    val_extra = None if material.extra is None else material.extra[n_train:]
+    answers = cache(lambda: ask(model, material.images[n_train:], val_extra, card.tta))
+    card = calibrated(card, material, answers, job.title)
+    best = best_epoch(state.history, params.train.monitor)
+    plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
+    job.model.mkdir(parents=True, exist_ok=True)
+    note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
+    (job.model / VALIDATION).unlink(missing_ok=True)
+    if probe and params.model.probe.refit:
+        kept = write_validation(job.model, list(table["image_id"][n_train:]), answers())
+        card = card.model_copy(update={"data": {**card.data, "validation": kept}})
+        refit_head(model, params, state, np.repeat(targets, each), np.repeat(cases, each))
+        print(f"train {job.title}: fitted once more with the {len(table) - n_train} validation images")
+    save_model(model, job.model, card)
+    spill.unlink(missing_ok=True)
+    losses, kept = [figures["val_loss"] for figures in state.history], state.history[best]
+    unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
+    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
+    if unfinished:
+        print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
+    return Trained(
+        {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
+        | {"still_improving": unfinished}
+        | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
+        | {key: round(value, 6) for key, value in kept.items()},
+        state.seconds,
+    )
+
+
+def read_material(params: Params, job: Job, spill: Path) -> Material:
+    """Read labels, split and pixels of one training, and describe its model; images wait in `spill` if need be."""
+    tree, preparation = images_of(job.root, job.protocol)
+    if preparation.resize != params.resize:
+        found = preparation.differences(preparation.model_copy(update={"resize": params.resize}))
+        raise DataError(f"{tree} was made with other parameters ({found}). Run `dvc repro`.")
+    scheme = read_scheme(job.root / "models/labels.json")
+    table = read_parts(job.labels, job.split, tree, job.task, scheme[job.task].names, job.fold)
+    encoder, extra = encode_extra(table, params.model.extra_inputs, job.root / SLIDES)
+    test = list(table.loc[table["part"] == "test", "file"])
+    used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
+    table, extra = table.iloc[used], None if extra is None else extra[used]
+    n_train, size, views = int((table["part"] == "train").sum()), preparation.size, preparation.views
+    kept_mb = params.train.cache_mb if params.train.workers == 1 else 0  # other processes read the file
+    store = ImageStore.read(list(table["file"]), size, kept_mb, spill, views)
+    seen = {"pixels": store.array, "val_pixels": store.array[n_train * views :], "extra": extra}
+    data = {what: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for what, a in seen.items() if a is not None}
+    data["test_pixels"] = hash_images(test, size, views)  # `evaluate` asks for them; nothing is learnt from a hash
+    card = describe(params, job, scheme, preparation, encoder, data)
+    return Material(card, table, n_train, store, extra)
+
+
+def calibrated(card: Card, material: Material, answers: Callable[[], np.ndarray], title: str) -> Card:
+    """Add to a card the temperature, fitted on the validation answers, and how the training images look."""
+    n_train, table = material.n_train, material.table
+    temperature, fitted = fit_calibration(answers, material.targets[n_train:], material.cases[n_train:])
+    look = looks_of_training(material.images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
+    print(f"train {title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
+    return card.model_copy(update={"temperature": temperature, "calibration": fitted, "training": look})
+
+
+def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Average the figures of several trainings and say how many those are; those of one stay as they are."""
+    if len(folds) == 1:
+        return folds[0]
+    shared = [key for key in folds[0] if all(key in fold for fold in folds)]  # a fold may not define train.monitor
+    means = {key: fmean(fold[key] for fold in folds) for key in shared}
+    return {"folds": len(folds)} | {key: int(m) if m == int(m) else round(m, 6) for key, m in means.items()}
