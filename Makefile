@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where it is set, as in many containers, each stage compiles TensorFlow's modules anew: 10 s of a core.
+unexport PYTHONDONTWRITEBYTECODE
 # Each of pytest's workers and of the processes that they start has a core: with more threads they wait for each other.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
@@ -45,7 +47,8 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Compiling every module of every package would take as long as installing them; few are ever imported.
+# Compiling every module of every package would take as long as installing them; few are ever imported. Python compiles
+# those at their first import and keeps the result.
 PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 
 $(VENV)/run: requirements.txt pyproject.toml $(VENV)/python

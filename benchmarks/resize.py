@@ -53,7 +53,7 @@ def report(files: list[Path], out: Path) -> None:
     _all(one, files)
 
 
-def floor(files: list[Path], out: Path) -> None:
+def floor(files: list[Path]) -> None:
     """Decode only."""
     _all(lambda path: cv2.imread(str(path)), files)
 
@@ -101,7 +101,7 @@ def compare(files: list[Path], folder: Path, count: int) -> None:
     ways: dict[str, Callable[[Path], None]] = {
         "report": lambda out: report(files, out),
         "ours": lambda out: ours(table, folder, out),
-        "floor": lambda out: floor(files, out),
+        "floor": lambda _: floor(files),
     }
     taken = rounds({way: partial(seconds, work) for way, work in ways.items()}, count)
     rate = {way: len(files) / statistics.median(spent) for way, spent in taken.items()}

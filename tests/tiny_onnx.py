@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.sealed import seal
+from biopsy.serving.onnx_metadata import seal
 from cards import CARD
 from schemes import BREAKHIS
 

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from biopsy.cli import give, many, read, use
+from biopsy.cli import experiments, export, predict, show
 from biopsy.core.errors import run
 
 VERBS = (
-    read.add_list, use.add_predict, use.add_evaluate, use.add_explain, give.add_export, give.add_publish, use.add_serve,
-    read.add_results, read.add_report, many.add_compare, many.add_experiments, give.add_convert_weights,
-    give.add_convert_encoder, read.add_info, read.add_show_augment, many.add_tune, many.add_queue, many.add_launch,
-    read.add_completion,
+    show.add_list, predict.add_predict, predict.add_evaluate, predict.add_explain, export.add_export,
+    export.add_publish, predict.add_serve, show.add_results, show.add_report, experiments.add_compare,
+    experiments.add_experiments, export.add_convert_weights, export.add_convert_encoder, show.add_info,
+    show.add_show_augment, experiments.add_tune, experiments.add_queue, experiments.add_launch, show.add_completion,
 )  # fmt: skip
 
 

@@ -82,6 +82,11 @@ def warn(sentence: str) -> None:
     print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """Put what the error of a library says into one line of at most `most` letters; its class where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def reason_in(log: str) -> str:
     """Find why a command failed in what it printed: the first error (ours comes before DVC's), else the last line.
 

@@ -14,7 +14,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from biopsy.core.errors import DataError, MachineError, ParamsError, naming
+from biopsy.core.errors import DataError, MachineError, ParamsError, naming, reason_of
 from biopsy.core.locks import holds_lock
 from biopsy.core.owned import check_owned, names_in, note_made
 
@@ -40,6 +40,12 @@ IMAGE_SUFFIXES = {
     ".webp": "WEBP",
     ".gif": "GIF",
 }
+
+
+def expand(pattern: Path) -> list[Path]:
+    """List what a pattern such as `slides/**/*.png` matches, sorted."""
+    # `Path.glob` would raise where `**` stands beside other letters.
+    return sorted(map(Path, glob.glob(str(pattern), recursive=True, include_hidden=True)))  # noqa: PTH207
 
 
 @contextmanager
@@ -216,8 +222,7 @@ def _parsed(path: Path | str, read: Callable[[], T], way_out: str) -> T:
     except (IsADirectoryError, NotADirectoryError):
         raise DataError(f"{path} is not a file, or lies in none of the folders that were made. {way_out}") from None
     except (ValueError, RecursionError) as error:  # JSON's, pandas's and UTF-8's errors are ValueErrors
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is damaged or not a file of this pipeline ({reason}). {way_out}") from None
+        raise DataError(f"{path} is damaged or not a file of this pipeline ({reason_of(error)}). {way_out}") from None
 
 
 def sha256(path: Path) -> str:

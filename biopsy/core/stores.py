@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import BiopsyError, MachineError, SourceError
+from biopsy.core.errors import BiopsyError, MachineError, SourceError, reason_of
 
 PACKAGES = {"s3": "s3fs (`pip install -e '.[s3]'`)", "gs": "gcsfs (`pip install gcsfs`)"}
 CREDENTIALS = {
@@ -73,7 +73,7 @@ def in_words(address: str, key: str) -> Iterator[None]:
     except Exception as error:  # each library's own
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         if type(error).__name__ in NO_CREDENTIALS:
             raise SourceError(f"{key}: no credentials for {address} ({reason}). Set {CREDENTIALS.get(kind)}.") from None
         if isinstance(error, PermissionError):

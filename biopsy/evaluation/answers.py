@@ -16,8 +16,8 @@ from biopsy.core.files import sha256
 from biopsy.core.job import Job
 from biopsy.core.layout import SLIDES
 from biopsy.evaluation.appearance import appearance_table
-from biopsy.evaluation.outcome import Outcome, make_outcome
-from biopsy.evaluation.predictions import predict
+from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.predictions import Answers, predict
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.backend import seed_everything
@@ -27,25 +27,12 @@ from biopsy.networks.temperature import calibrate
 from biopsy.networks.validation import read_validation
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.slides.extra_inputs import read_facts
-from biopsy.tables.split.parts import read_images, read_parts
+from biopsy.tables.split.parts import read_parts, read_views
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one model answers about one part: rows of the table, and the outcome, in the same order."""
-
-    rows: pd.DataFrame
-    outcome: Outcome
-
-    @property
-    def cases(self) -> NDArray[np.str_]:
-        """(n,) the case of each image; an empty string where it is not known."""
-        return self.rows["case"].to_numpy(str)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one model was asked: its test and validation part, and of the first model how images look to it.
+class ModelAnswers:
+    """What one model answers: about its test and validation part, and of the first model how images look to it.
 
     Attributes
     ----------
@@ -60,7 +47,7 @@ class Asked:
     appearance: pd.DataFrame | None
 
 
-def answer(job: Job, look: bool) -> Asked:
+def answer(job: Job, look: bool) -> ModelAnswers:
     """Let one model answer about its test and its validation part; `look`: also measure how images look to it."""
     seed_everything(job.seed)
     where, root = job.within(Path("models", job.name)), job.root
@@ -87,9 +74,9 @@ def answer(job: Job, look: bool) -> Asked:
             extra = card.extra_inputs.encode(facts)
 
         def read(files: list[Path]) -> NDArray[np.uint8]:
-            pixels = read_images(files, preparation.size, preparation.views)
+            pixels = read_views(files, preparation.size, preparation.views)
             seen.update(pixels.data)
-            return pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+            return pixels
 
         batch = max(1, BATCH // preparation.views)
         now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
@@ -102,22 +89,19 @@ def answer(job: Job, look: bool) -> Asked:
             )
         target, positive = rows["target"].to_numpy(), card.labels[job.task].positive
         outcome = make_outcome(target, probabilities, card.classes, card.threshold, positive)
-        rows = rows.assign(temperature=card.temperature)
-        return Answers(rows.assign(fold=job.fold.name) if job.fold else rows, outcome)
+        rows = rows.assign(fold=job.fold.name) if job.fold else rows
+        return Answers(rows, outcome, np.full(len(rows), card.temperature))
 
     answers = {part: ask(part) for part in ("test", "val")}
     trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
     absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
-    return Asked(job, card, answers, absent, look_at_images(model, job, table, preparation) if look else None)
+    return ModelAnswers(job, card, answers, absent, look_at_images(model, job, table, preparation) if look else None)
 
 
 def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
     """Measure the images that are tested, those of all folds, and some of the others, and ask for their features."""
     views, network = preparation.views, feature_model(model)
-
-    def read(files: list[Path]) -> NDArray[np.uint8]:
-        pixels = read_images(files, preparation.size, views)
-        return pixels.reshape(len(files), views, *pixels.shape[1:])
+    read = partial(read_views, size=preparation.size, views=views)
 
     def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         step = max(1, BATCH // views)
@@ -145,11 +129,12 @@ def pool(folds: list[tuple[Job, Answers]]) -> list[Answers]:
     pooled = []
     for parts in repeats.values():
         rows = pd.concat([a.rows for a in parts], ignore_index=True)
-        order = rows["image_id"].argsort(kind="stable")
+        order = rows["image_id"].argsort(kind="stable").to_numpy()
         whole = replace(
             parts[0].outcome,
             truth=np.concatenate([a.outcome.truth for a in parts]),
             probabilities=np.concatenate([a.outcome.probabilities for a in parts]),
         )
-        pooled.append(Answers(rows.iloc[order].reset_index(drop=True), whole[order.to_numpy()]))
+        temperatures = np.concatenate([a.temperatures for a in parts])
+        pooled.append(Answers(rows.iloc[order].reset_index(drop=True), whole[order], temperatures[order]))
     return pooled

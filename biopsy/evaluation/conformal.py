@@ -47,7 +47,7 @@ def conformal_threshold(own: NDArray[np.float64], level: float) -> float | Undef
     """
     n, place = len(own), int(np.ceil((len(own) + 1) * level - 1e-9))
     if place > n:
-        return Undefined(f"a set for {100 * level:g} % needs {fewest(level)} cases to set it by, and here are {n}")
+        return Undefined(f"a set for {100 * level:g} % needs {fewest(level)} cases, and there are {n}")
     return float(np.sort(own)[place - 1])
 
 

@@ -5,11 +5,11 @@ from typing import Any
 from biopsy.core.job import Job
 from biopsy.core.sections.figures import Evaluate
 from biopsy.evaluation.abstention import describe_abstention
-from biopsy.evaluation.answers import Answers
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.conformal import describe_sets
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.operating import operating_points
+from biopsy.evaluation.predictions import Answers
 from biopsy.networks.model_file import Card
 
 
@@ -18,7 +18,7 @@ def about_probabilities(test: Answers, val: Answers, wanted: Evaluate) -> dict[s
     chosen, tested = (val.outcome, val.cases), (test.outcome, test.cases)
     folds = test.rows["fold"].to_numpy(str) if "fold" in test.rows else None
     return {
-        "calibration": describe_calibration(test.outcome, test.rows["temperature"].to_numpy(float)),
+        "calibration": describe_calibration(test.outcome, test.temperatures),
         "operating_point": operating_points(chosen, tested, wanted.sensitivity),
         "abstention": describe_abstention(chosen, tested, wanted.abstain_error),
         "sets": describe_sets(chosen, tested, folds),

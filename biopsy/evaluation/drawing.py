@@ -6,17 +6,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from biopsy.core.files import atomic_dir, write_csv, write_png
-from biopsy.evaluation.answers import Answers
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications
-from biopsy.evaluation.predictions import (
-    confusion_table,
-    curve_table,
-    magnification_table,
-)
+from biopsy.evaluation.predictions import Answers, confusion_table, curve_table, magnification_table
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.model_file import Card
-from biopsy.tables.split.parts import read_images
+from biopsy.tables.split.parts import read_views
 
 
 def draw(answers: Answers, card: Card, details: dict[str, Any], folder: Path) -> None:
@@ -41,7 +36,6 @@ def draw_errors(answers: Answers, preparation: Preparation, about: About) -> Fig
     """Show the worst errors as the network saw them."""
     errors = find_errors(answers.outcome, answers.rows)
     files = [Path(answers.rows["file"].iloc[error.row]) for error in errors]
-    pixels = read_images(files, preparation.size, preparation.views)
-    views = pixels.reshape(len(files), preparation.views, *pixels.shape[1:])
+    views = read_views(files, preparation.size, preparation.views)
     pictures = [whole_picture(each, preparation.resize) for each in views]
     return plot_errors(errors, pictures, int((answers.outcome.predicted != answers.outcome.truth).sum()), about)

@@ -82,6 +82,8 @@ def average(values: Sequence[Any]) -> Any:
     if any(value is None for value in values):
         return None
     if isinstance(first, dict):
+        if lacking := [value for value in values if value.keys() == {"reason"}]:  # an operating point that one lacks
+            return lacking[0]
         merged = {key: average([value.get(key) for value in values]) for key in first if key != "reasons"}
         reasons = {key: reason for value in values for key, reason in value.get("reasons", {}).items()}
         kept = {key: reason for key, reason in reasons.items() if key in merged and merged[key] is None}

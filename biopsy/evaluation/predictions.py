@@ -1,6 +1,7 @@
 """A model's answers on the test set, and the tables that are drawn from them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,30 @@ from biopsy.evaluation.outcome import Outcome
 from biopsy.networks.temperature import both_classes
 
 POINTS = 200
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered about one part; of a cross-validation, each image once.
+
+    Attributes
+    ----------
+    rows
+        n rows with `image_id`, `slide`, `case`, `magnification`, and of a cross-validation `fold`.
+    outcome
+        Of the same images, in the same order.
+    temperatures
+        (n,) that of the model that answered.
+    """
+
+    rows: pd.DataFrame
+    outcome: Outcome
+    temperatures: NDArray[np.float64]
+
+    @property
+    def cases(self) -> NDArray[np.str_]:
+        """(n,) the case of each image; an empty string where it is not known."""
+        return self.rows["case"].to_numpy(str)
 
 
 def predict(

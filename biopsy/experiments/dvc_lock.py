@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, reason_of
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's is ten times as fast
@@ -20,12 +20,13 @@ def read_stages(text: str | bytes) -> dict[str, Any]:
     """Return the stages of a dvc.lock by name; none of an empty text. Raises `DataError` where it is damaged."""
     try:
         stages = (yaml.load(text, Loader) or {}).get("stages", {})  # noqa: S506 (both are safe loaders)
-        if any(not isinstance(out["path"], str) for entry in stages.values() for out in entry.get("outs", [])):
-            raise TypeError("a path that is not text")
+        for entry in stages.values():
+            if any(not isinstance(file["path"], str) for kind in ("deps", "outs") for file in entry.get(kind, [])):
+                raise TypeError("a path that is not text")
+            entry.get("params", {}).get("params.yaml", {}).items()  # else it is no mapping
         return stages
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"dvc.lock is damaged ({reason}). Restore it with `git checkout dvc.lock`.") from None
+        raise DataError(f"dvc.lock is damaged ({reason_of(error)}). Restore it with `git checkout dvc.lock`.") from None
 
 
 def md5_of(stages: Mapping[str, Any], stage: str, kind: str, path: str) -> str | None:

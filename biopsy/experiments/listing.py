@@ -15,7 +15,7 @@ from typing import Any
 
 from biopsy.core.encoders import ENCODERS
 from biopsy.core.errors import SourceError
-from biopsy.serving.sealed import read_facts
+from biopsy.serving.onnx_metadata import read_facts
 
 WIDTH = 100
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there

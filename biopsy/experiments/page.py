@@ -9,7 +9,7 @@ from statistics import fmean
 
 import yaml
 
-from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.errors import DataError, ParamsError, reason_of
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
@@ -38,7 +38,7 @@ def read_preset(path: Path) -> Preset:
         text = path.read_text("utf-8")
         content = dict(yaml.safe_load(text) or {})
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ParamsError(f"{path} is not a preset: {' '.join(str(error).split())[:200]}. Correct it.") from None
+        raise ParamsError(f"{path} is not a preset: {reason_of(error)}. Correct it.") from None
     head = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
     report = found[1].strip() if (found := REPORT.search(" ".join(head))) else ""
     chosen = [

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from biopsy.core.engine import Engine
-from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.errors import DataError, ParamsError, reason_of
 from biopsy.experiments.clones import Task, run_in_clone
 from biopsy.experiments.compose import compose
 from biopsy.experiments.origin import Origin, find_origin
@@ -46,7 +46,7 @@ def plan(overrides: Sequence[str], root: Path = Path()) -> list[Task]:
     try:
         sweeps = [tuple(sweep["params.yaml"]) for sweep in get_hydra_sweeps({"params.yaml": list(overrides)})]
     except (HydraException, InvalidArgumentError) as error:
-        raise ParamsError(f"-S {' -S '.join(overrides)} is not a sweep: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"-S {' -S '.join(overrides)} is not a sweep: {reason_of(error)}") from None
     for sweep in sweeps:
         if lacking := to_copy(compose(None, sweep, root), root):
             raise ParamsError(
@@ -88,7 +88,7 @@ def run_queue(tasks: Sequence[Task], engine: Engine, root: Path = Path()) -> Non
             failed += bool(reason)
             print(f"{name}: {f'failed: {reason}' if reason else 'done'}  {told[name]}", flush=True)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("what is done is kept; the same command goes on.") from None
+        raise KeyboardInterrupt("what is done is kept. Run the same command to continue.") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who stops it does not want to wait for the longest task
     if names := sorted(pushed(tasks[0].origin, root) & set(told)):

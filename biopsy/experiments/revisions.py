@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from biopsy.core.errors import DataError, ParamsError, nearest, some
+from biopsy.core.errors import DataError, ParamsError, nearest, reason_of, some
 from biopsy.core.files import parse_json
 from biopsy.core.layout import PREDICTIONS
 from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
@@ -50,8 +50,9 @@ class Revision:
         try:
             found = yaml.load(self._text("params.yaml"), Loader)  # noqa: S506 (a safe loader)
         except (yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"{self.name}: params.yaml cannot be read: {' '.join(str(error).split())[:200]}.") from None
-        if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in ("tasks", "protocols")):
+            raise DataError(f"{self.name}: params.yaml cannot be read: {reason_of(error)}.") from None
+        listed = [found.get(key) if isinstance(found, dict) else None for key in ("tasks", "protocols")]
+        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in listed):
             raise DataError(
                 f"{self.name}: params.yaml lists no tasks and protocols, so this is not a run of this pipeline."
             )

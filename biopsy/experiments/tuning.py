@@ -34,7 +34,7 @@ HOPELESS = 3  # so many failures before the first success end the search
 
 
 @dataclass(frozen=True)
-class Job:
+class Trials:
     """What all trials of a search share: the stage `train@<name>`, and what is passed on to `dvc exp run`.
 
     Attributes
@@ -104,7 +104,7 @@ def tune(experiment: str, task: str | None, protocol: str, trials: int | None, o
         n_startup_trials=search.startup, seed=params.seed + len(study.get_trials(deepcopy=False))
     )
     _same_settings(study, {"overrides": list(overrides), "tune": search.model_dump(exclude={"trials"})}, file)
-    job = Job(f"{title}-{study.user_attrs['token']}", f"{task}-{protocol}", overrides, to_copy(params))
+    job = Trials(f"{title}-{study.user_attrs['token']}", f"{task}-{protocol}", overrides, to_copy(params))
     _take_up(study, job, search)
     wanted, failures = search.trials if trials is None else trials, 0
     while len(_settled(study)) < wanted:
@@ -112,14 +112,14 @@ def tune(experiment: str, task: str | None, protocol: str, trials: int | None, o
         try:
             value = run_trial(trial, job, search)
         except KeyboardInterrupt:
-            print(f"{job.study}-{trial.number:03d}: broken off; the same command goes on with it", flush=True)
+            print(f"{job.study}-{trial.number:03d}: interrupted; run the same command to continue", flush=True)
             raise
         except DataError as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             failures += 1
             print(f"{job.study}-{trial.number:03d}: failed: {error}", flush=True)
             if failures >= HOPELESS and not _settled(study):
-                raise DataError(f"the first {failures} trials failed, the last one so: {error}") from None
+                raise DataError(f"the first {failures} trials failed, the last one because: {error}") from None
             continue
         state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
         study.tell(trial, value, state=state)
@@ -205,7 +205,7 @@ def _settled(study: Any) -> list[Any]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def _take_up(study: Any, job: Job, search: Tune) -> None:
+def _take_up(study: Any, job: Trials, search: Tune) -> None:
     """Settle the trials that a killed search left open: those that DVC kept count, the others run again."""
     from optuna.trial import TrialState
 
@@ -220,10 +220,10 @@ def _take_up(study: Any, job: Job, search: Tune) -> None:
         else:
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
-            print(f"{name}: was broken off, its parameters run again", flush=True)
+            print(f"{name}: was interrupted; its parameters run again", flush=True)
 
 
-def run_trial(trial: Any, job: Job, search: Tune) -> float | None:
+def run_trial(trial: Any, job: Trials, search: Tune) -> float | None:
     """Train with the parameters that `trial` proposes.
 
     Returns
@@ -255,7 +255,7 @@ def run_trial(trial: Any, job: Job, search: Tune) -> float | None:
     return value
 
 
-def _keep(name: str, job: Job, search: Tune) -> float:
+def _keep(name: str, job: Trials, search: Tune) -> float:
     """Write the metric of a finished trial into its experiment's name, where `dvc exp show` shows it; return it."""
     found = job.figures(name)
     if found is None:
@@ -324,7 +324,7 @@ def _follow(process: subprocess.Popen[bytes], progress: Path) -> Iterator[dict[s
         time.sleep(0.1)
 
 
-def describe(study: Any, job: Job, search: Tune) -> str:
+def describe(study: Any, job: Trials, search: Tune) -> str:
     """Say which trial is best and how it becomes the project's."""
     settled = _settled(study)
     done = [trial for trial in settled if trial.state.name == "COMPLETE"]

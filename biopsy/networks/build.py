@@ -2,10 +2,13 @@
 
 import math
 import os
+import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.errors import ParamsError, SourceError, reason_of
 from biopsy.core.files import sha256
 from biopsy.core.sections.model import Model
 from biopsy.networks.backbones.registry import Backbone, find
@@ -13,6 +16,7 @@ from biopsy.networks.backend import keras
 from biopsy.networks.features import feature_maps, pool_maps, stack_tiles
 
 EXTRA_UNITS = 16  # of the dense layer on the extra inputs
+SECONDS = 60.0  # without a byte, after which a download is given up
 
 
 def check_model(model: Model, size: int) -> Backbone:
@@ -103,12 +107,17 @@ def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
             # 224 px weights are what we want for any size; a layer that the file lacks must not stay random in silence.
             warnings.filterwarnings("ignore", message=".*input_shape.*undefined or non-square")
             warnings.filterwarnings("error", message=".*freshly-initialized weights")
-            return backbone.build(pixels, None if weights == "none" else weights, **more)
+            with _giving_up():
+                return backbone.build(pixels, None if weights == "none" else weights, **more)
+    except TimeoutError:
+        raise SourceError(
+            f"model.weights: the download of '{weights}' was given up, as nothing came for {SECONDS:g} seconds. Run "
+            "`dvc repro` again, or set model.weights to the path of a weights file."
+        ) from None
     except (ValueError, KeyError, OSError, UserWarning) as error:
         if weights == "none":
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise SourceError(f"model.weights: {weights} does not fit {backbone.name}: {reason}") from None
+        raise SourceError(f"model.weights: {weights} does not fit {backbone.name}: {reason_of(error, 300)}") from None
     except Exception as error:  # keras.utils.get_file raises a bare Exception when a download fails
         if "URL fetch failure" not in str(error):
             raise
@@ -117,6 +126,17 @@ def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
             f"model.weights: {url} cannot be downloaded. Download {url.rsplit('/', 1)[-1]} where there is a network, "
             f"place it in {os.environ.get('KERAS_HOME', '~/.keras')}/models, or set model.weights to its path."
         ) from None
+
+
+@contextmanager
+def _giving_up() -> Iterator[None]:
+    """Give up a connection on which nothing comes: Keras's own download would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _freeze(backbone: Any, model: Model) -> None:

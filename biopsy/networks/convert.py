@@ -115,7 +115,7 @@ def convert_weights(checkpoint: Path, out: Path, architecture: str) -> str:
                 )
         layer.set_weights(values)
     with atomic_file(out) as temporary:
-        ending = temporary.with_name(f".{out.name.removesuffix('.weights.h5')}.tmp.weights.h5")
+        ending = temporary.with_name(f"{temporary.stem}.weights.h5")  # by which Keras knows the format
         try:
             network.save_weights(ending)
             ending.replace(temporary)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.encoders import ENCODERS, terms_of
-from biopsy.core.errors import ParamsError, SourceError, nearest, some
+from biopsy.core.errors import ParamsError, SourceError, nearest, reason_of, some
 from biopsy.core.extras import extra
 from biopsy.networks.checkpoint import read_checkpoint
 from biopsy.networks.encoder_writer import check_ending, write_encoder
@@ -93,7 +93,7 @@ def convert_encoder(name: str, out: Path, weights: Path | None = None, size: int
     try:
         module = timm.create_model(called, pretrained=weights is None, num_classes=0, **options)
     except Exception as error:  # of the network, of the hub, of timm's options
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         raise SourceError(
             f"timm cannot make {called} ({reason}). Where its terms must be accepted, accept them on its page and set "
             "HF_TOKEN; or download its repository and name the folder with --weights."

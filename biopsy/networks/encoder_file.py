@@ -1,12 +1,12 @@
 """An encoder as an ONNX file: whether it is one, what it takes, and its vectors; without Keras."""
 
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import MachineError
+from biopsy.core.errors import reason_of
+from biopsy.core.extras import extra
 
 UINT8, FLOAT = "tensor(uint8)", "tensor(float)"
 NAME = "biopsy_encoder"  # the key of a file's metadata that says which of `core.encoders` it is
@@ -35,13 +35,9 @@ class EncoderFile:
     """
 
     def __init__(self, content: bytes) -> None:
-        try:
+        with extra("predict"):
             import onnxruntime as ort
-        except ModuleNotFoundError:
-            raise MachineError(
-                f"model.backbone 'onnx' needs ONNX Runtime, which {sys.executable} does not have. Install it in the "
-                "project's folder: `pip install -e '.[predict]'`."
-            ) from None
+
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said in our words
         try:
@@ -87,7 +83,7 @@ class EncoderFile:
 
 
 def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].removesuffix(".")
+    return reason_of(error).removesuffix(".")
 
 
 def _names(values: Any) -> str:

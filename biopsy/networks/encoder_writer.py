@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.errors import ParamsError, SourceError, reason_of
 from biopsy.core.extras import extra
 from biopsy.core.files import atomic_file, sha256
 from biopsy.networks.encoder_file import NAME, EncoderFile
@@ -84,7 +84,7 @@ def write_encoder(
             )  # fmt: skip
             made = onnx.load(path)
     except Exception as error:  # of whatever the module does
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         raise SourceError(f"The encoder cannot be written as ONNX for images of {size} pixels ({reason}).") from None
     if half:
         _halve(made.graph)

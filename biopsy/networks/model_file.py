@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from biopsy.core.errors import SourceError, some
+from biopsy.core.errors import SourceError, reason_of, some
 from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.images.looks.record import Looks
 from biopsy.images.preparation.record import Preparation
@@ -241,4 +241,4 @@ def load_model(folder: Path) -> tuple[Any, Card]:
     try:
         return keras.saving.load_model(path, ours, compile=False, safe_mode=True), card
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path} cannot be loaded in safe mode: {' '.join(str(error).split())[:300]}") from None
+        raise SourceError(f"{path} cannot be loaded in safe mode: {reason_of(error, 300)}") from None

@@ -17,12 +17,12 @@ from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import about
 from biopsy.serving.decoding import Decoder
 from biopsy.serving.explain import Method, Quick, check_method
-from biopsy.serving.form import Limits, form_schema
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
-from biopsy.serving.rows import Asked, begin_images, explained_rows, predicted_rows
+from biopsy.serving.responses import ExplainOptions, begin_images, explained_rows, predicted_rows
 from biopsy.serving.schema import Explanations, Models, Predictions, Problem
+from biopsy.serving.uploads import Limits, form_schema
 
 PAGE = {
     "": ("index.html", "text/html"),
@@ -95,6 +95,14 @@ def make_app(
 
     app.add_middleware(_Guard, meter=meter, rejection=partial(_rejection, token=token, hosts=hosts))
 
+    _add_facts(app, models, limits, queue, meter)
+    _add_work(app, models, limits, queue, meter, decoder)
+    return app
+
+
+def _add_facts(app: FastAPI, models: Mapping[str, Model], limits: Limits, queue: Queue, meter: Meter) -> None:
+    """Add what tells of the server and its models."""
+
     @app.get("/health", summary="The process answers")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -115,6 +123,17 @@ def make_app(
     async def list_models() -> Models:
         told = [about(name, model) for name, model in models.items()]
         return {"notice": NOTICE, "models": told, "limits": {"images": limits.images, "bytes": limits.request_bytes}}
+
+
+def _add_work(
+    app: FastAPI,
+    models: Mapping[str, Model],
+    limits: Limits,
+    queue: Queue,
+    meter: Meter,
+    decoder: Decoder | None,
+) -> None:
+    """Add what works on images."""
 
     def find(name: str | None) -> str:
         name = next(iter(models)) if name is None else name
@@ -157,13 +176,11 @@ def make_app(
     ) -> Response:
         name = find(model)
         _check(models[name], method)
-        asked = Asked(picture, numbers, method)
+        asked = ExplainOptions(picture, numbers, method)
         work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
         told = await queue.answer(request, few, work)
         meter.images("/v1/explain", [row["error"] is not None for row in told["explanations"]])
         return JSONResponse({"model": name, "notice": NOTICE, **told})
-
-    return app
 
 
 def _check(model: Model, method: Method) -> None:

@@ -27,7 +27,7 @@ def sets_of(model: Model, figures_of: FiguresOf | None) -> Callable[[NDArray[np.
         return None
     print(
         f"prediction_set: the true class is among these in {100 * float(SETS):g} % of new cases like the "
-        f"{found['cases']:g} by which it was set.",
+        f"{found['cases']:g} calibration cases.",
         file=sys.stderr,
     )
 

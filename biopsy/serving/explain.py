@@ -22,6 +22,7 @@ COLOURS = bytes.fromhex(
     "80e7fe 75c7ec 6aa9d9 608ec6 5775b3 4f5d9c 4b457f 4d3261 562848"
     "682b3b 813839 9a4c3c b06242 c4794a d79252 ebaf5c ffcf67"
 )
+SHARE = 0.6  # of the map's colour where it is laid on an image
 SIDE = 640  # pixels of the longer side of what is drawn, at most
 LIKE = "log-odds of the class, if the whole image looked like this place"
 METHODS = {
@@ -234,6 +235,13 @@ def paint(laid: Floats, limit: float) -> NDArray[np.uint8]:
     place = 0.5 + np.nan_to_num(laid) / (2 * limit)
     channels = [np.interp(place, np.linspace(0, 1, len(known)), channel) for channel in known.T]
     return np.stack([*channels, np.where(np.isnan(laid), 0, 255)], -1).round().astype(np.uint8)
+
+
+def overlay(image: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay colours, (height, width, 4) RGBA, on a grey copy of an image, (height, width, 3)."""
+    share = SHARE * (colours[..., 3:] / 255)
+    mixed = image.mean(axis=2, keepdims=True) * (1 - share) + colours[..., :3] * share
+    return np.asarray(mixed.round(), np.uint8)
 
 
 def scale_colours(limit: float) -> list[str]:

@@ -14,7 +14,18 @@ from biopsy.core.extras import extra
 from biopsy.core.files import write_png
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.explain import METHODS, Explanation, Method, check_method, explain, lay_on, paint, scale_of, shrink
+from biopsy.serving.explain import (
+    METHODS,
+    Explanation,
+    Method,
+    check_method,
+    explain,
+    lay_on,
+    overlay,
+    paint,
+    scale_of,
+    shrink,
+)
 from biopsy.serving.inputs import find_images
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import only_model
@@ -86,7 +97,7 @@ def _images(inputs: Sequence[str]) -> list[Path]:
     """Find the images, without the pictures that an earlier call drew: its folder may lie among them."""
     found = find_images(inputs)
     if packed := [image.path for image in found if image.member]:
-        raise ParamsError(f"{packed[0]}: explain reads no .zip. Unpack it, and name the folder.")
+        raise ParamsError(f"{packed[0]}: explain does not read .zip files. Unpack it, and name the folder.")
     images = [image.path for image in found if not image.path.name.endswith(ENDING)]
     if not images:
         raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")
@@ -129,16 +140,13 @@ def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figu
     height, width = image.shape[:2]
     laid = lay_on(explanation.drops, height, width, card.preparation.resize)
     image, colours = shrink(image, laid), paint(laid, limit)
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-    share = 0.6 * (colours[..., 3:] / 255)
-    mixed = (grey * (1 - share) + colours[..., :3] * share).round().astype(np.uint8)
     figure = Figure((10, min(max(4.6 * height / width + 1.6, 4), 14)), layout=ConstrainedLayoutEngine())
     name = _shown(path.name)
     name = name if len(name) <= 80 else f"{name[:40]}…{name[-39:]}"
     title = f"{explanation.words}, probability {explanation.probability:.2f}\n{name}"
     figure.suptitle(title, parse_math=False)  # a name may hold two $
     axes = figure.subplots(1, 2)
-    for axis, shown in zip(axes, (image, mixed), strict=True):
+    for axis, shown in zip(axes, (image, overlay(image, colours)), strict=True):
         axis.imshow(shown)
         axis.set_axis_off()
     bar = ScalarMappable(Normalize(-limit, limit), ListedColormap(paint(np.linspace(-limit, limit, 256), limit) / 255))

@@ -15,14 +15,14 @@ from biopsy.core.layout import model_name
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.ensemble import Ensemble, join, open_models
-from biopsy.serving.graph import convert, rename
-from biopsy.serving.learnt import packed
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, open_file
+from biopsy.serving.onnx_graph import convert, rename
+from biopsy.serving.onnx_metadata import seal
 from biopsy.serving.quantise import quantise
-from biopsy.serving.sealed import seal
 from biopsy.serving.similar import Kept, measure
 from biopsy.serving.slides.scale import trained_scale
+from biopsy.serving.training_images import packed
 
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
 LICENCE = "Apache-2.0"  # where nothing but this code has gone in: drawn images, no weights of others
@@ -82,49 +82,37 @@ def export_model(
     images, what = images_to_compare(root, card)
     if card.members and int8 is not None:
         raise SourceError("--int8 quantises one model, and an ensemble was named. Leave it out.")
-    network = _network(model)
-    facts = {
-        "card": card.model_dump(mode="json"),
-        "classes": card.classes,
-        "positives": list(card.labels[card.task].positive),
-        "preparation": card.preparation.model_dump(mode="json"),
-        "threshold": card.threshold,
-        "temperature": card.temperature,
-        "protocol": card.protocol,
-        "calibration": card.calibration and card.calibration.model_dump(mode="json"),
-        "data": card.data,
-        "synthetic": card.synthetic,
-        "licence": LICENCE
-        if card.synthetic and card.params.get("model", {}).get("weights") == "none"
-        else card.terms or UNKNOWN,
-        "figures": None,
-        **(about or {}),
-        "learnt_from": packed(model.learnt),
-        "notice": NOTICE,
-    }
+    network, facts = _network(model), {**_metadata(card, about or {}), "learnt_from": packed(model.learnt)}
     if scale := trained_scale(folder, card):
         facts["scale"] = asdict(scale)
     with atomic_file(out) as temporary:
         temporary.write_bytes(seal(network, facts))
         exported = Network(out, *open_file(temporary))
-        given = exported(images)
-        difference = float(np.abs(given - model.probabilities(images)).max())
-        if not difference <= LARGEST_DIFFERENCE:  # NaN, too
-            raise SourceError(
-                f"{folder} gives other probabilities as ONNX (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} is "
-                "allowed), so it was not exported."
-            )
+        difference = parity(f"{folder} gives other probabilities as ONNX", exported(images), model, images)
         # Rounded up: the last digits differ between processors, and the file should not.
         limit = next(step for step in (1e-6, 1e-5, LARGEST_DIFFERENCE) if difference <= step)
-        parity = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
+        compared = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
         if int8 is not None:
             network, facts["int8"], speed = quantise(network, card, folder, int8)
             exported = Network(out, network, {}, card)
             print(f"int8: {speed:.1f} times as fast as floats, {facts['int8']['bytes']:,} bytes")
         known = measure(exported, card, folder, kept)
-        facts |= {"parity": parity, "similar": known and known.model_dump(mode="json")}
+        facts |= {"parity": compared, "similar": known and known.model_dump(mode="json")}
         temporary.write_bytes(seal(network, facts))
     return out, difference
+
+
+def parity(fault: str, given: NDArray[Any], model: Model | Ensemble, images: NDArray[np.uint8]) -> float:
+    """Return the largest difference of probabilities, (n, classes), from those of Keras.
+
+    Raises `SourceError`, which begins with `fault`, where it is more than 1e-4.
+    """
+    difference = float(np.abs(given - model.probabilities(images)).max())
+    if not difference <= LARGEST_DIFFERENCE:  # NaN, too
+        raise SourceError(
+            f"{fault} (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} is allowed), so it was not written."
+        )
+    return difference
 
 
 def images_to_compare(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
@@ -151,6 +139,27 @@ def images_to_compare(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     rng = np.random.default_rng(0)
     shades = rng.uniform(0, 255, (IMAGES, views, 1, 1, 3)) + rng.normal(0, 30, (IMAGES, views, size, size, 3))
     return shades.clip(0, 255).astype(np.uint8), "drawn images"
+
+
+def _metadata(card: Card, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the card does in entries of their own, for people and programs that read no card."""
+    own = card.synthetic and card.params.get("model", {}).get("weights") == "none"
+    return {
+        "card": card.model_dump(mode="json"),
+        "classes": card.classes,
+        "positives": list(card.labels[card.task].positive),
+        "preparation": card.preparation.model_dump(mode="json"),
+        "threshold": card.threshold,
+        "temperature": card.temperature,
+        "protocol": card.protocol,
+        "calibration": card.calibration and card.calibration.model_dump(mode="json"),
+        "data": card.data,
+        "synthetic": card.synthetic,
+        "licence": LICENCE if own else card.terms or UNKNOWN,
+        "figures": None,
+        **about,
+        "notice": NOTICE,
+    }
 
 
 def _network(model: Model | Ensemble) -> bytes:

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from biopsy.core.errors import BiopsyError, ParamsError, SourceError, some
+from biopsy.core.errors import BiopsyError, ParamsError, SourceError, reason_of, some
 from biopsy.core.extras import extra
 from biopsy.sources.web.download import hub_address
 
 SCHEME = "hf://"
+SECONDS = 60.0  # without a byte, after which the hub is given up; its own client would wait for ever
 OF_THE_HUB = ".gitattributes"  # which it puts into each repository
 
 
@@ -50,7 +51,7 @@ def upload(name: str, files: Mapping[str, bytes], message: str) -> str:
         The extra `hub` is not installed.
     """
     with extra("hub"):
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import CommitOperationAdd, HfApi, get_session
         from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     hub, token = hub_address(), os.environ.get("HF_TOKEN")
@@ -59,9 +60,10 @@ def upload(name: str, files: Mapping[str, bytes], message: str) -> str:
             f"{SCHEME}{name} needs a token that may write. Make one at {hub}/settings/tokens, set HF_TOKEN."
         )
     api = HfApi(endpoint=hub, token=token)
+    get_session().timeout = SECONDS
     try:
         try:
-            held = {file.rfilename for file in api.model_info(name).siblings or []}
+            held = {file.rfilename for file in api.model_info(name, timeout=SECONDS).siblings or []}
         except RepositoryNotFoundError:
             api.create_repo(name)
             held = set()
@@ -74,7 +76,7 @@ def upload(name: str, files: Mapping[str, bytes], message: str) -> str:
     except BiopsyError:
         raise
     except Exception as error:  # of the network, of the file system's cache, of a card that the hub rejects
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         raise SourceError(
             f"{SCHEME}{name} was not published: {hub} could not be reached, or not understood ({reason}). Try again, "
             "or publish to a folder and upload that."

@@ -1,5 +1,6 @@
 """The images that a person names: files, folders, patterns, tables, archives. Nothing is read before its turn."""
 
+import glob
 import sys
 import zipfile
 import zlib
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biopsy.core.errors import DataError, some
-from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.files import IMAGE_SUFFIXES, expand
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import is_missing, plain
 
@@ -108,9 +109,8 @@ def _named_by(given: str) -> Iterator[Found]:
         yield from (Found(Path(line)) for line in sys.stdin.read().splitlines() if line.strip())
     elif path.exists():
         yield from _at(path)
-    elif any(letter in given for letter in "*?["):  # a pattern that no shell has expanded
-        start = Path(path.anchor)
-        for match in sorted(start.glob(str(path.relative_to(start)))):
+    elif glob.has_magic(given):  # a pattern that no shell has expanded
+        for match in expand(path):
             if match.is_dir() or match.suffix.lower() in (*IMAGE_SUFFIXES, ".zip"):
                 yield from _at(match)
     else:

@@ -19,9 +19,9 @@ from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
 from biopsy.serving.decoding import Image, Prepared, prepare_image
-from biopsy.serving.learnt import learnt_from, pixel_key, unpacked
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
 from biopsy.serving.similar import Similar, read_similar
+from biopsy.serving.training_images import learnt_from, pixel_key, unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class Model:
     network
         The Keras model; None of an .onnx file.
     learnt : frozenset of bytes, or None
-        The keys of its training and validation images (`biopsy.serving.learnt`); None where they are not known.
+        The keys of its training and validation images (`training_images.learnt_from`); None where they are not known.
     similar : Similar, or None
         The features of its training images, of an .onnx file that holds them.
     """
@@ -98,7 +98,7 @@ class Model:
         if self.card.extra_inputs:
             inputs = ", ".join(self.card.extra_inputs.inputs)
             raise SourceError(
-                f"{path} needs more than images ({inputs}), and image files do not say it. Train a model with "
+                f"{path} needs more than images ({inputs}), which image files do not hold. Train a model with "
                 "model.extra_inputs: []."
             )
         self.network = network

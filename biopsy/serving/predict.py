@@ -209,7 +209,8 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
 def _write(rows: Iterable[dict[str, Any]], stream: TextIO, kind: str) -> None:
     """Write each row as it comes; all have the same keys."""
     table = None
-    for number, row in enumerate(rows):
+    before, between, after = ("[", ",", "]\n") if kind == ".json" else ("", "", "")
+    for row in rows:
         clean = {name: "" if value != value else value for name, value in row.items()}  # NaN: no prediction
         if kind == ".csv":
             if table is None:
@@ -218,7 +219,6 @@ def _write(rows: Iterable[dict[str, Any]], stream: TextIO, kind: str) -> None:
             table.writerow(clean)
         else:
             told = {name: None if value == "" else value for name, value in clean.items()}
-            stream.write(("[" if kind == ".json" and not number else "," if kind == ".json" else "") + json.dumps(told))
-            stream.write("\n")
-    if kind == ".json":
-        stream.write("]\n")
+            stream.write(f"{before}{json.dumps(told)}\n")
+            before = between
+    stream.write(after)

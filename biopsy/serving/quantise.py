@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import SourceError, reason_of
 from biopsy.core.extras import extra
 from biopsy.evaluation.figures import short_figures
 from biopsy.evaluation.outcome import make_outcome
@@ -107,8 +107,7 @@ def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) 
                 nodes_to_quantize=_before_head(model.graph), op_types_to_quantize=sorted(KINDS),
             )  # fmt: skip
         except Exception as error:  # whatever it meets in an operator
-            reason = " ".join(str(error).split())[:200]
-            raise SourceError(f"ONNX Runtime cannot quantise this network: {reason}") from None
+            raise SourceError(f"ONNX Runtime cannot quantise this network: {reason_of(error)}") from None
         finally:
             logging.disable(logging.NOTSET)
         small = onnx.load(made)

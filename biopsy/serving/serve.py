@@ -109,6 +109,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         reason = getattr(error, "strerror", None) or str(error)
         raise MachineError(
-            f"{host}:{port} cannot be listened on ({reason}). Choose another --port or --host."
+            f"the server cannot listen on {host}:{port} ({reason}). Choose another --port or --host."
         ) from None
     return listening

@@ -19,8 +19,8 @@ from biopsy.core.layout import resized_path
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import Card
-from biopsy.serving.learnt import table_of
 from biopsy.serving.onnx_file import FEATURES, Network
+from biopsy.serving.training_images import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,11 +185,10 @@ def learnt_images(card: Card, folder: Path, train: int, val: int) -> "tuple[pd.D
 
 def chunks(files: list[Path], card: Card) -> Iterator[NDArray[np.uint8]]:
     """Read prepared images, (n, views, size, size, 3), some at a time."""
-    from biopsy.tables.split.parts import read_images  # pandas: a second
+    from biopsy.tables.split.parts import read_views  # pandas: a second
 
-    views, size = card.preparation.views, card.preparation.size
     for start in range(0, len(files), CHUNK):
-        yield read_images(files[start : start + CHUNK], size, views).reshape(-1, views, size, size, 3)
+        yield read_views(files[start : start + CHUNK], card.preparation.size, card.preparation.views)
 
 
 def _features(network: Network, files: list[Path], card: Card) -> tuple[NDArray[np.float32], list[str]]:

@@ -89,8 +89,12 @@ def test_what_is_not_there_or_is_a_folder_is_a_sentence(tmp_path: Path, read: ob
 
 
 @pytest.mark.parametrize(
-    "text", ["- a", "stages: [1]", "a: [", "stages: {a: {outs: [x]}}", "stages: {a: {outs: [{}]}}", "\0"]
-)
+    "text",
+    [
+        "- a", "stages: [1]", "a: [", "stages: {a: {outs: [x]}}", "stages: {a: {outs: [{}]}}", "\0",
+        "stages: {a: {deps: [{md5: b}]}}", "stages: {a: {deps: null}}", "stages: {a: {params: {params.yaml: [seed]}}}",
+    ],
+)  # fmt: skip
 def test_a_damaged_dvc_lock_is_a_sentence(text: str) -> None:
     with pytest.raises(DataError, match=r"dvc\.lock is damaged .*git checkout dvc\.lock"):
         read_stages(text)

@@ -7,8 +7,9 @@ import pytest
 from biopsy.core.job import Job
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report.conditions import by_conditions, stain_clusters, thirds
-from biopsy.evaluation.report.results import Answers, Result
+from biopsy.evaluation.report.results import Result
 from schemes import scheme
 
 

@@ -26,7 +26,7 @@ def test_fewer_cases_than_the_finite_sample_rule_needs_get_a_reason_and_no_set(l
     assert conformal_threshold(own, level) == own[-1]  # the largest score: with fewer there would be none
     none = conformal_threshold(own[1:], level)
     assert isinstance(none, Undefined)
-    assert f"needs {n} cases to set it by, and here are {n - 1}" in none.reason
+    assert f"needs {n} cases, and there are {n - 1}" in none.reason
     assert conformal_threshold(np.arange(99) / 100, 0.9) == 0.89  # the 90th of 99
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from biopsy.evaluation.figures import evaluate_outcome
+from biopsy.evaluation.operating import operating_points
 from biopsy.evaluation.outcome import Outcome, make_outcome
-from biopsy.evaluation.pooling import average_details, describe_folds
+from biopsy.evaluation.pooling import average, average_details, describe_folds
 
 TWO = ["benign", "malignant"]
 
@@ -47,6 +48,15 @@ def test_what_one_repeat_does_not_define_is_null_with_its_reason() -> None:
     assert found["image_level"]["reasons"] == {"mcc": "the model predicts one class only"}
     assert found["per_class"]["benign"]["reasons"] == {"precision": "never predicted"}
     assert found["image_level"]["accuracy"] == 0.75
+
+
+def test_an_operating_point_that_one_repeat_lacks_is_that_repeats_reason() -> None:
+    cases, good, flat = np.array(list("abcd")), outcome(TRUTH, [0.1, 0.2, 0.8, 0.9]), outcome(TRUTH, [0.5] * 4)
+    points = [operating_points((val, cases), (good, cases), 0.95) for val in (good, flat)]
+    for repeats in (points, points[::-1]):
+        found = average(repeats)
+        assert found["image"] == {"reason": "the model gives every validation image the same probability"}
+        assert found["case"] == found["image"]
 
 
 def test_folds_have_their_own_figures_and_mean_and_deviation_over_those_that_define_them() -> None:

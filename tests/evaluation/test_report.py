@@ -20,11 +20,12 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.records import Summary
 from biopsy.evaluation.report.checklists import checklists
 from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
-from biopsy.evaluation.report.results import Answers, read_results, read_run
+from biopsy.evaluation.report.results import read_results, read_run
 from biopsy.evaluation.report.words import named
 from biopsy.experiments.results import describe_results
 from report_project import write_project

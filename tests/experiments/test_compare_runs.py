@@ -212,6 +212,10 @@ def test_missing_damaged_and_stale_predictions_say_what_to_run(
     (root / "params.yaml").write_text(PARAMS % "poor")
     shutil.rmtree(root / ".dvc/cache")
     says("better: data/predictions/binary-case-val.csv is not on this machine", "`dvc fetch --all-commits`")
+    for content in ("a text", "tasks: binary\nprotocols: [case]\n", "tasks: [1]\nprotocols: [case]\n"):
+        (root / "params.yaml").write_text(content)
+        says("workspace: params.yaml lists no tasks and protocols")
+    (root / "params.yaml").write_text(PARAMS % "poor")
     for name in ("dvc.lock", "params.yaml"):
         (root / name).write_bytes(b"\xff\xfe\x00")
         assert compare(root, "workspace", "better") == 3

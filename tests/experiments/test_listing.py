@@ -96,7 +96,7 @@ def test_an_empty_folder_has_no_presets_and_no_models(tmp_path: Path, capsys: py
 
 
 def test_a_report_is_printed_without_what_only_its_stage_needs() -> None:
-    code = "import sys, biopsy.experiments.printed; assert not {'pandas', 'scipy', 'sklearn'} & set(sys.modules)"
+    code = "import sys, biopsy.experiments.print_report; assert not {'pandas', 'scipy', 'sklearn'} & set(sys.modules)"
     surroundings = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=surroundings, check=True)
 

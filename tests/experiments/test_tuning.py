@@ -16,7 +16,7 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, ParamsError
 from biopsy.core.params import parse_params
-from biopsy.experiments.tuning import Job, check_search, to_copy
+from biopsy.experiments.tuning import Trials, check_search, to_copy
 from conftest import ROOT, assert_kind
 from scratch import commit, stand_in
 
@@ -209,7 +209,7 @@ def test_the_figures_of_a_trial_are_found_where_the_project_lies_below_gits_fold
     commit(tmp_path, "a trial")
     call(tmp_path, "git", "update-ref", "refs/exps/ab/cdef/search-007", "HEAD")
     monkeypatch.chdir(tmp_path / "sub")
-    job = Job("search", "binary-case", ())
+    job = Trials("search", "binary-case", ())
     assert job.figures("search-007") == {"val_loss": 0.25}
     assert job.figures("search-008") is None
 

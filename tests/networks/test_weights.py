@@ -3,6 +3,7 @@
 import functools
 import http.server
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.params import parse_params
 from biopsy.core.sections.model import Model
+from biopsy.networks import build
 from biopsy.networks.backbones.weights_file import load_weights_file
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, check_model
@@ -63,6 +65,16 @@ def test_weights_that_cannot_be_downloaded_say_which_file_to_place_where(
         monkeypatch.setattr(f"keras.src.applications.{constant}", base + ("nowhere" if file == "nowhere" else ""))
         with pytest.raises(SourceError, match=rf"{file} cannot be downloaded. .*place it in \S+models.*model\.weights"):
             build_model(Model(backbone=name, weights="imagenet"), 96, 2)
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(tmp_path, monkeypatch):
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr("keras.src.applications.mobilenet_v2.BASE_WEIGHT_PATH", address)
+        with pytest.raises(SourceError, match="the download of 'imagenet' was given up"):
+            build_model(Model(backbone="mobilenetv2", weights="imagenet"), 96, 2)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_imagenet_weights_come_from_the_server_that_keras_names(

@@ -71,6 +71,14 @@ def test_the_container_that_serves_installs_no_pipeline_and_compose_runs_it_read
     assert compose["secrets"]["token"]["environment"] in server["environment"]
 
 
+def test_what_make_starts_keeps_compiled_modules() -> None:
+    asked = {**environment(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ("make", "-s", "--eval", "told: ; @env", "told")
+    told = subprocess.run(command, cwd=ROOT, env=asked, capture_output=True, text=True, check=True).stdout
+    assert "PATH=" in told
+    assert "PYTHONDONTWRITEBYTECODE" not in told
+
+
 def test_the_dev_container_builds_a_target_of_the_dockerfile() -> None:
     content = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     assert f" AS {content['build']['target']}\n" in (ROOT / "Dockerfile").read_text()

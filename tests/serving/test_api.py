@@ -28,10 +28,10 @@ from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceErr
 from biopsy.images.decode import hash_pixels
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.api import PAGE, Limits, make_app
-from biopsy.serving.learnt import pixel_key
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
 from biopsy.serving.serve import serve
+from biopsy.serving.training_images import pixel_key
 from conftest import ROOT
 from tiny_onnx import network, write_onnx
 
@@ -378,10 +378,10 @@ def test_a_mistake_at_the_start_is_one_sentence(tmp_path: Path, monkeypatch: pyt
             (([path], "0.0.0.0", 8000, None), ParamsError, "needs a token"),
             (([], "127.0.0.1", 8000, None), SourceError, "have no model"),
             (([path, path], "127.0.0.1", 8000, None), ParamsError, "two models are called dark"),
-            (([path], "127.0.0.1", taken.getsockname()[1], None), MachineError, "cannot be listened on"),
+            (([path], "127.0.0.1", taken.getsockname()[1], None), MachineError, "cannot listen on"),
             (([path], "127.0.0.1", 99999, None), ParamsError, "must be 0 to 65535"),
-            (([path], "nowhere.invalid", 8000, "secret"), MachineError, "cannot be listened on"),
-            (([path], "a..b", 8000, "secret"), MachineError, "cannot be listened on"),
+            (([path], "nowhere.invalid", 8000, "secret"), MachineError, "cannot listen on"),
+            (([path], "a..b", 8000, "secret"), MachineError, "cannot listen on"),
             (([tmp_path / "none.onnx"], "127.0.0.1", 0, None), SourceError, r"none.onnx is not a file"),
         ]
         for given, kind, words in mistakes:

@@ -17,10 +17,10 @@ from biopsy.core.sections.data import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
-from biopsy.serving import export, formats, model
-from biopsy.serving.formats import Ask, export_as
+from biopsy.serving import export, model, runtimes
 from biopsy.serving.onnx_file import Network, open_file
 from biopsy.serving.quantise import quantise
+from biopsy.serving.runtimes import Ask, export_as
 from cards import CARD
 from schemes import BREAKHIS
 from tiny import make_project
@@ -152,8 +152,8 @@ def test_a_format_that_answers_otherwise_leaves_no_file_and_mistakes_are_one_sen
         (made := stem.with_suffix(".xml")).write_bytes(content)
         return made, lambda images: network(images[:, None]) + off[0]
 
-    monkeypatch.setitem(formats.MAKERS, "openvino", fake)
-    monkeypatch.setattr(formats, "open_models", lambda _: SimpleNamespace(probabilities=network))
+    monkeypatch.setitem(runtimes.MAKERS, "openvino", fake)
+    monkeypatch.setattr(runtimes, "open_models", lambda _: SimpleNamespace(probabilities=network))
     with pytest.raises(SourceError, match=r"m\.onnx gives other probabilities as \.xml \(by up to 0\.0002"):
         export_as("openvino", [], onnx, tmp_path)
     assert [path.name for path in (tmp_path / "exports").iterdir()] == ["m.onnx"]

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from biopsy.core.errors import ParamsError
 from biopsy.core.sections.model import Features, Head, Model
 from biopsy.evaluation.report.results import read_run
-from biopsy.experiments.explained import explain_run
+from biopsy.experiments.explain_report import explain_run
 from biopsy.networks.backend import keras
 from biopsy.networks.build import build_model
 from biopsy.networks.model_file import save_model

@@ -46,12 +46,12 @@ main()
     "explain": "command(['explain', 'a.png'])",
     "serve": """
 import uvicorn
-from biopsy.serving import rows
+from biopsy.serving import responses
 uvicorn.Server.run = lambda server, sockets: print(server.config.app.title)
 command(["serve", "--port", "0"])
 dark, images = biopsy.load("models/dark"), [("a", open("a.png", "rb").read())]
-print(rows.predicted_rows(dark, images))
-assert rows.explained_rows(dark, images, rows.Asked(True, True))["explanations"][0]["error"] is None
+print(responses.predicted_rows(dark, images))
+assert responses.explained_rows(dark, images, responses.ExplainOptions(True, True))["explanations"][0]["error"] is None
 """,
 }
 PRINTS = {

@@ -10,7 +10,7 @@ import pytest
 
 import biopsy
 from biopsy.core.errors import MachineError, SourceError
-from biopsy.serving import onnx_file, sealed
+from biopsy.serving import onnx_file, onnx_metadata
 from tiny_onnx import DARK, network, write_onnx
 
 
@@ -77,9 +77,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_later_version_asks_for_an_update(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed, "SCHEMA", 2)
+    monkeypatch.setattr(onnx_metadata, "SCHEMA", 2)
     write_onnx(path)
-    monkeypatch.setattr(sealed, "SCHEMA", 1)
+    monkeypatch.setattr(onnx_metadata, "SCHEMA", 1)
     with pytest.raises(SourceError, match=r"later version of Biopsy \(schema 2\)"):
         biopsy.load(path)
 
@@ -100,6 +100,6 @@ def test_a_network_that_its_card_does_not_describe_is_rejected(tmp_path: Path, m
 
 def test_a_card_of_another_version_is_rejected(path: Path) -> None:
     card = DARK.model_dump(mode="json") | {"a_field_of_tomorrow": 1}
-    path.write_bytes(sealed.seal(network(), {"card": card}))
+    path.write_bytes(onnx_metadata.seal(network(), {"card": card}))
     with pytest.raises(SourceError, match="another version of Biopsy"):
         biopsy.load(path)

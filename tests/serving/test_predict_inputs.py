@@ -21,7 +21,7 @@ from biopsy.images.decode import hash_pixels
 from biopsy.networks.answers import BATCH
 from biopsy.serving import inputs
 from biopsy.serving.inputs import Found
-from biopsy.serving.learnt import learnt_from, packed
+from biopsy.serving.training_images import learnt_from, packed
 from tiny_onnx import DARK, network, write_onnx
 
 SHADES = {"dark": 40, "light": 210, "middle": 120}
@@ -55,6 +55,8 @@ def predicted(capsys: pytest.CaptureFixture[str], *arguments: str) -> pd.DataFra
         ("images/*.png", ["images/light.png", "images/middle.png"]),
         ("images/**/*.png", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
         ("images/[lm]*", ["images/light.png", "images/middle.png"]),
+        ("images/**.png", ["images/light.png", "images/middle.png"]),
+        ("images/**", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
         ("ima?es", ["images/deep/dark.png", "images/light.png", "images/middle.png"]),
         ("{here}/images/*t.png", ["{here}/images/light.png"]),
     ],
@@ -220,7 +222,7 @@ def test_a_row_a_case_lists_the_classes_that_it_may_be_as_the_test_counts_them(
         command(["predict", "images/x.csv", "--by", "case", "--out", "cases.csv"])
     said = capsys.readouterr().err
     found = pd.read_csv("cases.csv", keep_default_na=False)["prediction_set"].tolist()
-    assert "in 90 % of new cases like the 12 by which it was set" in said
+    assert "in 90 % of new cases like the 12 calibration cases" in said
     assert found[3] == ""
     assert sum(len(one.split("; ")) for one in found[:3]) / 3 == pytest.approx(sets["levels"]["0.9"]["size"], abs=1e-6)
     assert all(["benign", "malignant"][i] in one for i, one in zip(truth, found, strict=False))
@@ -249,7 +251,7 @@ def test_images_without_a_prediction_are_an_error_that_names_their_column(
 def test_explain_takes_patterns_and_says_that_it_reads_no_archive(project: Path) -> None:
     command(["explain", "images/[l]*.png"])
     assert (project / "explanations/light-explained.png").is_file()
-    with pytest.raises(BiopsyError, match="explain reads no"):
+    with pytest.raises(BiopsyError, match="explain does not read"):
         command(["explain", str(pack(project / "x.zip", {"a.png": png(40)}))])
 
 

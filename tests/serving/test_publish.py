@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from biopsy.core.encoders import terms_of
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE, write_card
+from biopsy.serving import hub
 from biopsy.serving.publish import FILES
 from model_hub import serving
 from tiny_onnx import DARK, network, write_onnx
@@ -81,16 +83,16 @@ def test_the_hub_gets_the_same_files_once_it_is_asked_for_and_again_over_themsel
 ) -> None:
     command(["publish", "shared", "--yes"])
     wanted = {path.name: path.read_bytes() for path in Path("shared").iterdir()}
-    with serving(monkeypatch) as hub:
+    with serving(monkeypatch) as found:
         command(["publish", "hf://me/mine"])
         assert "all can read it" in capsys.readouterr().out
-        assert not hub.asked
+        assert not found.asked
         for _ in range(2):
             command(["publish", "hf://me/mine", "--yes"])
-            assert hub.repositories["me/mine"] == wanted
+            assert found.repositories["me/mine"] == wanted
         assert "/me/mine/commit/1" in capsys.readouterr().out
-        assert hub.asked.count("/api/repos/create") == 1
-        hub.repositories["me/other"] = {"weights.bin": b"", ".gitattributes": b""}
+        assert found.asked.count("/api/repos/create") == 1
+        found.repositories["me/other"] = {"weights.bin": b"", ".gitattributes": b""}
         with pytest.raises(ParamsError, match=r"hf://me/other holds other files \(weights.bin\)"):
             command(["publish", "hf://me/other", "--yes"])
 
@@ -110,9 +112,9 @@ def test_the_hub_gets_the_same_files_once_it_is_asked_for_and_again_over_themsel
 def test_what_keeps_a_model_from_the_hub_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, target: str, token: str | None, words: str
 ) -> None:
-    with serving(monkeypatch, token) as hub, pytest.raises(BiopsyError, match=words):
+    with serving(monkeypatch, token) as found, pytest.raises(BiopsyError, match=words):
         command(["publish", target, "--yes"])
-    assert not any(hub.repositories.values())
+    assert not any(found.repositories.values())
 
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +125,15 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MachineError, match=r"has no package huggingface_hub.*\.\[hub\]"):
         command(["publish", "hf://me/mine", "--yes"])
+
+
+def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "SECONDS", 0.2)
+    monkeypatch.setenv("HF_TOKEN", "mine")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(SourceError, match=r"could not be reached.*timed out"):
+            command(["publish", "hf://me/mine", "--yes"])
 
 
 def test_a_model_whose_encoder_forbids_it_is_not_published() -> None:

@@ -17,9 +17,10 @@ from biopsy.core.files import read_csv, write_csv
 from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections.data import Split
-from biopsy.evaluation.answers import Answers, pool
+from biopsy.evaluation.answers import pool
 from biopsy.evaluation.appearance import features_of
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.predictions import Answers
 from biopsy.experiments.results import describe_results
 from biopsy.images.preparation.record import read_preparation, write_preparation
 from biopsy.tables.split.splits import make_split
@@ -139,13 +140,14 @@ def test_a_fold_is_not_tested_with_the_model_of_another(done: tuple[Path, str, P
 def test_repeats_are_pooled_one_by_one() -> None:
     def answers(ids: list[str], p: list[float]) -> Any:
         outcome = make_outcome(np.array([0] * len(p)), np.stack([1 - np.array(p), np.array(p)], 1), ["a", "b"])
-        return Answers(pd.DataFrame({"image_id": ids}), outcome)
+        return Answers(pd.DataFrame({"image_id": ids}), outcome, np.array(p))
 
     given = [answers(ids, p) for ids, p in ((["c"], [0.3]), (["a"], [0.1]), (["b"], [0.2]))]
     jobs = Job("binary", "case-cv3x2").each
     pooled = pool(list(zip(jobs, given * 2, strict=True)))
     assert [one.rows["image_id"].tolist() for one in pooled] == [["a", "b", "c"]] * 2
     np.testing.assert_allclose(pooled[1].outcome.probabilities[:, 1], [0.1, 0.2, 0.3])
+    assert pooled[1].temperatures.tolist() == [0.1, 0.2, 0.3]  # in the same order
 
 
 def test_a_score_that_one_fold_does_not_define_has_no_mean() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from biopsy.core.errors import BiopsyError
 from biopsy.evaluation.errors import Error, find_errors
 from biopsy.evaluation.intervals import wilson
-from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report.words import count
 from biopsy.images.decode import read_rgb
 

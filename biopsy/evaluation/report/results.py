@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from biopsy.core.errors import BiopsyError, DataError
@@ -16,36 +15,13 @@ from biopsy.core.job import Job
 from biopsy.core.layout import PREDICTIONS
 from biopsy.core.params import Params
 from biopsy.evaluation.appearance import LOOKS
-from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.pairing import read_predictions
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.records import Details, Impute, Ingest, Short, Splits, read_record
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 AGAIN = "Run `dvc repro`."
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One part of one model: its images and what was answered; of a cross-validation, the first repeat.
-
-    Attributes
-    ----------
-    rows
-        n rows with `image_id`, `slide`, `case`, `magnification`, `truth`, text, and of a cross-validation `fold`.
-    outcome
-        Of the same images.
-    temperatures
-        (n,) that of the model that answered.
-    """
-
-    rows: pd.DataFrame
-    outcome: Outcome
-    temperatures: NDArray[np.float64]
-
-    @property
-    def cases(self) -> NDArray[np.str_]:
-        """(n,) the case of each image; an empty string where it is not known."""
-        return self.rows["case"].to_numpy(str)
 
 
 @dataclass(frozen=True)

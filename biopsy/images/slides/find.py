@@ -1,5 +1,6 @@
 """Which inputs of `biopsy predict` are whole slides; needs none of their packages."""
 
+import glob
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -8,7 +9,7 @@ from pathlib import Path
 from PIL import TiffImagePlugin
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.files import IMAGE_SUFFIXES, expand
 from biopsy.images.decode import BROKEN, TIFF
 
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".dcm", ".btf")
@@ -30,9 +31,8 @@ def find_slides(inputs: Sequence[str]) -> list[Path]:
         path = Path(given).expanduser()
         if path.is_dir():
             named = _slides_alone(path.rglob("*"))
-        elif not path.exists() and any(letter in given for letter in "*?["):
-            start = Path(path.anchor)
-            named = _slides_alone(start.glob(str(path.relative_to(start))))
+        elif not path.exists() and glob.has_magic(given):
+            named = _slides_alone(expand(path))
         else:
             named = [path] if is_slide(path) else []
         found += named

@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import SourceError, reason_of
 from biopsy.networks.backend import keras
 
 Shapes = list[tuple[int, ...]]
@@ -54,11 +54,10 @@ def load_weights_file(model: Any, path: Path) -> None:
             keras3 = "layers" in file
             stored = _keras3_shapes(file["layers"]) if keras3 else _keras2_shapes(file)
     except (OSError, *ODD) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"model.weights: {path} is not a weights file of Keras (HDF5): {reason}.") from None
+        raise SourceError(f"model.weights: {path} is not a weights file of Keras (HDF5): {reason_of(error)}.") from None
     if keras3 != path.name.endswith(".weights.h5"):
         kind = ".weights.h5" if keras3 else ".h5"
-        raise SourceError(f"model.weights: {path} has a name that hides its kind. Rename it to {path.stem}{kind}.")
+        raise SourceError(f"model.weights: {path} has the ending of another format. Rename it to {path.stem}{kind}.")
     wanted = list(_model_shapes(model))
     for number, (name, key, shapes) in enumerate(wanted):
         at = key if keras3 else list(stored)[number] if number < len(stored) else ""
@@ -77,8 +76,7 @@ def load_weights_file(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except ODD as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SourceError(f"model.weights: {path} does not fit model.backbone: {reason}") from None
+        raise SourceError(f"model.weights: {path} does not fit model.backbone: {reason_of(error, 300)}") from None
 
 
 def _model_shapes(model: Any) -> Iterator[tuple[str, str, Shapes]]:

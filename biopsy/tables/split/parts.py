@@ -118,6 +118,11 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
     return images
 
 
+def read_views(files: list[Path], size: int, views: int) -> np.ndarray:
+    """Do what `read_images` does, one entry an image: (n, views, size, size, 3)."""
+    return read_images(files, size, views).reshape(len(files), views, size, size, 3)
+
+
 def hash_images(files: list[Path], size: int, views: int = 1) -> str:
     """Return the SHA-256 of all pixels of images of the resized tree, without holding them in memory together."""
     digest = hashlib.sha256()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import SourceError, reason_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.backbones.encoder import OnnxEncoder
 from biopsy.networks.model_file import Card
@@ -74,7 +74,7 @@ def merge(encoder: OnnxEncoder, tail: Any, card: Card) -> Any:
         joined = compose.merge_models(front, file, [("pixels", file.graph.input[-1].name)])
         return compose.merge_models(joined, tail, [(file.graph.output[0].name, VECTORS)])
     except (ValueError, RuntimeError) as error:
-        raise _apart(opset, " ".join(str(error).split())[:200].removesuffix(".")) from None
+        raise _apart(opset, reason_of(error).removesuffix(".")) from None
 
 
 def _front(encoder: OnnxEncoder, card: Card, opset: int) -> Any:

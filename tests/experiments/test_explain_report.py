@@ -13,9 +13,10 @@ import pytest
 from accessible import violations
 from biopsy.core.errors import SourceError
 from biopsy.evaluation.outcome import make_outcome
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report.page import render
-from biopsy.evaluation.report.results import Answers, read_run
-from biopsy.experiments.explained import chosen_rows, explain_run
+from biopsy.evaluation.report.results import read_run
+from biopsy.experiments.explain_report import chosen_rows, explain_run
 from biopsy.images.preparation.record import Preparation
 from biopsy.serving.model import Model
 from report_project import HASH, write_project

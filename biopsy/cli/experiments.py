@@ -1,4 +1,4 @@
-"""The verbs that compare, search and run many experiments."""
+"""`biopsy compare`, `experiments`, `tune`, `queue`, `launch`: the verbs of many runs."""
 
 import argparse
 from pathlib import Path

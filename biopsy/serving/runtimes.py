@@ -13,7 +13,7 @@ from biopsy.core.extras import extra
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.ensemble import Ensemble, open_models
-from biopsy.serving.export import LARGEST_DIFFERENCE, images_to_compare
+from biopsy.serving.export import images_to_compare, parity
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, open_file
 from biopsy.serving.publish import metadata_of
@@ -57,12 +57,7 @@ def export_as(kind: str, models: Sequence[Path], onnx: Path, root: Path = Path()
     with TemporaryDirectory(dir=onnx.parent, prefix=".") as folder:
         made, ask = MAKERS[kind](Path(folder, onnx.stem), content, model)
         given = ask(images[:, 0] if card.preparation.views == 1 else images)
-        difference = float(np.abs(given - model.probabilities(images)).max())
-        if not difference <= LARGEST_DIFFERENCE:  # NaN, too
-            raise SourceError(
-                f"{onnx} gives other probabilities as {made.suffix} (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} "
-                "is allowed), so it was not written."
-            )
+        difference = parity(f"{onnx} gives other probabilities as {made.suffix}", given, model, images)
         digests = {file.name: sha256(file) for file in sorted(Path(folder).iterdir())}
         made.with_name(f"{made.name}.json").write_text(metadata_of(facts, digests), "utf-8")
         for file in sorted(Path(folder).iterdir()):
@@ -92,7 +87,7 @@ def _litert(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, 
         from ai_edge_litert.interpreter import Interpreter
 
     from biopsy.networks.backend import tf
-    from biopsy.serving.graph import answering
+    from biopsy.serving.onnx_graph import answering
 
     if isinstance(model, Ensemble):
         raise SourceError("--format litert writes one model, and several were named. Take openvino, or name one.")

@@ -10,9 +10,10 @@ import pandas as pd
 
 from biopsy.core.job import Job
 from biopsy.evaluation.appearance import LOOKS
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report import charts, words
 from biopsy.evaluation.report.page import section
-from biopsy.evaluation.report.results import Answers, Result
+from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.shift import say_shift
 from biopsy.networks.model_file import NOTICE, Card
@@ -75,7 +76,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
         "result": shown,
         "limits": limits(details),
     }
-    return template("external.html.j2", autoescape=True).render(context)
+    return template("evaluate.html.j2", autoescape=True).render(context)
 
 
 def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:

@@ -1,4 +1,4 @@
-"""The verbs that pass a model on, or take one in."""
+"""`biopsy export`, `publish`, `convert-weights`, `convert-encoder`: the verbs that pass a model on, or take one in."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def add_export(verbs: Any) -> None:
         path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar, int8=chosen.int8)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
         if chosen.format != "onnx":
-            from biopsy.serving.formats import export_as
+            from biopsy.serving.runtimes import export_as
 
             other, difference = export_as(chosen.format, chosen.model, path)
             print(f"wrote {other}; its probabilities differ from those of Keras by at most {difference:.1e}")

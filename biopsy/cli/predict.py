@@ -1,4 +1,4 @@
-"""The verbs that use a trained model."""
+"""`biopsy predict`, `evaluate`, `explain`, `serve`: the verbs that use a trained model."""
 
 import argparse
 import os
@@ -68,10 +68,10 @@ def add_evaluate(verbs: Any) -> None:
     """Add `biopsy evaluate`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.serving.external import Asked, evaluate_elsewhere
+        from biopsy.serving.evaluate import LabelledImages, evaluate_elsewhere
         from biopsy.serving.predict import only_model
 
-        asked = Asked(chosen.csv, chosen.images, chosen.label, chosen.map)
+        asked = LabelledImages(chosen.csv, chosen.images, chosen.label, chosen.map)
         left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, figures_of)
         if left:
             rows = "row has" if left == 1 else "rows have"

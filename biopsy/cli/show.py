@@ -1,4 +1,4 @@
-"""The verbs that show what there is: presets, models, results, reports."""
+"""`biopsy list`, `info`, `results`, `report`, `show-augment`, `completion`: the verbs that show what there is."""
 
 import argparse
 from pathlib import Path
@@ -71,11 +71,11 @@ def add_report(verbs: Any) -> None:
 
         shown = find_revision(chosen.revision, chosen.root)
         if chosen.compare is None:
-            from biopsy.experiments.printed import print_report
+            from biopsy.experiments.print_report import print_report
 
             page, says = print_report(shown, chosen.explain)
         else:
-            from biopsy.experiments.beside import side_by_side
+            from biopsy.experiments.compare_page import side_by_side
 
             page, says = side_by_side(find_revision(chosen.compare, chosen.root), shown)
         with atomic_file(chosen.out) as new:

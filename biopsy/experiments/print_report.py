@@ -51,7 +51,7 @@ def print_report(shown: Revision, explain: bool = False) -> tuple[str, list[str]
     if explain:
         from biopsy.core.params import read_params
         from biopsy.evaluation.report.results import read_run
-        from biopsy.experiments.explained import explain_run
+        from biopsy.experiments.explain_report import explain_run
 
         params = read_params(shown.root / "params.yaml")
         page = _put(page, "explained", explain_run(read_run(params, shown.root)), shown)

@@ -36,7 +36,7 @@ Images = Sequence[tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplainOptions:
     """How images are to be explained.
 
     Attributes
@@ -113,7 +113,9 @@ def _row(
     }
 
 
-def explained_rows(model: Model, images: Images, asked: Asked, decoder: Decoder | None = None) -> dict[str, Any]:
+def explained_rows(
+    model: Model, images: Images, asked: ExplainOptions, decoder: Decoder | None = None
+) -> dict[str, Any]:
     """Explain images on one colour scale."""
     found: list[Explanation | str] = []
     for _, data in images:
@@ -148,7 +150,9 @@ def _pixels(model: Model, data: bytes, decoder: Decoder | None) -> NDArray[np.ui
     return decoder.read(data, most) if decoder else read_rgb(data, most)
 
 
-def _explained(model: Model, image: NDArray[np.uint8], e: Explanation, limit: float, asked: Asked) -> dict[str, Any]:
+def _explained(
+    model: Model, image: NDArray[np.uint8], e: Explanation, limit: float, asked: ExplainOptions
+) -> dict[str, Any]:
     preparation = model.card.preparation
     height, width = image.shape[:2]
     laid = lay_on(e.drops, height, width, preparation.resize)

@@ -17,14 +17,13 @@ from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import make_outcome, settle
-from biopsy.evaluation.predictions import magnifications
-from biopsy.evaluation.report.results import Answers
+from biopsy.evaluation.predictions import Answers, magnifications
 from biopsy.evaluation.report.words import count, interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
-from biopsy.serving.external_page import render
+from biopsy.serving.evaluate_page import render
 from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
@@ -34,7 +33,7 @@ FILES = ("metrics.json", "predictions.csv", "report.html")
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelledImages:
     """What is to be evaluated.
 
     Attributes
@@ -55,7 +54,7 @@ class Asked:
         return read_labelled(self.csv, self.images or self.csv.parent, card.labels, card.task, self.label, self.words)
 
 
-def evaluate_elsewhere(path: Path, asked: Asked, out: Path, figures_of: FiguresOf | None = None) -> int:
+def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of: FiguresOf | None = None) -> int:
     """Evaluate a model; write metrics.json, predictions.csv and report.html into a folder.
 
     Parameters

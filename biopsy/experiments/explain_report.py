@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -17,9 +16,10 @@ from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.core.job import Job
 from biopsy.core.layout import ORIGINALS
 from biopsy.core.protocol import parse_protocol
+from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report.groups import picture_uri
 from biopsy.evaluation.report.page import read_labels
-from biopsy.evaluation.report.results import Answers, Result, Run
+from biopsy.evaluation.report.results import Result, Run
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.report.words import headline
 from biopsy.images.decode import read_rgb
@@ -30,6 +30,7 @@ from biopsy.serving.explain import (
     explain,
     lay_on,
     methods_of,
+    overlay,
     paint,
     peak_of,
     scale_colours,
@@ -39,7 +40,6 @@ from biopsy.serving.explain import (
 from biopsy.serving.model import Model
 
 MOST = 24  # images of one task, so that the file stays small
-SHARE = 0.6  # of the map's colour in the picture
 NAMES: dict[Method, str] = {"occlusion": "Occlusion", "gradcam": "Grad-CAM"}  # what is shown, of what a model allows
 
 
@@ -167,15 +167,8 @@ def _shown(
             {
                 "name": NAMES[e.method],
                 "explanation": e,
-                "picture": picture_uri(Image.fromarray(_mixed(image, colours))),
+                "picture": picture_uri(Image.fromarray(overlay(image, colours))),
                 "says": f"{NAMES[e.method]}: flat, no region stands out." if e.flat else peak,
             }
         )
     return {"case": case, "explanation": maps[0], "picture": picture_uri(Image.fromarray(image)), "maps": drawn}
-
-
-def _mixed(image: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay the colours on a grey copy of the image, where there are any."""
-    grey = image.mean(axis=2, keepdims=True)
-    share = SHARE * (colours[..., 3:] / 255)
-    return np.asarray((grey * (1 - share) + colours[..., :3] * share).round(), np.uint8)

@@ -17,7 +17,7 @@ from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.measure import look_at, looks_of_training
 from biopsy.images.looks.record import Looks, Range, ranges_of
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.learnt import packed, pixel_key
+from biopsy.serving.training_images import packed, pixel_key
 from tiny_onnx import DARK, write_onnx
 
 Evaluate = Callable[..., dict[str, Any]]
