@@ -114,7 +114,7 @@ def add_show_augment(verbs: Any) -> None:
     verb = new_verb(
         verbs, "show-augment", "draw what an experiment's augmentation makes of an image",
         "biopsy show-augment medaugment",
-        "biopsy show-augment -S augment=mixup --images data/resized --out mixup.png",
+        "biopsy show-augment -S augment=erasing --images data/resized --out erasing.png",
     )  # fmt: skip
     verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
     verb.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")

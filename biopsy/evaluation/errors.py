@@ -85,10 +85,11 @@ def plot_errors(errors: list[Error], pictures: list[NDArray[np.uint8]], wrong: i
     """
     lines = max(1, -(-len(errors) // COLUMNS))
     figure = blank(
-        about.title(f"The {len(errors)} surest of {wrong} errors" if errors else "Errors"), (9.6, 1 + 3.1 * lines)
+        about.title(f"The {len(errors)} most confident of {wrong} errors" if errors else "Errors"),
+        (9.6, 1 + 3.1 * lines),
     )
     if not errors:
-        figure.text(0.5, 0.5, "None: every test image was called right.", ha="center", va="center", fontsize=11)
+        figure.text(0.5, 0.5, "None: every test image was classified correctly.", ha="center", va="center", fontsize=11)
         return figure
     grid = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
     for axes in grid:
@@ -97,7 +98,7 @@ def plot_errors(errors: list[Error], pictures: list[NDArray[np.uint8]], wrong: i
         axes.imshow(picture, interpolation="nearest")
         said = (
             f"{_short(error.truth)} ({error.p_truth:.2f})\n"
-            f"called {_short(error.predicted)} ({error.p_predicted:.2f})\nslide {_short(error.slide)}"
+            f"predicted {_short(error.predicted)} ({error.p_predicted:.2f})\nslide {_short(error.slide)}"
         )
         axes.set_title(said, fontsize=8.5, loc="left", y=-0.05, va="top", parse_math=False)
     return figure

@@ -53,12 +53,15 @@ def say_shift(shift: Mapping[str, Any]) -> str:
         kind: [row["words"].partition(" (")[0] for row in shift["numbers"].values() if row["verdict"] == kind]
         for kind in ("differs", "partly")
     }
-    far = f"{shift['unlike']:,} of {shift['images']:,} images lie far outside the training images in some number."
+    far = (
+        f"{shift['unlike']:,} of {shift['images']:,} images are far outside the range of the training images in at "
+        "least one measure."
+    )
     if not any(named.values()):
         return f"In stain, focus, brightness and size these images look like those of the training. {far}"
-    told = [f"most differ in {'; '.join(named['differs'])}"] if named["differs"] else []
-    told += [f"part of them in {'; '.join(named['partly'])}"] if named["partly"] else []
+    how_many = {"differs": "most", "partly": "some"}
+    told = [f"{word} differ in {'; '.join(named[kind])}" for kind, word in how_many.items() if named[kind]]
     return (
-        f"These images look unlike those of the training: {', '.join(told)}. {far} "
-        "So a lower figure may come from how the images were made, and not only from other patients."
+        f"These images look unlike those of the training: {', and '.join(told)}. {far} "
+        "Lower figures may come from how the images were made, and not only from other patients."
     )

@@ -67,7 +67,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
         else None,
         "card": card,
         "details": details,
-        "words": list(task.words.values()),
+        "words": words.named(task.words),
         "says": verdict(details, test),
         "flow": _flow(details, rows),
         "shift": _shift_rows(details["shift"]),

@@ -78,8 +78,8 @@ class Explanation:
         """Say in a sentence whether the map can be trusted."""
         if self.check is None:
             return (
-                "Not checked, and the edges of a view may stand out by padding alone: the map by occlusion, which is "
-                "slower, is checked by hiding places."
+                "Not checked, and edges may stand out only because of padding. The map by occlusion is slower, but is "
+                "checked by hiding places."
             )
         if self.flat and self.method != "occlusion":
             return f"Flat: no place speaks for or against the class by {FLAT:g}."

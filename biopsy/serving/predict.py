@@ -87,6 +87,8 @@ def predict_files(
     with _opened(out) as stream:
         _write(rows, stream, out.suffix if out else ".csv")
     watch.tell()
+    if by and watch.failed:  # whose rows give no reasons
+        warn(f"the first image without a prediction: {watch.reason}.")
     return watch.failed
 
 
@@ -97,6 +99,8 @@ class Watch:
     ----------
     failed, answered
         Images without a prediction, and with one.
+    reason
+        Why the first of these has no prediction.
     learnt
         Images that the model has learnt from.
     same
@@ -110,6 +114,7 @@ class Watch:
         self.similar = similar
         self.failed = self.answered = self.learnt = 0
         self.unlike: dict[Found, str] = {}
+        self.reason = ""
         self.same = True
         self._first: list[float] | None = None
 
@@ -119,6 +124,7 @@ class Watch:
             self.learnt += bool(given.learnt)
             if given.error:
                 self.failed += 1
+                self.reason = self.reason or given.error.replace("the image", image.name, 1)
             else:
                 self.answered += 1
                 if self.similar and given.features is not None:

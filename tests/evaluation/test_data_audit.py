@@ -124,7 +124,7 @@ def test_a_planted_crop_that_the_pattern_misses_is_found_by_its_features_and_sho
     parts = pd.DataFrame({"image_id": list(files), "part": ["train"] * 60 + ["test"] * 12})
     write_csv(run.root / "data/splits/case.csv", parts)
     page = render(read_run(run.params, run.root))
-    shown = part_of(page, "Images too like each other")
+    shown = part_of(page, "Images too similar to each other")
     assert "<li>1 pair among 72 images whose features were compared.</li>" in shown
     assert "<li>Protocol case: 1 pair in two parts.</li>" in shown
     assert "in two parts of case; cases c00 and c17" in shown
@@ -158,10 +158,10 @@ def test_two_classes_that_are_confused_on_one_slide_are_said_slide_by_slide(run:
     (pair,) = confused_pairs(run.results[0], labels, ingest)
     assert (pair["first"], pair["second"]) == ("k1", "k2")
     assert pair["says"] == [
-        "k1 called k2: 3 of 24 images, on 1 of 6 slides.",
-        "k2 called k1: 1 of 24 images, on 1 of 6 slides.",
-        "3 of these 4 images lie on 1 slide of which more than half is taken for the other class.",
-        "Under both classes: 1 slide of the table: 13412; 4 pictures of equal pixels; 1 slide of the images used.",
+        "k1 predicted as k2: 3 of 24 images, on 1 of 6 slides.",
+        "k2 predicted as k1: 1 of 24 images, on 1 of 6 slides.",
+        "3 of these 4 images are of 1 slide with more than half of its images predicted as the other class.",
+        "Labelled as both classes: 1 slide in the table: 13412; 4 identical images; 1 slide of the images used.",
     ]
     first = pair["rows"][0]
     assert (first["slide"], first["truth"], first["images"], first["second"]) == ("14-01<script>", "k1", 4, 3)

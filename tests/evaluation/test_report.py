@@ -26,6 +26,7 @@ from biopsy.evaluation.report.checklists import checklists
 from biopsy.evaluation.report.groups import by_slide, say_slides
 from biopsy.evaluation.report.page import render
 from biopsy.evaluation.report.results import read_results, read_run
+from biopsy.evaluation.report.words import named
 from biopsy.experiments.results import describe_results
 from report_project import write_project
 from schemes import params as make_params
@@ -44,6 +45,24 @@ class Page(HTMLParser):
 
     def all(self, *names: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.tags if tag in names]
+
+
+class InSight(HTMLParser):
+    """The words that are not folded away."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.folds, self.said = 0, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.folds += tag == "details"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.folds -= tag == "details"
+
+    def handle_data(self, data: str) -> None:
+        self.said += "" if self.folds else data
 
 
 def words_of(page: str) -> str:
@@ -72,8 +91,8 @@ def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int,
     assert links
     assert all(link.startswith(("data:", "#")) for link in links)
     assert not re.search(r"https?:|@import|url\(|<script[^>]|fetch\(|XMLHttp|import\(", text)
-    errors = [picture for picture in page.all("img") if " called " in str(picture["alt"])]
-    assert len(errors) == min(12, text.count("<br>called <strong>")) > 0
+    errors = [picture for picture in page.all("img") if " predicted as " in str(picture["alt"])]
+    assert len(errors) == min(12, text.count("<br>predicted <strong>")) > 0
     assert ("means over 2 repeats" in words_of(text)) == (protocol == "case-cv3x2")
     assert "(one a fold)" in text if "cv" in protocol else "Temperature: 2.0" in text
 
@@ -85,10 +104,40 @@ def test_it_opens_with_the_verdict_in_words_and_ends_with_what_it_does_not_show(
     assert f"Macro-F1 {details['image_level']['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f})" in said
     places = [said.index(text) for text in ("Research use only", "Verdict", "Macro-F1", "From the table", "Result:")]
     assert places == sorted(places)
-    assert "12 cases called right" in said
+    assert "12 cases predicted correctly" in said
     assert "No test image shares a case with training" in said
     assert "Synthetic" not in said
     assert "another laboratory" in said[said.index("What this report does not show", places[-1]) :]
+
+
+def test_what_a_reader_may_skip_is_folded_and_the_best_founded_result_is_in_sight(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["image", "case"])
+    splits = json.loads((tmp_path / "metrics/split.json").read_text())
+    splits["image"] |= {"says": "48 of 48 test images were seen", "test_images_seen": {"cases": 48, "slides": 48}}
+    write_json(tmp_path / "metrics/split.json", splits)
+    text = render(read_run(params, tmp_path))
+    page = InSight(text)
+    assert page.folds == 0
+    results = page.said.split("Result: tissue, protocol ")
+    assert [result.split()[0] for result in results[1:]] == ["case", "image"]
+    order = ("Confusion matrix", "Calibration", "Where it fails", "By slide", "Worst errors", "Operating point")
+    places = [results[1].index(title) for title in order]
+    assert places == sorted(places)
+    assert "This figure is too high for new patients: 48 of 48" in results[2]
+    assert "Confusion matrix" not in results[2]
+    for folded in (
+        "By brightness, worst first",
+        "Decision curve",
+        "Prediction sets",
+        "train.learning_rate",
+        "F1 of a class",
+    ):
+        assert folded not in page.said
+        assert folded in words_of(text)
+
+
+def test_the_verdict_names_the_classes_in_words_and_as_the_tables_do() -> None:
+    assert named({"DC": "ductal carcinoma", "benign": "benign"}) == ["ductal carcinoma (DC)", "benign"]
 
 
 def test_a_planted_copy_in_another_part_or_case_is_found_and_shown(tmp_path: Path) -> None:
@@ -130,7 +179,7 @@ def test_a_synthetic_sample_and_a_leak_are_said_loudly(tmp_path: Path) -> None:
     said = words_of(render(read_run(params, tmp_path)))
     assert said.index("Synthetic sample") < said.index("Verdict")
     assert "too high for new patients: 48 of 48 test images" in said
-    assert "yes: flatters" in said
+    assert "yes: too high" in said
 
 
 def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
@@ -182,7 +231,7 @@ def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() ->
         ("bad", 0, 5, ("c", 5)), ("small", 0, 4, ("c", 4)), ("half", 3, 6, ("c", 3)), ("good", 5, 5, None),
     ]  # fmt: skip
     assert say_slides(found) == (
-        "Wholly wrong: 1 of 3 slides with 5 images or more: bad. 1 slide with fewer images does not count."
+        "All images wrong: 1 of 3 slides with 5 images or more: bad. 1 slide with fewer images does not count."
     )
     assert say_slides(found[1:2]).startswith("Too few images")
     assert "not known" in say_slides([])
@@ -294,7 +343,15 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
     page, found = phone
     page.on("request", lambda asked: found.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
     page.goto(f"file://{tmp_path / 'report.html'}")
+    folded = "[...document.querySelectorAll('.fold .chart, .fold caption')].map((one) => one.checkVisibility())"
+    assert not any(page.evaluate(folded))
+    page.emulate_media(media="print")
+    assert all(page.evaluate(folded))
+    page.emulate_media(media="screen")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    charts = "[...document.querySelectorAll('.aside > figure')].map((one) => one.clientWidth)"
+    assert min(page.evaluate(charts)) > 300  # and not half of the page
     head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
     names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
     unsorted = page.evaluate(names)

@@ -17,4 +17,4 @@ def test_the_report_and_the_card_say_what_sets_promise_and_why_there_are_none(tm
         assert f"{at['covered']} of 12 = {at['coverage']:.2f}" in text
         assert f"{1 - at['threshold']:.3f}" in text
         assert "a set for 95 % needs 19 cases, and there are 12" in text
-    assert "set by 12 cases of validation" in page
+    assert "threshold from 12 cases of validation" in page

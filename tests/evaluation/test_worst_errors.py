@@ -64,8 +64,8 @@ def test_the_sheet_says_of_each_error_what_it_is_and_stays_small(tmp_path: Path)
     figure = plot_errors(errors, [noise] * 12, 20, ABOUT)
     said = [axes.get_title(loc="left") for axes in figure.axes]
     assert len(said) == 12
-    assert said[0] == "benign (0.10)\ncalled malignant (0.90)\nslide s$1$"
-    assert "The 12 surest of 20 errors" in str(figure.get_suptitle())
+    assert said[0] == "benign (0.10)\npredicted malignant (0.90)\nslide s$1$"
+    assert "The 12 most confident of 20 errors" in str(figure.get_suptitle())
     assert NOTICE in [text.get_text() for text in figure.texts]
     write_png(tmp_path / "errors.png", figure)
     assert (tmp_path / "errors.png").stat().st_size < 2_500_000
@@ -74,5 +74,5 @@ def test_the_sheet_says_of_each_error_what_it_is_and_stays_small(tmp_path: Path)
 
 def test_without_an_error_the_sheet_is_a_sentence(tmp_path: Path) -> None:
     figure = plot_errors(find_errors(called([0.9], [1]), table(1)), [], 0, ABOUT)
-    assert any("None: every test image was called right." in text.get_text() for text in figure.texts)
+    assert any("None: every test image was classified correctly." in text.get_text() for text in figure.texts)
     write_png(tmp_path / "errors.png", figure)

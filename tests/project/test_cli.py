@@ -1,6 +1,8 @@
 """The command line as its users meet it: help that fits a screen, examples, completion."""
 
 import argparse
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -21,6 +23,21 @@ def test_the_help_of_each_verb_fits_a_screen_and_ends_with_two_examples(verb: st
     examples = shown.split("examples:\n")[1].splitlines()
     assert len(examples) >= 2
     assert f"  biopsy {verb} " in f"{examples[0]} "
+
+
+@pytest.mark.parametrize("verb", parsers())
+def test_every_example_can_be_typed_and_names_presets_that_there_are(verb: str) -> None:
+    conf = Path(__file__).parents[2] / "conf"
+    for line in parsers()[verb].format_help().split("examples:\n")[1].splitlines():
+        if "biopsy " not in line:
+            continue
+        typed = re.split(r" [|>#] ", line)[0]
+        words = shlex.split(typed[typed.index("biopsy ") :])[1:]
+        new_parser().parse_args(words)
+        for group, names in re.findall(r"\+?\b(experiment|augment|data|model|labels|tune|train)=([\w,]+)", typed):
+            assert not [name for name in names.split(",") if not (conf / group / f"{name}.yaml").is_file()], line
+        if verb in ("show-augment", "tune") and not words[1].startswith("-"):
+            assert (conf / "experiment" / f"{words[1]}.yaml").is_file(), line
 
 
 def test_without_a_verb_it_prints_what_there_is(capsys: pytest.CaptureFixture) -> None:

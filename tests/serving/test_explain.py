@@ -151,7 +151,7 @@ def test_an_activation_map_is_drawn_unchecked_and_a_model_without_one_is_told_so
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), 200, np.uint8))
     model = write_onnx(tmp_path / "dark.onnx", made=network(extra=True))
     assert explain_files([str(tmp_path / "a.png")], model, tmp_path / "out", "activation") == 0
-    assert "no check. Not checked, and the edges" in capsys.readouterr().out
+    assert "no check. Not checked, and edges" in capsys.readouterr().out
     assert (tmp_path / "out/a-explained.png").stat().st_size > 1000
     with pytest.raises(ParamsError, match="gives no activation map"):
         explain_files([str(tmp_path / "a.png")], write_onnx(tmp_path / "b.onnx"), tmp_path / "out", "activation")

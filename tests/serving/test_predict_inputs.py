@@ -238,13 +238,14 @@ def test_a_row_a_case_lists_the_classes_that_it_may_be_as_the_test_counts_them(
     ("by", "column"), [([], "'error' says why"), (["--by", "case"], "'without_prediction' counts")]
 )
 def test_images_without_a_prediction_are_an_error_that_names_their_column(
-    project: Path, by: list[str], column: str
+    project: Path, by: list[str], column: str, capsys: pytest.CaptureFixture
 ) -> None:
     (project / "images/x.csv").write_text(CASES)
     with pytest.raises(DataError, match=f"2 of the images have no prediction. The column {column}") as caught:
         command(["predict", "images/x.csv", *by, "--out", "x.jsonl"])
     assert caught.value.exit_code == 3
     assert len((project / "x.jsonl").read_text().splitlines()) == (3 if by else 5)
+    assert ("the first image without a prediction: " in capsys.readouterr().err) == bool(by)  # rows of images say why
 
 
 def test_explain_takes_patterns_and_says_that_it_reads_no_archive(project: Path) -> None:

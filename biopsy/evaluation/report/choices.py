@@ -17,7 +17,7 @@ def abstention(details: dict[str, Any], title: str) -> dict[str, Any]:
     shares = [step / STEPS for step in range(1, STEPS + 1)]
     lines = [charts.Line(shares, found[unit]["risk"], UNITS[unit], i) for i, unit in enumerate(units)]
     chart = charts.curve_chart(
-        lines, "share answered, the surest first", "share of these that is wrong", f"risk and coverage of {title}"
+        lines, "share answered, most confident first", "share of these that is wrong", f"risk and coverage of {title}"
     )
     legend = [(f"{unit}s", charts.swatch(UNITS[unit], i)) for i, unit in enumerate(units)]
     says = [sentence for unit in units for sentence in _say(found[unit], unit, found["target"])]
@@ -42,7 +42,7 @@ def decision(details: dict[str, Any], title: str) -> dict[str, Any]:
     ranges = [f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in better(curve)]
     of = count(found["of"], f"test {unit}")
     says = (
-        f"On these {of} the model is better than both at {' and '.join(ranges)}; there is no interval for this."
+        f"On these {of} the model is better than both at {' and '.join(ranges)}; this has no interval."
         if ranges
         else f"On these {of} the model is nowhere better than both."
     )
@@ -56,8 +56,8 @@ def decision(details: dict[str, Any], title: str) -> dict[str, Any]:
 def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
     rule, units = level["rule"], f"{unit.capitalize()}s"
     area = (
-        f"{units}: the mean error over all shares answered is {number(level['area'])}; a random order "
-        f"would have {number(level['error'])}, the best possible one {number(level['area_best'])}."
+        f"{units}: the mean error over all shares answered is {number(level['area'])}; in random order it would "
+        f"be {number(level['error'])}, at best {number(level['area_best'])}."
     )
     if not rule:
         reason = level.get("reasons", {}).get("rule", "one repeat has none")

@@ -97,7 +97,7 @@ def say_slides(slides: list[dict[str, Any]]) -> str:
     bad = [row["name"] for row in told if row["wholly"]]
     shown = ", ".join(bad[:MOST_SLIDES]) + (" and others" if len(bad) > MOST_SLIDES else "")
     of = f"{len(bad)} of {count(len(told), 'slide')} with {FEWEST_IMAGES} images or more"
-    return f"Wholly wrong: {of}{f': {shown}' if bad else ''}.{rest}"
+    return f"All images wrong: {of}{f': {shown}' if bad else ''}.{rest}"
 
 
 def error_pictures(

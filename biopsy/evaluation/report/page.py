@@ -46,7 +46,7 @@ def render(run: Run) -> str:
         "notice": NOTICE,
         "synthetic": words.SYNTHETIC if any(r.details["synthetic"] for r in results) else None,
         "verdicts": [
-            {"task": task, "words": list(head.scheme.words.values()), "says": words.verdict(head, splits)}
+            {"task": task, "words": words.named(head.scheme.words), "says": words.verdict(head, splits)}
             for task, head in heads.items()
         ],
         "problems": run.problems,
@@ -56,6 +56,7 @@ def render(run: Run) -> str:
         "rows": [overview(r, splits) for r in order],
         "results": [
             section(r, labels, root / ORIGINALS, params.ingest.max_pixels, run.scheme.columns, i < SHEETS)
+            | {"head": r is heads[r.job.task], "says": words.verdict(r, splits, best=False)}
             for i, r in enumerate(order)
         ],
         "features": [
@@ -115,7 +116,7 @@ def section(
     after = reliability(outcome, result.test.cases)
     changed = bool((result.test.temperatures != 1).any())
     before = reliability(uncalibrated(outcome, result.test.temperatures), result.test.cases) if changed else None
-    stated = f"probability of {names[1]}" if len(names) == 2 else "probability of the class that is called"
+    stated = f"probability of {names[1]}" if len(names) == 2 else "probability of the predicted class"
     curves = curve_table(outcome, "roc")
     drawn = [name for name in names if name in set(curves["class"])]
     paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
@@ -141,6 +142,7 @@ def section(
         "abstention": choices.abstention(result.details, result.title) if "abstention" in result.details else None,
         "sets": prediction_sets(result.details) if "sets" in result.details else None,
         "groups": list(_groups(result, labels, tasks)),
+        "conditions": list(by_conditions(result)),
         "slides": slides[:MOST_SLIDES],
         "more_slides": len(slides) - MOST_SLIDES,
         "slides_say": say_slides(slides),
@@ -160,7 +162,6 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
             yield f"class of task {task}", by_group(result.test, known)
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
     yield "magnification", by_group(result.test, times)
-    yield from by_conditions(result)
 
 
 def read_labels(root: Path) -> pd.DataFrame:

@@ -49,10 +49,10 @@ def _pair(result: Result, pair: tuple[str, str], labels: pd.DataFrame, ingest: M
     if total := sum(row["wrong"] for row in rows):
         mostly = [row["wrong"] for row in rows if 2 * row["wrong"] > row["images"]]
         says.append(
-            f"{sum(mostly)} of these {count(total, 'image')} lie on {count(len(mostly), 'slide')} of which more than "
-            "half is taken for the other class."
+            f"{sum(mostly)} of these {count(total, 'image')} are of {count(len(mostly), 'slide')} with more than half "
+            "of its images predicted as the other class."
             if mostly
-            else "No slide is taken for the other class by more than half."
+            else "No slide has more than half of its images predicted as the other class."
         )
     says.append(_shared(pair, labels, result.job.task, ingest))
     more = max(0, len(rows) - MOST_SLIDES)
@@ -85,7 +85,7 @@ def _called(rows: list[dict[str, Any]], truth: str, other: str) -> str:
     if not own:
         return f"{truth} is not tested."
     return (
-        f"{truth} called {other}: {sum(row['wrong'] for row in own)} of "
+        f"{truth} predicted as {other}: {sum(row['wrong'] for row in own)} of "
         f"{count(sum(row['images'] for row in own), 'image')}, on {sum(row['wrong'] > 0 for row in own)} of "
         f"{count(len(own), 'slide')}."
     )
@@ -103,6 +103,6 @@ def _shared(pair: tuple[str, str], labels: pd.DataFrame, task: str, ingest: Mapp
     listed = f": {', '.join(filed[:MOST_SLIDES])}" if filed else ""
     pictures = sum(sum(found[name] for name in pair) for found in equal)
     return (
-        f"Under both classes: {count(len(filed), 'slide')} of the table{listed}; {count(pictures, 'picture')} of equal "
-        f"pixels; {count(len(used), 'slide')} of the images used."
+        f"Labelled as both classes: {count(len(filed), 'slide')} in the table{listed}; "
+        f"{count(pictures, 'identical image')}; {count(len(used), 'slide')} of the images used."
     )

@@ -28,6 +28,11 @@ def count(n: float, name: str) -> str:
     return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
 
 
+def named(classes: Mapping[str, str]) -> list[str]:
+    """Write each class in words, with its short name if that differs, as tables use it: 'ductal carcinoma (DC)'."""
+    return [word if word == name else f"{word} ({name})" for name, word in classes.items()]
+
+
 def interval(ends: Sequence[float] | None) -> str:
     """Write '0.609 to 1.000'; a dash where there is none."""
     return "-" if not ends else f"{number(ends[0])} to {number(ends[1])}"
@@ -75,7 +80,7 @@ def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> l
 
 
 def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
-    """Say the main figure, its interval or why there is none, and the cases that were called right.
+    """Say the main figure, its interval or why there is none, and the cases predicted correctly.
 
     Parameters
     ----------
@@ -97,8 +102,8 @@ def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
     right = details["cases_right"]
     if right:
         sentences.append(
-            f"{right['right']:g} of {count(right['of'], 'case')} called right by the mean of their images "
-            f"(exact 95 % interval of the share {interval(right['interval'])})."
+            f"{right['right']:g} of {count(right['of'], 'case')} predicted correctly, by the mean probability of their "
+            f"images (exact 95 % interval of the share: {interval(right['interval'])})."
         )
     return sentences
 
@@ -135,8 +140,8 @@ def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
             )
         if parse_protocol(result.job.protocol).folds and "operating_point" in details:
             found.append(
-                f"{name}: a wholly separate threshold. Each image is validation image of one fold and test image of "
-                "another, so its label takes part in both."
+                f"{name}: an independent threshold. Each image is validation image of one fold and test image of "
+                "another, so its label is used in both."
             )
     return found
 

@@ -16,6 +16,7 @@ function say(text, bad = false) {
   $("status").classList.toggle("bad", bad);
 }
 
+const looks = { density: "stain strength", red: "tissue colour", yellow: "tissue colour", tissue: "share of tissue", width: "file size", height: "file size" };
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 const chosen = () => state.models.find((m) => m.name === $("model").value);
 const words = (model, name) => model.classes.find((c) => c.name === name)?.words ?? name;
@@ -130,7 +131,7 @@ function show(row, file, model) {
   if (row.in_training) add(text, "div", "a training or validation image of this model, which does better on it than on new ones", "small");
   if (row.error) add(text, "div", row.error, "error");
   else {
-    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${row.unlike_training.join(", ")}: the model may not know what it says`, "small");
+    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${[...new Set(row.unlike_training.map((name) => looks[name] ?? name))].join(", ")}: the prediction may be unreliable`, "small");
     bars(item, model, row.probabilities);
     if (row.similar) alike(item, row, model);
     offer(item, row, file, model, model.explains[0]);
