@@ -58,7 +58,7 @@ def test_the_map_is_that_of_the_closed_form_or_its_mean_the_change_of_the_logit_
     if layers:
         values, pooled = keras.Model(model.inputs[0], [maps[0], model.get_layer("head_pool").output])(pixels)
         wanted = keras.ops.convert_to_numpy(evidence(layers, values, pooled))[0, :2]
-        np.testing.assert_allclose(np.stack(cams), wanted.reshape(np.shape(cams)), atol=1e-4)
+        np.testing.assert_allclose(np.stack(cams), wanted.reshape(np.shape(cams)), rtol=1e-6, atol=1e-4)
         assert np.ptp(wanted, axis=(1, 2)).min() > 0.01
         return
     seen = keras.Model(model.inputs[0], maps)(pixels)
