@@ -116,7 +116,12 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
     kept = (
         "images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training", "sets",
     )  # fmt: skip
-    return {"test": figures, **{key: details[key] for key in kept if key in details}} if figures else None
+    found = {key: details[key] for key in kept if key in details}
+    if rules := details.get("abstention"):  # without the curves, which nobody needs who predicts
+        found["abstention"] = {"target": rules["target"]} | {
+            unit: {"rule": (rules[unit] or {}).get("rule")} for unit in ("image", "case")
+        }
+    return {"test": figures, **found} if figures else None
 
 
 def known_of(folder: Path, root: Path = Path()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One answer for each case or slide, of those for its images."""
+"""One answer for each case or slide, of those for its images; which classes it may be, and which answers are unsure."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,11 +38,31 @@ def sets_of(model: Model, figures_of: FiguresOf | None) -> Callable[[NDArray[np.
     return named
 
 
+def unsure_of(model: Model, figures_of: FiguresOf | None, unit: str) -> Callable[[NDArray[np.float64]], bool] | None:
+    """Return what says whether probabilities (classes,) are too unsure to answer; None where there is no rule.
+
+    The rule is that of `biopsy.evaluation.abstention`, for each 'image' or 'case'. It promises something only for a
+    model that was tested on cases that its training does not share.
+    """
+    found = (figures_of_test(model, figures_of) or {}).get("abstention") or {}
+    rule = (found.get(unit) or {}).get("rule")
+    if not rule or not model.card.protocol.startswith("case"):
+        return None
+    print(
+        f"abstain: True where no class reaches {rule['threshold']:g}. Of the other validation {unit}s at most "
+        f"{100 * found['target']:g} % were wrong; of the other test {unit}s {rule['test']['wrong']:g} of "
+        f"{rule['test']['answered']:g}.",
+        file=sys.stderr,
+    )
+    return lambda given: bool(given.max().round(6) < rule["threshold"])
+
+
 def by_group(
     model: Model,
     answers: Iterable[tuple[Found, Answer]],
     groups: Sequence[str],
     sets: Callable[[NDArray[np.float64]], str] | None = None,
+    unsure: Callable[[NDArray[np.float64]], bool] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Average the probabilities of each case over its images, as the test does, and choose its class by the mean.
 
@@ -56,14 +76,16 @@ def by_group(
         What a row is of: case, slide, or both, where slides of two cases may have one name.
     sets
         From the mean probabilities of a case to the classes that it may be.
+    unsure
+        From these to whether they are too unsure to answer.
 
     Yields
     ------
     dict
         The groups; `predicted`, `p_<class>` (0 to 1), empty where no image has a prediction; with `sets` also
-        `prediction_set`, which may be empty; the numbers of `images` and of those `without_prediction` and
-        `in_training` (None: not known). In the order of the first images; ids that differ in letter case or blanks are
-        one, written as the first.
+        `prediction_set`, which may be empty, and with `unsure` also `abstain`; the numbers of `images` and of those
+        `without_prediction` and `in_training` (None: not known). In the order of the first images; ids that differ in
+        letter case or blanks are one, written as the first.
     """
     names: dict[tuple[str, ...], list[str]] = {}
     sums: dict[tuple[str, ...], Any] = {}
@@ -86,6 +108,8 @@ def by_group(
         shown = {name: value for name, value in row.items() if name not in ("image", "error", "in_training")}
         if sets:
             shown["prediction_set"] = "" if mean is None else sets(mean)
+        if unsure:
+            shown["abstain"] = None if mean is None else unsure(mean)
         numbers = {
             "images": images,
             "without_prediction": without,

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 KINDS = (".csv", ".json", ".jsonl")
 Answers = Iterator[tuple[Found, "Answer"]]
+Unsure = Callable[["NDArray[np.float64]"], bool] | None  # of probabilities, (classes,)
 
 
 def predict_files(
@@ -49,7 +50,7 @@ def predict_files(
     by
         'case' or 'slide': write a row for each of these; None: for each image.
     figures_of
-        How to find the test figures of a model's folder, for the prediction sets; an .onnx file holds its own.
+        How to find the test figures of a folder, for prediction sets and abstaining; an .onnx file holds its own.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def predict_files(
             f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
             f"with the columns path and {by}."
         )
-    from biopsy.serving.cases import by_group, sets_of  # seconds, after mistakes have shown
+    from biopsy.serving.cases import by_group, sets_of, unsure_of  # seconds, after mistakes have shown
     from biopsy.serving.model import Model, describe
 
     model = Model(path)
@@ -79,10 +80,11 @@ def predict_files(
     )
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
     sets = sets_of(model, figures_of) if by == "case" else None
+    unsure = unsure_of(model, figures_of, by or "image")
     rows = (
-        by_group(model, answers, [n for n in known if by == "slide" or n == by], sets)
+        by_group(model, answers, [n for n in known if by == "slide" or n == by], sets, unsure)
         if by
-        else _rows(model, answers, known, watch.unlike if model.card.training or model.similar else None)
+        else _rows(model, answers, known, watch.unlike if model.card.training or model.similar else None, unsure)
     )
     with _opened(out) as stream:
         _write(rows, stream, out.suffix if out else ".csv")
@@ -163,14 +165,16 @@ class Watch:
 
 
 def _rows(
-    model: "Model", answers: Answers, groups: Sequence[str], unlike: Mapping[Found, str] | None
+    model: "Model", answers: Answers, groups: Sequence[str], unlike: Mapping[Found, str] | None, unsure: Unsure
 ) -> Iterator[dict[str, Any]]:
-    """Make a row of each image, with its case and slide where some are known, and what is `unlike` training."""
+    """Make a row of each image, with its case and slide where known; what is `unlike` training, and what `unsure`."""
     for image, given in answers:
         if given.error.startswith("the image"):  # of an archive: its bytes have no name
             given = replace(given, error=given.error.replace("the image", image.name, 1))
         row = model.row(image.name, given)
-        told = {} if unlike is None else {"unlike_training": unlike.get(image, "")}
+        told: dict[str, Any] = {} if unlike is None else {"unlike_training": unlike.get(image, "")}
+        if unsure:
+            told["abstain"] = None if given.error else unsure(given.probabilities)
         known = {name: getattr(image, name) for name in groups}
         yield {"image": row.pop("image"), **known, **row, **told}
 

@@ -234,6 +234,29 @@ def test_a_row_a_case_lists_the_classes_that_it_may_be_as_the_test_counts_them(
     assert "prediction_set" not in predicted(capsys, "images/x.csv")
 
 
+def test_an_unsure_answer_is_marked_as_the_rule_of_the_test_marks_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "images/x.csv").write_text("path,case\nlight.png,1\nmiddle.png,2\ndeep/dark.png,3\ngone.png,4\n")
+    sure = predicted(capsys, "images/x.csv")[["p_benign", "p_malignant"]][:3].astype(float).max(axis=1)
+    told = {"answered": 20, "wrong": 1}
+    rules = {unit: {"rule": {"threshold": float(sure.median()), "test": told}} for unit in ("image", "case")}
+    figures = {"abstention": {"target": 0.05, **rules}}
+    write_onnx(project / "exports/tiny.onnx", figures=figures)
+    for by in ((), ("--by", "case")):
+        found = predicted(capsys, "images/x.csv", *by)["abstain"]
+        assert found.tolist() == [*(str(one) for one in sure < sure.median()), ""]
+        assert (sure < sure.median()).sum() == 1
+    with suppress(DataError):
+        command(["predict", "images/x.csv", "--out", "x.csv"])
+    assert "were wrong; of the other test images 1 of 20" in capsys.readouterr().err
+    leaky = DARK.model_copy(update={"protocol": "image"})  # whose cases were seen in training: a promise for no one
+    none = {"abstention": {"target": 0.05, "image": {"rule": None}, "case": {"rule": None}}}
+    for card, given in ((leaky, figures), (DARK, none), (DARK, None)):
+        write_onnx(project / "exports/tiny.onnx", card, figures=given)
+        assert "abstain" not in predicted(capsys, "images/x.csv")
+
+
 @pytest.mark.parametrize(
     ("by", "column"), [([], "'error' says why"), (["--by", "case"], "'without_prediction' counts")]
 )
