@@ -17,8 +17,9 @@ def new_verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.Argu
 def add_model(verb: argparse.ArgumentParser) -> None:
     """Add `--model`, one model."""
     verb.add_argument(
-        "--model", type=Path, metavar="MODEL", help="a model's folder or .onnx file (default: the only one here)"
-    )
+        "--model", type=Path, metavar="MODEL",
+        help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH (default: the only one here)",
+    )  # fmt: skip
 
 
 def figures_of(path: Path) -> dict[str, Any] | None:

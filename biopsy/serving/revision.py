@@ -1,0 +1,63 @@
+"""A model of another revision or repository, by name: `<repository>@<revision>:<path>`, fetched with DVC and kept."""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from biopsy.core.errors import SourceError, reason_of
+from biopsy.core.extras import extra
+from biopsy.core.layout import cache
+
+
+def parse_revision(text: str) -> tuple[str, str, str] | None:
+    """Split `repository@revision:path`; None where the text is no such name.
+
+    The repository is a folder or an address of git; the revision a commit, branch or tag, as `binary-case@v1.0.0`.
+    """
+    rest, _, path = text.rpartition(":")
+    at = rest.find("@", rest.rfind("/") + 1)  # an address may have one before a /, a tag of gto after ours
+    return (rest[:at], rest[at + 1 :], path) if at > 0 and path and at + 1 < len(rest) else None
+
+
+def fetch_revision(repository: str, revision: str, path: str) -> Path:
+    """Fetch a model's folder or .onnx file from a DVC repository, or find what an earlier call has fetched.
+
+    Parameters
+    ----------
+    repository, revision, path
+        As `parse_revision` gives them.
+
+    Returns
+    -------
+    Path
+        Below `$BIOPSY_CACHE/models`, one folder a commit.
+
+    Raises
+    ------
+    SourceError
+        No such repository, revision or path, or a remote that does not give the files.
+    MachineError
+        DVC is not installed.
+    """
+    with extra("pipeline"):
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException
+    try:
+        found = DVCFileSystem(repository, rev=revision)
+        asked = f"{repository}\n{found.repo.get_rev()}\n{path}"
+        kept = cache("models") / hashlib.sha256(asked.encode()).hexdigest()[:16] / Path(path).name
+        if not kept.exists():
+            kept.parent.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(dir=kept.parent.parent))
+            try:
+                found.get(path, str(part / kept.name), recursive=True)
+                kept.parent.mkdir(exist_ok=True)
+                (part / kept.name).rename(kept)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except FileNotFoundError:
+        raise SourceError(f"{repository} has no {path} at {revision}, or its remote lacks the files.") from None
+    except (DvcException, OSError) as error:
+        raise SourceError(f"{repository}@{revision}:{path} cannot be fetched: {reason_of(error)}.") from None
+    return kept

@@ -1,0 +1,86 @@
+"""A model of another revision of a DVC repository, loaded by name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import biopsy
+from biopsy.core.errors import SourceError
+from biopsy.serving.revision import parse_revision
+from scratch import call, commit
+from tiny_onnx import DARK, write_onnx
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (".@main:models/binary-case", (".", "main", "models/binary-case")),
+        ("git@host:user/repo@v1:models/x", ("git@host:user/repo", "v1", "models/x")),
+        (
+            "https://host:80/repo@binary-case@v0.1.0:models/x",
+            ("https://host:80/repo", "binary-case@v0.1.0", "models/x"),
+        ),
+        ("models/binary-case", None),
+        ("models/a@b", None),
+        ("@main:x", None),
+        (".@:x", None),
+    ],
+)
+def test_a_name_is_a_repository_a_revision_and_a_path(text: str, parts: tuple[str, str, str] | None) -> None:
+    assert parse_revision(text) == parts
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DVC repository whose tag v1 and whose branch hold two models under one name."""
+    root = tmp_path_factory.mktemp("team")
+    call(root, "git", "init", "-q")
+    call(root, "dvc", "init", "-q")
+    for tag, task in (("v1", "first"), ("v2", "second")):
+        write_onnx(root / "exports/dark.onnx", DARK.model_copy(update={"protocol": tag}))
+        call(root, "dvc", "add", "-q", "exports/dark.onnx")
+        commit(root, task)
+        call(root, "git", "tag", tag)
+    return root
+
+
+def test_a_model_is_loaded_at_a_revision_and_kept(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path))
+    for revision in ("v1", "v2"):
+        assert biopsy.load(f"{repository}@{revision}:exports/dark.onnx").card.protocol == revision
+    kept = sorted((tmp_path / "models").rglob("*.onnx"))
+    assert len(kept) == len(list((tmp_path / "models").iterdir())) == 2
+    before = [path.stat().st_mtime_ns for path in kept]
+    assert biopsy.load(f"{repository}@v1:exports/dark.onnx").card.protocol == "v1"
+    assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("{root}@v9:exports/dark.onnx", "v9"),
+        ("{root}@v1:exports/light.onnx", "has no exports/light.onnx at v1"),
+        ("{root}/none@v1:exports/dark.onnx", "none@v1:exports/dark.onnx cannot be fetched"),
+    ],
+)
+def test_what_is_not_there_is_a_sentence(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path))
+    with pytest.raises(SourceError, match=words):
+        biopsy.load(name.format(root=repository))
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_remote_without_the_file_leaves_nothing_half_fetched(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path / "cache"))
+    root = Path(shutil.copytree(repository, tmp_path / "team"))
+    shutil.rmtree(root / ".dvc/cache")
+    with pytest.raises(SourceError, match="its remote lacks the files"):
+        biopsy.load(f"{root}@v1:exports/dark.onnx")
+    assert not list((tmp_path / "cache").rglob("*.onnx"))
