@@ -40,7 +40,7 @@ def impute(
                 f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0', punctuation): {groups}."
             )
     for task in params.tasks:
-        print(f"impute: task {task}: " + ", ".join(f"{n:,} {name}" for name, n in counts["labels"][task].items()))
+        print(f"impute: task {task}: " + ", ".join(f"{name} ({n:,})" for name, n in counts["labels"][task].items()))
 
 
 def main() -> None:
