@@ -70,7 +70,8 @@ def read_labelled(
         No such column, no label that the model knows, no file, one image with two labels or cases.
     """
     records = read_records(csv, [*PATHS, *FACTS, label or "label"])
-    scheme = scheme.model_copy(update={"map": {**scheme.map, **_words(words, scheme, task)}})
+    meant = _words(words, scheme, task)
+    scheme = scheme.model_copy(update={"map": {**scheme.map, **meant}})
     columns = {"image_id": _image(records, csv), "text": _labels(records, scheme, task, label, csv)}
     for fact in FACTS:
         place = _find(records, [fact], csv)
@@ -81,6 +82,10 @@ def read_labelled(
             for line, cells in records.rows
         ]
     )
+    labels = set(rows["text"].map(plain))
+    for word in meant:
+        if plain(word) not in labels:
+            warn(f"--map {word}={meant[word]}: no row of {csv} has the label {word}.")
     rows = _complete(rows, scheme, task)
     rows["file"] = pd.Series(_files(list(rows["image_id"]), folder), rows.index, dtype=object)
     rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]

@@ -165,7 +165,12 @@ def test_a_model_that_does_not_look_at_images_is_named(evaluate: Evaluate, image
 def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
     given = table(label=lambda i: "healthy" if i < 12 else "cancer").replace("label", "diagnosis")
     options = ("--label", "Diagnosis", "--map", "healthy=benign", "--map", "cancer=ductal carcinoma")
-    assert evaluate(given, *options)["metrics"]["image_level"]["accuracy"] == 1
+    found = evaluate(given, *options, "--map", "tumor=malignant")
+    assert found["metrics"]["image_level"]["accuracy"] == 1
+    assert "labels.csv has the label tumor" in found["warned"]
+    assert found["warned"].count("--map") == 1
+    signs = table(label=lambda i: "-1" if i < 12 else "1")
+    assert evaluate(signs, "--map=-1=benign", "--map=1=malignant")["metrics"]["image_level"]["accuracy"] == 1
 
 
 @pytest.mark.parametrize(
