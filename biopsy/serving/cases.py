@@ -1,7 +1,7 @@
 """One answer for each case or slide, of those for its images; which classes it may be, and which answers are unsure."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,22 @@ from biopsy.serving.model import Answer, Model
 SETS = "0.9"  # of new cases; 0.95 would need twice as many to set it by
 
 
-def sets_of(model: Model, figures_of: FiguresOf | None) -> Callable[[NDArray[np.float64]], str] | None:
+def promises_of(model: Model, figures_of: FiguresOf | None) -> dict[str, Any]:
+    """Return the test figures by which something is promised of new cases; empty where there are none.
+
+    Only a model that was tested on cases that its training does not share promises anything.
+    """
+    return (figures_of_test(model, figures_of) or {}) if model.card.protocol.startswith("case") else {}
+
+
+def sets_of(promises: Mapping[str, Any], classes: Sequence[str]) -> Callable[[NDArray[np.float64]], str] | None:
     """Return what lists the classes that a case may be, from its mean probabilities; None where there are no sets.
 
-    The truth is among them in 90 % of new cases (`biopsy.evaluation.conformal`). Only a model that was tested on cases
-    that its training does not share promises that.
+    The truth is among them in 90 % of new cases (`biopsy.evaluation.conformal`).
     """
-    found = (figures_of_test(model, figures_of) or {}).get("sets") or {}
+    found = promises.get("sets") or {}
     at = found.get("levels", {}).get(SETS)
-    if not at or not model.card.protocol.startswith("case"):
+    if not at:
         return None
     print(
         f"prediction_set: the true class is among these in {100 * float(SETS):g} % of new cases like the "
@@ -33,20 +40,19 @@ def sets_of(model: Model, figures_of: FiguresOf | None) -> Callable[[NDArray[np.
 
     def named(given: NDArray[np.float64]) -> str:
         kept = (1 - given).round(6) <= at["threshold"]
-        return "; ".join(name for name, one in zip(model.card.classes, kept, strict=True) if one)
+        return "; ".join(name for name, one in zip(classes, kept, strict=True) if one)
 
     return named
 
 
-def unsure_of(model: Model, figures_of: FiguresOf | None, unit: str) -> Callable[[NDArray[np.float64]], bool] | None:
+def unsure_of(promises: Mapping[str, Any], unit: str) -> Callable[[NDArray[np.float64]], bool] | None:
     """Return what says whether probabilities (classes,) are too unsure to answer; None where there is no rule.
 
-    The rule is that of `biopsy.evaluation.abstention`, for each 'image' or 'case'. It promises something only for a
-    model that was tested on cases that its training does not share.
+    The rule is that of `biopsy.evaluation.abstention`, for each 'image' or 'case'.
     """
-    found = (figures_of_test(model, figures_of) or {}).get("abstention") or {}
+    found = promises.get("abstention") or {}
     rule = (found.get(unit) or {}).get("rule")
-    if not rule or not model.card.protocol.startswith("case"):
+    if not rule:
         return None
     print(
         f"abstain: True where no class reaches {rule['threshold']:g}. Of the other validation {unit}s at most "

@@ -66,7 +66,7 @@ def predict_files(
             f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
             f"with the columns path and {by}."
         )
-    from biopsy.serving.cases import by_group, sets_of, unsure_of  # seconds, after mistakes have shown
+    from biopsy.serving.cases import by_group, promises_of, sets_of, unsure_of  # seconds, after mistakes have shown
     from biopsy.serving.model import Model, describe
 
     model = Model(path)
@@ -79,8 +79,9 @@ def predict_files(
         model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
     )
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
-    sets = sets_of(model, figures_of) if by == "case" else None
-    unsure = unsure_of(model, figures_of, by or "image")
+    promises = {} if by == "slide" else promises_of(model, figures_of)
+    sets = sets_of(promises, model.card.classes) if by == "case" else None
+    unsure = unsure_of(promises, by or "image")
     rows = (
         by_group(model, answers, [n for n in known if by == "slide" or n == by], sets, unsure)
         if by
