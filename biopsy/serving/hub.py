@@ -7,10 +7,9 @@ from typing import Any
 
 from biopsy.core.errors import BiopsyError, ParamsError, SourceError, reason_of, some
 from biopsy.core.extras import extra
-from biopsy.sources.web.download import hub_address
+from biopsy.sources.web.download import TIMEOUT, hub_address
 
 SCHEME = "hf://"
-SECONDS = 60.0  # without a byte, after which the hub is given up; its own client would wait for ever
 OF_THE_HUB = ".gitattributes"  # which it puts into each repository
 
 
@@ -60,10 +59,10 @@ def upload(name: str, files: Mapping[str, bytes], message: str) -> str:
             f"{SCHEME}{name} needs a token that may write. Make one at {hub}/settings/tokens, set HF_TOKEN."
         )
     api = HfApi(endpoint=hub, token=token)
-    get_session().timeout = SECONDS
+    get_session().timeout = TIMEOUT  # its own client would wait for ever
     try:
         try:
-            held = {file.rfilename for file in api.model_info(name, timeout=SECONDS).siblings or []}
+            held = {file.rfilename for file in api.model_info(name, timeout=TIMEOUT).siblings or []}
         except RepositoryNotFoundError:
             api.create_repo(name)
             held = set()
