@@ -90,12 +90,9 @@ def add_evaluate(verbs: Any) -> None:
     verb.add_argument("--images", type=Path, metavar="FOLDER", help="where the images are (default: the CSV's folder)")
     verb.add_argument("--label", metavar="COLUMN", help="the column of labels (default: as in the model's own data)")
     verb.add_argument(
-        "--map",
-        action="append",
-        default=[],
-        metavar="WORD=CLASS",
+        "--map", action="append", default=[], metavar="WORD=CLASS",
         help="translate a label, such as --map=-1=benign; repeatable",
-    )
+    )  # fmt: skip
     verb.add_argument("--out", type=Path, default=Path("external"), metavar="FOLDER", help="default: external/")
     verb.set_defaults(run=act)
 

@@ -17,9 +17,16 @@ def new_verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.Argu
 def add_model(verb: argparse.ArgumentParser) -> None:
     """Add `--model`, one model."""
     verb.add_argument(
-        "--model", type=Path, metavar="MODEL",
+        "--model", type=model_path, metavar="MODEL",
         help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH (default: the only one here)",
     )  # fmt: skip
+
+
+def model_path(name: str) -> Path:
+    """Find the model that a person names; DVC is asked only about one of a repository."""
+    from biopsy.serving.revision import find_model
+
+    return find_model(name)
 
 
 def figures_of(path: Path) -> dict[str, Any] | None:

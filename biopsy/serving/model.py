@@ -20,7 +20,7 @@ from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
 from biopsy.serving.decoding import Image, Prepared, prepare_image
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
-from biopsy.serving.revision import fetch_revision, parse_revision
+from biopsy.serving.revision import find_model
 from biopsy.serving.similar import Similar, read_similar
 from biopsy.serving.training_images import learnt_from, pixel_key, unpacked
 
@@ -84,8 +84,6 @@ class Model:
 
     def __init__(self, path: Path) -> None:
         """Load `models/<task>-<protocol>` in safe mode, or an .onnx file, once its bytes are checked. See `load`."""
-        if not path.exists() and (named := parse_revision(str(path))):
-            path = fetch_revision(*named)
         self.path = path
         self.facts: dict[str, str] = {}
         self.network: Any = None
@@ -264,7 +262,7 @@ def load(path: str | Path) -> Model:
     MachineError
         A package is not installed.
     """
-    return Model(Path(path))
+    return Model(find_model(path))
 
 
 def describe(card: Card) -> str:

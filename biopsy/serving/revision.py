@@ -10,6 +10,15 @@ from biopsy.core.extras import extra
 from biopsy.core.layout import cache
 
 
+def find_model(name: str | Path) -> Path:
+    """Return the path that a person names, or where what `repository@revision:path` names was fetched to.
+
+    Raises `SourceError` and `MachineError` as `fetch_revision`.
+    """
+    named = None if Path(name).exists() else parse_revision(str(name))
+    return fetch_revision(*named) if named else Path(name)
+
+
 def parse_revision(text: str) -> tuple[str, str, str] | None:
     """Split `repository@revision:path`; None where the text is no such name.
 

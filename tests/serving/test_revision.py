@@ -3,9 +3,12 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import biopsy
+from biopsy.cli import command
 from biopsy.core.errors import SourceError
 from biopsy.serving.revision import parse_revision
 from scratch import call, commit
@@ -56,6 +59,19 @@ def test_a_model_is_loaded_at_a_revision_and_kept(
     before = [path.stat().st_mtime_ns for path in kept]
     assert biopsy.load(f"{repository}@v1:exports/dark.onnx").card.protocol == "v1"
     assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_the_commands_take_such_a_name_too(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path / "cache"))
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 40, 3), 90, np.uint8))
+    (tmp_path / "labels.csv").write_text("path,label\na.png,malignant\n")
+    model = ("--model", f"{repository}@v2:exports/dark.onnx")
+    command(["predict", str(tmp_path / "a.png"), *model])
+    assert "protocol v2" in capsys.readouterr().err
+    command(["evaluate", "--csv", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out"), *model])
+    assert "protocol v2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
