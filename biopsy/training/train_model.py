@@ -112,7 +112,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     DataError
         Images, labels or split are missing, broken, or made with other parameters.
     MachineError
-        The memory does not suffice, or the loss diverged.
+        The memory does not suffice.
+    ParamsError
+        The training diverged, or the probe did not converge.
     """
     seed_everything(job.seed)
     spill = job.resume / "images.npy"
