@@ -295,6 +295,12 @@ class Impute(_Record):
     unlabelled: _Unlabelled = _Unlabelled()
 
 
+class Resized(_Record):
+    """metrics/resize.json."""
+
+    mode: str
+
+
 def read_record(path: Path, kind: type[BaseModel], way_out: str = AGAIN) -> dict[str, Any]:
     """Read a metrics file.
 

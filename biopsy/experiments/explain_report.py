@@ -80,7 +80,7 @@ def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
         found.append((result, explained, problems))
     every = [e for _, explained, _ in found for _, of_case in explained for e in of_case]
     limits = {method: scale_of(maps) for method in NAMES if (maps := [e for e in every if e.method == method])}
-    max_pixels, resize = run.params.ingest.max_pixels, run.params.resize
+    max_pixels, resize = run.params.ingest.max_pixels, run.resize
     tasks = [
         {
             "title": result.title,

@@ -14,7 +14,7 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.sections.data import Resize
 from biopsy.experiments.compose import compose
 from biopsy.images.decode import read_rgb
-from biopsy.images.preparation.record import FILE, read_preparation
+from biopsy.images.preparation.record import FILE, read_preparation, suited
 from biopsy.images.resize import make_views
 from biopsy.sources.sample.draw import draw_sample
 from biopsy.tables.labels.grammars import find
@@ -78,6 +78,7 @@ def show_augment(
         raise ParamsError(f"--out: {out} must end in .png, the kind of file that is written.")
     params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
+    params = params.model_copy(update={"resize": _suited(params.resize, root)})
     task = task or params.tasks[-1]
     if task not in params.labels.tasks:
         known = params.labels.tasks
@@ -132,6 +133,15 @@ def _suits(made: Resize, wanted: Resize) -> bool:
     return made.mode == wanted.mode and (made.structure == "rgb" or wanted.structure != "rgb")
 
 
+def _suited(resize: Resize, root: Path) -> Resize:
+    """Return how the stage `resize` makes images of the sizes that were ingested."""
+    table = root / LABELS
+    if not table.is_file():
+        return resize
+    sizes = read_csv(table, ["width", "height"])
+    return suited(resize, map(int, [*sizes["width"], *sizes["height"]]))
+
+
 def _labelled(root: Path, task: str) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the ingested file and the class of each image that has a label, by image_id."""
     table = root / LABELS
@@ -151,7 +161,7 @@ def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
     for i in chosen:
         image = read_rgb(source.files[i], params.ingest.max_pixels)
         size = resize.size
-        views = image.reshape(-1, size, size, 3) if source.ready else make_views(image, resize, source.files[i])
+        views = image.reshape(-1, size, size, 3) if source.ready else make_views(image, resize)
         squares.append(views[len(views) // 2])  # of tiles, one from the middle
     return ImageStore(np.stack(squares), True), [source.classes[i] for i in chosen]
 

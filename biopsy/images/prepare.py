@@ -11,7 +11,7 @@ from biopsy.images.resize import Image, make_views
 from biopsy.images.stain import restain
 
 
-def prepare(source: Path | bytes | Image, preparation: Preparation, name: str | Path = "the image") -> Image:
+def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
     """Turn an image into what the network sees.
 
     Parameters
@@ -20,8 +20,6 @@ def prepare(source: Path | bytes | Image, preparation: Preparation, name: str | 
         The file, its bytes, or its pixels: uint8 (height, width, 3), RGB.
     preparation
         Of a tree, or of a model's card.
-    name
-        How errors call an array.
 
     Returns
     -------
@@ -33,15 +31,14 @@ def prepare(source: Path | bytes | Image, preparation: Preparation, name: str | 
     ImageError
         The file cannot be read as an image.
     DataError
-        The image is smaller than a tile, or an array is no image.
+        An array is no image.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
             raise DataError(
                 f"an image array must be uint8 of shape (height, width, 3). Got {source.dtype} {source.shape}."
             )
-        views = make_views(source, preparation.resize, name)
+        views = make_views(source, preparation.resize)
         return restain(views, preparation.stain)[0] if preparation.stain else views
-    name = source if isinstance(source, Path) else name
-    views = make_views(read_rgb(source, preparation.max_pixels), preparation.resize, name)
+    views = make_views(read_rgb(source, preparation.max_pixels), preparation.resize)
     return restain(views, preparation.stain)[0] if preparation.stain else views

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Resize, Tiles
 
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -18,7 +17,7 @@ PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]
 Image = NDArray[np.uint8]
 
 
-def make_views(image: Image, resize: Resize, name: object = "the image") -> Image:
+def make_views(image: Image, resize: Resize) -> Image:
     """Make what the network sees of one image, but for its stain.
 
     Parameters
@@ -27,39 +26,32 @@ def make_views(image: Image, resize: Resize, name: object = "the image") -> Imag
         RGB.
     resize
         Size, mode, tiles and structure.
-    name
-        What an error calls the image.
 
     Returns
     -------
     uint8 array of shape (views, size, size, 3)
         One view, or with mode `tiles` one a tile, row by row.
 
-    Raises
-    ------
-    DataError
-        The image is smaller than a tile.
     """
     if resize.mode == "tiles":
-        squares = [resize_rgb(tile, resize.size, "stretch") for tile in cut_tiles(image, resize.tiles, name)]
+        squares = [resize_rgb(tile, resize.size, "stretch") for tile in cut_tiles(image, resize.tiles)]
     else:
         squares = [resize_rgb(image, resize.size, resize.mode)]
     return np.stack([draw_structure(square, resize.structure) for square in squares])
 
 
-def cut_tiles(image: Image, tiles: Tiles, name: object = "the image") -> list[Image]:
-    """Cut squares of `tiles.px` on a grid that reaches from edge to edge; a single row or column is in the middle."""
+def cut_tiles(image: Image, tiles: Tiles) -> list[Image]:
+    """Cut squares on a grid that reaches from edge to edge; a single row or column is in the middle.
+
+    A square's side is `tiles.px`, or the image's shorter side where that is less.
+    """
     height, width = image.shape[:2]
-    if tiles.px > min(height, width):
-        raise DataError(
-            f"{name} is {width}x{height} pixels, smaller than a tile of resize.tiles.px {tiles.px}. Use larger images; "
-            f"or train with tiles of at most {min(height, width)}, or with resize.mode stretch, pad or crop."
-        )
+    px = min(tiles.px, height, width)
     tops, lefts = (
-        [(side - tiles.px) // 2] if count == 1 else [i * (side - tiles.px) // (count - 1) for i in range(count)]
+        [(side - px) // 2] if count == 1 else [i * (side - px) // (count - 1) for i in range(count)]
         for side, count in ((height, tiles.rows), (width, tiles.columns))
     )
-    return [image[top : top + tiles.px, left : left + tiles.px] for top in tops for left in lefts]
+    return [image[top : top + px, left : left + px] for top in tops for left in lefts]
 
 
 def resize_rgb(image: Image, size: int, mode: str) -> Image:

@@ -56,7 +56,7 @@ def resize_all(
     Raises
     ------
     DataError
-        A source that is missing, broken, changed since it was ingested, or smaller than a tile.
+        A source that is missing, broken, or changed since it was ingested.
     """
     code = f"{code_digest(*CODE)} opencv {cv2.__version__}"
 
@@ -105,7 +105,7 @@ class Shrink:
         check_opencv(self.opencv)
         cv2.setNumThreads(1)  # the images are the parallel unit
         image = _read(self.source, self.path, self.pixels_sha256, self.preparation.max_pixels)
-        return encode_png(np.concatenate(make_views(image, self.preparation.resize, self.path))), ""
+        return encode_png(np.concatenate(make_views(image, self.preparation.resize))), ""
 
 
 def _content(path: Path) -> Path | bytes:

@@ -148,7 +148,7 @@ def _fit_reference(
             "learnt. Name a training image, or null for the mean of all of them."
         )
     try:
-        views = make_views(image, preparation.resize, f"stain.reference: {path}")
+        views = make_views(image, preparation.resize)
         measured = measure(np.concatenate(views), method)
     except NotNormalised as reason:
         raise ParamsError(

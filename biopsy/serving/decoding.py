@@ -57,12 +57,11 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) 
     BiopsyError
         The image cannot be used, as in `prepare`.
     """
-    name: str | Path = Path(source) if isinstance(source, str | Path) else "the image"
     if isinstance(source, np.ndarray):
         pixels = source
     else:
         pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
-    views = prepare(pixels, preparation, name)
+    views = prepare(pixels, preparation)
     return Prepared(views, hash_pixels(pixels) if hashed else "")
 
 

@@ -221,7 +221,7 @@ def boxes(height: int, width: int, resize: Resize) -> list[tuple[float, float, f
         rows = np.broadcast_to(np.arange(height)[:, None], (height, width))
         columns = np.broadcast_to(np.arange(width), (height, width))
         cut: list[Any] = [cut_tiles(place, resize.tiles) for place in (rows, columns)]  # type: ignore[arg-type]
-        side = resize.tiles.px
+        side = min(resize.tiles.px, height, width)
         return [(int(row[0, 0]), int(column[0, 0]), side, side) for row, column in zip(*cut, strict=True)]
     if resize.mode == "stretch":
         return [(0, 0, height, width)]

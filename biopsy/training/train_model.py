@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError
+from biopsy.core.files import read_csv
 from biopsy.core.job import Job
 from biopsy.core.layout import SLIDES
 from biopsy.core.owned import note_made
 from biopsy.core.params import Params
 from biopsy.images.looks.measure import looks_of_training
-from biopsy.images.preparation.record import images_of
+from biopsy.images.preparation.record import images_of, suited
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.model_file import Card, ProbeChoice, save_model
@@ -172,8 +173,10 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
 def read_material(params: Params, job: Job, spill: Path) -> Material:
     """Read labels, split and pixels of one training, and describe its model; images wait in `spill` if need be."""
     tree, preparation = images_of(job.root, job.protocol)
-    if preparation.resize != params.resize:
-        found = preparation.differences(preparation.model_copy(update={"resize": params.resize}))
+    sizes = read_csv(job.labels, ["width", "height"])
+    resize = suited(params.resize, map(int, [*sizes["width"], *sizes["height"]]))
+    if preparation.resize != resize:
+        found = preparation.differences(preparation.model_copy(update={"resize": resize}))
         raise DataError(f"{tree} was made with other parameters ({found}). Run `dvc repro`.")
     scheme = read_scheme(job.root / "models/labels.json")
     table = read_parts(job.labels, job.split, tree, job.task, scheme[job.task].names, job.fold)

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from stained import tissue
 from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Resize, Stain, Tiles
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
-from biopsy.images.preparation.record import Preparation, Stains, read_preparation
+from biopsy.images.preparation.record import Preparation, Stains, read_preparation, suited
 from biopsy.images.prepare import prepare
 from biopsy.images.resized_tree import resize_all
 from biopsy.images.stained_tree import stain_all
@@ -94,12 +95,31 @@ def test_differences_name_each_parameter_that_differs() -> None:
     assert other.differences(other.model_copy(update={"stain": warmer})) == "stain: fitted otherwise"
 
 
+def test_an_image_smaller_than_a_tile_is_answered_by_a_model_of_tiles(tmp_path: Path) -> None:
+    Image.fromarray(tissue()).save(tmp_path / "a.png")
+    tiled = Resize(size=32, mode="tiles", tiles=Tiles(px=65, rows=2, columns=3))
+    views = prepare(tmp_path / "a.png", Preparation(max_pixels=10**6, resize=tiled))
+    whole = prepare(tmp_path / "a.png", Preparation(max_pixels=10**6, resize=Resize(size=32)))
+    np.testing.assert_array_equal(views, np.repeat(whole, 6, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "sides", "suits"),
+    [
+        ("tiles", [230, 96], "stretch"),
+        ("tiles", [231, 96], "tiles"),
+        ("pad", [96, 96], "pad"),
+    ],
+)
+def test_images_no_longer_than_a_tile_are_stretched_to_one_view(mode: Any, sides: list[int], suits: str) -> None:
+    found = suited(Resize(mode=mode), sides)
+    assert found == Resize(mode=suits)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_prepared_is_one_sentence(tmp_path: Path) -> None:
     Image.fromarray(tissue()).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"a\.png has 4,096 pixels, more than"):
         prepare(tmp_path / "a.png", Preparation(max_pixels=1000))
-    with pytest.raises(DataError, match=r"a\.png is 64x64 pixels, smaller than a tile"):
-        prepare(tmp_path / "a.png", Preparation(max_pixels=10**6, resize=Resize(mode="tiles", tiles=Tiles(px=65))))
     with pytest.raises(ImageError, match="the image is not an image"):
         prepare(b"hello", Preparation(max_pixels=1000))
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Tiles
 from biopsy.images.decode import read_rgb
 from biopsy.images.resize import cut_tiles, draw_structure, encode_png, resize_rgb
@@ -145,9 +144,12 @@ def test_tiles_reach_from_edge_to_edge_and_their_number_does_not_depend_on_the_i
             assert np.ptp(np.diff(starts.astype(int))) <= 1
 
 
-def test_a_tile_larger_than_the_image_names_the_image_and_the_parameter() -> None:
-    with pytest.raises(DataError, match=r"x\.png is 700x460 pixels.*resize\.tiles\.px 461.*at most 460"):
-        cut_tiles(np.zeros((460, 700, 3), np.uint8), Tiles(px=461), Path("x.png"))
+def test_tiles_of_an_image_with_a_shorter_side_are_as_large_as_that_side() -> None:
+    image = np.arange(46 * 70 * 3, dtype=np.uint32).astype(np.uint8).reshape(46, 70, 3)
+    left, _, right = cut_tiles(image, Tiles(px=47, rows=1, columns=3))
+    np.testing.assert_array_equal(left, image[:, :46])
+    np.testing.assert_array_equal(right, image[:, -46:])
+    assert [tile.shape for tile in cut_tiles(image[:20, :20], Tiles(px=47, rows=2, columns=2))] == [(20, 20, 3)] * 4
 
 
 def test_real_images_keep_what_pillow_s_bicubic_keeps_and_weigh_no_more(real_data: Path) -> None:

@@ -48,7 +48,7 @@ class Project:
     def ingest(self) -> None:
         """Record what the source images hold now."""
         hashes = [hash_pixels(read_rgb(self.source(path), 10**7)) for path in self.table["path"]]
-        write_csv(self.root / "data/interim/labels.csv", self.table.assign(pixels_sha256=hashes))
+        write_csv(self.root / "data/interim/labels.csv", self.table.assign(pixels_sha256=hashes, width=80, height=60))
 
     def run(self, **overrides: object) -> str:
         self.set_params({"resize.size": 32} | {key.replace("__", "."): value for key, value in overrides.items()})
@@ -111,13 +111,27 @@ def test_tiles_stand_one_below_the_other_in_one_file(project: Project) -> None:
     assert {image.shape for image in project.images()} == {(6 * 32, 32, 3)}
 
 
-def test_a_tile_larger_than_an_image_is_one_sentence_and_the_earlier_tree_stays(project: Project, run_stage) -> None:
-    project.run()
-    before = project.tree()
-    project.set_params({"resize.size": 32, "resize.mode": "tiles", "resize.tiles.px": 61})
-    words = ("80x60 pixels", "resize.tiles.px 61", "at most 60")
-    assert_kind(run_stage("resize"), str(Path("deep folder/ü ")), *words)
-    assert project.tree() == before
+@pytest.mark.parametrize(
+    ("px", "mode", "views", "small", "says"),
+    [
+        (60, "tiles", 6, 0, ""),
+        (61, "tiles", 6, 12, "resize: 12 images have a side shorter than a tile of 61 px"),
+        (79, "tiles", 6, 12, "resize: 12 images have a side shorter than a tile of 79 px"),
+        (80, "stretch", 1, 12, "resize: no image is longer than a tile of 80 px"),
+    ],
+)
+def test_images_smaller_than_a_tile_are_resized_all_the_same_and_counted(
+    project: Project, px: int, mode: str, views: int, small: int, says: str
+) -> None:
+    """The images have 80x60 pixels. The tree says how they were made, and so does the model that is trained on it."""
+    printed = project.run(resize__mode="tiles", resize__tiles={"px": px, "rows": 2, "columns": 3})
+    assert says in printed
+    assert printed.count("\n") == 1 + bool(says)
+    made = read_preparation(project.root / "data/resized")
+    assert (made.resize.mode, made.views) == (mode, views)
+    assert {image.shape for image in project.images()} == {(views * 32, 32, 3)}
+    told = json.loads((project.root / "metrics/resize.json").read_text())
+    assert told == {"images": 12, "mode": mode, "views": views, "smaller_than_a_tile": small}
 
 
 def test_the_earlier_name_of_the_mode_is_one_sentence_that_says_what_to_write(project: Project, run_stage) -> None:

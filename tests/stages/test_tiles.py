@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biopsy.core.errors import ParamsError
+from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.params import parse_params, read_params
 from biopsy.core.sections.data import Resize, Tiles
 from biopsy.core.sections.model import Head, Model
-from biopsy.images.preparation.record import images_of
+from biopsy.images.preparation.record import Preparation, images_of, write_preparation
 from biopsy.networks.answers import answer_images
 from biopsy.networks.backend import keras
 from biopsy.networks.build import build_model
@@ -75,6 +75,26 @@ def test_a_model_of_tiles_trains_and_answers_once_an_image(
     else:
         expected = np.mean([model.predict_on_batch(by_image[:, k])[:, 0] for k in range(3)], axis=0)
     np.testing.assert_allclose(table["p_malignant"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tiles", ["each", "mean"])
+def test_a_data_set_of_images_smaller_than_a_tile_trains_on_one_view_of_each(
+    tmp_path: Path, set_params: Callable[..., Path], tiles: str
+) -> None:
+    """As the stage `resize` leaves it; the model's card, and so a prediction, has that view too."""
+    make_project(tmp_path, resize=Resize(size=32))
+    change = {"resize.mode": "tiles", "resize.tiles": {"px": 32}, "model.tiles": tiles}
+    params = read_params(set_params({**SHORT, "resize": {"size": 32}} | change))
+    stage = runpy.run_path(str(ROOT / "stages/train.py"))
+    smaller = params.model_copy(update={"resize": params.resize.model_copy(update={"tiles": Tiles(px=31)})})
+    with pytest.raises(DataError, match=r"resize\.mode: stretch, not tiles"):
+        stage["train"](smaller, "binary", "case", tmp_path)
+    resize = Resize(size=32, tiles=Tiles(px=32))
+    for folder in ("data/resized", "data/stained/case"):
+        write_preparation(tmp_path / folder, Preparation(max_pixels=50_000_000, resize=resize))
+    stage["train"](params, "binary", "case", tmp_path)
+    model, card = load_model(tmp_path / "models/binary-case")
+    assert (model.input_shape, card.preparation.resize) == ((None, 32, 32, 3), resize)
 
 
 @pytest.mark.parametrize(("backbone", "feature_norm"), [("cnn", False), ("cnn", True), ("mobilenetv2", True)])

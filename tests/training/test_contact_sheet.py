@@ -86,6 +86,7 @@ def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
     set_params({"resize.size": 64})
     table = pd.DataFrame({"image_id": [str(number) for number in range(6)], "subtype": ["A", "DC"] * 3})
     table["path"], table["class"] = table["image_id"] + ".png", "x"
+    table["width"] = table["height"] = 300
     write_csv(tmp_path / "data/interim/labels.csv", table)
     (tmp_path / "data/resized").mkdir()
     made_with(tmp_path)
@@ -179,6 +180,8 @@ def test_a_tree_that_cannot_give_what_the_experiment_sees_is_named_and_others_ar
         "path": ["x.png", "gone.png"],
         "binary": ["benign", "malignant"],
         "multiclass": ["", "DC"],
+        "width": ["64", "64"],
+        "height": ["64", "64"],
     }
     write_csv(project / "data/interim/labels.csv", pd.DataFrame(rows))
     for task, label in (("binary", "benign"), ("multiclass", "unlabelled")):

@@ -9,6 +9,7 @@ import yaml
 
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
+from biopsy.core.sections.data import Resize
 from biopsy.evaluation.report import words
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.results import Result, Run
@@ -58,7 +59,7 @@ def facts(run: Run, results: Sequence[Result]) -> dict[str, str | None]:
         "uncertainty": "95 % intervals over new cases, by leaving out one case after the other; exact ones "
         "(Clopper-Pearson) of shares of cases. `biopsy compare` gives paired differences.",
         **of_data(run),
-        **of_parameters(run.params),
+        **of_parameters(run.params, run.resize),
         **of_results(results),
     }
 
@@ -98,9 +99,9 @@ def split_says(name: str, split: Mapping[str, Any]) -> str:
     return f"Protocol {name} (by {parse_protocol(name).unit}{folds}): {', '.join(sizes) or 'sizes not known'}; {says}."
 
 
-def of_parameters(params: Params) -> dict[str, str | None]:
+def of_parameters(params: Params, resize: Resize) -> dict[str, str | None]:
     """Say how images are prepared and how the model is made."""
-    model, train, resize = params.model, params.train, params.resize
+    model, train = params.model, params.train
     stain = "no stain normalisation" if params.stain.method == "none" else f"stain by {params.stain.method}"
     inputs = "".join(f" and {name}" for name in model.extra_inputs)
     stop = train.early_stopping_patience

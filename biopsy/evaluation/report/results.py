@@ -14,11 +14,12 @@ from biopsy.core.files import read_csv
 from biopsy.core.job import Job
 from biopsy.core.layout import PREDICTIONS
 from biopsy.core.params import Params
+from biopsy.core.sections.data import Resize
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.pairing import read_predictions
 from biopsy.evaluation.predictions import Answers
-from biopsy.evaluation.records import Details, Impute, Ingest, Short, Splits, read_record
+from biopsy.evaluation.records import Details, Impute, Ingest, Resized, Short, Splits, read_record
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 AGAIN = "Run `dvc repro`."
@@ -60,8 +61,8 @@ class Run:
         Of the labels.
     results, problems
         As `read_results`.
-    splits, ingest, impute
-        metrics/split.json, ingest.json and impute.json; empty where they are missing or broken.
+    splits, ingest, impute, resized
+        metrics/split.json, ingest.json, impute.json and resize.json; empty where they are missing or broken.
     """
 
     params: Params
@@ -72,13 +73,19 @@ class Run:
     splits: dict[str, Any]
     ingest: dict[str, Any]
     impute: dict[str, Any]
+    resized: dict[str, Any]
+
+    @property
+    def resize(self) -> Resize:
+        """How images were resized: as the parameters say, or stretched where all are smaller than a tile."""
+        return self.params.resize.model_copy(update={"mode": self.resized.get("mode", self.params.resize.mode)})
 
 
 def read_run(params: Params, root: Path) -> Run:
     """Read what the project below `root` has come to. Raises `DataError` where nothing has run yet."""
     scheme = read_scheme(root / "models/labels.json")
     results, problems = read_results(params.tasks, params.protocols, scheme, root)
-    kinds: dict[str, type[BaseModel]] = {"split": Splits, "ingest": Ingest, "impute": Impute}
+    kinds: dict[str, type[BaseModel]] = {"split": Splits, "ingest": Ingest, "impute": Impute, "resize": Resized}
     told = (read_optional(root / f"metrics/{name}.json", kind) for name, kind in kinds.items())
     return Run(params, root, scheme, results, problems, *told)
 

@@ -1,5 +1,6 @@
 """The record of how a file becomes the array that a network sees; `biopsy.images.prepare` carries it out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -78,6 +79,16 @@ class Preparation(BaseModel):
             names = [stain.method if stain else "none" for stain in (self.stain, other.stain)]
             found.append(f"stain: {names[0]}, not {names[1]}" if names[0] != names[1] else "stain: fitted otherwise")
         return "; ".join(found)
+
+
+def suited(resize: Resize, sides: Iterable[int]) -> Resize:
+    """Return how images are resized whose widths and heights are `sides`.
+
+    Where none is longer than a tile, all tiles of an image would show nearly the whole of it: mode `tiles` becomes
+    `stretch`, one view for the same features.
+    """
+    tiny = resize.mode == "tiles" and max(sides, default=0) <= resize.tiles.px
+    return resize.model_copy(update={"mode": "stretch"}) if tiny else resize
 
 
 def read_preparation(folder: Path) -> Preparation:
