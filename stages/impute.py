@@ -1,6 +1,7 @@
 """Fill gaps from the file names, hold the table against them, and store the label scheme with its classes."""
 
 from pathlib import Path
+from typing import Any
 
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
@@ -33,14 +34,28 @@ def impute(
         f"gaps filled: {filled or 'none'}; contradictions: {counts['contradictions']['count']}"
         + (f"; {unlabelled} without a label left out." if unlabelled else ".")
     )
-    for unit, ids in counts["alike"].items():
-        if ids["count"]:
-            groups = some((" / ".join(group) for group in ids["listed"]), 3)
-            print(
-                f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0', punctuation): {groups}."
-            )
+    for unit, ids in _told(counts["alike"]):
+        groups = some((" / ".join(group) for group in ids["listed"]), 3)
+        print(
+            f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0', punctuation, look-alike "
+            f"letters): {groups}."
+        )
+    for column, cells in _told(counts["changed"]):
+        print(
+            f"impute: warning: {column}: a spreadsheet seems to have changed {cells['count']} of the values "
+            f"({some(cells['listed'], 3)}), so that others may be equal now. Export this column as text."
+        )
     for task in params.tasks:
         print(f"impute: task {task}: " + ", ".join(f"{name} ({n:,})" for name, n in counts["labels"][task].items()))
+
+
+def _told(counts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """List what was counted by column; of slides that stand for cases, the cases alone."""
+    return [
+        (column, found)
+        for column, found in counts.items()
+        if found["count"] and not (column == "slide" and found == counts["case"])
+    ]
 
 
 def main() -> None:

@@ -39,6 +39,8 @@ def ingest(
         save_plots(audit.filled(), metadata.scheme, note, plots)
         write_csv(table, audit.images)
         write_json(metrics, about | summary | {"csv": metadata.counts} | audit.counts)
+    for word in metadata.counts["labels_map_unused"]["listed"]:
+        print(f"ingest: warning: labels.map has the word '{word}', which is no label of the table.")
     again = metadata.counts["duplicate_rows"]["count"]
     dropped = dropped_in_words(audit.counts["dropped"]["by_reason"] | ({"repeated_row": again} if again else {}))
     print(

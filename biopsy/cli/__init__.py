@@ -27,10 +27,21 @@ def main() -> None:
 
 def command(arguments: Sequence[str] | None = None) -> None:
     """Parse `arguments` (default: those of the process) and do what they ask."""
-    chosen = new_parser().parse_args(arguments)
+    chosen = new_parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text of the screen's encoding
     chosen.run(chosen)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Write `--map -1=benign` as `--map=-1=benign`: argparse takes a word that begins with a dash for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--map" and word.startswith("-") and not word.startswith("--"):
+            joined[-1] = f"--map={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def new_parser() -> argparse.ArgumentParser:

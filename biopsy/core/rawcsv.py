@@ -1,32 +1,20 @@
 """Read the bytes of anybody's CSV into records: encoding, separator, quotes, short, long and blank rows."""
 
-import codecs
 import csv
 import re
-import stat
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
+from biopsy.core.csv_text import decode
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.text import plain
 
-# UTF-32 stands before UTF-16, whose little-endian mark begins its own.
-MARKS = {
-    codecs.BOM_UTF8: ("utf-8", "UTF-8 with BOM"),
-    codecs.BOM_UTF32_LE: ("utf-32-le", "UTF-32"),
-    codecs.BOM_UTF32_BE: ("utf-32-be", "UTF-32"),
-    codecs.BOM_UTF16_LE: ("utf-16-le", "UTF-16"),
-    codecs.BOM_UTF16_BE: ("utf-16-be", "UTF-16"),
-}
-NOT_TEXT = {  # how files begin that people name instead of a CSV
-    b"\x89PNG": "an image", b"\xff\xd8\xff": "an image", b"II*\0": "an image", b"MM\0*": "an image",
-    b"PK\x03\x04": "an Excel file or a zip archive", b"\xd0\xcf\x11\xe0": "an Excel file",
-    b"\x1f\x8b": "compressed (gzip)", b"PAR1": "a Parquet file", b"%PDF": "a PDF", b"SQLite format 3": "a database",
-    b"{": "JSON", b"[": "JSON", b"<": "a page (HTML or XML)",
-}  # fmt: skip
+csv.field_size_limit(2**24)  # outlines of regions in a cell have more characters than the module takes by default
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+TOP = 20  # lines in which the column names may stand, below a title
 
 
 @dataclass(frozen=True)
@@ -79,15 +67,14 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
     ------
     DataError
         Names the file and the row: missing, empty, header only, no text, not UTF-8, a quote left open, more cells than
-        columns, the header once more.
+        columns, the header once more or below a title.
     """
-    text, encoding = _decode(path)
+    text, encoding = decode(path)
     start, text, separator = _head(path, text)
     separator = separator or _separator(text, wanted)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
     short: list[int] = []
-    long: list[str] = []
     blank = comments = 0
     for line, cells in _parse(path, text, separator, start):
         if not any(cells):
@@ -99,21 +86,44 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
         elif cells[: len(header)] == header:
             raise DataError(f"{path} row {line} repeats the header, as where two files were joined. Delete the row.")
         else:
-            if any(cells[len(header) :]):
-                long.append(f"row {line}: {len(cells)} cells")
-            elif len(cells) < len(header):
-                short.append(line)
+            short += [line] if len(cells) < len(header) else []
             rows.append((line, cells))
-    if long:
-        raise DataError(
-            f"{path}: {count_rows(len(long))} with more cells than the header's {len(header)} ({some(long)}). "
-            f"Put cells that hold a {SEPARATORS[separator]} in double quotes."
-        )
+    _check_title(path, header, rows, wanted)
+    _check_long(path, header, rows, separator)
     if not rows:
         raise DataError(
             f"{path} {'has a header but no rows' if header else 'is empty'}. It must list one {lists} per row."
         )
     return Records(header, rows, short, blank, comments, encoding, SEPARATORS[separator])
+
+
+def _check_title(path: Path, header: list[str], rows: list[tuple[int, list[str]]], wanted: list[str]) -> None:
+    """Raise `DataError` where the column names stand below what was taken for them, such as a title."""
+    names = {plain(name) for name in wanted}
+    if names & {plain(cell) for cell in header}:
+        return
+    for line, cells in rows[:TOP]:
+        if names & {plain(cell) for cell in cells}:
+            raise DataError(
+                f"{path}: the column names are in row {line}, and above them is {some(header, 1)}. Delete what is "
+                "above them."
+            )
+
+
+def _check_long(path: Path, header: list[str], rows: list[tuple[int, list[str]]], separator: str) -> None:
+    """Raise `DataError` where rows have more cells than the header."""
+    long = [f"row {line}: {len(cells)} cells" for line, cells in rows if any(cells[len(header) :])]
+    if not long:
+        return
+    if len(rows) > 1 and all(len(cells) == len(header) + 1 for _, cells in rows):
+        raise DataError(
+            f"{path}: every row has one cell more than the header, as R writes row names. Name the first column, too, "
+            "or write the table without row names."
+        )
+    raise DataError(
+        f"{path}: {count_rows(len(long))} with more cells than the header's {len(header)} ({some(long)}). "
+        f"Put cells that hold a {SEPARATORS[separator]} in double quotes."
+    )
 
 
 def find_column(header: list[str], name: str, key: str, path: Path) -> int:
@@ -125,15 +135,18 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
     found = found or [i for i, column in enumerate(header) if plain(column) == plain(name)]
     if len(found) == 1:
         return found[0]
-    problem = f"{len(found)} columns" if found else "no column"
+    if found:
+        raise DataError(
+            f"{path} has {len(found)} columns '{name}' (it has: {', '.join(header)}). Rename or delete all but one."
+        )
     or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
     if any(column.lower().endswith(tuple(IMAGE_SUFFIXES)) for column in header):
         raise DataError(
-            f"{path} has {problem} '{name}': its first line is a row ({some(header)}). Put a line of "
+            f"{path} has no column '{name}': its first line is a row ({some(header)}). Put a line of "
             "column names above it."
         )
     raise DataError(
-        f"{path} has {problem} '{name}' (it has: {', '.join(header)}).{nearest(name, header, 0.6)} "
+        f"{path} has no column '{name}' (it has: {', '.join(header)}).{nearest(name, header, 0.6)} "
         f"Set {key} to the column's name{or_null}."
     )
 
@@ -141,34 +154,6 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
 def count_rows(count: int) -> str:
     """Return `1 row` or `7,488 rows`."""
     return f"{count} row" if count == 1 else f"{count:,} rows"
-
-
-def _decode(path: Path) -> tuple[str, str]:
-    """Return the file's text, and its encoding in words."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise DataError(f"{path} is a pipe or a device, not a file. Save the table in a file and name that.")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing. `dvc repro` makes it from the source that data.source names.") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a CSV file.") from None
-    if kind := next((kind for magic, kind in NOT_TEXT.items() if data.startswith(magic)), ""):
-        raise DataError(f"{path} is {kind}, not a CSV. Name a CSV, which a spreadsheet can save as 'CSV UTF-8'.")
-    mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
-    codec, encoding = MARKS.get(mark, ("utf-8", "UTF-8"))
-    way_out = "Save the file as UTF-8 (in Excel: 'CSV UTF-8')."
-    try:
-        text = data[len(mark) :].decode(codec)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].decode(codec, "ignore").count("\n") + 1
-        raise DataError(
-            f"{path} line {line}: byte 0x{error.object[error.start]:02X} is not {encoding}. {way_out}"
-        ) from None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path} line {line}: has a zero byte, as UTF-16 without a byte order mark does. {way_out}")
-    return text, encoding
 
 
 def _head(path: Path, text: str) -> tuple[int, str, str]:
@@ -194,16 +179,22 @@ def _separator(text: str, wanted: list[str]) -> str:
     """Choose the separator under which the header holds most of the wanted columns, or else most columns."""
     names = {plain(name) for name in wanted}
 
-    def score(separator: str) -> tuple[int, int]:
+    def score(separator: str) -> tuple[int, int, int]:
         lines = csv.reader(StringIO(text.lstrip(), newline=""), delimiter=separator)
         try:
             rows = (cells for cells in lines if not cells or not _is_comment(cells, [], wanted))
-            header = {plain(cell) for cell in next(rows, [])}
+            header, *others = [{plain(cell) for cell in cells} for cells in islice(rows, TOP)] or [set[str]()]
         except csv.Error:  # a quote left open and much text after it: `_parse` will say so
-            return 0, 0
-        return len(header & names), len(header)
+            return 0, 0, 0
+        return len(header & names), max((len(cells & names) for cells in others), default=0), len(header)
 
     return max(SEPARATORS, key=score)
+
+
+def _content(cell: str) -> str:
+    """Return a cell without blanks around it, and without what keeps a spreadsheet from changing it: `="007"`."""
+    cell = cell.strip()
+    return cell[2:-1] if cell.startswith('="') and cell.endswith('"') and len(cell) > 2 else cell
 
 
 def _parse(path: Path, text: str, separator: str, start: int) -> list[tuple[int, list[str]]]:
@@ -212,7 +203,7 @@ def _parse(path: Path, text: str, separator: str, start: int) -> list[tuple[int,
     records, line = [], start
     try:
         for cells in reader:
-            records.append((line, [cell.strip() for cell in cells]))
+            records.append((line, [_content(cell) for cell in cells]))
             line = start + reader.line_num
     except csv.Error as error:
         raise DataError(

@@ -12,6 +12,13 @@ MISSING |= {f"not {word}" for word in ("applicable", "available", "collected", "
 MISSING |= {"#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}  # spreadsheets' own
 QUOTES = " \"'\u2018\u2019\u201c\u201d"  # around a path, as Windows copies it
 DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+# Letters of other scripts that look like Latin ones, of which a keyboard puts one into an id unseen.
+LOOKALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptux")
+MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+# What a spreadsheet makes of an id or a label: a number in short form, one of more than 15 digits, a date.
+CHANGED = re.compile(
+    rf"\d(\.\d+)?e\+\d{{1,3}}|\d{{10,}}00000(\.0+)?|\d{{1,2}}-{MONTH}(-\d+)?|{MONTH}-\d+|\d+-\d+-\d+ 00:00(:00)?"
+)
 # Of a label's punctuation what may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all the rest.
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
 
@@ -48,6 +55,15 @@ def seen(text: str) -> str:
     return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
 
 
+def read_magnification(text: str) -> str | None:
+    """Return `40` for `40X`, `x40`, `40`, `40.0` or `40,0`, an empty string for an empty one, else None."""
+    if not text:
+        return ""
+    found = re.fullmatch(r"[xX\u00d7]?\s*([0-9]{1,4}(?:\.[0-9]{1,6}|,[0-9]{1,2})?)\s*[xX\u00d7]?", text)
+    number = float(found[1].replace(",", ".")) if found else 0
+    return f"{number:g}" if number > 0 else None
+
+
 def id_key(text: str) -> str:
     """Return what identifies a case or slide.
 
@@ -65,7 +81,10 @@ def first_spellings(values: Iterable[str]) -> list[str]:
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
-    """Group ids that may be one: they differ only in punctuation, leading zeros, or as spreadsheets write numbers.
+    """Group ids that may be one.
+
+    They differ only in punctuation, leading zeros, letters that look alike (a Cyrillic and a Latin P), or as
+    spreadsheets write numbers.
 
     Returns
     -------
@@ -78,8 +97,14 @@ def alike(values: Iterable[str]) -> list[list[str]]:
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
+def changed(values: Iterable[str]) -> list[str]:
+    """List the words that a spreadsheet seems to have changed, sorted: `1.23E+17`, `4-Mar`, `12345678901200000`."""
+    return sorted({value for value in values if CHANGED.fullmatch(value.strip().casefold())})
+
+
 def _rough(key: str) -> str:
     """Drop what a spreadsheet adds to an id (`1,200`, `7.0`, `1.2e+05`), leading zeros and the kind of punctuation."""
+    key = key.translate(LOOKALIKES)
     if re.fullmatch(r"\d(\.\d+)?e\+\d{1,2}", key):
         return f"{float(key):.0f}"
     key = re.sub(r"^(\d{1,3})((,\d{3})+)$", lambda found: found[0].replace(",", ""), key)

@@ -12,6 +12,7 @@ from biopsy.core.errors import DataError, some
 from biopsy.core.files import IMAGE_SUFFIXES, expand
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import is_missing, plain
+from biopsy.tables.matching import match_files
 
 NAMED = "Name image files, folders, patterns, a .zip, a .csv with a column 'path', or -."
 MEMBERS = 100_000  # images of one archive
@@ -19,6 +20,7 @@ TOTAL = 2**36  # bytes of all of them, unpacked
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack in steps that nothing bounds
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)  # of an archive's bytes
 GROUPS = ("case", "slide")
+PATHS = ("path", "path_to_image", "image")  # what predict, ingest and the predictions call the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,7 @@ def _named_by(given: str) -> Iterator[Found]:
 def _at(path: Path) -> Iterator[Found]:
     """Yield the images of a path that exists."""
     if path.is_dir():
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        yield from map(Found, below)
+        yield from (Found(path / name) for name in _images_below(path))
     elif path.suffix.lower() == ".csv":
         yield from _listed_in(path)
     elif path.suffix.lower() == ".zip":
@@ -130,14 +131,27 @@ def _at(path: Path) -> Iterator[Found]:
         yield Found(path)
 
 
+def _images_below(folder: Path) -> list[str]:
+    """List what is named like an image below a folder, relative to it; what cannot be read is a row that says why."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("._"))
+    return sorted(p.relative_to(folder).as_posix() for p in found if not p.is_dir())
+
+
 def _listed_in(path: Path) -> Iterator[Found]:
     """Read the columns `path`, `case` and `slide` of a CSV; relative paths are relative to the CSV's folder."""
-    records = read_records(path, ["path"])
-    places = {name: [i for i, c in enumerate(records.header) if plain(c) == name] for name in ("path", *GROUPS)}
+    records = read_records(path, [*PATHS, *GROUPS])
+    places = {name: [i for i, c in enumerate(records.header) if plain(c) == name] for name in GROUPS}
+    named = [[i for i, c in enumerate(records.header) if plain(c) == plain(name)] for name in PATHS]
+    places["path"] = next(filter(None, named), [])
     if len(places["path"]) != 1:
         raise DataError(
             f"{path} needs one column 'path' of image files; it has {some(records.header)}. Rename one to 'path'."
         )
+    at = places["path"][0]
+    files = {cells[at]: path.parent / Path(cells[at]).expanduser() for _, cells in records.rows if at < len(cells)}
+    if not all(file.is_file() for file in files.values()):
+        matched = match_files(files, _images_below(path.parent)).files
+        files |= {name: path.parent / file for name, file in matched.items()}
     for name in GROUPS:
         if len(places[name]) > 1:
             raise DataError(f"{path} has {len(places[name])} columns '{name}'. Keep one.")
@@ -147,7 +161,7 @@ def _listed_in(path: Path) -> Iterator[Found]:
         if not name:
             raise DataError(f"{path} row {line} has no path. Fill it in, or remove the row.")
         case, slide = ("" if is_missing(group) else group for group in groups)
-        yield Found(path.parent / Path(name).expanduser(), case, slide)
+        yield Found(files[name], case, slide)
 
 
 def _packed_in(path: Path) -> Iterator[Found]:

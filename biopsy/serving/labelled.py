@@ -10,14 +10,14 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
 from biopsy.core.files import IMAGE_SUFFIXES
-from biopsy.core.rawcsv import Records, find_column, read_records
-from biopsy.core.text import alike, first_spellings, is_missing, plain
+from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
+from biopsy.core.text import alike, changed, first_spellings, is_missing, plain, read_magnification
+from biopsy.serving.inputs import PATHS
 from biopsy.tables.labels.scheme import LabelScheme
-from biopsy.tables.matching import match_files
+from biopsy.tables.matching import Matches, match_files
 from biopsy.tables.names import read_names
 from biopsy.tables.split.parts import cases_of
 
-PATHS = ("path", "path_to_image", "image")  # what predict, ingest and the predictions call the image
 FACTS = ("case", "slide", "magnification")
 NO_LABEL, NO_FILE, TWICE = "it has no label", "there is no such file", "an earlier row lists it"
 
@@ -87,11 +87,21 @@ def read_labelled(
         if plain(word) not in labels:
             warn(f"--map {word}={meant[word]}: no row of {csv} has the label {word}.")
     rows = _complete(rows, scheme, task)
-    rows["file"] = pd.Series(_files(list(rows["image_id"]), folder), rows.index, dtype=object)
+    files, hints = _files(list(rows["image_id"]), folder)
+    rows["file"] = pd.Series(files, rows.index, dtype=object)
     rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]
     for group in alike(filter(None, rows["named_case"])):
         warn(f"{csv}: the cases {', '.join(group)} may be one. Each counts by itself: write one id in one way.")
+    if ids := changed(rows["named_case"]):
+        warn(f"{csv}: a spreadsheet seems to have changed the cases {some(ids, 3)}. Export the column as text.")
+    alone = int(((rows["named_case"] == "") & (rows["slide"] == "")).sum())
+    if 0 < alone < len(rows):
+        warn(
+            f"{csv}: {count_rows(alone)} of {len(rows):,} without a case, unlike the others. Each counts as a case, so "
+            "intervals may be too narrow: fill in the column 'case'."
+        )
     _settle_doubles(rows, csv)
+    rows["hint"] = rows["image_id"].map(hints)
     _check_rest(rows, csv, folder, scheme[task].names, records.header[columns["text"]])
     return Labelled(rows, records.separator)
 
@@ -104,7 +114,7 @@ def _complete(rows: pd.DataFrame, scheme: LabelScheme, task: str) -> pd.DataFram
     silent = (rows["case"] == "") & (rows["slide"] == "")  # a case of the name need not be that of the CSV's slide
     for name in ("case", "slide"):
         rows[name] = first_spellings(rows[name].where(~silent, names[name]))
-    rows["magnification"] = rows["magnification"].str.rstrip("xX ")
+    rows["magnification"] = [read_magnification(text) or text for text in rows["magnification"]]
     rows["magnification"] = rows["magnification"].where(rows["magnification"] != "", names["magnification"])
     for name in reversed(scheme.columns):  # the finest first
         unlabelled = rows["text"].map(is_missing) & rows["text"].map(lambda text: _truth(text, scheme, task) is None)
@@ -174,16 +184,16 @@ def _truth(text: str, scheme: LabelScheme, task: str) -> str | None:
     return found or None
 
 
-def _files(paths: Sequence[str], folder: Path) -> list[Path | None]:
-    """Find each path's file; None where there is none."""
+def _files(paths: Sequence[str], folder: Path) -> tuple[list[Path | None], dict[str, str]]:
+    """Find each path's file, None where there is none; say by path what is there instead."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Name the folder of the images with --images.")
     direct = {path: folder / Path(path).expanduser() for path in paths if path}
     rest = [path for path, file in direct.items() if not file.is_file()]
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-    matched = match_files(direct, files).files if rest else {}
-    known = {path: folder / matched[path] if path in matched else file for path, file in direct.items()}
-    return [known[path] if path and known[path].is_file() else None for path in paths]
+    matches = match_files(direct, files) if rest else Matches()
+    known = direct | {path: folder / file for path, file in matches.files.items()}
+    return [known[path] if path and known[path].is_file() else None for path in paths], matches.hints
 
 
 def _fault(text: str, truth: str, file: Path | None) -> str:
@@ -217,8 +227,9 @@ def _check_rest(rows: pd.DataFrame, csv: Path, folder: Path, classes: Sequence[s
     n = f"{len(rows):,} row{'s' * (len(rows) != 1)}"
     if reason == NO_FILE:
         raise DataError(
-            f"{csv}: none of the images of its {n} is in {folder} (the first is {rows['image_id'][0] or 'not named'}). "
-            "Name the folder that holds them with --images."
+            f"{csv}: none of the images of its {n} is in {folder} (the first is {rows['image_id'][0] or 'not named'}"
+            f"{f'; {hint}' if isinstance(hint := rows['hint'][0], str) else ''}). Name the folder that holds them with "
+            "--images, and write the paths as they are below it."
         )
     found = some(sorted({text for text in rows["text"] if not is_missing(text)}), 4) or "nothing"
     raise DataError(

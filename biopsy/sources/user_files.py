@@ -3,14 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from biopsy.core.errors import DataError, SourceError
-from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.rawcsv import read_records
-from biopsy.core.text import QUOTES, fold
+from biopsy.core.text import QUOTES
 from biopsy.sources.gather import find_images
+from biopsy.tables.matching import loose_name
 
 UNNAMED = "not named in the CSV"
 
@@ -55,7 +55,7 @@ def named_by(csv: Path | None) -> Callable[[str], bool]:
     cells = {cell for _, row in records.rows for cell in row}
     parts = {part.strip(f"\t{QUOTES}") for cell in cells for part in re.split("[,;|\t]", cell)}  # of another separator
     names = {_name(cell) for cell in cells | parts}
-    return lambda path: _name(path) in names
+    return lambda path: _name(path) in names or _name(PurePosixPath(path).name.split(".")[0]) in names
 
 
 def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[str, int]]:
@@ -66,9 +66,8 @@ def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[
 
 
 def _name(path: str) -> str:
-    """Take a path's last part, without an image's ending."""
-    name = fold(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])
-    return name.rsplit(".", 1)[0] if name.endswith(tuple(IMAGE_SUFFIXES)) else name
+    """Take a path's last part, without an image's ending, so that `tables.matching` may still find its file."""
+    return loose_name(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])
 
 
 def make_facts(

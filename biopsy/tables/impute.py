@@ -9,7 +9,7 @@ from biopsy.core.errors import DataError, some
 from biopsy.core.files import LISTED
 from biopsy.core.params import Params
 from biopsy.core.rawcsv import count_rows
-from biopsy.core.text import alike, first_spellings, id_key
+from biopsy.core.text import alike, changed, first_spellings, id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.names import facts_of, fill, read_names, whole_slides
 
@@ -87,7 +87,8 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
         "filled": filled,
         "read_off_names": [column for column in facts if column not in filled],
         "contradictions": {"policy": policy, "count": len(contradictions), "listed": contradictions[:LISTED]},
-        "alike": {unit: _alike(labels[unit]) for unit in ("slide", "case")},
+        "alike": {unit: _listed(alike(labels[unit])) for unit in ("slide", "case")},
+        "changed": {column: _listed(changed(labels[column])) for column in ("slide", "case", *scheme.columns)},
         "names_without_facts": int((names == "").all(axis=1).sum()),
         "without_magnification": int((labels["magnification"] == "").sum()),
     }
@@ -96,10 +97,8 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
     return Imputed(labels[[*columns, "width", "height", "pixels_sha256"]], scheme, counts)
 
 
-def _alike(ids: pd.Series) -> dict[str, Any]:
-    """Count and list the groups of ids that stay apart and may be one; see `text.alike`."""
-    groups = alike(ids)
-    return {"count": len(groups), "listed": groups[:LISTED]}
+def _listed(found: list[Any]) -> dict[str, Any]:
+    return {"count": len(found), "listed": found[:LISTED]}
 
 
 def _settle(scheme: LabelScheme, images: pd.DataFrame, csv: Path) -> LabelScheme:

@@ -1,15 +1,24 @@
 """Files that a table names in another spelling than the folder does: found where one file alone can be meant."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
+from urllib.parse import unquote
 
 from biopsy.core.errors import some
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.text import QUOTES, fold, seen
+
+NOT_READ = (  # endings of files that hold images and are not read as such
+    ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".dcm", ".svs", ".ndpi", ".mrxs", ".czi", ".npy", ".npz", ".h5",
+    ".hdf5", ".pt", ".psd", ".ppm", ".svg", ".pdf", ".zip",
+)  # fmt: skip
+LOOSE, BEGINNING = "blanks, percent signs or zeros of a number", "end of the name left out"
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,28 @@ class _Index:
         self.names = _group(self.exact, lambda file: fold(PurePosixPath(file).name))
         self.name_stems = _group(self.exact, lambda file: fold(PurePosixPath(_stem(file)).name))
 
+    @cached_property
+    def loose(self) -> dict[str, list[str]]:
+        """By `loose_name`."""
+        return _group(self.exact, loose_name)
+
+    @cached_property
+    def beginnings(self) -> dict[str, list[str]]:
+        """By what stands before the first dot of the name."""
+        return _group(self.exact, lambda file: fold(_beginning(file)))
+
+    @cached_property
+    def loose_names(self) -> dict[str, list[str]]:
+        """By `loose_name` of the name alone."""
+        return _group(self.exact, lambda file: loose_name(PurePosixPath(file).name))
+
+    @cached_property
+    def beginnings_below(self) -> dict[str, list[str]]:
+        """By what stands before the first dot of the name, whatever the folder."""
+        return _group(self.exact, lambda file: fold(_beginning(PurePosixPath(file).name)))
+
     def find(self, path: str) -> _Found | None:
-        """Look a relative path up: as it is, folded, and without an ending where it has none of an image."""
+        """Look a relative path up: as it is, folded, without an ending where it has none of an image, then loosely."""
         if path in self.exact:
             return _Found([path], "")
         if files := self.folded.get(fold(path)):
@@ -59,6 +88,11 @@ class _Index:
             return _Found(files, "Unicode form" if one == other else same)
         if not _is_image(path) and (files := self.stems.get(fold(path))):
             return _Found(files, "ending left out")
+        if files := self.loose.get(loose_name(path)):
+            files = [file for file in files if _may_end(path, file)]
+            return _Found(files, LOOSE) if files else None
+        if not _after_dot(path) and (files := self.beginnings.get(fold(path))):
+            return _Found(files, BEGINNING)
         return None
 
     def find_below(self, path: str) -> _Found | None:
@@ -67,16 +101,24 @@ class _Index:
         ending = f"/{fold(path)}"
         files = names.get(fold(PurePosixPath(path).name), [])
         files = [file for file in files if fold(file if _is_image(path) else _stem(file)).endswith(ending)]
-        return _Found(files, "folder left out") if files else None
+        if files:
+            return _Found(files, "folder left out")
+        files = self.loose_names.get(loose_name(PurePosixPath(path).name), [])
+        ending = f"/{loose_name(path)}"
+        if files := [file for file in files if loose_name(file).endswith(ending) and _may_end(path, file)]:
+            return _Found(files, f"folder left out and {LOOSE}")
+        files = [] if "/" in path or _after_dot(path) else self.beginnings_below.get(fold(path), [])
+        return _Found(files, f"folder left out and {BEGINNING}") if files else None
 
 
 def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
     """Find the files that a table's paths mean.
 
     A path matches a file that differs from it in letter case, in Unicode form, in an ending that it leaves out, in
-    backslashes, in quotes around it or characters that nobody sees, in folders that it leaves out, or in folders that
-    stand before it (`../data/`, `/home/me/images/`, `https://host/`): if it is the only such file, if no other path
-    names it, and if the folders before all such paths are the same.
+    backslashes, in quotes around it or characters that nobody sees, in blanks or percent signs (`%20`), in zeros that a
+    spreadsheet takes from a number or adds to it, in what follows the first dot of a name (GDC adds a UUID), in folders
+    that it leaves out, or in folders that stand before it (`../data/`, `/home/me/images/`, `https://host/`): if it is
+    the only such file, if no other path names it, and if the folders before all such paths are the same.
 
     Parameters
     ----------
@@ -108,10 +150,31 @@ def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
             reasons.append("quotes" * (path != path.strip(QUOTES)))
             matches.reasons[path] = " and ".join(filter(None, reasons))
     for path in wanted:
-        other = index.stems.get(fold(_stem(path)), [])
-        if path not in found and path not in exact and other:
-            matches.hints[path] = f"{other[0]} is there, with another ending"
+        if path not in found and path not in exact and (hint := _hint(path, index)):
+            matches.hints[path] = hint
     return matches
+
+
+def _hint(path: str, index: _Index) -> str:
+    """Say what is there of which a path that fits nothing may be a mistake; empty where nothing is."""
+    name = PurePosixPath(_bare(path)).name
+    if other := index.stems.get(fold(_stem(path)), []):
+        return f"{other[0]} is there, with another ending"
+    if PurePosixPath(path).suffix.lower() in NOT_READ:
+        return "files of this kind are not read; make it a PNG"
+    other = [] if "/../" in path.lstrip("./") else index.names.get(fold(name), [])
+    return f"{other[0]} is there, in another folder" if other else ""
+
+
+def loose_name(path: str) -> str:
+    """Reduce a path so that two are equal that blanks, percent signs, an ending or zeros around a number tell apart.
+
+    `im%20 7.0` and `im7.0.png` are one, `x/007.png` and `x/7.0`, but not `x7` and `x07`: a spreadsheet changes numbers
+    alone.
+    """
+    folder, slash, name = re.sub(r"\s+", "", fold(unquote(_stem(path.replace("\\", "/"))))).rpartition("/")
+    number = re.fullmatch(r"0*(\d+?)(\.0+)?", name)
+    return f"{folder}{slash}{number[1] if number else name}"
 
 
 def _find(path: str, index: _Index) -> _Found | None:
@@ -143,6 +206,21 @@ def _bare(path: str) -> str:
 
 def _is_image(path: str) -> bool:
     return path.lower().endswith(tuple(IMAGE_SUFFIXES))
+
+
+def _may_end(path: str, file: str) -> bool:
+    """Tell whether a file has the ending that a path has, where that is one of an image."""
+    return not _is_image(path) or PurePosixPath(file).suffix.lower() == PurePosixPath(path).suffix.lower()
+
+
+def _beginning(path: str) -> str:
+    return path[: len(path) - len(_after_dot(path))]
+
+
+def _after_dot(path: str) -> str:
+    """Return a path's end, from the first dot of its name on; empty where there is none."""
+    name = path.rpartition("/")[2]
+    return name[name.index(".", 1) :] if "." in name[1:] else ""
 
 
 def _stem(path: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest
-from biopsy.core.text import first_spellings, is_missing, look_up
+from biopsy.core.text import first_spellings, is_missing, look_up, plain, read_magnification
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 from biopsy.tables.matching import Matches, match_files
 
@@ -116,7 +116,7 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
     records = read_records(path, [name for name, _ in keys.values() if name])
     raw = _pick(path, records, keys, scheme)
     _reject_totals(path, raw, files)
-    _check_map(path, raw, scheme)
+    unused = _unused_words(path, raw, scheme)
     matches = match_files(raw["path"], files)
     matched = _matched(raw, matches)
     raw["path"] = [matches.files.get(name, name) for name in raw["path"]]
@@ -125,7 +125,8 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
     for task, told in scheme.tasks.items():
         if not told.classes and told.column:
             values = [scheme.mapped(text) for text in raw[task]]
-            scheme = scheme.with_classes(task, values, f"{path}: column '{told.column}'")
+            blank = _blanked(records, told.column, path) - set(raw[task])
+            scheme = scheme.with_classes(task, values, f"{path}: column '{told.column}'", blank)
     table = _canonical(raw, scheme)
     _check(path, table, scheme)
     table["path"] = [PurePosixPath(value).as_posix() for value in table["path"]]
@@ -136,9 +137,10 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
         "short_rows": {"count": len(records.short), "rows": records.short[:LISTED]},
         "blank_lines": records.blank,
         "comment_lines": records.comments,
+        "labels_map_unused": {"count": len(unused), "listed": unused[:LISTED]},
         "respelled": {column: _respelled(spelled[column], raw[column].tolist()) for column in IDS},
     }
-    table, repeated = _merge_duplicates(path, table, settings.duplicate_rows)
+    table, repeated = _merge_duplicates(path, table, settings.duplicate_rows, matches.hints)
     counts["duplicate_rows"] = {"count": len(repeated), "rows": repeated[:LISTED]}
     return Metadata(table, scheme, counts, matched, matches.hints)
 
@@ -164,6 +166,12 @@ def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]],
     return pd.DataFrame(columns)
 
 
+def _blanked(records: Records, column: str, path: Path) -> set[str]:
+    """Name the words of a column of labels that stand for a missing value."""
+    index = find_column(records.header, column, "", path)
+    return {cells[index] for _, cells in records.rows if index < len(cells) and is_missing(cells[index])} - {""}
+
+
 def _labels_in(values: list[str], task: str, scheme: LabelScheme) -> set[str]:
     """Name the marks of a missing value that are labels here: a class such as `none` or `-`, or a key of labels.map."""
     if scheme[task].classes:
@@ -180,14 +188,17 @@ def _reject_totals(path: Path, raw: pd.DataFrame, files: Sequence[str]) -> None:
         raise DataError(f"{path} row {row}: {name!r} looks like a row of totals, not an image. Delete the row.")
 
 
-def _check_map(path: Path, raw: pd.DataFrame, scheme: LabelScheme) -> None:
-    """Raise `DataError` where `labels.map` translates no label at all: its words are not those of the table."""
+def _unused_words(path: Path, raw: pd.DataFrame, scheme: LabelScheme) -> list[str]:
+    """List the words of `labels.map` that no row has; raise `DataError` where it translates no label at all."""
     found = sorted({value for task in scheme.columns for value in raw[task] if value})
-    if scheme.map and found and not any(look_up(scheme.map, value) is not None for value in found):
+    spelled = {plain(value) for value in found}
+    unused = [word for word in scheme.map if plain(word) not in spelled]
+    if unused and found and len(unused) == len(scheme.map):
         raise DataError(
             f"{path}: labels.map translates {some(scheme.map)}, and no label is one of them; the labels are "
             f"{some(found)}. Write labels.map with these words, or set it to null."
         )
+    return unused
 
 
 def _matched(raw: pd.DataFrame, matches: Matches) -> dict[str, Any]:
@@ -215,20 +226,13 @@ def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
     return table
 
 
-def read_magnification(text: str) -> str | None:
-    """Return `40` for `40X`, `40x`, `40` or `40.0`, an empty string for an empty one, else None."""
-    found = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*[xX]?", text)
-    if not text:
-        return ""
-    return f"{float(found[1]):g}" if found and float(found[1]) > 0 else None
-
-
 def _read_mpp(text: str) -> str | None:
     """Return a number from 0.01 to 100 in one spelling, an empty string for an empty one, else None."""
-    found = re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,9})?", text)
     if not text:
         return ""
-    return f"{float(text):g}" if found and 0.01 <= float(text) <= 100 else None
+    found = re.fullmatch(r"[0-9]{1,3}(?:[.,][0-9]{1,9})?", text)
+    number = float(text.replace(",", ".")) if found else 0
+    return f"{number:g}" if 0.01 <= number <= 100 else None
 
 
 def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
@@ -264,7 +268,9 @@ def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) 
     )
 
 
-def _merge_duplicates(path: Path, table: pd.DataFrame, policy: str) -> tuple[pd.DataFrame, list[int]]:
+def _merge_duplicates(
+    path: Path, table: pd.DataFrame, policy: str, hints: Mapping[str, str]
+) -> tuple[pd.DataFrame, list[int]]:
     """Keep the first row of each path, its gaps filled from the later ones; return the rows left out as well."""
     again = table["path"].duplicated()
     if not again.any():
@@ -283,9 +289,8 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, policy: str) -> tuple[pd.
         if (kinds > 1).any():
             clash = table[table["path"] == kinds.index[kinds > 1][0]]
             said = [f"row {row}: {value!r}" for row, value in zip(clash["row"], clash[column], strict=True) if value]
-            raise DataError(
-                f"{path}: {clash['path'].iloc[0]} is in several rows with more than one {column} ({some(said)}). "
-                "Delete the wrong row."
-            )
+            name = clash["path"].iloc[0]
+            way_out = f"{hints[name]}. Write the folder into the path" if name in hints else "Delete the wrong row"
+            raise DataError(f"{path}: {name} is in several rows with more than one {column} ({some(said)}). {way_out}.")
     merged = blanks.groupby("path", sort=False).first().fillna("").reset_index()[list(table.columns)]
     return merged, rows

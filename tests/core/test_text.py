@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from biopsy.core.text import alike, first_spellings, id_key, is_missing, look_up, plain
+from biopsy.core.text import alike, changed, first_spellings, id_key, is_missing, look_up, plain
 
 NFC, NFD = (unicodedata.normalize(form, "Müller-1") for form in ("NFC", "NFD"))
 
@@ -39,6 +39,13 @@ def test_ids_that_differ_in_leading_zeros_or_a_point_zero_are_grouped() -> None:
         ["7", "7,0"],
     ]
     assert alike(["P_1", "P-1", "P.1", "P1", "1-12", "11-2"]) == [["P-1", "P.1", "P_1"]]
+    assert alike(["P1", "\u04201", "S2"]) == [["P1", "\u04201"]]  # a Cyrillic letter that looks like P
+
+
+def test_ids_and_labels_that_a_spreadsheet_has_changed_are_listed() -> None:
+    wrong = ["1.23E+17", "1E+05", "4-Mar", "Mar-04", "03-Mar-2020", "2020-03-04 00:00:00", "12345678901200000"]
+    assert changed([*wrong, "1E+05"]) == sorted(wrong)
+    assert changed(["P1", "20200304", "3-4", "march", "E1", "2020-03-04", "123456789012", "1e", "", "1.5"]) == []
 
 
 def test_signs_and_decimals_tell_labels_apart_and_other_punctuation_does_not() -> None:

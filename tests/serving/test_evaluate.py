@@ -134,6 +134,9 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
     assert "2 rows left out: there is no such file" in found["warned"]
     assert "may be one" not in found["warned"]
     assert "the cases 007, 7 may be one" in evaluate("path,label,case\n0.png,B,007\n20.png,M,7\n")["warned"]
+    assert "changed the cases 4-Mar" in evaluate("path,label,case\n0.png,B,4-Mar\n20.png,M,7\n")["warned"]
+    warned = evaluate("path,label,case\n0.png,B,a\n20.png,M,b\n21.png,M,\n")["warned"]
+    assert "1 row of 3 without a case, unlike the others. Each counts as a case" in warned
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,8 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
     assert "labels.csv has the label tumor" in found["warned"]
     assert found["warned"].count("--map") == 1
     signs = table(label=lambda i: "-1" if i < 12 else "1")
-    assert evaluate(signs, "--map=-1=benign", "--map=1=malignant")["metrics"]["image_level"]["accuracy"] == 1
+    for first in (["--map=-1=benign"], ["--map", "-1=benign"]):
+        assert evaluate(signs, *first, "--map", "1=malignant")["metrics"]["image_level"]["accuracy"] == 1
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,7 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
     [
         ("path,label\n0.png,x\n1.png,y\n", [], DataError, r"no label that the model knows \(x, y\).*--map WORD=CLASS"),
         ("path,label\nx.png,B\n", [], DataError, "none of the images of its 1 row is in .*x.png.*--images"),
+        ("path,label\n/x/0.png,B\n", [], DataError, "first is /x/0.png; sub/0.png is there, in another folder"),
         ("path,kind\n0.png,B\n", [], DataError, "no column of labels .*it has path, kind.*--label"),
         ("file,label\n0.png,B\n", [], DataError, "needs a column 'path'.*it has file, label"),
         ("path,label\n", [], DataError, "a header but no rows"),

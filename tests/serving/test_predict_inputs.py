@@ -1,6 +1,7 @@
 """`biopsy predict` without Keras: what may name images, one row a case, warnings, 10,000 images."""
 
 import io
+import os
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,30 @@ def test_a_pattern_that_no_shell_expanded_names_images(
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "a[1].png").write_bytes(png(40))
     assert predicted(capsys, "a[1].png")["predicted"].tolist() == ["malignant"]
+
+
+def test_a_folder_s_links_and_pipes_are_rows_that_say_why(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "images/gone.png").symlink_to("nowhere.png")
+    os.mkfifo(project / "images/pipe.png")
+    (project / "images/folder.png").mkdir()
+    (project / "images/._light.png").write_bytes(b"x")
+    errors = predicted(capsys, "images").set_index("image")["error"]
+    assert len(errors) == 5
+    assert "does not exist" in errors["images/gone.png"]
+    assert "is a folder or device" in errors["images/pipe.png"]
+
+
+@pytest.mark.parametrize("column", ["path", "image", "Path to image"])
+@pytest.mark.parametrize(
+    "cell", ["images/light.png", "images\\light.png", "images/light", "light.png", "/x/images/LIGHT.PNG"]
+)
+def test_the_paths_of_a_table_are_matched_as_for_ingest(
+    project: Path, capsys: pytest.CaptureFixture[str], column: str, cell: str
+) -> None:
+    (project / "x.csv").write_text(f"{column},case\n{cell},P1\ngone.png,P2\n")
+    table = predicted(capsys, "x.csv")
+    assert table["image"].tolist() == ["images/light.png", "gone.png"]
+    assert table["predicted"].tolist() == ["benign", ""]
 
 
 def pack(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:

@@ -113,6 +113,14 @@ def test_an_archives_images_that_the_csv_does_not_name_are_not_unpacked(tmp_path
     assert (facts["images"], facts["left_out"]) == (1, {"not named in the CSV": 1})
 
 
+@pytest.mark.parametrize(
+    ("cell", "file"), [("im%201.png", "im 1.png"), ("7.0", "x/007.png"), ("TCGA-1", "TCGA-1.8d6f.png"), ("a", "a .png")]
+)
+def test_what_ingest_may_match_is_copied(cell: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_text(f"file,label\n{cell},benign\n")
+    assert keep_named([file, "other.png"], tmp_path / "my.csv")[0] == [file]
+
+
 @pytest.mark.parametrize("text", ["file\n\xff.png\n", 'file\n"open\n', ""])
 def test_a_csv_that_cannot_be_read_leaves_nothing_out(text: str, tmp_path: Path) -> None:
     (tmp_path / "my.csv").write_bytes(text.encode("latin-1"))

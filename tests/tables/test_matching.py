@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from biopsy.tables.matching import match_files
+from biopsy.tables.matching import LOOSE, match_files
 
 NFC, NFD = (unicodedata.normalize(form, "Müller/ä.png") for form in ("NFC", "NFD"))
 
@@ -32,6 +32,13 @@ NFC, NFD = (unicodedata.normalize(form, "Müller/ä.png") for form in ("NFC", "N
         ("data//a.png", "a.png", "folders before it"),
         ("a.png", "benign/40X/a.png", "folder left out"),
         ("40X/a", "benign/40X/a.tif", "folder left out"),
+        ("im%201.png", "im 1.png", LOOSE),
+        ("a1", "a1 .png", LOOSE),
+        ("7", "0007.png", LOOSE),
+        ("7.0", "x/007.png", f"folder left out and {LOOSE}"),
+        ("/d/x/7", "x/07.png", f"{LOOSE} and folders before it"),
+        ("TCGA-01-DX1", "TCGA-01-DX1.8d6f.png", "end of the name left out"),
+        ("TCGA-01-DX1", "8d6f/TCGA-01-DX1.8d6f.png", "folder left out and end of the name left out"),
     ],
 )
 def test_a_path_finds_the_one_file_that_it_can_mean_and_says_why(path: str, file: str, reason: str) -> None:
@@ -53,6 +60,11 @@ def test_a_path_finds_the_one_file_that_it_can_mean_and_says_why(path: str, file
         ),
         (["test/a.png", "b.png"], ["a.png", "b.png"], "a.png is there, without 'test/'"),
         (["a.jpg"], ["a.png"], "a.png is there, with another ending"),
+        (["7"], ["07.png", "007.png"], "2 files fit: 007.png, 07.png"),
+        (["7", "07"], ["007.png"], "007.png fits, and another row names it too"),
+        (["/home/me/a.png"], ["x/a.png"], "x/a.png is there, in another folder"),
+        (["y/a.png"], ["x/a.png"], "x/a.png is there, in another folder"),
+        (["a.avif"], ["b.png"], "files of this kind are not read; make it a PNG"),
     ],
 )
 def test_a_path_that_could_mean_another_file_finds_none_and_says_what_is_there(
@@ -64,9 +76,9 @@ def test_a_path_that_could_mean_another_file_finds_none_and_says_what_is_there(
 
 
 @pytest.mark.parametrize(
-    "path", ["a.png", "./x//b.png", "x/../../b.png", "gone.png", "../gone.png", "./", "/", "..", ""]
+    "path", ["a.png", "a07", "07.jpg", "./x//b.png", "x/../../b.png", "gone.png", "../gone.png", "./", "/", "..", ""]
 )
 def test_exact_paths_and_those_that_fit_nothing_stay_as_they_are(path: str) -> None:
-    found = match_files([path], ["a.png", "x/b.png"])
+    found = match_files([path], ["a.png", "x/b.png", "a7.png", "7.png"])
     assert not found.files
     assert not found.hints

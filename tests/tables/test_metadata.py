@@ -101,7 +101,8 @@ def test_header_variants_are_matched_without_case_spaces_and_underscores(read: A
 def test_an_exact_header_wins_over_a_variant(read: Any) -> None:
     columns, unread = Columns(path="Path", magnification=None), scheme(x={"column": None, "classes": ["a", "b"]})
     assert read("path,Path\na,b\n", unread, columns=columns).table["path"].tolist() == ["b"]
-    assert "2 columns 'Path'" in refusal(read, "PATH,path\na,b\n", labels=unread, columns=columns)
+    message = refusal(read, "PATH,path\na,b\n", labels=unread, columns=columns)
+    assert "2 columns 'Path' (it has: PATH, path). Rename or delete all but one." in message
 
 
 def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any) -> None:
@@ -149,6 +150,52 @@ def test_a_file_of_another_kind_is_called_what_it_is(read: Any, start: bytes, ki
 def test_a_header_that_is_missing_or_stands_twice_is_told(read: Any) -> None:
     assert "its first line is a row (a.png, Benign, Adenosis, 40X)" in refusal(read, ROW + ROW.replace("a", "b"))
     assert "row 3 repeats the header" in refusal(read, HEADER + ROW + HEADER + ROW.replace("a", "b"))
+
+
+@pytest.mark.parametrize("title", ["Table S1: our data\n", "Table S1,,,\n\n", "exported,2020,,\n"])
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_column_names_below_a_title_are_found_and_the_title_named(read: Any, title: str, mark: str) -> None:
+    message = refusal(read, (title + HEADER + ROW).replace(",", mark))
+    assert f"the column names are in row {1 + len(title.splitlines())}, and above them is {title[:8]}" in message
+
+
+def test_row_names_of_r_are_called_so(read: Any) -> None:
+    message = refusal(read, f"{HEADER}1,{ROW}2,{ROW.replace('a', 'b')}")
+    assert "every row has one cell more than the header, as R writes row names. Name the first column" in message
+
+
+def test_a_cell_that_is_kept_from_a_spreadsheet_and_a_cell_of_many_letters_are_read(read: Any) -> None:
+    text = HEADER.strip() + ',notes\n"=""007.png""",="Benign",Adenosis,40X,' + "x" * 200_000 + "\n"
+    assert facts(read(text)) == [["007.png", "benign", "A", "40", "", ""]]
+
+
+def test_a_name_that_two_folders_have_is_no_repeated_row(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file,dx\n0.jpg,b\n0.jpg,m\n")
+    labels = scheme(x={"column": "dx", "classes": ["b", "m"]})
+    settings = Ingest(columns=Columns(path="file", magnification=None))
+    words = r"0\.jpg is in several rows .*2 files fit: n/0\.jpg, t/0\.jpg\. Write the folder"
+    with pytest.raises(DataError, match=words):
+        read_metadata(tmp_path / "metadata.csv", settings, labels, ["t/0.jpg", "n/0.jpg"])
+
+
+def test_words_of_a_map_that_no_row_has_are_counted(read: Any) -> None:
+    columns, words = Columns(path="p", magnification=None), {"0": "benign", "1": "cancer", "7": "other"}
+    labels = scheme(x={"column": "l", "classes": "from_csv"}).model_copy(update={"map": words})
+    counts = read("p,l\na.png,0\nb.png,1.0\n", labels, columns=columns).counts
+    assert counts["labels_map_unused"] == {"count": 1, "listed": ["7"]}
+
+
+def test_a_positive_class_is_found_as_yaml_writes_it(read: Any) -> None:
+    labels = scheme(x={"column": "l", "classes": "from_csv", "positive": ["True"]})
+    found = read("p,l\na.png,TRUE\nb.png,FALSE\n", labels, columns=Columns(path="p", magnification=None)).scheme
+    assert found["x"].positive == ("TRUE",)
+
+
+def test_one_class_besides_a_word_for_nothing_says_how_to_make_it_a_class(read: Any) -> None:
+    labels, columns = scheme(x={"column": "l", "classes": "from_csv"}), Columns(path="p", magnification=None)
+    message = refusal(read, "p,l\na.png,None\nb.png,tumor\n", labels=labels, columns=columns)
+    assert "holds one value, 'tumor'" in message
+    assert "or make None a class (-S 'labels.map={None: ...}')" in message
 
 
 def test_a_map_that_translates_no_label_is_an_error(read: Any) -> None:

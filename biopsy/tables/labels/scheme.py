@@ -1,7 +1,7 @@
 """The label scheme: the only place that knows tasks, classes, their spellings, their colours and which are positive."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -127,7 +127,7 @@ class LabelScheme(_Frozen):
         found = look_up(self.map, text)
         return text if found is None else found
 
-    def with_classes(self, task: str, values: Iterable[str], where: str) -> "LabelScheme":
+    def with_classes(self, task: str, values: Iterable[str], where: str, blank: Collection[str] = ()) -> "LabelScheme":
         """Take the classes of a task from the values of a column.
 
         Parameters
@@ -138,6 +138,8 @@ class LabelScheme(_Frozen):
             All its labels; empty ones do not count.
         where
             What errors call the place: the CSV and its column.
+        blank
+            The words of the column that stand for no label, such as `None`.
 
         Raises
         ------
@@ -153,8 +155,12 @@ class LabelScheme(_Frozen):
             )
         if len(names) < 2:
             found = f"one value, '{names[0]}'" if names else "no value"
-            raise DataError(f"{where} holds {found}; a task needs two classes. Name another column in {key}.column.")
-        positive = self.tasks[task].positive
+            make = f", or make {some(blank, 2)} a class (-S 'labels.map={{{min(blank)}: ...}}')" if blank else ""
+            raise DataError(
+                f"{where} holds {found}; a task needs two classes. Name another column in {key}.column{make}."
+            )
+        by_plain = {plain(name): name for name in names}
+        positive = tuple(by_plain.get(plain(name), name) for name in self.tasks[task].positive)
         absent = [name for name in positive if name not in names]
         if absent:
             raise DataError(
