@@ -10,9 +10,9 @@ from pathlib import Path
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import IMAGE_SUFFIXES, expand
+from biopsy.core.matching import match_files
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import is_missing, plain
-from biopsy.tables.matching import match_files
 
 NAMED = "Name image files, folders, patterns, a .zip, a .csv with a column 'path', or -."
 MEMBERS = 100_000  # images of one archive

@@ -10,11 +10,11 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
 from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.matching import Matches, match_files
 from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
 from biopsy.core.text import alike, changed, first_spellings, is_missing, plain, read_magnification
 from biopsy.serving.inputs import PATHS
 from biopsy.tables.labels.scheme import LabelScheme
-from biopsy.tables.matching import Matches, match_files
 from biopsy.tables.names import read_names
 from biopsy.tables.split.parts import cases_of
 

@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from biopsy.core.errors import DataError, SourceError
+from biopsy.core.matching import loose_name
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import QUOTES
 from biopsy.sources.gather import find_images
-from biopsy.tables.matching import loose_name
 
 UNNAMED = "not named in the CSV"
 
@@ -66,7 +66,7 @@ def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[
 
 
 def _name(path: str) -> str:
-    """Take a path's last part, without an image's ending, so that `tables.matching` may still find its file."""
+    """Take a path's last part, without an image's ending, so that `core.matching` may still find its file."""
     return loose_name(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])
 
 

@@ -12,11 +12,11 @@ import pandera.pandas as pa
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
+from biopsy.core.matching import Matches, match_files
 from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest
 from biopsy.core.text import first_spellings, is_missing, look_up, plain, read_magnification
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
-from biopsy.tables.matching import Matches, match_files
 
 FIXED = ("magnification", "mpp", "slide", "case")  # called so in the table and in ingest.columns
 IDS = ("slide", "case")

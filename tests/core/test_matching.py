@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from biopsy.tables.matching import LOOSE, match_files
+from biopsy.core.matching import LOOSE, match_files
 
 NFC, NFD = (unicodedata.normalize(form, "Müller/ä.png") for form in ("NFC", "NFD"))
 
