@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.layout import IMAGES, METADATA, ORIGINALS, SOURCE
 from biopsy.core.params import Params, read_params
@@ -39,6 +40,11 @@ def ingest(
         save_plots(audit.filled(), metadata.scheme, note, plots)
         write_csv(table, audit.images)
         write_json(metrics, about | summary | {"csv": metadata.counts} | audit.counts)
+    if black := audit.counts["black_rows"]["listed"]:
+        print(
+            f"ingest: warning: images with black rows at an end, as of a file whose end was lost: "
+            f"{audit.counts['black_rows']['count']:,} ({some(black, 3)}). Look at them."
+        )
     for word in metadata.counts["labels_map_unused"]["listed"]:
         print(f"ingest: warning: labels.map has the word '{word}', which is no label of the table.")
     again = metadata.counts["duplicate_rows"]["count"]

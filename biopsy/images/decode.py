@@ -25,6 +25,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from biopsy.core.errors import DataError
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.images.short_files import missing_data
+from biopsy.images.to_rgb import UnusableError, kind_of, stored_mode, to_rgb
 
 FORMATS = tuple(dict.fromkeys(IMAGE_SUFFIXES.values()))
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how one begins
@@ -90,7 +91,8 @@ def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
     -------
     uint8 array of shape (height, width, 3)
         RGB, 0-255. Grey, palette and CMYK are converted by Pillow, transparency is laid on white (the colour of an
-        empty slide), 16-bit samples keep their high byte. Pixels stay as stored: an EXIF orientation is not applied.
+        empty slide), 16-bit samples keep their high byte. Pixels stay as stored: an EXIF orientation is not applied,
+        but for a TIFF, which Pillow turns. Of an MPO, a JPEG of several, the first counts.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
         if not isinstance(source, Path):
             _check_pages(path, BytesIO(data))
         with _open(path, data, max_pixels) as image:
-            mode, form = _stored_mode(image), str(image.format)
+            mode, form = stored_mode(image), str(image.format).replace("MPO", "JPEG")
             if form == "PNG":
                 image.verify()  # the checksums of all chunks, at a twentieth of the time of decoding
         if form == "PNG" and mode == "RGB":
@@ -118,12 +120,14 @@ def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
             if pixels is not None:
                 return Picture(np.asarray(pixels, np.uint8), mode, form, data)
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            pixels = _to_rgb(path, image)
+            pixels = to_rgb(image)
             if lack := missing_data(data, image, pixels):
                 raise ImageError(path, "broken", f"is truncated or damaged (it {lack})")
             return Picture(pixels, mode, form, data)
     except ImageError:
         raise
+    except UnusableError as fault:
+        raise ImageError(path, fault.reason, fault.detail) from None
     except BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(path, "broken", f"is truncated or damaged ({reason})") from None
@@ -197,10 +201,10 @@ def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
                 path, "broken", "is a TIFF that is truncated or damaged, or of a kind such as 32-bit colour"
             ) from None
         kinds = ", ".join(FORMATS[:-1])
-        raise ImageError(path, "not_an_image", f"is not an image ({kinds}); it begins with {data[:8]!r}") from None
+        raise ImageError(path, "not_an_image", f"is not an image ({kinds}){kind_of(data)}") from None
     if image.width * image.height > max_pixels:
         raise _bomb(path, image.width * image.height, max_pixels)
-    frames = getattr(image, "n_frames", 1)
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a telephone's JPEG with a small copy
     if frames > 1:
         raise ImageError(path, "animated", f"holds {frames} frames; an image must have one")
     return image
@@ -208,25 +212,3 @@ def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
 
 def _bomb(path: Path, pixels: int, max_pixels: int) -> ImageError:
     return ImageError(path, "too_many_pixels", f"has {pixels:,} pixels, more than ingest.max_pixels {max_pixels:,}")
-
-
-def _stored_mode(image: ImageFile.ImageFile) -> str:
-    """Name the mode as stored: Pillow reads 16-bit colour as 8-bit and says so only in the decoder's arguments."""
-    mode = image.mode
-    if mode in ("RGB", "RGBA", "LA") and ";16" in str(image.tile):
-        mode += ";16"
-    return f"{mode}+alpha" if mode in ("RGB", "L", "P", "1") and image.has_transparency_data else mode
-
-
-def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    """Decode and convert; see `read_rgb` for the policy."""
-    if image.mode.startswith("I;16"):
-        high = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(high[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise ImageError(path, "unsupported_mode", f"has mode {image.mode} (32 bit), whose range is not known")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

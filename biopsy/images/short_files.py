@@ -17,6 +17,7 @@ SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG's pixel, by its colour type
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 END, MARKER = b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # MARKER: what ends the data of a JPEG's scan
 FRAMES = (0xC0, 0xC1, 0xC2)  # JPEG markers that carry a height
+MOST_ZEROS = 32  # compressed data does not end in more of them, and they decode without an error
 # What a whole JPEG never reads: entropy-coded data in the place of any restart interval.
 JUNK = b"".join(bytes([0x5A, 0xA5, 0x3C] * 8) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
 
@@ -41,6 +42,9 @@ def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uin
     if image.format == "PNG":
         wanted, found = _png_bytes(data)
         return "" if found >= wanted else f"holds {found:,} bytes of pixels of {wanted:,}"
+    if image.format == "WEBP":
+        zeros = _webp_zeros(data)
+        return "" if zeros < MOST_ZEROS else f"ends in {zeros:,} zero bytes"
     uniform = bool((pixels[-1] == pixels[-1, 0]).all())  # what is filled in has one colour; so have many whole images
     if image.format in ("JPEG", "MPO") and (uniform or image.info.get("progressive")):
         return "" if _reads_no_further(data, pixels) else "ends before its last row"
@@ -48,6 +52,18 @@ def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uin
         rows = sum(_jpeg_height(strip) for strip in _strips(data, image))
         return "" if rows >= image.height else f"holds {rows:,} rows of {image.height:,}"
     return ""
+
+
+def _webp_zeros(data: bytes) -> int:
+    """Count the zero bytes in which a WebP's compressed pixels end."""
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack("<4sI", data[at : at + 8])
+        if kind in (b"VP8 ", b"VP8L"):
+            pixels = data[at + 8 : at + 8 + length]
+            return len(pixels) - len(pixels.rstrip(b"\0"))
+        at += 8 + length + length % 2
+    return 0
 
 
 def _png_bytes(data: bytes) -> tuple[int, int]:

@@ -73,7 +73,8 @@ class Audit:
             raise DataError(f"no usable image is left of {count_rows(len(self.dropped))} of {self.csv}: {why}.")
         by_reason = dict(sorted(Counter(item["reason"] for item in self.dropped).items()))
         self.counts["dropped"] = {"count": len(self.dropped), "by_reason": by_reason, "listed": self.dropped[:LISTED]}
-        self.images = self.images.drop(columns="format").sort_values("image_id", ignore_index=True)
+        self._black_rows()
+        self.images = self.images.drop(columns=["format", "black_rows"]).sort_values("image_id", ignore_index=True)
 
     def summary(self) -> dict[str, Any]:
         """Count the images that are left, gaps filled from the file names as `impute` will fill them."""
@@ -161,7 +162,7 @@ class Audit:
         policy = self.settings.unreadable
         self.counts["unreadable"] = {"policy": policy, "count": len(failed), "by_reason": by_reason}
         self._drop({index: error.reason for index, error in failed.items()})
-        columns = [*MEASURED, "format"]
+        columns = [*MEASURED, "format", "black_rows"]
         self.images[columns] = pd.DataFrame([asdict(f) for f in facts], index=self.images.index, columns=columns)
 
     def _not_rgb(self) -> None:
@@ -181,6 +182,13 @@ class Audit:
         wrong = self.images[self.images["format"] != named]
         listed = [f"row {row}: {path} is {form}" for row, path, form in wrong[["row", "path", "format"]].to_numpy()]
         self.counts["format_mismatch"] = {"count": len(wrong), "listed": listed[:LISTED]}
+
+    def _black_rows(self) -> None:
+        """Count the images that begin or end in black rows, as a file does whose end was lost."""
+        black = self.images[self.images["black_rows"] > 1]
+        rows = black[["row", "path", "black_rows"]].to_numpy()
+        listed = [f"row {row}: {path} ({count:,} rows)" for row, path, count in rows]
+        self.counts["black_rows"] = {"count": len(black), "listed": listed[:LISTED]}
 
     def _duplicates(self) -> None:
         filled = self.filled()

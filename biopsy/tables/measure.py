@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from biopsy.core.sections.data import Ingest
 from biopsy.images.decode import ImageError, hash_pixels, read_picture
@@ -17,7 +18,11 @@ from biopsy.images.decode import ImageError, hash_pixels, read_picture
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is kept of an image after it was decoded; `brightness` is the mean of all RGB values, 0-255."""
+    """What is kept of an image after it was decoded; `brightness` is the mean of all RGB values, 0-255.
+
+    `black_rows` is the number of rows at an end that are zero throughout, in a format that has no checksum and stores
+    pixels as they are: a file whose end was lost has them, too.
+    """
 
     width: int
     height: int
@@ -27,6 +32,7 @@ class Facts:
     pixels_sha256: str
     brightness: float
     format: str
+    black_rows: int
 
 
 class Failure(NamedTuple):
@@ -58,7 +64,13 @@ def measure(path: Path, settings: Ingest) -> Facts:
         pixels_sha256=hash_pixels(picture.pixels),
         brightness=round(brightness, 2),
         format=picture.format,
+        black_rows=_black_rows(picture.pixels) if picture.format in ("TIFF", "BMP") else 0,
     )
+
+
+def _black_rows(pixels: NDArray[np.uint8]) -> int:
+    filled = np.flatnonzero(pixels.any(axis=(1, 2)))
+    return int(max(filled[0], len(pixels) - 1 - filled[-1])) if len(filled) else 0
 
 
 def measure_all(folder: Path, paths: list[str], settings: Ingest) -> Iterator[Facts | Failure]:

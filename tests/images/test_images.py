@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from raw import bomb, draw, obey_permissions, png
 
@@ -150,6 +151,53 @@ def test_a_file_too_large_to_be_such_an_image_is_not_read(tmp_path: Path) -> Non
     with (tmp_path / "a.png").open("wb") as stream:
         stream.truncate(2**40)
     assert reason(tmp_path / "a.png") == "too_many_pixels"
+
+
+def test_16_bit_samples_of_a_camera_of_fewer_bits_are_refused_not_black(tmp_path: Path) -> None:
+    for bits in (10, 12, 14):
+        deep = np.random.default_rng(bits).integers(0, 2**bits, (36, 48, 3), np.uint16)
+        for name, stored in (("a.png", deep), ("b.png", deep[..., 0]), ("a.tif", deep), ("b.tif", deep[..., 0])):
+            cv2.imwrite(str(tmp_path / name), stored)
+            assert reason(tmp_path / name) == "unsupported_mode"
+
+
+def test_16_bit_grey_of_which_zero_is_white_is_inverted(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 65536, (36, 48), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", 65535 - grey, photometric="miniswhite")
+    assert np.array_equal(read_rgb(tmp_path / "a.tif", LIMIT)[..., 0], (grey >> 8).astype(np.uint8))
+
+
+def test_an_image_that_is_wholly_transparent_is_refused_if_it_has_colours_and_else_white(tmp_path: Path) -> None:
+    hidden = np.dstack([draw(1), np.zeros((36, 48), np.uint8)])
+    Image.fromarray(hidden).save(tmp_path / "a.png")
+    assert reason(tmp_path / "a.png") == "unsupported_mode"
+    Image.fromarray(np.zeros_like(hidden)).save(tmp_path / "b.png")
+    assert (read_rgb(tmp_path / "b.png", LIMIT) == 255).all()
+
+
+def test_of_a_telephone_s_jpeg_with_a_second_image_the_first_counts(tmp_path: Path) -> None:
+    first, second = (Image.fromarray(draw(seed)) for seed in (1, 2))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    first.save(tmp_path / "b.jpg", quality=95)
+    found, alone = (read_picture(tmp_path / name, LIMIT) for name in ("a.jpg", "b.jpg"))
+    assert found.format == "JPEG"
+    assert np.array_equal(found.pixels, alone.pixels)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "but a Git LFS pointer; run `git lfs pull`"),
+        (b"\n<!DOCTYPE html><html>404</html>", "but a page"),
+        (b"\0\0\0\x1cftypavif", "but AVIF or HEIC; convert it"),
+        (b"\0\0\0\x0cjP  \r\n", "but JPEG 2000"),
+        (bytes(128) + b"DICM", "but DICOM"),
+        (b"\x93NUMPY\x01", "but a NumPy array"),
+    ],
+)
+def test_what_is_named_like_an_image_and_is_another_file_is_called_so(tmp_path: Path, data: bytes, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        read_rgb(save(tmp_path / "a.png", data), LIMIT)
 
 
 def test_animations_are_refused(tmp_path: Path) -> None:

@@ -99,5 +99,15 @@ def test_a_tiff_that_lacks_rows_is_broken(tmp_path: Path, compression: str) -> N
         assert read_rgb(tmp_path / "a.tif", 10**6).shape == (ROWS, 48, 3)
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_webp_whose_end_is_zeros_is_broken(tmp_path: Path, lossless: bool) -> None:
+    """Its decoder makes pixels of them without a word."""
+    data = saved("WEBP", Image.fromarray(draw(0, HEIGHT)), lossless=lossless)
+    rejected(tmp_path / "a.webp", data[: len(data) * 6 // 10] + bytes(len(data) - len(data) * 6 // 10))
+    for image in (draw(0, HEIGHT), np.zeros((HEIGHT, 48, 3), np.uint8), np.full((HEIGHT, 48, 3), 255, np.uint8)):
+        (tmp_path / "whole.webp").write_bytes(saved("WEBP", Image.fromarray(image), lossless=lossless))
+        read_rgb(tmp_path / "whole.webp", 10**6)
+
+
 def test_a_bmp_that_lacks_rows_is_broken(tmp_path: Path) -> None:
     rejected(tmp_path / "a.bmp", promise_more(saved("BMP", Image.fromarray(draw(0, ROWS))), "BMP"))

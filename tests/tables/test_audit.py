@@ -1,3 +1,4 @@
+import io
 import tracemalloc
 import weakref
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from raw import draw, png
 
 from biopsy.core.errors import DataError
@@ -111,6 +113,19 @@ def test_images_that_are_not_rgb_are_dropped_or_refused_where_params_say_so(tmp_
     assert audit.counts["dropped"]["by_reason"] == {"not_rgb": 1}
     with pytest.raises(DataError, match=r"1 of 2 files .* not 8-bit RGB \(row 3: b.png L\).*ingest.not_rgb"):
         audited(tmp_path, files, not_rgb="error")
+
+
+def test_black_rows_at_an_end_of_a_file_without_checksums_are_counted(tmp_path: Path) -> None:
+    cut = draw(0).copy()
+    cut[-5:] = 0
+    files: dict[str, bytes] = {}
+    for kind in ("TIFF", "BMP", "PNG"):
+        for name, image in (("cut", cut), ("whole", draw(1))):
+            stream = io.BytesIO()
+            Image.fromarray(image).save(stream, kind)
+            files[f"{kind}-{name}.{kind.lower()}"] = stream.getvalue()
+    found = audited(tmp_path, files, duplicates="keep").counts["black_rows"]
+    assert found == {"count": 2, "listed": ["row 2: TIFF-cut.tiff (5 rows)", "row 4: BMP-cut.bmp (5 rows)"]}
 
 
 def test_all_files_missing_asks_for_the_folder(tmp_path: Path) -> None:
