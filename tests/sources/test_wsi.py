@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from dvc.utils.hydra import compose_and_dump
 
 from biopsy.core.engine import LOCAL, Engine
-from biopsy.core.errors import BiopsyError, MachineError
+from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.sources.kinds.wsi import Part, Row, Wsi, cut_out, fill, paths, read_rows
 from conftest import ROOT, assert_kind
 from painted_slides import BLUE, GLASS, RED, painted, write_slide
@@ -61,16 +62,30 @@ def test_tiles_cover_the_tissue_alone_with_the_slides_label_case_and_scale(
 ) -> None:
     write_slide(tmp_path / "slides/a.tif")
     write_slide(tmp_path / "slides/b.tif")
-    table, facts = cut("slide,diagnosis,case\na.tif,benign,P1\nb.tif,malignant,\n")
+    table, facts = cut("slide,diagnosis,case\na.tif,benign,P1\nb.tif,malignant,P2\n")
     assert facts["images"] == len(table) == 2 * (128 // 32) * (384 // 32)
     assert set(zip(table["slide"], table["diagnosis"], table["case"], strict=True)) == {
-        ("a", "benign", "P1"), ("b", "malignant", "b"),
+        ("a", "benign", "P1"), ("b", "malignant", "P2"),
     }  # fmt: skip
     assert set(table["mpp"]) == {"0.5"}
     whole = painted()
     for _, row in table.iterrows():
         x, y = (int(part[1:]) for part in Path(row["path_to_image"]).stem.split("-")[1:])
         np.testing.assert_array_equal(pixels(tmp_path, row), whole[y : y + 32, x : x + 32])
+
+
+@pytest.mark.parametrize("gap", ["", "NA"])
+def test_a_case_column_with_gaps_is_refused_since_one_case_would_become_two(
+    cut: Callable[..., Any], tmp_path: Path, gap: str
+) -> None:
+    for name in "ab":
+        write_slide(tmp_path / f"slides/{name}.tif")
+    with pytest.raises(DataError, match=r"slides\.csv row 3: no case, which other rows have \(1 such rows\)"):
+        cut(f"slide,diagnosis,case\na.tif,benign,P1\nb.tif,malignant,{gap}\n")
+    shutil.rmtree(tmp_path / "out")
+    table, _ = cut(',slide,,diagnosis,mpp\n0,a.tif,,benign,NA\n1,b.tif,,malignant,"0,5"\n')
+    assert set(table["case"]) == {"a", "b"}
+    assert "" not in table.columns
 
 
 def test_a_tile_shows_as_many_micrometres_as_asked_for_whatever_the_slides_scale(

@@ -18,7 +18,7 @@ from biopsy.core.errors import DataError, ParamsError, SourceError, naming, near
 from biopsy.core.outside import Outside
 from biopsy.core.rawcsv import find_column, read_records
 from biopsy.core.sections.section import Section
-from biopsy.core.text import fold
+from biopsy.core.text import fold, is_missing
 from biopsy.images.slides.reader import PLAUSIBLE, Slide, open_slide
 from biopsy.images.slides.regions import Region, class_at, read_regions
 from biopsy.images.slides.tissue import Cut, Tile, cut, look_over
@@ -123,13 +123,14 @@ def read_rows(settings: Wsi) -> list[Row]:
         )
     records = read_records(path, [settings.column], "slide")
     position = find_column(records.header, settings.column, "data.wsi.column", path)
-    twice = [name for name, times in Counter(records.header).items() if times > 1]
+    twice = [name for name, times in Counter(records.header).items() if times > 1 and name]
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'. Rename one.")
     rows: list[Row] = []
     for line, cells in records.rows:
         where = f"{path} row {line}"
         others = dict(zip(records.header, cells + [""] * (len(records.header) - len(cells)), strict=False))
+        others.pop("", None)  # a column without a name, such as the index that pandas writes
         given = others.pop(records.header[position])
         file = folder / given
         if not given or not file.is_file():
@@ -137,7 +138,15 @@ def read_rows(settings: Wsi) -> list[Row]:
             raise DataError(f"{where}: the slide '{given}' is not in {folder}.{near} Correct the row.")
         own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
         name = PurePosixPath(given).stem
-        rows.append(Row(where, file, name, own.get("case") or name, _scale(own.get("mpp", ""), where), others))
+        case = "" if is_missing(own.get("case", "")) else own["case"]
+        rows.append(Row(where, file, name, case, _scale(own.get("mpp", ""), where), others))
+    lacking = [row for row in rows if not row.case]
+    if 0 < len(lacking) < len(rows):
+        raise DataError(
+            f"{lacking[0].where}: no case, which other rows have ({len(lacking):,} such rows): two slides of one case "
+            "could be on both sides of a split. Fill in the column 'case', or delete it."
+        )
+    rows = [replace(row, case=row.case or row.name) for row in rows]
     folded = Counter(fold(row.name) for row in rows)
     if again := [row for row in rows if folded[fold(row.name)] > 1]:
         raise DataError(
@@ -149,10 +158,10 @@ def read_rows(settings: Wsi) -> list[Row]:
 
 def _scale(text: str, where: str) -> float | None:
     """Read the cell of a slide's scale; None where it is empty."""
-    if not text:
+    if is_missing(text):
         return None
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         value = 0.0
     if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
