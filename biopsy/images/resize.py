@@ -31,7 +31,6 @@ def make_views(image: Image, resize: Resize) -> Image:
     -------
     uint8 array of shape (views, size, size, 3)
         One view, or with mode `tiles` one a tile, row by row.
-
     """
     if resize.mode == "tiles":
         squares = [resize_rgb(tile, resize.size, "stretch") for tile in cut_tiles(image, resize.tiles)]
