@@ -15,6 +15,11 @@ from biopsy.training.augment.registry import check_strengths
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, encode_targets, epoch_order
 
 
+def _as_written(function: Any) -> Any:
+    """Let a function be traced as it stands; AutoGraph would rewrite it through files in /tmp, for half a second."""
+    return tf.autograph.experimental.do_not_convert(function)
+
+
 def getter(store: ImageStore) -> Any:
     """Return a function from a scalar index tensor to one uint8 image tensor of shape (size, size, 3)."""
     array = store.array
@@ -117,7 +122,7 @@ def training_set(
             return batches
         return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
 
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).prefetch(2)
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(_as_written(one_epoch)).prefetch(2)
 
 
 def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: int, batch: int) -> Any:
@@ -125,7 +130,8 @@ def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: in
     get = getter(store)
     encoded = encode_targets(targets, classes)
     rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), encoded))
-    return rows.map(lambda i, y: (tf.cast(get(i), tf.float32), y), tf.data.AUTOTUNE).batch(batch).prefetch(2)
+    pixels = _as_written(lambda i, y: (tf.cast(get(i), tf.float32), y))
+    return rows.map(pixels, tf.data.AUTOTUNE).batch(batch).prefetch(2)
 
 
 def join_extra(
@@ -161,11 +167,12 @@ def join_extra(
         given = tf.data.Dataset.from_tensor_slices(tf.gather(given_rows, order))
         return batched(given, n, batch) if training else given.batch(batch)
 
-    extra = epochs.flat_map(of_epoch)
+    extra = epochs.flat_map(_as_written(of_epoch))
     number = batches_of(n, batch) if training else math.ceil(n / batch)
-    joined = tf.data.Dataset.zip((batches, extra)).map(
+    join = _as_written(
         lambda given, more: ({"pixels": given[0], "extra": more} if named else (given[0], more), given[1])
     )
+    joined = tf.data.Dataset.zip((batches, extra)).map(join)
     return joined.apply(tf.data.experimental.assert_cardinality(len(orders) * number))
 
 
@@ -197,7 +204,7 @@ def feature_set(features: np.ndarray, targets: np.ndarray, orders: np.ndarray, b
     def one_epoch(order: Any) -> Any:
         return batched(tf.data.Dataset.from_tensor_slices(order), n, batch).map(load)
 
-    return tf.data.Dataset.from_tensor_slices(orders).flat_map(one_epoch).prefetch(2)
+    return tf.data.Dataset.from_tensor_slices(orders).flat_map(_as_written(one_epoch)).prefetch(2)
 
 
 def plain_features(features: np.ndarray, targets: np.ndarray, batch: int) -> Any:
