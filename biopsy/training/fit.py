@@ -15,6 +15,7 @@ from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_ep
 from biopsy.training.averaging import AveragedWeights
 from biopsy.training.devices import on_devices, shared, shared_validation
 from biopsy.training.divergence import cost_of_a_guess
+from biopsy.training.fused_norm import fuse_batch_norms
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
@@ -61,7 +62,7 @@ def check_engine(train: Train) -> None:
 
 
 def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, steps: int, at_once: int = 1) -> None:
-    """Attach optimiser, loss and metric.
+    """Attach optimiser, loss and metric; batch norm becomes one operation.
 
     Parameters
     ----------
@@ -78,6 +79,7 @@ def compile_model(model: Any, train: Train, targets: np.ndarray, epochs: int, st
     """
     # The cosine goes by batches; an epoch ends with a step, as if it had batches for whole steps alone.
     whole = steps_an_epoch(steps, train.accumulate) * train.accumulate
+    fuse_batch_norms(model)
     model.compile(
         optimizer=make_optimizer(train, learning_rate(train, epochs, whole), steps),
         loss=make_loss(train.loss, targets, max(2, model.output_shape[-1])),
