@@ -22,7 +22,7 @@ from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of,
 from biopsy.training.inputs.place import HERE
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
-from biopsy.training.memory import check_batch, limits_in_words
+from biopsy.training.memory import check_batch, limits_in_words, step_bytes
 from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
@@ -30,6 +30,8 @@ from biopsy.training.progress import EpochBar, LiveLog
 from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau
 from biopsy.training.tensors.engine import ON_TENSORFLOW
+
+LIGHT = 32e6  # bytes of a step that takes a few milliseconds: of the sample's network, or of a head on stored features
 
 
 def class_weights(items: TrainingItems, train: Train) -> dict[int, float] | None:
@@ -151,8 +153,8 @@ def fit(
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
     with on_devices(model, train, np.diff(cuts(len(items), batch)), len(targets) - n_train) as model:
-        # A step of a head on stored features takes less time than coming back to Python after it.
-        light = feed is not images and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
+        # Coming back to Python takes as long as such a step. After longer ones Ctrl-C would have to wait.
+        light = step_bytes(model, batch) < LIGHT and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
         compile_model(model, train, items.target, epochs, steps, steps_at_once(steps) if light else 1)
         check_batch(model, ceil(batch / train.workers))
         patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience

@@ -68,6 +68,16 @@ def test_tensorflow_traces_the_step_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(traced) == 1
 
 
+def test_a_small_network_takes_steps_in_a_row_with_equal_weights_and_a_larger_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, _, _ = run(tmp_path / "light")
+    monkeypatch.setattr("biopsy.training.fit.LIGHT", 1000)
+    one_by_one, _, _ = run(tmp_path / "heavy")
+    assert (together.steps_per_execution, one_by_one.steps_per_execution) == (4, 1)
+    assert all(np.array_equal(*pair) for pair in zip(together.get_weights(), one_by_one.get_weights(), strict=True))
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_goes_downhill_and_can_be_saved(name: str) -> None:
     train = train_section(optimizer=name)
