@@ -1,5 +1,6 @@
 """`biopsy predict` of whole slides: where tiles lie, at what scale, what is skipped, damage, stops, other layouts."""
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -322,6 +323,10 @@ def test_ome_files_that_openslide_does_not_take_are_read_by_tifffile(
     assert (slide.vendor, slide.um_per_pixel) == ("tiff", 0.5)
     write_slide(tmp_path / "a.tif")
     assert predict("b.ome.tif").equals(predict("a.tif"))
+    file = slide._layout._file.filehandle  # type: ignore[attr-defined]
+    del slide
+    gc.collect()
+    assert file.closed
 
 
 def test_a_region_is_the_same_whichever_way_it_is_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import weakref
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class ByTifffile:
     def __init__(self, path: Path) -> None:
         """Raises `DataError` where it has no 8-bit RGB image, or is compressed in a way that is not read."""
         self._file = tifffile.TiffFile(path)
+        weakref.finalize(self, self._file.close)
         self._pages: list[Any] = [level.keyframe for level in self._file.series[0].levels]
         first = self._pages[0]
         for page in self._pages:
