@@ -115,7 +115,7 @@ def ours(network: Network, precision: str, head: bool) -> None:
         features = rng.random((8 * len(targets), WIDTH), np.float32)
         known = encode_targets(targets, 2)
         feed = FeatureFeed(features, known, features[:0], known[:0], 8, network.batch, 0)
-    at_once = steps_at_once(network.steps) if head else 1  # as `fit` does
+    at_once = steps_at_once(model, params.train, network.batch, network.steps)
     compile_model(model, params.train, items.target, EPOCHS, network.steps, at_once)
     model.fit(
         feed.train(range(EPOCHS)), steps_per_epoch=network.steps, epochs=EPOCHS, shuffle=False, verbose=0,

@@ -153,9 +153,7 @@ def fit(
     if params.model.feature_views:
         model, feed = head_on_features(model, images, params.model.feature_views, title)
     with on_devices(model, train, np.diff(cuts(len(items), batch)), len(targets) - n_train) as model:
-        # Coming back to Python takes as long as such a step. After longer ones Ctrl-C would have to wait.
-        light = step_bytes(model, batch) < LIGHT and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
-        compile_model(model, train, items.target, epochs, steps, steps_at_once(steps) if light else 1)
+        compile_model(model, train, items.target, epochs, steps, steps_at_once(model, train, batch, steps))
         check_batch(model, ceil(batch / train.workers))
         patience = epochs if train.early_stopping_patience is None else train.early_stopping_patience
         monitor = defined(train.monitor, targets[n_train:], title)
@@ -192,6 +190,10 @@ def fit(
     return state
 
 
-def steps_at_once(steps: int) -> int:
-    """Choose how many light steps TensorFlow takes in a row: the largest divisor of `steps` that is at most 16."""
-    return max(k for k in range(1, 17) if steps % k == 0)
+def steps_at_once(model: Any, train: Train, batch: int, steps: int) -> int:
+    """Choose how many steps TensorFlow takes in a row: of light ones the largest divisor of `steps` that is at most 16.
+
+    Coming back to Python takes as long as a light step; after many heavy ones Ctrl-C would have to wait.
+    """
+    light = step_bytes(model, batch) < LIGHT and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
+    return max(k for k in range(1, 17) if steps % k == 0) if light else 1
