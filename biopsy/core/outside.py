@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,8 +52,9 @@ class Outside:
 def watch(stage: str, paths: Sequence[Outside], root: Path = Path()) -> Iterator[None]:
     """Note for `stage` what `paths` held when the block began, once it has ended well."""
     found: dict[str, Any] = {}
+    look = cache(measure)  # a folder may stand for images and table
     for outside in paths:
-        facts = measure(outside.path)
+        facts = look(outside.path)
         if facts is not None:  # what is missing is the stage's to complain of
             copy = {"copy": outside.copy} if outside.copy else {}
             found[outside.key] = {"path": str(outside.path), **copy, **facts}
@@ -68,10 +70,10 @@ def look_again(root: Path = Path()) -> list[str]:
     list of str
         What is not on this machine, such as in a clone: its note stays, and so does what was made of it.
     """
-    notes, missing = _read(root), []
+    notes, missing, look = _read(root), [], cache(measure)
     for stage in STAGES:
         for key, note in notes[stage].items():
-            facts = measure(note["path"])
+            facts = look(note["path"])
             if facts is None:
                 missing.append(f"{key} ({note['path']})")
             else:

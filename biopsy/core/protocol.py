@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from biopsy.core.text import plain
+
 PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*|-cv[1-9][0-9]*(x[1-9][0-9]*)?)?$|^(fold1|audit|eva|given)$"
 FORMS = (
     "image, slide, case, fold1, audit, eva, given, one fold of k such as case-1of5, or all folds such as case-cv5 or "
@@ -13,6 +15,9 @@ MOST_REPEATS = 100
 MOST_FOLDS = 1000  # each is a training of its own
 UNITS = ("image", "slide", "case")
 PUBLIC = ("fold1", "audit", "eva")  # test sets of published work
+WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,3 +95,8 @@ def parse_protocol(name: str) -> Protocol:
     if found.repeats > MOST_REPEATS:
         raise ValueError(f"'{name}' has {found.repeats} repeats; at most {MOST_REPEATS} are possible")
     return found
+
+
+def read_part(text: str) -> str | None:
+    """Return the part that a word names, such as `Train`, `valid` or `test_set`; None where it names none."""
+    return WORDS.get(re.sub(r"(set|data|dataset|images)$", "", plain(text)))

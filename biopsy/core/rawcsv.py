@@ -140,6 +140,8 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
             f"{path} has {len(found)} columns '{name}' (it has: {', '.join(header)}). Rename or delete all but one."
         )
     or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
+    if key.startswith("labels.tasks.") and key != "labels.tasks.label.column":
+        or_null += "; for classes of your own take -S labels=from_csv"
     if any(column.lower().endswith(tuple(IMAGE_SUFFIXES)) for column in header):
         raise DataError(
             f"{path} has no column '{name}': its first line is a row ({some(header)}). Put a line of "

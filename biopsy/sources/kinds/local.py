@@ -1,4 +1,4 @@
-"""Any CSV and any folder of images, on this machine or in an object store."""
+"""Any folder of images, with a CSV or with a folder for each class, on this machine or in an object store."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.outside import Outside
 from biopsy.core.sections.section import Section
 from biopsy.core.stores import is_address
+from biopsy.sources.folder_table import leave_hidden, write_folder_table
 from biopsy.sources.gather import copy_file, copy_images
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.objects import fetch_file, fetch_objects, find_objects
@@ -16,16 +17,16 @@ CSV, IMAGES = "data.local.csv", "data.local.images"
 
 
 class Local(Section):
-    """Any CSV and any folder."""
+    """Any folder, and a CSV; without one the folders in it are the labels."""
 
     csv: str | None = None
     images: str | None = None
 
 
 def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
-    """Copy the images and the CSV."""
-    csv, images = _given(settings)
-    csv_file = fetch_file(csv, CSV, downloads) if is_address(csv) else user_file(csv, CSV)
+    """Copy the images and the CSV, or write one from the folders that the images lie in."""
+    csv, images = settings.csv, _images(settings)
+    csv_file = (fetch_file(csv, CSV, downloads) if is_address(csv) else user_file(csv, CSV)) if csv else None
     objects = {}
     if is_address(images):
         listed, left_out = find_objects(images, IMAGES)
@@ -38,27 +39,35 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
         paths, left_out = gather(root, folder, IMAGES)
     if not paths:
         raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
-    paths, unnamed = keep_named(paths, csv_file)
+    paths, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
     if objects:
         root = fetch_objects(images, [objects[path] for path in paths], IMAGES, downloads)
+    if csv_file:
+        copy_file(csv_file, folder / "metadata.csv")
+    else:
+        write_folder_table(paths, folder / "metadata.csv", f"{IMAGES}: {images}")
     copy_images(root, paths, folder / "images")
-    copy_file(csv_file, folder / "metadata.csv")
-    return make_facts("local", f"{len(paths):,} images from a folder, with a CSV", len(paths), left_out | unnamed)
+    told = "from a folder, with a CSV" if csv else "labelled by the folders they lie in"
+    return make_facts("local", f"{len(paths):,} images {told}", len(paths), left_out | unnamed)
 
 
 def paths(settings: Local) -> list[Outside]:
-    """List the CSV and the folder."""
-    csv, images = _given(settings)
-    return [
-        Outside(CSV, csv if is_address(csv) else expand(csv, CSV), "metadata.csv"),
-        Outside(IMAGES, images if is_address(images) else expand(images, IMAGES), "images"),
-    ]
+    """List the CSV and the folder, which stands for the table where there is no CSV."""
+    images = _images(settings)
+    root = images if is_address(images) else expand(images, IMAGES)
+    table = Outside(f"{IMAGES}: labels", root, "metadata.csv")
+    if csv := settings.csv:
+        table = Outside(CSV, csv if is_address(csv) else expand(csv, CSV), "metadata.csv")
+    return [table, Outside(IMAGES, root, "images")]
 
 
-def _given(settings: Local) -> tuple[str, str]:
-    if not (settings.csv and settings.images):
-        raise ParamsError("data.source is 'local', which needs both data.local.csv and data.local.images.")
-    return settings.csv, settings.images
+def _images(settings: Local) -> str:
+    if not settings.images:
+        raise ParamsError(
+            "data.source is 'local', which needs data.local.images, the folder of images, and data.local.csv, their "
+            "table, unless each class has a folder of its own."
+        )
+    return settings.images
 
 
-register(Source("local", "Any CSV and any folder of images.", Local, fill, paths))
+register(Source("local", "Any folder of images, with a CSV or a folder for each class.", Local, fill, paths))

@@ -5,13 +5,10 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
+from biopsy.core.protocol import read_part
 from biopsy.core.rawcsv import count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest, Split
 from biopsy.core.text import is_missing, look_up
-
-WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest) -> pd.Series:
@@ -47,7 +44,7 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
     wrong: list[str] = []
     for row, cells in records.rows:
         text = cells[at] if at < len(cells) else ""
-        part = look_up(settings.map, text) or ("" if is_missing(text) else WORDS.get(text.casefold()))
+        part = look_up(settings.map, text) or ("" if is_missing(text) else read_part(text))
         if part is None:
             wrong.append(f"row {row}: {text!r}")
             continue

@@ -131,8 +131,9 @@ def group_codes(table: pd.DataFrame, unit: str, protocol: str = "") -> Codes:
     if len(unknown):
         raise DataError(
             f"{len(unknown)} of {len(table)} images have no {unit} ({some(unknown, 3)}), which protocol "
-            f"'{protocol or unit}' groups by. Name the CSV's column in ingest.columns.{unit}, or take "
-            f"'{protocol or unit}' out of `protocols`."
+            f"'{protocol or unit}' groups by. Name the table's column in ingest.columns.{unit} (without a CSV: folder1 "
+            f"is the outermost folder). Where they are unknown, take '{protocol or unit}' out of `protocols` (-S "
+            "'protocols=[image]')."
         )
     rows = np.arange(len(table))
     by_unit = pd.factorize(table[unit].map(id_key))[0] + len(table)

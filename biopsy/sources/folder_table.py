@@ -1,0 +1,52 @@
+"""The table of images that lie in a folder of their class: the data set has no CSV, its folders are the labels."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from biopsy.core.errors import SourceError, some
+from biopsy.core.protocol import read_part
+
+COLUMNS = ("split", "Magnification", "path_to_image", "label")  # an empty cell comes first: no row looks like a comment
+
+
+def leave_hidden(paths: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """Leave out what lies in a hidden folder, such as the copies that Jupyter keeps, and count it."""
+    kept = [path for path in paths if not any(name.startswith(".") for name in PurePosixPath(path).parts[:-1])]
+    return kept, {"in a hidden folder": len(paths) - len(kept)}
+
+
+def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
+    """Write a row for each image: part, path, label and each folder above it.
+
+    The label is the innermost folder; one that is called as a part is (`train`, `Test_set`) states that instead.
+    `folder1` is the outermost folder, which may be a patient or a magnification.
+
+    Parameters
+    ----------
+    paths
+        Relative to the folder of images.
+    target
+        The CSV.
+    where
+        The parameter and the folder, for the error.
+
+    Raises
+    ------
+    SourceError
+        Images that lie in no folder that can be their label.
+    """
+    folders = {path: PurePosixPath(path).parts[:-1] for path in paths}
+    named = {path: [name for name in names if not read_part(name)] for path, names in folders.items()}
+    if flat := [path for path in paths if not named[path]]:
+        raise SourceError(
+            f"{where}: {len(flat):,} of {len(paths):,} images lie in no folder of a class ({some(flat, 3)}). Put each "
+            "class into a folder of its own, or name a CSV with the labels in data.local.csv."
+        )
+    depth = max(map(len, folders.values()))
+    with target.open("x", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*COLUMNS, *(f"folder{i}" for i in range(1, depth + 1))])
+        for path, names in folders.items():
+            part = next(filter(None, map(read_part, reversed(names))), "")
+            writer.writerow([part, "", path, named[path][-1], *names, *[""] * (depth - len(names))])
