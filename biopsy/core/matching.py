@@ -2,16 +2,16 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote
 
 from biopsy.core.errors import some
-from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.files import IMAGE_SUFFIXES, LISTED
 from biopsy.core.text import QUOTES, fold, seen
 
 NOT_READ = (  # endings of files that hold images and are not read as such
@@ -38,6 +38,13 @@ class Matches:
     files: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     hints: dict[str, str] = field(default_factory=dict)
+
+    def count(self, rows: Iterable[tuple[int, str]]) -> dict[str, Any]:
+        """Count the rows, each with its path, that name a file in another spelling, by reason, and list the first."""
+        found = [(row, path) for row, path in rows if path in self.files]
+        by_reason = Counter(self.reasons[path] for _, path in found)
+        listed = [f"row {row}: {path} is {self.files[path]}" for row, path in found[:LISTED]]
+        return {"count": len(found), "by_reason": dict(sorted(by_reason.items())), "listed": listed}
 
 
 class _Found(NamedTuple):
@@ -111,7 +118,7 @@ class _Index:
         return _Found(files, f"folder left out and {BEGINNING}") if files else None
 
 
-def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
+def match_files(paths: Iterable[str], files: Iterable[str], not_read: Sequence[str] = NOT_READ) -> Matches:
     """Find the files that a table's paths mean.
 
     A path matches a file that differs from it in letter case, in Unicode form, in an ending that it leaves out, in
@@ -126,6 +133,8 @@ def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
         As the table writes them.
     files
         Paths with `/`, relative to the folder of images.
+    not_read
+        Endings of files that hold images and are not read.
     """
     index, wanted = _Index(files), [path for path in dict.fromkeys(paths) if path]
     exact = {path for path in wanted if PurePosixPath(path).as_posix() in index.exact}
@@ -150,17 +159,17 @@ def match_files(paths: Iterable[str], files: Iterable[str]) -> Matches:
             reasons.append("quotes" * (path != path.strip(QUOTES)))
             matches.reasons[path] = " and ".join(filter(None, reasons))
     for path in wanted:
-        if path not in found and path not in exact and (hint := _hint(path, index)):
+        if path not in found and path not in exact and (hint := _hint(path, index, not_read)):
             matches.hints[path] = hint
     return matches
 
 
-def _hint(path: str, index: _Index) -> str:
+def _hint(path: str, index: _Index, not_read: Sequence[str]) -> str:
     """Say what is there of which a path that fits nothing may be a mistake; empty where nothing is."""
     name = PurePosixPath(_bare(path)).name
     if other := index.stems.get(fold(_stem(path)), []):
         return f"{other[0]} is there, with another ending"
-    if PurePosixPath(path).suffix.lower() in NOT_READ:
+    if PurePosixPath(path).suffix.lower() in not_read:
         return "files of this kind are not read; make it a PNG"
     other = [] if "/../" in path.lstrip("./") else index.names.get(fold(name), [])
     return f"{other[0]} is there, in another folder" if other else ""

@@ -14,6 +14,7 @@ from biopsy.core.text import plain
 
 csv.field_size_limit(2**24)  # outlines of regions in a cell have more characters than the module takes by default
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+OWN_ROW = "biopsy_row"  # first column of a table that a source makes of a user's: the row there, which errors then name
 TOP = 20  # lines in which the column names may stand, below a title
 
 
@@ -94,6 +95,8 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
         raise DataError(
             f"{path} {'has a header but no rows' if header else 'is empty'}. It must list one {lists} per row."
         )
+    if header[0] == OWN_ROW and all(cells[0].isdecimal() for _, cells in rows):
+        header, rows = header[1:], [(int(cells[0]), cells[1:]) for _, cells in rows]
     return Records(header, rows, short, blank, comments, encoding, SEPARATORS[separator])
 
 

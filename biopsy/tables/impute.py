@@ -184,7 +184,7 @@ def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path,
         ),
     ]
     for wrong, what, way_out, show in rules:
-        rows = labels[wrong].sort_values("row")
+        rows = labels[wrong].sort_values("row").drop_duplicates("row")
         if len(rows):
             values = rows[show].agg(" ".join, axis=1)
             listed = [f"row {row}: {value}" for row, value in zip(rows["row"], values, strict=True)]

@@ -1,7 +1,6 @@
 """The user's CSV as one table of known columns: names matched, labels read, every row checked."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ import pandera.pandas as pa
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
-from biopsy.core.matching import Matches, match_files
+from biopsy.core.matching import match_files
 from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest
 from biopsy.core.text import first_spellings, is_missing, look_up, plain, read_magnification
@@ -30,7 +29,7 @@ def _rule(pattern: str, sentence: str) -> pa.Check:
 
 SCHEMA = pa.DataFrameSchema(
     {
-        "row": pa.Column(int, unique=True),
+        "row": pa.Column(int),
         "path": pa.Column(
             str,
             [
@@ -118,7 +117,7 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
     _reject_totals(path, raw, files)
     unused = _unused_words(path, raw, scheme)
     matches = match_files(raw["path"], files)
-    matched = _matched(raw, matches)
+    matched = matches.count(zip(raw["row"], raw["path"], strict=True))
     raw["path"] = [matches.files.get(name, name) for name in raw["path"]]
     spelled = {column: raw[column].tolist() for column in IDS}
     raw = raw.assign(**{column: first_spellings(values) for column, values in spelled.items()})
@@ -201,14 +200,6 @@ def _unused_words(path: Path, raw: pd.DataFrame, scheme: LabelScheme) -> list[st
     return unused
 
 
-def _matched(raw: pd.DataFrame, matches: Matches) -> dict[str, Any]:
-    """Count the rows whose path names a file in another spelling."""
-    rows = [(row, name) for row, name in zip(raw["row"], raw["path"], strict=True) if name in matches.files]
-    by_reason = Counter(matches.reasons[name] for _, name in rows)
-    listed = [f"row {row}: {name} is {matches.files[name]}" for row, name in rows[:LISTED]]
-    return {"count": len(rows), "by_reason": dict(sorted(by_reason.items())), "listed": listed}
-
-
 def _respelled(written: list[str], kept: list[str]) -> dict[str, Any]:
     """Count the ids that were written in another way before, in a spelling that does not count."""
     pairs = {f"{one} is {other}": None for one, other in zip(written, kept, strict=True) if one != other}
@@ -246,15 +237,15 @@ def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
         first = cases.sort_values(["index", "check_number"]).iloc[0]
         column, rule = str(first["column"]), str(first["check"])
         alike = cases[(cases["column"] == column) & (cases["check"] == rule)].sort_values("index")
-        lines = table["row"].loc[alike["index"]]
-        rows = [f"row {line}: {value!r}" for line, value in zip(lines, alike["failure_case"], strict=True)]
+        alike = alike.assign(row=table["row"].loc[alike["index"]].to_numpy()).drop_duplicates("row")
+        rows = [f"row {line}: {value!r}" for line, value in zip(alike["row"], alike["failure_case"], strict=True)]
         what, _, way_out = rule.partition(". ")
         raise DataError(f"{path}: {count_rows(len(rows))} {what} ({some(rows)}). {way_out}.") from None
 
 
 def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) -> None:
     """Raise `DataError` for labels that are no class of the task."""
-    wrong = table[~table[name].isin(["", *task.names])] if task.classes else table[:0]
+    wrong = table[~table[name].isin(["", *task.names])].drop_duplicates("row") if task.classes else table[:0]
     if wrong.empty:
         return
     rows = [f"row {line}: {value!r}" for line, value in zip(wrong["row"], wrong[name], strict=True)]

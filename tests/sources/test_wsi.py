@@ -15,9 +15,14 @@ from dvc.utils.hydra import compose_and_dump
 
 from biopsy.core.engine import LOCAL, Engine
 from biopsy.core.errors import BiopsyError, DataError, MachineError
+from biopsy.core.outside import own_names, watch
+from biopsy.core.sections.data import Columns, Data, Ingest
+from biopsy.sources.fetch import outside_paths
 from biopsy.sources.kinds.wsi import Part, Row, Wsi, cut_out, fill, paths, read_rows
+from biopsy.tables.metadata import read_metadata
 from conftest import ROOT, assert_kind
 from painted_slides import BLUE, GLASS, RED, painted, write_slide
+from schemes import scheme
 
 TISSUE = (slice(64, 192), slice(64, 448))  # of `painted`: red from 64 to 192, blue from there
 
@@ -86,6 +91,63 @@ def test_a_case_column_with_gaps_is_refused_since_one_case_would_become_two(
     table, _ = cut(',slide,,diagnosis,mpp\n0,a.tif,,benign,NA\n1,b.tif,,malignant,"0,5"\n')
     assert set(table["case"]) == {"a", "b"}
     assert "" not in table.columns
+
+
+@pytest.mark.parametrize("named", ["SUB/a.TIF", "a.tif", "a", "/mnt/d/sub/a.tif", "sub\\a.tif", "C:\\my\\sub\\a.tif"])
+def test_slides_are_matched_as_images_are_and_counted(cut: Callable[..., Any], tmp_path: Path, named: str) -> None:
+    (tmp_path / "slides/sub").mkdir()
+    write_slide(tmp_path / "slides/sub/a.tif")
+    (tmp_path / "slides/sub/a.xml").write_text("<a/>")
+    table, facts = cut(f"slide,diagnosis\n{named},benign\n")
+    assert set(table["slide"]) == {"a"}
+    assert facts["matched_loosely"] == {"count": 1, "listed": [f"row 2: {named} is sub/a.tif"]}
+
+
+@pytest.mark.parametrize(
+    ("named", "hint"),
+    [
+        ("a", " 2 files fit: x/a.tif, y/a.tif."),
+        ("b.svs", ""),
+        ("x/aa.tif", " Did you mean 'x/a.tif'?"),
+        ("a" * 300, ""),
+    ],
+)
+def test_a_slide_that_may_be_two_files_or_none_is_named(
+    cut: Callable[..., Any], tmp_path: Path, named: str, hint: str
+) -> None:
+    for folder in "xy":
+        (tmp_path / f"slides/{folder}").mkdir()
+        write_slide(tmp_path / f"slides/{folder}/a.tif")
+    with pytest.raises(DataError) as caught:
+        cut(f"slide,diagnosis\n{named},benign\n")
+    assert f"slides.csv row 2: the slide '{named}' is not in {tmp_path}/slides.{hint} Correct the row." in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("diagnosis", "slides.csv: 1 row with a label that is not a class of task 'binary' (row 4: 'malign')"),
+        ("dx", "slides.csv has no column 'dx' (it has: path_to_image, slide, case, mpp, diagnosis)"),
+    ],
+)
+def test_errors_of_later_stages_name_the_users_table_and_its_row(
+    cut: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, says: str
+) -> None:
+    for name in "ab":
+        write_slide(tmp_path / f"slides/{name}.tif")
+    monkeypatch.chdir(tmp_path)
+    settings = {"csv": "slides.csv", "folder": "slides", "px": 32}
+    (tmp_path / "data").mkdir()
+    cut("slide,diagnosis\n\na.tif,benign\nb.tif,malign\n")
+    (tmp_path / "out").rename(tmp_path / "data/raw")
+    with watch("fetch", outside_paths(Data(source="wsi", wsi=settings))):
+        pass
+    task = {"column": column, "classes": {"benign": {}, "malignant": {}}}
+    with pytest.raises(DataError) as caught:
+        read_metadata(Path("data/raw/metadata.csv"), Ingest(columns=Columns(magnification=None)), scheme(binary=task))
+    assert says in own_names(str(caught.value))
 
 
 def test_a_tile_shows_as_many_micrometres_as_asked_for_whatever_the_slides_scale(

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from biopsy.core.engine import LOCAL, Engine, check_opencv
 from biopsy.core.errors import DataError, ParamsError, SourceError, naming, nearest
+from biopsy.core.files import LISTED
+from biopsy.core.matching import Matches, match_files
 from biopsy.core.outside import Outside
-from biopsy.core.rawcsv import find_column, read_records
+from biopsy.core.rawcsv import OWN_ROW, find_column, read_records
 from biopsy.core.sections.section import Section
 from biopsy.core.text import fold, is_missing
 from biopsy.images.slides.reader import PLAUSIBLE, Slide, open_slide
@@ -25,6 +27,9 @@ from biopsy.images.slides.tissue import Cut, Tile, cut, look_over
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.user_files import counted, expand, make_facts, user_file
 
+SUFFIXES = (
+    ".svs", ".tif", ".tiff", ".btf", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm",
+)  # fmt: skip
 OWN = ("path_to_image", "slide", "case", "mpp")  # columns that this source writes
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 AT_ONCE = 2**21  # pixels of the tiles of one call: eight of 512 px
@@ -60,14 +65,19 @@ class Wsi(Section):
 
 @dataclass(frozen=True)
 class Row:
-    """A slide of the table: where it stands there, its file, id, case, scale as the table gives it, and other cells."""
+    """A slide of the table: its row, in words too, file, id, case, scale as the table gives it, and other cells.
 
+    `respelled` says what the table calls the file, where it spells it in another way.
+    """
+
+    line: int
     where: str
     file: Path
     name: str
     case: str
     mpp: float | None
     cells: dict[str, str]
+    respelled: str = ""
 
 
 def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -> dict[str, Any]:
@@ -77,7 +87,7 @@ def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -
     width = 1 if here else engine.width
     rows = rows if here else [replace(row, file=row.file.absolute()) for row in rows]
     left_out: Counter[str] = Counter()
-    columns = list(dict.fromkeys([*OWN, *rows[0].cells, *([settings.regions] if settings.regions else [])]))
+    columns = list(dict.fromkeys([OWN_ROW, *OWN, *rows[0].cells, *([settings.regions] if settings.regions else [])]))
     count = 0
     with (
         (folder / "metadata.csv").open("x", encoding="utf-8", newline="") as stream,
@@ -104,7 +114,9 @@ def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -
     if not count:
         raise SourceError(f"data.wsi.csv: its {len(rows)} slides give no tile ({counted(+left_out)}).")
     facts = f"{count:,} tiles of {len(rows):,} whole slides, {settings.px} px of {settings.um_per_pixel:g} um"
-    return make_facts("wsi", facts, count, left_out)
+    respelled = [row.respelled for row in rows if row.respelled]
+    matched = {"count": len(respelled), "listed": respelled[:LISTED]}
+    return make_facts("wsi", facts, count, left_out) | {"matched_loosely": matched}
 
 
 def _chunks(items: list[T], size: int) -> list[list[T]]:
@@ -126,20 +138,23 @@ def read_rows(settings: Wsi) -> list[Row]:
     twice = [name for name, times in Counter(records.header).items() if times > 1 and name]
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'. Rename one.")
+    named = [(line, cells[position] if position < len(cells) else "") for line, cells in records.rows]
+    matches = _match([name for _, name in named], folder)
     rows: list[Row] = []
     for line, cells in records.rows:
         where = f"{path} row {line}"
         others = dict(zip(records.header, cells + [""] * (len(records.header) - len(cells)), strict=False))
         others.pop("", None)  # a column without a name, such as the index that pandas writes
         given = others.pop(records.header[position])
-        file = folder / given
-        if not given or not file.is_file():
-            near = nearest(given, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()])
+        file = folder / matches.files.get(given, given)
+        if not given or not _is_file(file):
+            near = f" {hint}." if (hint := matches.hints.get(given)) else nearest(given, _slides_in(folder))
             raise DataError(f"{where}: the slide '{given}' is not in {folder}.{near} Correct the row.")
         own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
-        name = PurePosixPath(given).stem
+        name = file.stem
+        respelled = f"row {line}: {given} is {matches.files[given]}" if given in matches.files else ""
         case = "" if is_missing(own.get("case", "")) else own["case"]
-        rows.append(Row(where, file, name, case, _scale(own.get("mpp", ""), where), others))
+        rows.append(Row(line, where, file, name, case, _scale(own.get("mpp", ""), where), others, respelled))
     lacking = [row for row in rows if not row.case]
     if 0 < len(lacking) < len(rows):
         raise DataError(
@@ -154,6 +169,24 @@ def read_rows(settings: Wsi) -> list[Row]:
             "take a row away."
         )
     return rows
+
+
+def _match(names: list[str], folder: Path) -> Matches:
+    """Find the slides that the table spells as their files are not."""
+    exact = {name for name in names if name and _is_file(folder / name)}
+    return Matches() if len(exact) == len(set(names)) else match_files(names, [*exact, *_slides_in(folder)], ())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _slides_in(folder: Path) -> list[str]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def _scale(text: str, where: str) -> float | None:
@@ -226,7 +259,13 @@ def _write(part: Part, images: list[bytes | None], folder: Path) -> Iterator[dic
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with naming(folder / name):
             (folder / name).write_bytes(content)
-        own = {"path_to_image": name, "slide": row.name, "case": row.case, "mpp": settings.um_per_pixel}
+        own = {
+            OWN_ROW: row.line,
+            "path_to_image": name,
+            "slide": row.name,
+            "case": row.case,
+            "mpp": settings.um_per_pixel,
+        }
         yield row.cells | own | ({settings.regions: label} if settings.regions else {})
 
 
@@ -264,7 +303,7 @@ def paths(settings: Wsi) -> list[Outside]:
     """List the table, the slides and their regions."""
     if not settings.csv:
         return []
-    found = [Outside("data.wsi.csv", expand(settings.csv, "data.wsi.csv"))]
+    found = [Outside("data.wsi.csv", expand(settings.csv, "data.wsi.csv"), "metadata.csv")]
     for row in read_rows(settings):
         found.append(Outside(f"data.wsi.folder: {row.name}", row.file))
         regions = row.file.with_suffix(".geojson")
