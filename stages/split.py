@@ -1,6 +1,7 @@
 """Divide the labelled images into train, val and test, once per protocol, and say what each split leaks."""
 
 from pathlib import Path
+from typing import Any
 
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
@@ -10,10 +11,11 @@ from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.earlier import RECORD, Earlier, how_drawn, record_of, written
+from biopsy.tables.split.fold_table import is_official, match_fold_table, read_fold_table
 from biopsy.tables.split.given import read_given
 from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.published import PUBLISHED
-from biopsy.tables.split.splits import is_official, make_split, read_fold_table
+from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
 
@@ -32,7 +34,12 @@ def split(
     scheme = read_scheme(labels_json)
     labels = read_csv(labels_csv, ["image_id", "slide", "case", "pixels_sha256", *scheme.columns])
     check_tasks(labels, params.tasks, scheme)
-    fold_table = read_fold_table(Path(params.split.fold_table)) if params.split.fold_table else None
+    fold_table, official = None, False
+    respelled: dict[str, Any] = {"count": 0, "listed": []}
+    if params.split.fold_table:
+        fold_table = read_fold_table(Path(params.split.fold_table))
+        official = is_official(fold_table)
+        fold_table, respelled = match_fold_table(fold_table, labels["path"])
     if "given" in params.protocols:
         given = read_given(metadata_csv, read_csv(images_csv, ["image_id", "row"]), params.split, params.ingest)
         labels = labels.assign(given=labels["image_id"].map(given).fillna(""))
@@ -46,7 +53,8 @@ def split(
         summary[protocol] = summarise(labels, splits[protocol], protocol, scheme)
         summary[protocol]["kept"] = drawn[protocol].model_dump(include={"kept", "earlier"})
         if protocol == "fold1" and fold_table is not None:
-            summary[protocol]["fold_table"] = "official" if is_official(fold_table) else "own"
+            summary[protocol]["fold_table"] = "official" if official else "own"
+            summary[protocol]["matched_loosely"] = respelled
         if protocol in PUBLISHED:
             summary[protocol]["source"] = PUBLISHED[protocol].source
     with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:
@@ -57,6 +65,9 @@ def split(
     with atomic_file(metrics_json) as temporary:
         temporary.write_text(to_json(summary), "utf-8")
     print(f"split: {len(labels)} images. " + " ".join(_line(name, entry) for name, entry in summary.items()))
+    if respelled["count"]:
+        listed = some(respelled["listed"], 3)
+        print(f"split: the fold table spells {respelled['count']:,} files in another way ({listed}).")
     print(*(f"split: {sentence}" for sentence in earlier.says), sep="\n", end="\n" if earlier.says else "")
 
 

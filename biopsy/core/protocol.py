@@ -14,6 +14,7 @@ FEWEST_FOLDS = 3  # one for test, one for validation, and the rest for training
 MOST_REPEATS = 100
 MOST_FOLDS = 1000  # each is a training of its own
 UNITS = ("image", "slide", "case")
+PARTS = ("train", "val", "test")
 PUBLIC = ("fold1", "audit", "eva")  # test sets of published work
 WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {
     "test": "test", "testing": "test",

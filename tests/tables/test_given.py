@@ -39,7 +39,7 @@ def test_a_word_that_is_no_part_names_its_rows_and_the_map(tmp_path: Path) -> No
 
 
 def test_an_image_in_two_rows_has_one_part(tmp_path: Path) -> None:
-    assert given(tmp_path, ["a.png,", "./a.png,test"]) == ["test", "test"]
+    assert given(tmp_path, ["a.png,", "./a.png,test", "b.png,train"]) == ["test", "test", "train"]
     with pytest.raises(DataError, match=r"row 4 puts a\.png into test, and row 2 into train"):
         given(tmp_path, ["a.png,train", "b.png,val", "a.png,test"])
 
@@ -63,10 +63,19 @@ def test_where_no_val_is_stated_it_is_drawn_from_train_by_case() -> None:
     assert (merged["part"] == "val").mean() == pytest.approx(0.15, abs=0.03)
 
 
+def test_a_column_that_puts_all_into_train_is_a_sentence_with_file_and_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"metadata\.csv: the column 'Fold' puts no image into test \(train: 2\)"):
+        given(tmp_path, ["a.png,train", "b.png,Train Set"])
+    with pytest.raises(DataError, match=r"no image into train or test \(val: 1\)"):
+        given(tmp_path, ["a.png,0", "b.png,train"][:1], map={"0": "val"})
+
+
+def test_a_word_of_the_map_that_no_row_has_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given(tmp_path, ["a.png,0", "b.png,test"], map={"0.0": "train", "TEST": "test", "2": "val"})
+    assert capsys.readouterr().err == "warning: split.map has the word '2', which the column 'Fold' does not have.\n"
+
+
 def test_what_cannot_be_a_split_is_a_sentence() -> None:
-    table = MANY.assign(given="train")
-    with pytest.raises(DataError, match="none into test"):
-        check_split(table, make_split(table, TASKS, "given", Split(column="fold"), 0), "given")
     with pytest.raises(DataError, match=r"231 of 231 images have no part in the column 'fold'"):
         make_split(MANY.assign(given=""), TASKS, "given", Split(column="fold"), 0)
     with pytest.raises(ParamsError, match=r"'given', which needs split\.column"):

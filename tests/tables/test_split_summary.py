@@ -10,7 +10,8 @@ from label_tables import MANY, breakhis, invented
 from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Split
 from biopsy.core.text import id_key
-from biopsy.tables.split.splits import make_split, read_fold_table
+from biopsy.tables.split.fold_table import read_fold_table
+from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import LeakError, check_split, summarise
 from schemes import BREAKHIS, TASKS
 

@@ -13,9 +13,10 @@ from biopsy.core.protocol import PUBLIC
 from biopsy.core.sections.data import Split
 from biopsy.sources.originals import known
 from biopsy.tables.labels.breakhis import case_of, facts
+from biopsy.tables.split.fold_table import is_official, match_fold_table, read_fold_table
 from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.search import assign_groups, penalty
-from biopsy.tables.split.splits import is_official, make_split, read_fold_table
+from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, check_tasks, summarise
 from schemes import BREAKHIS, TASKS
 
@@ -261,6 +262,44 @@ def test_file_names_of_the_fold_table_may_be_spelled_in_another_way(fold_table: 
     pd.testing.assert_frame_equal(make_split(MANY, TASKS, "fold1", SHARES, 0, read_fold_table(fold_table)), expected)
 
 
+def test_copies_of_the_fold_table_with_other_columns_words_and_names_are_matched_and_counted(tmp_path: Path) -> None:
+    # Kaggle's Folds.csv; names without ending, with a folder, in another case
+    paths = pd.Series(["x/A-1.png", "x/A-2.png", "y/B-1.png", "y/B-2.png"])
+    table = tmp_path / "Folds.csv"
+    table.write_text(
+        "fold,mag,grp,filename\n1.0,40,Train,BreaKHis_v1/x/40X/A-1\n1.0,40,TEST,x/a-2\n1,40,valid,B-1.png\n"
+        "1,40,train,other\\b-2.PNG\n2,40,test,A-1\n"
+    )
+    matched, counted = match_fold_table(read_fold_table(table), paths)
+    assert matched.set_index("filename")["split"].to_dict() == {
+        "x/A-1.png": "train", "x/A-2.png": "test", "B-1.png": "val", "y/B-2.png": "train",
+    }  # fmt: skip
+    assert counted["count"] == 3
+    assert counted["listed"][0] == "row 2: BreaKHis_v1/x/40X/A-1 is x/A-1.png"
+    labels = MANY.head(4).assign(path=paths.to_numpy(), image_id=paths.to_numpy())
+    parts = make_split(labels, TASKS, "fold1", SHARES, 0, matched).set_index("image_id")["part"]
+    assert parts.to_dict() == {"x/A-1.png": "train", "x/A-2.png": "test", "y/B-1.png": "val", "y/B-2.png": "train"}
+
+
+def test_a_name_of_the_fold_table_that_fits_two_images_is_not_guessed(tmp_path: Path) -> None:
+    table = tmp_path / "fold.csv"
+    table.write_text("filename,number,split\n1,1,train\n2,1,test\n")
+    matched, counted = match_fold_table(read_fold_table(table), pd.Series(["a/1.png", "b/1.png", "a/2.png"]))
+    assert matched["filename"].tolist() == ["1", "a/2.png"]
+    assert counted["count"] == 1
+
+
+def test_folders_of_the_fold_table_tell_images_of_one_name_apart(tmp_path: Path) -> None:
+    table = tmp_path / "fold.csv"
+    table.write_text("filename,number,split\na/1.png,1,train\nB/1.png,1,test\n")
+    paths = pd.Series(["a/1.png", "b/1.png"])
+    matched, _ = match_fold_table(read_fold_table(table), paths)
+    labels = MANY.drop_duplicates("case").head(3).assign(image_id=["1", "2", "3"], path=[*paths, "a/1.png"])
+    parts = make_split(labels, TASKS, "fold1", SHARES, 0, matched).set_index("image_id")["part"]
+    assert parts["2"] == "test"
+    assert parts["1"] != "test"
+
+
 def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: Path) -> None:
     official = read_fold_table(fold_table)
     with pytest.raises(DataError, match=r"2 of 231 images are not in split.fold_table \(.*, .*\)"):
@@ -272,8 +311,10 @@ def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: P
     [
         (None, ["cannot be read", "split.fold_table"]),
         ("", ["cannot be read"]),
-        ("filename,split\na.png,train\n", ["no column maginfication, number"]),
-        ("filename,maginfication,number,split\na.png,100,1,validation\n", ["a.png", "'validation'", "train or test"]),
+        ("filename,split\na.png,train\n", ["no column number"]),
+        ("filename,number,split\na.png,1,holdout\n", ["row 2 puts a.png", "'holdout'", "train, val or test"]),
+        ("filename,fold,grp\na.png,1,TRAIN\nb.png,1,train\n", ["fold.csv: the column 'grp' puts all 2 files"]),
+        ("filename,fold,split\na.png,0,train\n", ["fold.csv has no fold 1 in its column 'fold' (0)"]),
         ("filename,maginfication,number,split\na.png,100,1,train\na.png,100,1,test\n", ["a.png", "once"]),
     ],
 )

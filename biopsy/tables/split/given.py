@@ -4,11 +4,11 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from biopsy.core.errors import DataError, some
+from biopsy.core.errors import DataError, some, warn
 from biopsy.core.protocol import read_part
 from biopsy.core.rawcsv import count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest, Split
-from biopsy.core.text import is_missing, look_up
+from biopsy.core.text import is_missing, look_up, plain
 
 
 def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest) -> pd.Series:
@@ -33,7 +33,8 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
     Raises
     ------
     DataError
-        No such column, a word that is no part, or an image that two rows put into different parts.
+        No such column, a word that is no part, an image that two rows put into different parts, or no image in train
+        or test.
     """
     assert settings.column is not None
     records = read_records(csv, [settings.column, columns.columns.path])
@@ -42,8 +43,10 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
     parts: dict[int, str] = {}
     by_path: dict[str, tuple[int, str]] = {}
     wrong: list[str] = []
+    words = set[str]()
     for row, cells in records.rows:
         text = cells[at] if at < len(cells) else ""
+        words.add(plain(text))
         part = look_up(settings.map, text) or ("" if is_missing(text) else read_part(text))
         if part is None:
             wrong.append(f"row {row}: {text!r}")
@@ -65,4 +68,15 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
         )
     rows = {row: part or by_path[PurePosixPath(cells[path_at]).as_posix()][1]
             for row, cells in records.rows for part in [parts[row]] if path_at < len(cells)}  # fmt: skip
-    return pd.Series([rows.get(int(row), "") for row in images["row"]], index=images["image_id"], dtype=object)
+    found = pd.Series([rows.get(int(row), "") for row in images["row"]], index=images["image_id"], dtype=object)
+    counts = found.value_counts()
+    if missing := [part for part in ("train", "test") if part not in counts and "" not in counts]:
+        have = some(f"{part}: {count:,}" for part, count in counts.items())
+        raise DataError(
+            f"{csv}: the column '{settings.column}' puts no image into {' or '.join(missing)} ({have}). Correct it or "
+            "split.map, or take 'given' out of `protocols`."
+        )
+    for word in settings.map:
+        if plain(word) not in words:
+            warn(f"split.map has the word '{word}', which the column '{settings.column}' does not have.")
+    return found

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from biopsy.core.errors import some
+from biopsy.core.protocol import PARTS
 from biopsy.tables.labels.scheme import UNLABELLED, LabelScheme, finest
 from biopsy.tables.split.folds import column_of
-from biopsy.tables.split.splits import PARTS
 
 COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 

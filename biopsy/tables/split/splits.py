@@ -7,7 +7,7 @@ protocol to the list leaves the others' splits alone.
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -17,19 +17,13 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
 from biopsy.core.errors import DataError, some
-from biopsy.core.protocol import Fold, Protocol, parse_protocol
-from biopsy.core.rawcsv import read_records
+from biopsy.core.protocol import PARTS, Fold, Protocol, parse_protocol
 from biopsy.core.sections.data import Split
 from biopsy.core.text import fold, id_key
 from biopsy.tables.split.earlier import KEPT, fixed_groups
 from biopsy.tables.split.folds import assign_folds, column_of, parts_of
 from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.search import assign_groups
-
-PARTS = ("train", "val", "test")
-FOLD_COLUMNS = ("filename", "maginfication", "number", "split")  # the source's own spelling
-
-OFFICIAL = "87222a715d22dd445b702c89eee93a3f4a855161ef0a9a96ee63aca1f4397523"  # of fold 1 of BreakHis; `is_official`
 
 Parts = NDArray[np.str_]
 Codes = NDArray[np.int64]
@@ -143,45 +137,6 @@ def group_codes(table: pd.DataFrame, unit: str, protocol: str = "") -> Codes:
     return pd.factorize(connected_components(links, directed=False)[1][: len(rows)])[0]
 
 
-def read_fold_table(path: Path) -> pd.DataFrame:
-    """Read a fold table, of the columns of the official one (`filename,maginfication,number,split`); keep fold 1.
-
-    Raises
-    ------
-    DataError
-        Missing file, missing column, or a `split` other than train and test.
-    """
-    if not path.exists():
-        raise DataError(f"split.fold_table cannot be read: {path} is missing. Set it to the fold table's path.")
-    try:
-        records = read_records(path, list(FOLD_COLUMNS))
-    except DataError as error:
-        raise DataError(f"split.fold_table cannot be read: {error}") from None
-    rows = [[*cells, *[""] * len(records.header)][: len(records.header)] for _, cells in records.rows]
-    table = pd.DataFrame(rows, columns=records.header, dtype=str)
-    missing = [column for column in FOLD_COLUMNS if column not in table]
-    if missing:
-        raise DataError(
-            f"split.fold_table {path} has no column {some(missing)}; it has {some(table.columns)}. "
-            f"The official table has {', '.join(FOLD_COLUMNS)}."
-        )
-    table = table[table["number"] == "1"].drop_duplicates(["filename", "split"])
-    strange = table.loc[~table["split"].isin(("train", "test")) | table["filename"].map(fold).duplicated(keep=False)]
-    if len(strange):
-        row = strange.iloc[0]
-        raise DataError(
-            f"split.fold_table {path} puts {row['filename']} into '{row['split']}'; each file of fold 1 must be in "
-            f"it once, as train or test ({len(strange)} such rows)."
-        )
-    return table
-
-
-def is_official(fold_table: pd.DataFrame) -> bool:
-    """Tell whether a table is fold 1 as published for BreakHis, not one of the user's own."""
-    lines = sorted(fold_table["filename"] + " " + fold_table["split"])
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL
-
-
 def _seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4], "big")
 
@@ -244,11 +199,12 @@ def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat
 def _official(
     table: pd.DataFrame, tasks: Sequence[str], shares: Split, fold_table: pd.DataFrame | None, seed: int
 ) -> Parts:
-    """Take test from the table; draw val, `shares.val` of all images, from its train by case."""
+    """Take test from the table; where it has no val, draw that, `shares.val` of all images, from its train by case."""
     if fold_table is None:
         raise DataError("protocol 'fold1' needs split.fold_table, the path of a fold table.")
     official = fold_table.set_index(fold_table["filename"].map(fold))["split"]
-    names = table["path"].map(lambda path: fold(PurePosixPath(path).name))
+    paths, names = table["path"].map(fold), table["path"].map(lambda path: fold(PurePosixPath(path).name))
+    names = paths.where(paths.isin(official.index), names)
     absent = table.loc[~names.isin(official.index), "path"]
     if len(absent):
         raise DataError(
@@ -256,7 +212,7 @@ def _official(
             f"Take 'fold1' out of `protocols`, or use the table of this data set."
         )
     parts = names.map(official).to_numpy(dtype="<U5")
-    return _with_val(parts, table, tasks, shares, seed, "case", "fold1")
+    return parts if "val" in parts else _with_val(parts, table, tasks, shares, seed, "case", "fold1")
 
 
 def _published(table: pd.DataFrame, tasks: Sequence[str], shares: Split, protocol: str, seed: int) -> Parts:
