@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
@@ -15,6 +16,7 @@ from biopsy.core.text import plain
 csv.field_size_limit(2**24)  # outlines of regions in a cell have more characters than the module takes by default
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 OWN_ROW = "biopsy_row"  # first column of a table that a source makes of a user's: the row there, which errors then name
+FIELD = re.compile(r"\{([^{}]+?)(?::0?(\d{1,2}))?\}")  # a column in a template, and the least number of its digits
 TOP = 20  # lines in which the column names may stand, below a title
 
 
@@ -154,6 +156,26 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
         f"{path} has no column '{name}' (it has: {', '.join(header)}).{nearest(name, header, 0.6)} "
         f"Set {key} to the column's name{or_null}."
     )
+
+
+def columns_in(name: str) -> list[str]:
+    """Name the columns of a template such as `{patient}/{x:04}.png`; of what is none, the column itself."""
+    return [column for column, _ in FIELD.findall(name)] or [name]
+
+
+def cell_reader(header: list[str], name: str, key: str, path: Path) -> Callable[[list[str]], str]:
+    """Return what takes a column's cell out of a row, or makes a text of several as a template says.
+
+    `{x:04}` writes a number with four digits, zeros before it. Parameters as for `find_column`.
+    """
+    at = {column: find_column(header, column, key, path) for column in columns_in(name)}
+
+    def cell(cells: list[str], column: str) -> str:
+        return cells[at[column]] if at[column] < len(cells) else ""
+
+    if name in at:
+        return lambda cells: cell(cells, name)
+    return lambda cells: FIELD.sub(lambda found: cell(cells, found[1]).zfill(int(found[2] or 0)), name)
 
 
 def count_rows(count: int) -> str:

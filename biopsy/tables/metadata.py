@@ -12,7 +12,7 @@ import pandera.pandas as pa
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.matching import match_files
-from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
+from biopsy.core.rawcsv import Records, cell_reader, columns_in, count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest
 from biopsy.core.text import first_spellings, is_missing, look_up, plain, read_magnification
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
@@ -112,7 +112,7 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
         Names the file, the rows, the values and the way out.
     """
     keys = _csv_columns(settings, scheme)
-    records = read_records(path, [name for name, _ in keys.values() if name])
+    records = read_records(path, [column for name, _ in keys.values() if name for column in columns_in(name)])
     raw = _pick(path, records, keys, scheme)
     _reject_totals(path, raw, files)
     unused = _unused_words(path, raw, scheme)
@@ -156,8 +156,8 @@ def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]],
     """Pick our columns as text; what stands for a missing value is empty."""
     columns: dict[str, list[Any]] = {"row": [line for line, _ in records.rows]}
     for column, (name, key) in keys.items():
-        index = None if name is None else find_column(records.header, name, key, path)
-        values = [cells[index] if index is not None and index < len(cells) else "" for _, cells in records.rows]
+        read = cell_reader(records.header, name, key, path) if name else lambda cells: ""
+        values = [read(cells) for _, cells in records.rows]
         if column != "path":
             labels = _labels_in(values, column, scheme) if column in scheme.columns else set()
             values = ["" if is_missing(value) and value not in labels else value for value in values]

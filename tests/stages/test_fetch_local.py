@@ -77,6 +77,15 @@ def test_local_folder_is_copied_and_the_rest_counted(
     assert "5 images from a folder, with a CSV; left out: 2 broken link or special file" in result.stdout
 
 
+def test_where_no_cell_names_an_image_all_are_copied_since_names_may_be_made_of_several_columns(
+    mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
+) -> None:
+    (tmp_path / "my.csv").write_text("patient,x,label\n4,17,benign\n")
+    set_params(LOCAL)
+    assert run_stage("fetch").returncode == 0
+    assert source(tmp_path)["images"] == 5
+
+
 SCAN = 3_000_000_000  # bytes; sparse, so that it takes no space until somebody copies it
 
 

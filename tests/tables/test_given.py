@@ -44,6 +44,16 @@ def test_an_image_in_two_rows_has_one_part(tmp_path: Path) -> None:
         given(tmp_path, ["a.png,train", "b.png,val", "a.png,test"])
 
 
+def test_rows_are_told_apart_by_a_path_that_is_made_of_columns(tmp_path: Path) -> None:
+    csv, settings = tmp_path / "metadata.csv", Ingest(columns=Columns(path="{p}/{x}.png"))
+    csv.write_text("p,x,fold\n1,2,train\n2,2,test\n2,2,\n")
+    images = pd.DataFrame({"image_id": ["a", "b", "c"], "row": [2, 3, 4]})
+    assert read_given(csv, images, Split(column="fold"), settings).tolist() == ["train", "test", "test"]
+    csv.write_text("p,x,fold\n1,2,train\n2,2,test\n2,2,train\n")
+    with pytest.raises(DataError, match=r"row 4 puts 2/2\.png into train, and row 3 into test"):
+        read_given(csv, images, Split(column="fold"), settings)
+
+
 def test_the_stated_parts_are_kept_and_their_leak_is_counted_not_hidden() -> None:
     stated = ["train", "val", "test"] * (len(MANY) // 3)
     table = MANY.assign(given=stated)

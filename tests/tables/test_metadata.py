@@ -115,6 +115,20 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
     assert "labels.tasks.multiclass.column to the column's name, or to null where there is none" in message
 
 
+def test_a_file_name_is_made_of_several_columns_and_a_column_that_is_not_there_is_named(read: Any) -> None:
+    unread, content = scheme(x={"column": None, "classes": ["a", "b"]}), ",Patient,node,x\n0,4,1,33\n1,017,2,\n"
+
+    def columns(path: str) -> Columns:
+        return Columns(path=path, magnification=None, case="patient")
+
+    template = "p/patient_{patient:03}_{node}/x_{x}.png"
+    table = read(content, unread, columns=columns(template)).table
+    assert table["path"].tolist() == ["p/patient_004_1/x_33.png", "p/patient_017_2/x_.png"]
+    assert table["case"].tolist() == ["4", "017"]
+    message = refusal(read, content, labels=unread, columns=columns("{patient}_{nod}.png"))
+    assert "no column 'nod' (it has: , Patient, node, x). Did you mean 'node'?" in message
+
+
 def test_columns_of_other_names_come_from_params(read: Any) -> None:
     columns = Columns(path="file", magnification=None, mpp="um", slide="block", case="patient")
     labels = LabelScheme.of(

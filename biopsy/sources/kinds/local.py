@@ -39,7 +39,10 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
         paths, left_out = gather(root, folder, IMAGES)
     if not paths:
         raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
-    paths, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
+    kept, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
+    if csv_file and not kept:  # a template of `ingest.columns.path` may make their names, which is not known here
+        kept, unnamed = paths, {}
+    paths = kept
     if objects:
         root = fetch_objects(images, [objects[path] for path in paths], IMAGES, downloads)
     if csv_file:

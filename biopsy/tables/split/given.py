@@ -6,7 +6,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some, warn
 from biopsy.core.protocol import read_part
-from biopsy.core.rawcsv import count_rows, find_column, read_records
+from biopsy.core.rawcsv import cell_reader, columns_in, count_rows, find_column, read_records
 from biopsy.core.sections.data import Ingest, Split
 from biopsy.core.text import is_missing, look_up, plain
 
@@ -37,9 +37,9 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
         or test.
     """
     assert settings.column is not None
-    records = read_records(csv, [settings.column, columns.columns.path])
+    records = read_records(csv, [settings.column, *columns_in(columns.columns.path)])
     at = find_column(records.header, settings.column, "split.column", csv)
-    path_at = find_column(records.header, columns.columns.path, "ingest.columns.path", csv)
+    path_of = cell_reader(records.header, columns.columns.path, "ingest.columns.path", csv)
     parts: dict[int, str] = {}
     by_path: dict[str, tuple[int, str]] = {}
     wrong: list[str] = []
@@ -52,7 +52,7 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
             wrong.append(f"row {row}: {text!r}")
             continue
         parts[row] = part
-        name = PurePosixPath(cells[path_at]).as_posix() if path_at < len(cells) else ""
+        name = PurePosixPath(path_of(cells)).as_posix()
         first, other = by_path.setdefault(name, (row, part))
         if part and other and part != other:
             raise DataError(
@@ -66,8 +66,7 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
             f"{csv}: {count_rows(len(wrong))} with a word in '{settings.column}' that is no part ({some(wrong, 3)}). "
             f"Map it: -S 'split.map={{{word}: train}}', or val, or test."
         )
-    rows = {row: part or by_path[PurePosixPath(cells[path_at]).as_posix()][1]
-            for row, cells in records.rows for part in [parts[row]] if path_at < len(cells)}  # fmt: skip
+    rows = {row: parts[row] or by_path[PurePosixPath(path_of(cells)).as_posix()][1] for row, cells in records.rows}
     found = pd.Series([rows.get(int(row), "") for row in images["row"]], index=images["image_id"], dtype=object)
     counts = found.value_counts()
     if missing := [part for part in ("train", "test") if part not in counts and "" not in counts]:
