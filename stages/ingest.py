@@ -25,13 +25,15 @@ def ingest(
 ) -> None:
     """Write the table of usable images, the counts and three pictures, once all checks are passed."""
     metadata = read_metadata(metadata_csv, params.ingest, LabelScheme.of(params.labels), image_files(images_dir))
+    source = read_json(source_json, {"description": str, "synthetic": bool})
+    if isinstance(odd := source.get("not_files"), dict):
+        metadata.hints.update(odd)
     audit = Audit(metadata, images_dir, params.ingest, metadata_csv)
     audit.run()
     from biopsy.tables.ingest_plots import (
         save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
     )
 
-    source = read_json(source_json, {"description": str, "synthetic": bool})
     summary = audit.summary()
     groups = count_groups(summary["slides"], summary["cases"])
     note = f"{summary['images']:,} images of {groups}. {source['description']}"

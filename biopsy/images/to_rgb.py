@@ -61,9 +61,13 @@ def to_rgb(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
         return np.repeat((255 - high if inverted else high)[..., None], 3, axis=2)
     if mode in ("I", "F"):
         raise UnusableError("unsupported_mode", f"has mode {mode} (32 bit), whose range is not known")
+    if image.mode == "La":  # grey that holds its alpha
+        stored = np.asarray(image)
+        _check_transparency(stored)
+        on_white = stored[..., :1] + (255 - stored[..., 1:].astype(int))
+        return np.repeat(on_white.clip(max=255).astype(np.uint8), 3, axis=2)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        _check_transparency(np.asarray(rgba))
+        rgba = _read_rgba(image)
         white = Image.new("RGBA", rgba.size, "white")
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -82,9 +86,25 @@ def _check_range(high: NDArray[np.uint8]) -> None:
         )
 
 
-def _check_transparency(rgba: NDArray[np.uint8]) -> None:
+def _read_rgba(image: ImageFile.ImageFile) -> Image.Image:
+    """Decode with transparency; of a TIFF whose colours hold it already, look at these before Pillow blackens them."""
+    arguments = [tile.args if isinstance(tile.args, tuple) else ("",) for tile in image.tile]
+    if not all(str(mode).startswith("RGBa") for mode, *_ in arguments):
+        rgba = image.convert("RGBA")
+        _check_transparency(np.asarray(rgba))
+        return rgba
+    image.tile = [
+        tile._replace(args=(str(mode).replace("a", "A"), *others))
+        for tile, (mode, *others) in zip(image.tile, arguments, strict=True)
+    ]
+    stored = np.asarray(image)
+    _check_transparency(stored)
+    return Image.frombytes("RGBa", image.size, stored.tobytes()).convert("RGBA")
+
+
+def _check_transparency(pixels: NDArray[np.uint8]) -> None:
     """Reject an image whose colours nobody sees; one without colours is an empty tile, and white."""
-    if not rgba[..., 3].any() and np.ptp(rgba[..., :3], axis=(0, 1)).any():
+    if not pixels[..., -1].any() and np.ptp(pixels[..., :-1], axis=(0, 1)).any():
         raise UnusableError(
             "unsupported_mode", "is wholly transparent, though it has colours. Save it without transparency"
         )

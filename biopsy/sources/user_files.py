@@ -1,16 +1,19 @@
 """The user's files and folders, as parameters name them: found, or told in a sentence what is wrong with them."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from biopsy.core.errors import DataError, SourceError
+from biopsy.core.files import LISTED
 from biopsy.core.matching import loose_name
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import QUOTES
-from biopsy.sources.gather import find_images
+from biopsy.sources.gather import find_images, is_image
 
 UNNAMED = "not named in the CSV"
 
@@ -63,6 +66,27 @@ def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[
     named = named_by(csv)
     kept = [path for path in paths if named(path)]
     return kept, {UNNAMED: len(paths) - len(kept)}
+
+
+def odd_files(root: Path, csv: Path) -> dict[str, str]:
+    """Say what the paths of a CSV lead to that is no file, for `ingest` to tell; at most LISTED of them."""
+    try:
+        cells = dict.fromkeys(cell for _, row in read_records(csv, []).rows for cell in row if is_image(cell))
+    except DataError:
+        return {}
+    kinds = ((cell, _kind(root / cell)) for cell in cells)
+    return dict(islice(((cell, kind) for cell, kind in kinds if kind), LISTED))
+
+
+def _kind(path: Path) -> str:
+    try:
+        if path.is_file() or not os.path.lexists(path):
+            return ""
+        if not path.exists():
+            return f"is a broken link, to {path.readlink()}"
+        return "is a folder" if path.is_dir() else "is a pipe or a device"
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return ""
 
 
 def _name(path: str) -> str:

@@ -175,6 +175,27 @@ def test_an_image_that_is_wholly_transparent_is_refused_if_it_has_colours_and_el
     assert (read_rgb(tmp_path / "b.png", LIMIT) == 255).all()
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("channels", "kind"), [(4, np.uint8), (4, np.uint16), (2, np.uint8)])
+def test_a_tiff_whose_colours_hold_their_alpha_is_read_on_white_and_refused_where_nothing_shows(
+    tmp_path: Path, channels: int, kind: type, compression: str | None
+) -> None:
+    high = np.iinfo(kind).max
+    stored = np.random.default_rng(0).integers(0, high // 2, (36, 48, channels), kind)
+
+    def written(alpha: int) -> Path:
+        stored[..., -1] = alpha
+        options = {"photometric": "rgb" if channels == 4 else "minisblack", "extrasamples": ["assocalpha"]}
+        tifffile.imwrite(tmp_path / "a.tif", stored, compression=compression, **options)
+        return tmp_path / "a.tif"
+
+    assert reason(written(0)) == "unsupported_mode"
+    eight = (stored[..., :-1] // (high // 255)).astype(int)
+    for alpha in (high, high // 2):
+        shown = np.clip(eight + 255 - alpha // (high // 255), 0, 255)
+        assert np.abs(read_rgb(written(alpha), LIMIT) - shown).max() <= 2
+
+
 def test_of_a_telephone_s_jpeg_with_a_second_image_the_first_counts(tmp_path: Path) -> None:
     first, second = (Image.fromarray(draw(seed)) for seed in (1, 2))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)

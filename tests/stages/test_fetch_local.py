@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fetched import RunStage, SetParams, assert_refused, source, tree
-from raw import obey_permissions
+from raw import draw, obey_permissions, png
 
 from biopsy.core.sections.data import Data
 from biopsy.sources import fetch as sources
@@ -75,6 +75,21 @@ def test_local_folder_is_copied_and_the_rest_counted(
         "slides": "none: data.slides is null",
     }
     assert "5 images from a folder, with a CSV; left out: 2 broken link or special file" in result.stdout
+
+
+def test_what_a_row_names_and_is_no_file_is_called_what_it_is(
+    mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
+) -> None:
+    (mine / "a.PNG").write_bytes(png(draw(0)))
+    rows = ("a.PNG", "broken.png", "pipe.png", "folder.png", "none.png")
+    (tmp_path / "my.csv").write_text("file,label\n" + "".join(f"{row},{row[0]}\n" for row in rows))
+    task = {"tasks": ["label"], "labels": {"name": "x", "tasks": {"label": {"column": "label", "classes": "from_csv"}}}}
+    set_params(LOCAL | task | {"ingest.columns.path": "file", "ingest.columns.magnification": None})
+    assert run_stage("fetch").returncode == 0
+    assert_kind(
+        run_stage("ingest"), "4 of 5 files", f"broken.png (is a broken link, to {tmp_path}/nowhere.png)",
+        "pipe.png (is a pipe or a device)", "folder.png (is a folder)",
+    )  # fmt: skip
 
 
 def test_where_no_cell_names_an_image_all_are_copied_since_names_may_be_made_of_several_columns(

@@ -11,7 +11,7 @@ from biopsy.sources.folder_table import leave_hidden, write_folder_table
 from biopsy.sources.gather import copy_file, copy_images
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.objects import fetch_file, fetch_objects, find_objects
-from biopsy.sources.user_files import counted, expand, gather, keep_named, make_facts, user_file
+from biopsy.sources.user_files import counted, expand, gather, keep_named, make_facts, odd_files, user_file
 
 CSV, IMAGES = "data.local.csv", "data.local.images"
 
@@ -51,7 +51,8 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
         write_folder_table(paths, folder / "metadata.csv", f"{IMAGES}: {images}")
     copy_images(root, paths, folder / "images")
     told = "from a folder, with a CSV" if csv else "labelled by the folders they lie in"
-    return make_facts("local", f"{len(paths):,} images {told}", len(paths), left_out | unnamed)
+    facts = make_facts("local", f"{len(paths):,} images {told}", len(paths), left_out | unnamed)
+    return facts | ({"not_files": odd} if csv_file and not objects and (odd := odd_files(root, csv_file)) else {})
 
 
 def paths(settings: Local) -> list[Outside]:
