@@ -66,7 +66,7 @@ def split(
         temporary.write_text(to_json(summary), "utf-8")
     print(f"split: {len(labels)} images. " + " ".join(_line(name, entry) for name, entry in summary.items()))
     if respelled["count"]:
-        listed = some(respelled["listed"], 3)
+        listed = some(respelled["listed"], 1)
         print(f"split: the fold table spells {respelled['count']:,} files in another way ({listed}).")
     print(*(f"split: {sentence}" for sentence in earlier.says), sep="\n", end="\n" if earlier.says else "")
 

@@ -1,6 +1,7 @@
 """Files that a table names in another spelling than the folder does: found where one file alone can be meant."""
 
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,19 @@ class _Index:
     def loose_names(self) -> dict[str, list[str]]:
         """By `loose_name` of the name alone."""
         return _group(self.exact, lambda file: loose_name(PurePosixPath(file).name))
+
+    @cached_property
+    def sorted_names(self) -> list[tuple[str, str]]:
+        """Return the names, folded, with their files, so that those that begin alike stand together."""
+        return sorted((fold(PurePosixPath(file).name), file) for file in self.exact)
+
+    def longer(self, name: str) -> str:
+        """Return the first file whose name begins so and goes on with no letter or digit; empty where none does."""
+        for beginning in (fold(name) + mark for mark in "-_ .("):
+            at = bisect_left(self.sorted_names, (beginning, ""))
+            if at < len(self.sorted_names) and self.sorted_names[at][0].startswith(beginning):
+                return self.sorted_names[at][1]
+        return ""
 
     @cached_property
     def beginnings_below(self) -> dict[str, list[str]]:
@@ -171,6 +185,8 @@ def _hint(path: str, index: _Index, not_read: Sequence[str]) -> str:
         return f"{other[0]} is there, with another ending"
     if PurePosixPath(path).suffix.lower() in not_read:
         return "files of this kind are not read; make it a PNG"
+    if name and not _is_image(name) and (longer := index.longer(name)):
+        return f"{longer} is there, whose name is longer"
     other = [] if "/../" in path.lstrip("./") else index.names.get(fold(name), [])
     return f"{other[0]} is there, in another folder" if other else ""
 

@@ -28,7 +28,7 @@ def plain(text: str) -> str:
 
     Signs stay, so that `ER+` and `ER-`, `1` and `-1`, `1.5` and `15` differ; so does a label of nothing else.
     """
-    folded = re.sub(r"\s+", "", text.casefold().translate(DASHES))
+    folded = re.sub(r"\s+", "", fold(text).translate(DASHES))
     folded = re.sub(r"^(-?\d+)[.,]0+$", r"\1", folded)
     return _PUNCTUATION.sub(r"\1", folded) or folded
 

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from biopsy.core.errors import SourceError, some
+from biopsy.core.errors import SourceError, some, warn
 from biopsy.core.protocol import read_part
 
 COLUMNS = ("split", "Magnification", "path_to_image", "label")  # an empty cell comes first: no row looks like a comment
@@ -42,6 +42,13 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
         raise SourceError(
             f"{where}: {len(flat):,} of {len(paths):,} images lie in no folder of a class ({some(flat, 3)}). Put each "
             "class into a folder of its own, or name a CSV with the labels in data.local.csv."
+        )
+    holding = {PurePosixPath(path).parent for path in paths}
+    nested = sorted(str(folder) for folder in holding if holding & set(folder.parents))
+    if nested:
+        warn(
+            f"{where}: there are images in {nested[0]} and in a folder above it. The label is the innermost folder; "
+            "for the outermost, set labels.tasks.label.column to folder1, and so on."
         )
     depth = max(map(len, folders.values()))
     with target.open("x", encoding="utf-8", newline="") as stream:

@@ -61,6 +61,10 @@ def test_signs_and_decimals_tell_labels_apart_and_other_punctuation_does_not() -
         assert len({plain(text) for text in same}) == 1
 
 
+def test_labels_of_two_unicode_forms_are_one() -> None:
+    assert plain("bo\u0308sartig") == plain("B\u00f6sartig") != plain("bosartig")
+
+
 def test_a_word_of_a_map_is_found_as_yaml_writes_it() -> None:
     words = {"True": "a", "0": "b", "-1": "c", "1": "d"}
     assert [look_up(words, text) for text in ("TRUE", "0.0", "-1", "1", "2")] == ["a", "b", "c", "d", None]

@@ -100,5 +100,5 @@ def match_fold_table(table: pd.DataFrame, paths: pd.Series) -> tuple[pd.DataFram
 
 def is_official(fold_table: pd.DataFrame) -> bool:
     """Tell whether a table is fold 1 as published for BreakHis, not one of the user's own."""
-    lines = sorted(fold_table["filename"] + " " + fold_table["split"])
+    lines = sorted(fold_table["filename"].map(lambda path: PurePosixPath(path).name) + " " + fold_table["split"])
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL
