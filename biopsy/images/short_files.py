@@ -17,7 +17,8 @@ SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG's pixel, by its colour type
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 END, MARKER = b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # MARKER: what ends the data of a JPEG's scan
 FRAMES = (0xC0, 0xC1, 0xC2)  # JPEG markers that carry a height
-MOST_ZEROS = 32  # compressed data does not end in more of them, and they decode without an error
+MOST_ZEROS = 32  # compressed data of tissue does not end in more of them, and they decode without an error
+GLASS = 200  # of 255: what is darker is not the empty part of a slide
 # What a whole JPEG never reads: entropy-coded data in the place of any restart interval.
 JUNK = b"".join(bytes([0x5A, 0xA5, 0x3C] * 8) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
 
@@ -42,28 +43,32 @@ def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uin
     if image.format == "PNG":
         wanted, found = _png_bytes(data)
         return "" if found >= wanted else f"holds {found:,} bytes of pixels of {wanted:,}"
-    if image.format == "WEBP":
-        zeros = _webp_zeros(data)
-        return "" if zeros < MOST_ZEROS else f"ends in {zeros:,} zero bytes"
     uniform = bool((pixels[-1] == pixels[-1, 0]).all())  # what is filled in has one colour; so have many whole images
+    if image.format == "WEBP":  # zeros that are meant are glass or black; others, streaks of what is above, or black
+        zeros, lossless = _webp_zeros(data)
+        meant = uniform and (not lossless or pixels[-1, 0].min() >= GLASS)
+        return "" if meant or zeros < MOST_ZEROS else f"ends in {zeros:,} zero bytes"
     if image.format in ("JPEG", "MPO") and (uniform or image.info.get("progressive")):
         return "" if _reads_no_further(data, pixels) else "ends before its last row"
     if image.format == "TIFF" and image.info.get("compression") == "jpeg" and uniform:
-        rows = sum(_jpeg_height(strip) for strip in _strips(data, image))
+        rows = sum(_jpeg_height(strip) for strip in _pieces(data, image, 273))
         return "" if rows >= image.height else f"holds {rows:,} rows of {image.height:,}"
+    if image.format == "TIFF" and image.info.get("compression") in ("tiff_adobe_deflate", "tiff_deflate"):
+        pieces = _pieces(data, image, 273) + _pieces(data, image, 324)
+        return "" if all(_is_whole(piece, 16 * pixels.size) for piece in pieces) else "has pixels with a wrong checksum"
     return ""
 
 
-def _webp_zeros(data: bytes) -> int:
-    """Count the zero bytes in which a WebP's compressed pixels end."""
+def _webp_zeros(data: bytes) -> tuple[int, bool]:
+    """Count the zero bytes in which a WebP's compressed pixels end, and say whether they are lossless."""
     at = 12
     while at + 8 <= len(data):
         kind, length = struct.unpack("<4sI", data[at : at + 8])
         if kind in (b"VP8 ", b"VP8L"):
             pixels = data[at + 8 : at + 8 + length]
-            return len(pixels) - len(pixels.rstrip(b"\0"))
+            return len(pixels) - len(pixels.rstrip(b"\0")), kind == b"VP8L"
         at += 8 + length + length % 2
-    return 0
+    return 0, False
 
 
 def _png_bytes(data: bytes) -> tuple[int, int]:
@@ -97,10 +102,21 @@ def _reads_no_further(data: bytes, pixels: NDArray[np.uint8]) -> bool:
         return np.array_equal(np.asarray(image.convert("RGB")), pixels)
 
 
-def _strips(data: bytes, image: ImageFile.ImageFile) -> list[bytes]:
-    """Return the strips of a TIFF; none of a tiled one, whose tiles carry no height of their own."""
+def _pieces(data: bytes, image: ImageFile.ImageFile, offsets: int) -> list[bytes]:
+    """Return the strips (273) or tiles (324) of a TIFF that has such."""
     tags: Callable[[int], tuple[int, ...]] = lambda number: image.tag_v2.get(number, ())  # type: ignore[attr-defined]  # noqa: E731
-    return [data[at : at + size] for at, size in zip(tags(273), tags(279), strict=False)]
+    sizes = 279 if offsets == 273 else 325
+    return [data[at : at + size] for at, size in zip(tags(offsets), tags(sizes), strict=False)]
+
+
+def _is_whole(piece: bytes, most: int) -> bool:
+    """Unpack a piece to its end, where the checksum is, which libtiff does not read once it has all pixels."""
+    unpack = zlib.decompressobj()
+    try:
+        unpack.decompress(piece, most)
+    except zlib.error:
+        return False
+    return unpack.eof or not piece
 
 
 def _jpeg_height(strip: bytes) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from raw import chunk, draw
 
@@ -104,9 +105,23 @@ def test_a_webp_whose_end_is_zeros_is_broken(tmp_path: Path, lossless: bool) -> 
     """Its decoder makes pixels of them without a word."""
     data = saved("WEBP", Image.fromarray(draw(0, HEIGHT)), lossless=lossless)
     rejected(tmp_path / "a.webp", data[: len(data) * 6 // 10] + bytes(len(data) - len(data) * 6 // 10))
-    for image in (draw(0, HEIGHT), np.zeros((HEIGHT, 48, 3), np.uint8), np.full((HEIGHT, 48, 3), 255, np.uint8)):
-        (tmp_path / "whole.webp").write_bytes(saved("WEBP", Image.fromarray(image), lossless=lossless))
-        read_rgb(tmp_path / "whole.webp", 10**6)
+    glass = np.full((900, 1200, 3), 255, np.uint8)  # around the tissue; its data ends in hundreds of zeros
+    glass[:36, :48] = draw(0)
+    for image in (draw(0, HEIGHT), np.zeros((HEIGHT, 48, 3), np.uint8), glass):
+        for method in (0, 4):
+            whole = saved("WEBP", Image.fromarray(image), lossless=lossless, method=method)
+            read_rgb(whole, 10**7)
+
+
+@pytest.mark.parametrize("tile", [None, (48, 48)])
+def test_a_hole_in_deflated_tiff_data_is_broken(tmp_path: Path, tile: tuple[int, int] | None) -> None:
+    stream, pixels = io.BytesIO(), draw(0, HEIGHT) // 4 * 4
+    tifffile.imwrite(stream, pixels, photometric="rgb", compression="zlib", tile=tile)
+    data = stream.getvalue()
+    assert np.array_equal(read_rgb(data, 10**6), pixels)
+    for at in range(len(data) // 4, len(data) * 3 // 4, 97):
+        rejected(tmp_path / "a.tif", data[:at] + bytes(64) + data[at + 64 :])
+        rejected(tmp_path / "a.tif", data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
 def test_a_bmp_that_lacks_rows_is_broken(tmp_path: Path) -> None:
