@@ -16,7 +16,7 @@ from biopsy.core.text import plain
 csv.field_size_limit(2**24)  # outlines of regions in a cell have more characters than the module takes by default
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 OWN_ROW = "biopsy_row"  # first column of a table that a source makes of a user's: the row there, which errors then name
-FIELD = re.compile(r"\{([^{}]+?)(?::0?(\d{1,2}))?\}")  # a column in a template, and the least number of its digits
+FIELD = re.compile(r"\{([^{}]+?)(?::0?(\d{1,2})d?)?\}")  # a column in a template, and the least number of its digits
 TOP = 20  # lines in which the column names may stand, below a title
 
 

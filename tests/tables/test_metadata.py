@@ -121,7 +121,7 @@ def test_a_file_name_is_made_of_several_columns_and_a_column_that_is_not_there_i
     def columns(path: str) -> Columns:
         return Columns(path=path, magnification=None, case="patient")
 
-    template = "p/patient_{patient:03}_{node}/x_{x}.png"
+    template = "p/patient_{patient:03d}_{node}/x_{x}.png"
     table = read(content, unread, columns=columns(template)).table
     assert table["path"].tolist() == ["p/patient_004_1/x_33.png", "p/patient_017_2/x_.png"]
     assert table["case"].tolist() == ["4", "017"]

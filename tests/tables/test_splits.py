@@ -313,7 +313,11 @@ def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: P
         ("", ["cannot be read"]),
         ("filename,split\na.png,train\n", ["no column number"]),
         ("filename,number,split\na.png,1,holdout\n", ["row 2 puts a.png", "'holdout'", "train, val or test"]),
-        ("filename,fold,grp\na.png,1,TRAIN\nb.png,1,train\n", ["fold.csv: the column 'grp' puts all 2 files"]),
+        (
+            "filename,fold,grp\na.png,1,TRAIN\nb.png,1,train\n",
+            ["fold.csv: the column 'grp' puts none of 2 files", "into test"],
+        ),
+        ("filename,number,fold,split\na.png,7,1,test\nb.png,1,1,test\n", ["puts none of 2 files", "into train"]),
         ("filename,fold,split\na.png,0,train\n", ["fold.csv has no fold 1 in its column 'fold' (0)"]),
         ("filename,maginfication,number,split\na.png,100,1,train\na.png,100,1,test\n", ["a.png", "once"]),
     ],

@@ -35,7 +35,8 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
     else:
         root = expand(images, IMAGES)
         if not root.is_dir():
-            raise SourceError(f"{IMAGES}: {root} is not a folder. Set it to the folder that the CSV's paths start in.")
+            which = "that the CSV's paths start in" if csv else "that has a folder for each class"
+            raise SourceError(f"{IMAGES}: {root} is not a folder. Set it to the folder {which}.")
         paths, left_out = gather(root, folder, IMAGES)
     if not paths:
         raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
@@ -62,7 +63,7 @@ def paths(settings: Local) -> list[Outside]:
     table = Outside(f"{IMAGES}: labels", root, "metadata.csv")
     if csv := settings.csv:
         table = Outside(CSV, csv if is_address(csv) else expand(csv, CSV), "metadata.csv")
-    return [table, Outside(IMAGES, root, "images")]
+    return [Outside(IMAGES, root, "images"), table]
 
 
 def _images(settings: Local) -> str:

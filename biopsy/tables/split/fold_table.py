@@ -13,7 +13,7 @@ from biopsy.core.protocol import PARTS, read_part
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import fold, plain
 
-COLUMNS = {"filename": ["filename"], "number": ["number", "fold"], "split": ["split", "grp"]}  # the second: Kaggle's
+COLUMNS = {"filename": ["filename"], "number": ["fold", "number"], "split": ["split", "grp"]}  # fold, grp: Kaggle's
 OFFICIAL = "87222a715d22dd445b702c89eee93a3f4a855161ef0a9a96ee63aca1f4397523"  # of fold 1 of BreakHis; `is_official`
 
 
@@ -60,11 +60,10 @@ def read_fold_table(path: Path) -> pd.DataFrame:
             f"split.fold_table {path} row {row['row']} puts {row['filename']} into '{row['split']}'; each file of "
             f"fold 1 must be in it once, as train, val or test ({len(strange)} such rows)."
         )
-    if set(table["split"]) == {"train"}:
+    for part in {"train", "test"} - set(table["split"]):
         name = records.header[at["split"][0]]
         raise DataError(
-            f"split.fold_table {path}: the column '{name}' puts all {len(table):,} files of fold 1 into train. Name "
-            "the test files there."
+            f"split.fold_table {path}: the column '{name}' puts none of {len(table):,} files of fold 1 into {part}."
         )
     return table
 
