@@ -88,7 +88,7 @@ class _Index:
 
     def longer(self, name: str) -> str:
         """Return the first file whose name begins so and goes on with no letter or digit; empty where none does."""
-        for beginning in (fold(name) + mark for mark in "-_ .("):
+        for beginning in (fold(name) + mark for mark in "-_ ("):
             at = bisect_left(self.sorted_names, (beginning, ""))
             if at < len(self.sorted_names) and self.sorted_names[at][0].startswith(beginning):
                 return self.sorted_names[at][1]
@@ -185,10 +185,11 @@ def _hint(path: str, index: _Index, not_read: Sequence[str]) -> str:
         return f"{other[0]} is there, with another ending"
     if PurePosixPath(path).suffix.lower() in not_read:
         return "files of this kind are not read; make it a PNG"
-    if name and not _is_image(name) and (longer := index.longer(name)):
-        return f"{longer} is there, whose name is longer"
-    other = [] if "/../" in path.lstrip("./") else index.names.get(fold(name), [])
-    return f"{other[0]} is there, in another folder" if other else ""
+    named = index.names.get(fold(name)) or index.name_stems.get(fold(name), [])
+    if named and "/../" not in path.lstrip("./"):
+        return f"{named[0]} is there, in another folder"
+    longer = index.longer(name) if name and not _is_image(name) else ""
+    return f"{longer} is there, whose name is longer" if longer else ""
 
 
 def loose_name(path: str) -> str:

@@ -63,6 +63,7 @@ def test_a_path_finds_the_one_file_that_it_can_mean_and_says_why(path: str, file
         (["7"], ["07.png", "007.png"], "2 files fit: 007.png, 07.png"),
         (["7", "07"], ["007.png"], "007.png fits, and another row names it too"),
         (["/home/me/a.png"], ["x/a.png"], "x/a.png is there, in another folder"),
+        (["/home/me/a"], ["x/a.png"], "x/a.png is there, in another folder"),
         (["y/a.png"], ["x/a.png"], "x/a.png is there, in another folder"),
         (["4"], ["x/40_1.png", "x/4_1.png", "x/4_2.png"], "x/4_1.png is there, whose name is longer"),
         (["a.avif"], ["b.png"], "files of this kind are not read; make it a PNG"),
