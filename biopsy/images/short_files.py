@@ -19,6 +19,7 @@ END, MARKER = b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # MARKER: w
 FRAMES = (0xC0, 0xC1, 0xC2)  # JPEG markers that carry a height
 MOST_ZEROS = 32  # compressed data of tissue does not end in more of them, and they decode without an error
 GLASS = 200  # of 255: what is darker is not the empty part of a slide
+FEW = 0.12  # share of zeros at the end of a lossy WebP: glass alone gives up to 0.06
 # What a whole JPEG never reads: entropy-coded data in the place of any restart interval.
 JUNK = b"".join(bytes([0x5A, 0xA5, 0x3C] * 8) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
 
@@ -45,8 +46,8 @@ def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uin
         return "" if found >= wanted else f"holds {found:,} bytes of pixels of {wanted:,}"
     uniform = bool((pixels[-1] == pixels[-1, 0]).all())  # what is filled in has one colour; so have many whole images
     if image.format == "WEBP":  # zeros that are meant are glass or black; others, streaks of what is above, or black
-        zeros, lossless = _webp_zeros(data)
-        meant = uniform and (not lossless or pixels[-1, 0].min() >= GLASS)
+        zeros, share, lossless = _webp_zeros(data)
+        meant = uniform and (pixels[-1, 0].min() >= GLASS if lossless else share < FEW)
         return "" if meant or zeros < MOST_ZEROS else f"ends in {zeros:,} zero bytes"
     if image.format in ("JPEG", "MPO") and (uniform or image.info.get("progressive")):
         return "" if _reads_no_further(data, pixels) else "ends before its last row"
@@ -59,16 +60,17 @@ def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uin
     return ""
 
 
-def _webp_zeros(data: bytes) -> tuple[int, bool]:
-    """Count the zero bytes in which a WebP's compressed pixels end, and say whether they are lossless."""
+def _webp_zeros(data: bytes) -> tuple[int, float, bool]:
+    """Count the zero bytes in which a WebP's compressed pixels end, tell their share, and whether it is lossless."""
     at = 12
     while at + 8 <= len(data):
         kind, length = struct.unpack("<4sI", data[at : at + 8])
         if kind in (b"VP8 ", b"VP8L"):
             pixels = data[at + 8 : at + 8 + length]
-            return len(pixels) - len(pixels.rstrip(b"\0")), kind == b"VP8L"
+            zeros = len(pixels) - len(pixels.rstrip(b"\0"))
+            return zeros, zeros / max(len(pixels), 1), kind == b"VP8L"
         at += 8 + length + length % 2
-    return 0, False
+    return 0, 0.0, False
 
 
 def _png_bytes(data: bytes) -> tuple[int, int]:

@@ -69,8 +69,10 @@ def measure(path: Path, settings: Ingest) -> Facts:
 
 
 def _black_rows(pixels: NDArray[np.uint8]) -> int:
-    filled = np.flatnonzero(pixels.any(axis=(1, 2)))
-    return int(max(filled[0], len(pixels) - 1 - filled[-1])) if len(filled) else 0
+    """Count them in the colour with most, since a TIFF may store colours one after the other; not in an unused one."""
+    colours = np.asarray(pixels.any(axis=1)).T
+    filled = [np.flatnonzero(rows) for rows in colours]
+    return max((int(max(rows[0], len(pixels) - 1 - rows[-1])) for rows in filled if len(rows)), default=0)
 
 
 def measure_all(folder: Path, paths: list[str], settings: Ingest) -> Iterator[Facts | Failure]:

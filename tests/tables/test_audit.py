@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 from raw import draw, png
 
@@ -124,8 +125,14 @@ def test_black_rows_at_an_end_of_a_file_without_checksums_are_counted(tmp_path: 
             stream = io.BytesIO()
             Image.fromarray(image).save(stream, kind)
             files[f"{kind}-{name}.{kind.lower()}"] = stream.getvalue()
+    stream, planes = io.BytesIO(), draw(2).copy()
+    planes[-7:, :, 2] = 0  # of colours that are stored one after the other, the last one's end is lost
+    planes[..., 0] = 0
+    tifffile.imwrite(stream, np.moveaxis(planes, -1, 0), photometric="rgb", planarconfig="separate")
+    files["planes.tif"] = stream.getvalue()
     found = audited(tmp_path, files, duplicates="keep").counts["black_rows"]
-    assert found == {"count": 2, "listed": ["row 2: TIFF-cut.tiff (5 rows)", "row 4: BMP-cut.bmp (5 rows)"]}
+    listed = ["row 2: TIFF-cut.tiff (5 rows)", "row 4: BMP-cut.bmp (5 rows)", "row 8: planes.tif (7 rows)"]
+    assert found == {"count": 3, "listed": listed}
 
 
 def test_all_files_missing_asks_for_the_folder(tmp_path: Path) -> None:
