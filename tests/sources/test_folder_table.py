@@ -80,6 +80,11 @@ def test_images_without_a_folder_of_a_class_are_one_sentence(project: Path, flat
         fetched(project, "a/b.png", flat)
 
 
+def test_where_all_images_are_hidden_none_is_found(project: Path) -> None:
+    with pytest.raises(SourceError, match=r"no image lies below .*mine \(1 in a hidden folder\)"):
+        fetched(project, ".a/1.png")
+
+
 def test_images_at_two_depths_of_one_folder_are_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetched(project, "a/1.png", "a/cropped/2.png", "b/1.png")
     assert "there are images in a/cropped and in a folder above it" in capsys.readouterr().err

@@ -59,6 +59,21 @@ def test_images_that_the_table_names_are_fetched_and_the_others_counted(bucket: 
     assert facts["left_out"] == {"not an image": 1, "not named in the CSV": 1, "name that is no path": 1}
 
 
+def test_class_folders_of_a_store_are_labels_and_flat_images_are_refused_before_any_is_fetched(bucket: Any) -> None:
+    data = Data(source="local", local={"images": "s3://my-bucket/all"})
+    Path("raw").mkdir()
+    with watch("fetch", outside_paths(data)):
+        fill(data, Path("raw"), Path("downloads"))
+    labels = [row.split(",")[2:4] for row in Path("raw/metadata.csv").read_text().splitlines()[1:]]
+    assert ["images/a/1.png", "a"] in labels
+    assert ["images/3.png", "images"] in labels
+    assert not look_again()
+    Path("flat").mkdir()
+    with pytest.raises(BiopsyError, match=r"images lie in no folder of a class \(3\.png"):
+        fill(DATA.model_copy(update={"local": {"images": ADDRESS["images"]}}), Path("flat"), Path("new"))
+    assert not Path("new").exists()
+
+
 def test_a_fetch_that_broke_off_goes_on_and_one_of_changed_objects_fetches_those(
     bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

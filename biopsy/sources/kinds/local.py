@@ -1,5 +1,6 @@
 """Any folder of images, with a CSV or with a folder for each class, on this machine or in an object store."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +39,21 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
             which = "that the CSV's paths start in" if csv else "that has a folder for each class"
             raise SourceError(f"{IMAGES}: {root} is not a folder. Set it to the folder {which}.")
         paths, left_out = gather(root, folder, IMAGES)
-    if not paths:
-        raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
     kept, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
     if csv_file and not kept:  # a template of `ingest.columns.path` may make their names, which is not known here
         kept, unnamed = paths, {}
-    paths = kept
-    if objects:
-        root = fetch_objects(images, [objects[path] for path in paths], IMAGES, downloads)
+    paths, left_out = kept, left_out + Counter(unnamed)
+    if not paths:
+        raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
     if csv_file:
         copy_file(csv_file, folder / "metadata.csv")
     else:
         write_folder_table(paths, folder / "metadata.csv", f"{IMAGES}: {images}")
+    if objects:
+        root = fetch_objects(images, [objects[path] for path in paths], IMAGES, downloads)
     copy_images(root, paths, folder / "images")
     told = "from a folder, with a CSV" if csv else "labelled by the folders they lie in"
-    facts = make_facts("local", f"{len(paths):,} images {told}", len(paths), left_out | unnamed)
+    facts = make_facts("local", f"{len(paths):,} images {told}", len(paths), left_out)
     return facts | ({"not_files": odd} if csv_file and not objects and (odd := odd_files(root, csv_file)) else {})
 
 
@@ -60,10 +61,10 @@ def paths(settings: Local) -> list[Outside]:
     """List the CSV and the folder, which stands for the table where there is no CSV."""
     images = _images(settings)
     root = images if is_address(images) else expand(images, IMAGES)
-    table = Outside(f"{IMAGES}: labels", root, "metadata.csv")
+    found = [Outside(IMAGES, root, "images")]
     if csv := settings.csv:
-        table = Outside(CSV, csv if is_address(csv) else expand(csv, CSV), "metadata.csv")
-    return [Outside(IMAGES, root, "images"), table]
+        return [Outside(CSV, csv if is_address(csv) else expand(csv, CSV), "metadata.csv"), *found]
+    return [*found, Outside(f"{IMAGES}: labels", root, "metadata.csv")]
 
 
 def _images(settings: Local) -> str:
