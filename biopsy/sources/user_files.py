@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +16,7 @@ from biopsy.core.text import QUOTES
 from biopsy.sources.gather import find_images, is_image
 
 UNNAMED = "not named in the CSV"
+LOOKED_AT = 1000  # rows
 
 
 def expand(path: str, key: str) -> Path:
@@ -49,31 +50,52 @@ def named_by(csv: Path | None) -> Callable[[str], bool]:
     Letter case, Unicode form and an image's ending do not count, as `ingest` matches the two more closely. Which of the
     columns holds the paths is not known here. No CSV, or one that cannot be read (`ingest` says why), names all.
     """
-    if csv is None:
+    return _named_in(_rows(csv))
+
+
+def _named_in(rows: list[list[str]]) -> Callable[[str], bool]:
+    if not rows:
         return lambda path: True
-    try:
-        records = read_records(csv, [])
-    except DataError:
-        return lambda path: True
-    cells = {cell for _, row in records.rows for cell in row}
-    parts = {part.strip(f"\t{QUOTES}") for cell in cells for part in re.split("[,;|\t]", cell)}  # of another separator
-    names = {_name(cell) for cell in cells | parts}
-    return lambda path: _name(path) in names or _name(PurePosixPath(path).name.split(".")[0]) in names
+    names = {name for cell in {cell for row in rows for cell in row} for name in _names_in(cell)}
+    return lambda path: any(name in names for name in _names_of(path))
 
 
 def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[str, int]]:
-    """Leave out the images that a CSV does not name, and count them; without a CSV keep all."""
-    named = named_by(csv)
+    """Leave out the images that a CSV does not name, and count them; without a CSV keep all.
+
+    All are kept, too, where no column names images in half of its first rows: a template of `ingest.columns.path`,
+    which is not known here, may make their names of several columns.
+    """
+    rows, names = _rows(csv), {name for path in paths for name in _names_of(path)}
+    first = rows[:LOOKED_AT]
+    columns = zip_longest(*first, fillvalue="")
+    if not any(2 * sum(bool(names & _names_in(cell)) for cell in column) >= len(first) for column in columns):
+        return list(paths), {UNNAMED: 0}
+    named = _named_in(rows)
     kept = [path for path in paths if named(path)]
     return kept, {UNNAMED: len(paths) - len(kept)}
 
 
+def _rows(csv: Path | None) -> list[list[str]]:
+    try:
+        return [row for _, row in read_records(csv, []).rows] if csv else []
+    except DataError:
+        return []
+
+
+def _names_of(path: str) -> set[str]:
+    return {_name(path), _name(PurePosixPath(path).name.split(".")[0])}
+
+
+def _names_in(cell: str) -> set[str]:
+    """Read a cell as a path, and as several cells of a table with another separator."""
+    parts = (part.strip(f"\t{QUOTES}") for part in re.split("[,;|\t]", cell))
+    return {_name(cell), *map(_name, parts)}
+
+
 def odd_files(root: Path, csv: Path) -> dict[str, str]:
     """Say what the paths of a CSV lead to that is no file, for `ingest` to tell; at most LISTED of them."""
-    try:
-        cells = dict.fromkeys(cell for _, row in read_records(csv, []).rows for cell in row if is_image(cell))
-    except DataError:
-        return {}
+    cells = dict.fromkeys(cell for row in _rows(csv) for cell in row if is_image(cell))
     kinds = ((cell, _kind(root / cell)) for cell in cells)
     return dict(islice(((cell, kind) for cell, kind in kinds if kind), LISTED))
 

@@ -95,7 +95,7 @@ def test_what_a_row_names_and_is_no_file_is_called_what_it_is(
 def test_where_no_cell_names_an_image_all_are_copied_since_names_may_be_made_of_several_columns(
     mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
 ) -> None:
-    (tmp_path / "my.csv").write_text("patient,x,label\n4,17,benign\n")
+    (tmp_path / "my.csv").write_text("patient,x,label\nA,17,benign\n5,18,benign\n6,19,benign\n")
     set_params(LOCAL)
     assert run_stage("fetch").returncode == 0
     assert source(tmp_path)["images"] == 5

@@ -1,6 +1,5 @@
 """Any folder of images, with a CSV or with a folder for each class, on this machine or in an object store."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,8 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
             which = "that the CSV's paths start in" if csv else "that has a folder for each class"
             raise SourceError(f"{IMAGES}: {root} is not a folder. Set it to the folder {which}.")
         paths, left_out = gather(root, folder, IMAGES)
-    kept, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
-    if csv_file and not kept:  # a template of `ingest.columns.path` may make their names, which is not known here
-        kept, unnamed = paths, {}
-    paths, left_out = kept, left_out + Counter(unnamed)
+    paths, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
+    left_out.update(unnamed)
     if not paths:
         raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
     if csv_file:
