@@ -28,7 +28,8 @@ Image = str | Path | bytes | NDArray[np.uint8]
 PROCESSES = min(4, os.cpu_count() or 1)
 MEMORY = 2 * 2**30  # bytes beside what a process has when it starts; 50 million pixels with alpha need 1.2 GiB
 SECONDS = 30.0  # for one image
-ENDED = "the image cannot be used: decoding it took too long, or more memory than is allowed"
+UNNAMED = "the image"  # what errors call the bytes of one
+ENDED = f"{UNNAMED} cannot be used: decoding it took too long, or more memory than is allowed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,4 +208,9 @@ def told(work: Callable[[bytes], Any], image: bytes) -> Any:
         return DataError(NO_MEMORY)
     except Exception:  # nobody foresaw it: whoever runs the server sees it
         traceback.print_exc()
-        return DataError("the image cannot be used")
+        return DataError(f"{UNNAMED} cannot be used")
+
+
+def named(error: str, name: str) -> str:
+    """Call an image by its name, where there is one, in the error of its bytes, which have none."""
+    return name + error.removeprefix(UNNAMED) if name and error.startswith(f"{UNNAMED} ") else error

@@ -23,6 +23,7 @@ from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
+from biopsy.serving.decoding import named
 from biopsy.serving.evaluate_page import render
 from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
@@ -149,7 +150,7 @@ def _answer(model: Model, table: Labelled) -> _Answered:
     for place, given in model.answers(((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image")), see):
         learnt += bool(given.learnt)
         if given.error:
-            rows.loc[place, "error"] = given.error.replace("the image", str(files[place]), 1)
+            rows.loc[place, "error"] = named(given.error, str(files[place]))
         else:
             found[place] = given.probabilities
     if not found:

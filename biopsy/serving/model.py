@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from biopsy.core.extras import extra
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
-from biopsy.serving.decoding import Image, Prepared, prepare_image
+from biopsy.serving.decoding import Image, Prepared, named, prepare_image
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
 from biopsy.serving.revision import find_model
 from biopsy.serving.similar import Similar, read_similar
@@ -132,11 +132,12 @@ class Model:
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; few images are in memory at a time."""
-        named = (
-            (str(image) if isinstance(image, str | Path) else str(number), image) for number, image in enumerate(images)
-        )
-        for name, given in self.answers(named):
-            yield self.row(name, given)
+        numbered = (((number, image), image) for number, image in enumerate(images))
+        for (number, image), given in self.answers(numbered):
+            if isinstance(image, str | Path):
+                yield self.row(str(image), given)
+            else:
+                yield self.row(str(number), replace(given, error=named(given.error, f"image {number}")))
 
     def answers(
         self, images: Iterable[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None = None
@@ -229,7 +230,8 @@ class Model:
         if not given.error:
             values = given.probabilities.round(6).tolist()
             predicted = self.card.classes[self.choose(given.probabilities)]
-        return dict(zip(self.columns, [name, predicted, *values, given.error, given.learnt], strict=True))
+        error = named(given.error, name)
+        return dict(zip(self.columns, [name, predicted, *values, error, given.learnt], strict=True))
 
 
 def _in_turn(work: Callable[[T, Any], R], items: Iterable[tuple[T, Any]], ahead: int) -> Iterator[tuple[T, R]]:

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -123,11 +122,13 @@ class Watch:
 
     def over(self, answers: Answers) -> Answers:
         """Pass answers on."""
+        from biopsy.serving.decoding import named  # long since loaded, with the model
+
         for image, given in answers:
             self.learnt += bool(given.learnt)
             if given.error:
                 self.failed += 1
-                self.reason = self.reason or given.error.replace("the image", image.name, 1)
+                self.reason = self.reason or named(given.error, image.name)
             else:
                 self.answered += 1
                 if self.similar and given.features is not None:
@@ -170,8 +171,6 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Make a row of each image, with its case and slide where known; what is `unlike` training, and what `unsure`."""
     for image, given in answers:
-        if given.error.startswith("the image"):  # of an archive: its bytes have no name
-            given = replace(given, error=given.error.replace("the image", image.name, 1))
         row = model.row(image.name, given)
         told: dict[str, Any] = {} if unlike is None else {"unlike_training": unlike.get(image, "")}
         if unsure:

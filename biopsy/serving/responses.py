@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
 from biopsy.images.decode import read_rgb
-from biopsy.serving.decoding import Decoder, Prepared, look_at_prepared, told
+from biopsy.serving.decoding import UNNAMED, Decoder, Prepared, look_at_prepared, named, told
 from biopsy.serving.explain import (
     METHODS,
     Explanation,
@@ -118,11 +118,11 @@ def explained_rows(
 ) -> dict[str, Any]:
     """Explain images on one colour scale."""
     found: list[Explanation | str] = []
-    for _, data in images:
+    for name, data in images:
         try:
             found.append(explain(model, _pixels(model, data, decoder), asked.method))
         except Exception as error:
-            found.append(_told(error))
+            found.append(named(_told(error), name))
     limit = scale_of([e for e in found if isinstance(e, Explanation)])
     rows = []
     for (name, data), e in zip(images, found, strict=True):
@@ -132,7 +132,7 @@ def explained_rows(
                 pixels = _pixels(model, data, decoder)  # again, so that four large images are not held at once
                 told = {**_explained(model, pixels, e, limit, asked), "error": None}
             except Exception as error:
-                told["error"] = _told(error)
+                told["error"] = named(_told(error), name)
         rows.append({"image": name, **told})
     return {
         "scale": {
@@ -188,4 +188,4 @@ def _told(error: Exception) -> str:
     if isinstance(error, BiopsyError):
         return str(error)
     traceback.print_exception(error, file=sys.stderr)
-    return NO_MEMORY if isinstance(error, MemoryError) else "the image cannot be used"
+    return NO_MEMORY if isinstance(error, MemoryError) else f"{UNNAMED} cannot be used"

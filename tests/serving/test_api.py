@@ -92,7 +92,7 @@ def test_a_bad_image_is_a_row_with_its_reason_and_the_others_are_predicted(clien
     bad, good = answer.json()["predictions"]
     assert good["predicted"] == "malignant"
     assert bad["predicted"] is bad["probabilities"] is None
-    assert bad["error"]
+    assert bad["error"].startswith("0.png ")
     assert reason == "empty" or reason in bad["error"]
 
 
@@ -132,7 +132,7 @@ def test_what_nobody_foresaw_is_a_row_too(
     monkeypatch.setattr(f"biopsy.serving.{place}", fail)
     with TestClient(make_app({"dark": model}, None)) as client:
         told = client.post(path, files=parts(png(), png())).json()[rows]
-    assert [row["error"] for row in told] == ["the image cannot be used"] * 2
+    assert [row["error"] for row in told] == ["0.png cannot be used", "1.png cannot be used"]
 
 
 def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_a_row(client: TestClient) -> None:
@@ -142,7 +142,8 @@ def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_
     told = client.post("/v1/explain", files=sent, params={"picture": True, "numbers": True}).json()
     dark, plain, *bad = told["explanations"]
     assert (told["notice"], told["scale"]["limit"] > 0.01) == (NOTICE, True)
-    assert all(row["error"] and row["predicted"] is None for row in bad)
+    assert [row["error"].split()[0] for row in bad] == ["2.png", "3.png"]
+    assert all(row["predicted"] is None for row in bad)
     assert [plain["flat"], plain["trusted"]] == [True, False]
     assert (dark["predicted"], dark["trusted"]) == ("benign", True)
     assert dark["deletion"] < dark["random_order"] < dark["insertion"]

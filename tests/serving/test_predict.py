@@ -171,6 +171,7 @@ def test_an_array_that_is_no_image_is_a_row_with_its_reason(folder: Path) -> Non
     table = model.predict([np.zeros((40, 40), np.uint8), np.zeros((40, 40, 3))])
     assert table["error"].str.contains("must be uint8").all()
     assert table["predicted"].tolist() == ["", ""]
+    assert model.predict([b"no", b"image"])["error"].str.startswith(("image 0 is not", "image 1 is not")).all()
 
 
 def test_the_figures_of_a_folder_are_those_of_exactly_its_bytes(
