@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from biopsy.cli.verb import add_model, figures_of, new_verb
-from biopsy.core.errors import DataError, ParamsError
+from biopsy.cli.verb import add_model, figures_of, model_path, new_verb
+from biopsy.core.errors import DataError, ParamsError, some
 
 
 def add_predict(verbs: Any) -> None:
@@ -14,8 +14,9 @@ def add_predict(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.images.slides.find import find_slides
-        from biopsy.serving.predict import predict_files
+        from biopsy.serving import predict
 
+        models = {words: model_path(words) for words in chosen.model}
         if slides := find_slides(chosen.inputs):
             from biopsy.core.extras import extra
 
@@ -24,14 +25,14 @@ def add_predict(verbs: Any) -> None:
 
             if chosen.by:
                 raise ParamsError("--by is for a CSV of images with a column case or slide, not for whole slides.")
-            predict_slides(slides, Options(chosen.model, chosen.out, chosen.mpp, chosen.tile_mpp, chosen.overlap))
+            if len(models) > 1:
+                raise ParamsError(f"--model: whole slides are predicted by one model. Name one of {some(models)}.")
+            model = next(iter(models.values()), None)
+            predict_slides(slides, Options(model, chosen.out, chosen.mpp, chosen.tile_mpp, chosen.overlap))
             return
         if chosen.mpp or chosen.tile_mpp or chosen.overlap:
             raise ParamsError("--mpp, --tile-mpp and --overlap are for whole slides, but no input is one.")
-        failed = predict_files(chosen.inputs, chosen.model, chosen.out, chosen.by, figures_of)
-        if failed:
-            why = "The column 'without_prediction' counts them." if chosen.by else "The column 'error' says why."
-            raise DataError(f"{failed} of the images {'has' if failed == 1 else 'have'} no prediction. {why}")
+        predict.predict_files(chosen.inputs, predict.Options(models, chosen.out, chosen.by), figures_of)
 
     verb = new_verb(
         verbs, "predict", "predict images with a trained model; research use only",
@@ -44,7 +45,7 @@ def add_predict(verbs: Any) -> None:
         help="image files, folders, patterns such as 'a/**/*.png', a .zip, a .csv with the columns path and, if known, "
         "case and slide, or - for a list of paths; or whole slides (.svs, .ndpi, .mrxs, .tif, ...)",
     )  # fmt: skip
-    add_model(verb)
+    add_model(verb, several=True)
     verb.add_argument(
         "--by", choices=("case", "slide"), help="one row per case or slide: the mean probability of its images"
     )

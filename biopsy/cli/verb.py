@@ -14,11 +14,14 @@ def new_verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.Argu
     return added
 
 
-def add_model(verb: argparse.ArgumentParser) -> None:
-    """Add `--model`, one model."""
+def add_model(verb: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add `--model`: one model, a path; or the words that name `several`."""
+    kind: dict[str, Any] = {"action": "append", "default": []} if several else {"type": model_path}
     verb.add_argument(
-        "--model", type=model_path, metavar="MODEL",
-        help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH (default: the only one here)",
+        "--model", metavar="MODEL",
+        help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH"
+        f"{'; repeatable' * several} (default: the only one here)",
+        **kind,
     )  # fmt: skip
 
 

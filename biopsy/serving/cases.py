@@ -1,7 +1,7 @@
 """One answer for each case or slide, of those for its images; which classes it may be, and which answers are unsure."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.inputs import Found
 from biopsy.serving.model import Answer, Model
 
+TOLD = ("image", "error", "in_training", "unlike_training")  # of an image, not of a case
 SETS = "0.9"  # of new cases; 0.95 would need twice as many to set it by
 
 
@@ -63,62 +64,69 @@ def unsure_of(promises: Mapping[str, Any], unit: str) -> Callable[[NDArray[np.fl
     return lambda given: bool(given.max().round(6) < rule["threshold"])
 
 
-def by_group(
-    model: Model,
-    answers: Iterable[tuple[Found, Answer]],
-    groups: Sequence[str],
-    sets: Callable[[NDArray[np.float64]], str] | None = None,
-    unsure: Callable[[NDArray[np.float64]], bool] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Average the probabilities of each case over its images, as the test does, and choose its class by the mean.
+class Groups:
+    """The mean probabilities of each case over its images, as the test averages them, and the class by the mean.
 
     Parameters
     ----------
     model
-        What answered.
-    answers
-        Each image with its answer.
+        What answers.
     groups
         What a row is of: case, slide, or both, where slides of two cases may have one name.
     sets
         From the mean probabilities of a case to the classes that it may be.
     unsure
         From these to whether they are too unsure to answer.
-
-    Yields
-    ------
-    dict
-        The groups; `predicted`, `p_<class>` (0 to 1), empty where no image has a prediction; with `sets` also
-        `prediction_set`, which may be empty, and with `unsure` also `abstain`; the numbers of `images` and of those
-        `without_prediction` and `in_training` (None: not known). In the order of the first images; ids that differ in
-        letter case or blanks are one, written as the first.
     """
-    names: dict[tuple[str, ...], list[str]] = {}
-    sums: dict[tuple[str, ...], Any] = {}
-    counts: dict[tuple[str, ...], list[int]] = {}
-    for image, given in answers:
-        ids = [getattr(image, group) for group in groups]
+
+    def __init__(
+        self,
+        model: Model,
+        groups: Sequence[str],
+        sets: Callable[[NDArray[np.float64]], str] | None = None,
+        unsure: Callable[[NDArray[np.float64]], bool] | None = None,
+    ) -> None:
+        self._model, self._groups, self._sets, self._unsure = model, groups, sets, unsure
+        self._names: dict[tuple[str, ...], list[str]] = {}
+        self._sums: dict[tuple[str, ...], Any] = {}
+        self._counts: dict[tuple[str, ...], list[int]] = {}
+
+    def add(self, image: Found, given: Answer) -> None:
+        """Add the answer about one image."""
+        ids = [getattr(image, group) for group in self._groups]
         key = tuple(map(id_key, ids))
-        names.setdefault(key, ids)
-        count = counts.setdefault(key, [0, 0, 0])
+        self._names.setdefault(key, ids)
+        count = self._counts.setdefault(key, [0, 0, 0])
         count[0] += 1
         count[2] += bool(given.learnt)
         if given.error:
             count[1] += 1
         else:
-            sums[key] = sums.get(key, 0) + given.probabilities
-    for key, ids in names.items():
-        images, without, learnt = counts[key]
-        mean = sums[key] / (images - without) if key in sums else None
-        row = model.row("", Answer(np.empty(0), "none") if mean is None else Answer(mean))
-        shown = {name: value for name, value in row.items() if name not in ("image", "error", "in_training")}
-        if sets:
-            shown["prediction_set"] = "" if mean is None else sets(mean)
-        if unsure:
-            shown["abstain"] = None if mean is None else unsure(mean)
-        numbers = {
-            "images": images,
-            "without_prediction": without,
-            "in_training": None if model.learnt is None else learnt,
-        }
-        yield {**dict(zip(groups, ids, strict=True)), **shown, **numbers}
+            self._sums[key] = self._sums.get(key, 0) + given.probabilities
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Make the rows, once all images are added.
+
+        Yields
+        ------
+        dict
+            The groups; `predicted`, `p_<class>` (0 to 1), empty where no image has a prediction; with `sets` also
+            `prediction_set`, which may be empty, and with `unsure` also `abstain`; the numbers of `images` and of those
+            `without_prediction` and `in_training` (None: not known). In the order of the first images; ids that differ
+            in letter case or blanks are one, written as the first.
+        """
+        for key, ids in self._names.items():
+            images, without, learnt = self._counts[key]
+            mean = self._sums[key] / (images - without) if key in self._sums else None
+            row = self._model.row("", Answer(np.empty(0), "none") if mean is None else Answer(mean))
+            shown = {name: value for name, value in row.items() if name not in TOLD}
+            if self._sets:
+                shown["prediction_set"] = "" if mean is None else self._sets(mean)
+            if self._unsure:
+                shown["abstain"] = None if mean is None else self._unsure(mean)
+            numbers = {
+                "images": images,
+                "without_prediction": without,
+                "in_training": None if self._model.learnt is None else learnt,
+            }
+            yield {**dict(zip(self._groups, ids, strict=True)), **shown, **numbers}

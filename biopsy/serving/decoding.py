@@ -7,7 +7,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,7 +41,7 @@ class Prepared:
     look: dict[str, float] | None = None
 
 
-def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) -> Prepared:
+def prepare_image(source: Image, preparation: Preparation, hashed: bool = True, looked: bool = False) -> Prepared:
     """Decode an image once, for the network and for the question whether the model has learnt from it.
 
     Parameters
@@ -52,6 +52,8 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) 
         Of the model's card.
     hashed
         Whether the hash is needed; else it is empty.
+    looked
+        Whether the image is also measured, to compare it with training images.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True) 
     else:
         pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
     views = prepare(pixels, preparation)
-    return Prepared(views, hash_pixels(pixels) if hashed else "")
+    return Prepared(views, hash_pixels(pixels) if hashed else "", look_at(views) if looked else None)
 
 
 class Decoder:
@@ -98,7 +100,7 @@ class Decoder:
 
     def begin_prepare(self, image: bytes, preparation: Preparation, hashed: bool) -> Future[Any]:
         """Begin to do what `prepare_image` does, and to look at the image."""
-        return self.begin(partial(look_at_prepared, preparation=preparation, hashed=hashed), image)
+        return self.begin(partial(prepare_image, preparation=preparation, hashed=hashed, looked=True), image)
 
     def read(self, image: bytes, max_pixels: int) -> NDArray[np.uint8]:
         """Do what `read_rgb` does. Raises `BiopsyError`."""
@@ -171,12 +173,6 @@ class _Process:
             self._process.join()
             self._connection.close()
         self._connection = None
-
-
-def look_at_prepared(image: bytes, preparation: Preparation, hashed: bool) -> Prepared:
-    """Do what `prepare_image` does, and look at the image."""
-    found = prepare_image(image, preparation, hashed)
-    return replace(found, look=look_at(found.views))
 
 
 def _nothing(_: bytes) -> None:

@@ -21,7 +21,6 @@ from biopsy.evaluation.predictions import Answers, magnifications
 from biopsy.evaluation.report.words import count, interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
-from biopsy.images.looks.measure import look_at
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.decoding import named
 from biopsy.serving.evaluate_page import render
@@ -142,17 +141,16 @@ def _answer(model: Model, table: Labelled) -> _Answered:
         looks[place] = {"width": pixels.shape[1], "height": pixels.shape[0]}
         return pixels
 
-    def see(place: int, views: NDArray[np.uint8]) -> None:
-        looks[place] |= look_at(views)
-
     found: dict[int, NDArray[np.float64]] = {}
     learnt = 0
-    for place, given in model.answers(((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image")), see):
+    images = ((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image"))
+    for place, given in model.answers(images, looked=True):
         learnt += bool(given.learnt)
         if given.error:
             rows.loc[place, "error"] = named(given.error, str(files[place]))
         else:
             found[place] = given.probabilities
+            looks[place] |= given.look or {}
     if not found:
         raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
     used, task = rows.loc[list(found)].reset_index(drop=True), card.labels[card.task]

@@ -1,14 +1,9 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +13,8 @@ from biopsy.core.extras import extra
 from biopsy.networks.answers import BATCH, answer_images
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
-from biopsy.serving.decoding import Image, Prepared, named, prepare_image
+from biopsy.serving.answering import NO_NUMBER, Answer, Asked, T, answers_of
+from biopsy.serving.decoding import Image, Prepared, named
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
 from biopsy.serving.revision import find_model
 from biopsy.serving.similar import Similar, read_similar
@@ -26,41 +22,6 @@ from biopsy.serving.training_images import learnt_from, pixel_key, unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Given = Image | Prepared | BiopsyError  # an image, or what came of preparing it
-T = TypeVar("T")
-R = TypeVar("R")
-THREADS = os.cpu_count() or 1
-NO_NUMBER = "the model gives no number for this image: its training diverged, or its file is of another kind"
-Seen = Callable[[T, NDArray[np.uint8]], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a model says of one image.
-
-    Attributes
-    ----------
-    probabilities : float64 array of shape (classes,)
-        Calibrated; empty where there is an error.
-    error
-        Why there are none.
-    learnt
-        Whether the image was one of the model's training or validation images; None: not known.
-    features : float64 array of shape (width,), or None
-        What the head sees, where the model has `similar`.
-    """
-
-    probabilities: NDArray[np.float64]
-    error: str = ""
-    learnt: bool | None = None
-    features: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        """Take what is no number for no answer: a class would be called of it all the same."""
-        if not np.isfinite(self.probabilities).all():
-            object.__setattr__(self, "probabilities", np.empty(0))
-            object.__setattr__(self, "error", NO_NUMBER)
 
 
 class Model:
@@ -118,7 +79,8 @@ class Model:
         DataFrame
             A row an image, in order: `image` (its path, or its number from 0), `predicted` (a class), `p_<class>` (0 to
             1, rows sum to 1), `error` (empty, or why the image has no prediction), `in_training` (whether it has the
-            pixels of a training or validation image; None: not known).
+            pixels of a training or validation image; None: not known), `unlike_training` (in what it lies far outside
+            the training images, such as 'density red'; None: not known).
         """
         with extra("predict"):
             import pandas as pd  # a second, which the command and the server need not spend
@@ -128,74 +90,59 @@ class Model:
     @property
     def columns(self) -> list[str]:
         """The columns of `predict`."""
-        return ["image", "predicted", *(f"p_{name}" for name in self.card.classes), "error", "in_training"]
+        shares = (f"p_{name}" for name in self.card.classes)
+        return ["image", "predicted", *shares, "error", "in_training", "unlike_training"]
 
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; few images are in memory at a time."""
-        numbered = (((number, image), image) for number, image in enumerate(images))
-        for (number, image), given in self.answers(numbered):
-            if isinstance(image, str | Path):
-                yield self.row(str(image), given)
-            else:
-                yield self.row(str(number), replace(given, error=named(given.error, f"image {number}")))
+        called = (
+            ((str(image), "") if isinstance(image, str | Path) else (str(number), f"image {number}"), image)
+            for number, image in enumerate(images)
+        )
+        for (name, words), given in self.answers(called):
+            yield self.row(name, replace(given, error=named(given.error, words)))
 
-    def answers(
-        self, images: Iterable[tuple[T, Given | Callable[[], Given]]], seen: Seen[T] | None = None
-    ) -> Iterator[tuple[T, Answer]]:
-        """Answer images one by one, in order.
+    def answers(self, images: Asked[T], looked: bool | None = None) -> Iterator[tuple[T, Answer]]:
+        """Answer images one by one, in order: `answers_of` this one model."""
+        for about, (answer,) in answers_of([self], images, looked):
+            yield about, answer
 
-        Parameters
-        ----------
-        images
-            Each behind what is handed on with its answer, or a function that reads it when its turn comes.
-        seen
-            Told of each image that can be read, before its answer and in some thread: what is handed on, and what the
-            network sees, (views, size, size, 3).
-
-        Yields
-        ------
-        (T, Answer)
-        """
-        if self._onnx:  # which any number of threads may ask: each image is prepared and answered in one of them
-            yield from _in_turn(partial(self._answer, seen), images, 2 * THREADS)
-            return
-        size = max(1, BATCH // self.card.preparation.views)
-        prepared = _in_turn(partial(self._prepare, seen), images, size)  # the next batch, while the network works
-        while chunk := list(islice(prepared, size)):
-            yield from zip((about for about, _ in chunk), self.answer([image for _, image in chunk]), strict=True)
+    @property
+    def batch(self) -> int:
+        """How many images the network sees at once."""
+        return max(1, BATCH // self.card.preparation.views)
 
     def answer(self, images: Sequence[Prepared | BiopsyError]) -> Iterator[Answer]:
-        """Answer prepared images in order, as many in one run of the network as it takes; an error has no answer."""
-        views = [image.views for image in images if isinstance(image, Prepared)]
-        size, found = max(1, BATCH // self.card.preparation.views), list[tuple[Any, Any]]()
-        for start in range(0, len(views), size):
-            part = np.stack(views[start : start + size])
-            asked = self.ask(part, OUTPUT, FEATURES) if self.similar else [self.probabilities(part), [None] * len(part)]
-            found += zip(*asked, strict=True)
+        """Answer prepared images in order, as many in one run of the network as it takes; an error has no answer.
+
+        Those that were looked at are compared with the training images.
+        """
+        good = [image for image in images if isinstance(image, Prepared)]
+        compared = self.similar is not None and all(image.look is not None for image in good)
+        found = list[tuple[Any, Any]]()
+        for start in range(0, len(good), self.batch):
+            views = np.stack([image.views for image in good[start : start + self.batch]])
+            if self.similar and compared:
+                probabilities, features = self.ask(views, OUTPUT, FEATURES)
+                found += zip(probabilities, self.similar.distances(features), strict=True)
+            else:
+                found += zip(self.probabilities(views), [None] * len(views), strict=True)
         answers = iter(found)
         for image in images:
             if isinstance(image, Prepared):
                 learnt = None if self.learnt is None else pixel_key(image.pixels_sha256) in self.learnt
-                probabilities, features = next(answers)
-                yield Answer(probabilities, learnt=learnt, features=features)
+                probabilities, distances = next(answers)
+                unlike = self._unlike(image.look, distances)
+                yield Answer(probabilities, "", learnt, unlike, image.look, distances)
             else:
                 yield Answer(np.empty(0), str(image))
 
-    def _answer(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Answer:
-        return next(self.answer([self._prepare(seen, about, image)]))
-
-    def _prepare(self, seen: Seen[T] | None, about: T, image: Given | Callable[[], Given]) -> Prepared | BiopsyError:
-        try:
-            source = image() if callable(image) else image
-            if isinstance(source, BiopsyError):
-                return source
-            if not isinstance(source, Prepared):
-                source = prepare_image(source, self.card.preparation, self.learnt is not None)
-            if seen:
-                seen(about, source.views)
-        except BiopsyError as error:
-            return error
-        return source
+    def _unlike(self, look: dict[str, float] | None, distances: NDArray[np.float64] | None) -> tuple[str, ...] | None:
+        """Name the numbers in which an image lies far outside the training images; None: not known."""
+        if look is None or not (self.card.training or self.similar):
+            return None
+        far = self.similar is not None and distances is not None and self.similar.far(distances)
+        return (*(self.card.training.unlike(look) if self.card.training else ()), *(["features"] if far else ()))
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
         """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
@@ -230,21 +177,9 @@ class Model:
         if not given.error:
             values = given.probabilities.round(6).tolist()
             predicted = self.card.classes[self.choose(given.probabilities)]
-        error = named(given.error, name)
-        return dict(zip(self.columns, [name, predicted, *values, error, given.learnt], strict=True))
-
-
-def _in_turn(work: Callable[[T, Any], R], items: Iterable[tuple[T, Any]], ahead: int) -> Iterator[tuple[T, R]]:
-    """Do some work in threads and yield what comes of it in order; at most `ahead` items wait to be taken."""
-    with ThreadPoolExecutor(THREADS, "predict") as pool:
-        begun = deque[tuple[T, Future[R]]]()
-        for about, item in items:
-            begun.append((about, pool.submit(work, about, item)))
-            if len(begun) > ahead:
-                first, done = begun.popleft()
-                yield first, done.result()
-        for first, done in begun:
-            yield first, done.result()
+        unlike = None if given.unlike is None else " ".join(given.unlike)
+        told = [name, predicted, *values, named(given.error, name), given.learnt, unlike]
+        return dict(zip(self.columns, told, strict=True))
 
 
 def load(path: str | Path) -> Model:

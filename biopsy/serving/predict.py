@@ -1,182 +1,207 @@
 """`biopsy predict`: predict the images that a person names, and write a table as it grows."""
 
-import csv
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, SourceError, some, warn
-from biopsy.core.files import atomic_file
+from biopsy.core.layout import model_name
 from biopsy.serving.inputs import GROUPS, Found, find_images
+from biopsy.serving.tables import KINDS, Row, write_table
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from biopsy.images.looks.record import Looks
+    from biopsy.serving.answering import Answer
     from biopsy.serving.figures import FiguresOf
-    from biopsy.serving.model import Answer, Model
-    from biopsy.serving.similar import Similar
 
-KINDS = (".csv", ".json", ".jsonl")
-Answers = Iterator[tuple[Found, "Answer"]]
-Unsure = Callable[["NDArray[np.float64]"], bool] | None  # of probabilities, (classes,)
+Answers = Iterator[tuple[Found, "tuple[Answer, ...]"]]  # of each model one
 
 
-def predict_files(
-    inputs: Sequence[str],
-    path: Path | None,
-    out: Path | None,
-    by: str | None = None,
-    figures_of: "FiguresOf | None" = None,
-) -> int:
-    """Predict images and write a row for each, or for each case; return how many images have no prediction.
+@dataclass(frozen=True)
+class Options:
+    """What a person asks for.
+
+    Attributes
+    ----------
+    models
+        Folders or .onnx files, by the words that name them; none: the only one of `find_models`.
+    out
+        A file of one of `KINDS` to write; None: CSV on the standard output.
+    by
+        'case' or 'slide': write a row for each of these; None: for each image.
+    """
+
+    models: Mapping[str, Path] = field(default_factory=dict)
+    out: Path | None = None
+    by: str | None = None
+
+
+def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresOf | None" = None) -> None:
+    """Predict images and write a row for each, or for each case, and each model.
 
     Parameters
     ----------
     inputs
         As for `find_images`.
-    path
-        The model, a folder or an .onnx file; None: the only one of `find_models`.
-    out
-        A .csv, .json or .jsonl to write; None: CSV on the standard output.
-    by
-        'case' or 'slide': write a row for each of these; None: for each image.
+    options
+        See `Options`.
     figures_of
         How to find the test figures of a folder, for prediction sets and abstaining; an .onnx file holds its own.
 
     Raises
     ------
     ParamsError, DataError, SourceError
-        No image, no model or more than one, another kind of file than these, an image whose case is not known.
+        No image, no model or more than one, another kind of file than these, an image whose case is not known; or, once
+        the table is written, images without a prediction.
     """
+    out, by = options.out, options.by
     if out and out.suffix not in KINDS:
         raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
-    path = path or only_model()
+    paths = _names(options.models) or {"": only_model()}
     images = find_images(inputs)
     if by and (unknown := [image.name for image in images if not getattr(image, by)]):
         raise DataError(
             f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
             f"with the columns path and {by}."
         )
-    from biopsy.serving.cases import by_group, promises_of, sets_of, unsure_of  # seconds, after mistakes have shown
-    from biopsy.serving.model import Model, describe
+    from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
 
-    model = Model(path)
-    print(describe(model.card), file=sys.stderr)
-    pixels = model.card.preparation.max_pixels
+    chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
+    pixels = max(one.model.card.preparation.max_pixels for one in chosen)
     bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
-    watch = Watch(model.similar)
-    given = ((image, partial(image.source, pixels)) for image in bar)
-    answers = watch.over(
-        model.answers(given, partial(watch.look, model.card.training) if model.card.training else None)
+    failed: list[str] = []
+    answers = _watched(
+        answers_of([one.model for one in chosen], ((image, partial(image.source, pixels)) for image in bar)),
+        chosen,
+        failed,
     )
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
-    promises = {} if by == "slide" else promises_of(model, figures_of)
-    sets = sets_of(promises, model.card.classes) if by == "case" else None
-    unsure = unsure_of(promises, by or "image")
-    rows = (
-        by_group(model, answers, [n for n in known if by == "slide" or n == by], sets, unsure)
+    write_table(
+        _rows_by(chosen, answers, [name for name in known if by in ("slide", name)])
         if by
-        else _rows(model, answers, known, watch.unlike if model.card.training or model.similar else None, unsure)
+        else (
+            [one.row(image, known, told) for one, told in zip(chosen, given, strict=True)] for image, given in answers
+        ),
+        out,
     )
-    with _opened(out) as stream:
-        _write(rows, stream, out.suffix if out else ".csv")
-    watch.tell()
-    if by and watch.failed:  # whose rows give no reasons
-        warn(f"the first image without a prediction: {watch.reason}.")
-    return watch.failed
+    for one in chosen:
+        one.watch.tell(f"{one.name}: " if one.name else "")
+    if failed:
+        if by:  # whose rows give no reasons
+            warn(f"the first image without a prediction: {failed[0]}.")
+        why = "The column 'without_prediction' counts them." if by else "The column 'error' says why."
+        raise DataError(f"{len(failed)} of the images {'has' if len(failed) == 1 else 'have'} no prediction. {why}")
 
 
-class Watch:
-    """What shows only when all images are answered.
+class Chosen:
+    """A model, and what is told with its answers.
 
     Attributes
     ----------
-    failed, answered
-        Images without a prediction, and with one.
-    reason
-        Why the first of these has no prediction.
-    learnt
-        Images that the model has learnt from.
-    same
-        Whether all of these got the same probabilities.
-    unlike
-        Of images far outside the training images, in which numbers.
+    name
+        Empty of the only one.
+    model, watch
+        Itself, and what it answered.
+    sets, unsure
+        From the probabilities of a case to the classes that it may be, and of an image or case to whether they are too
+        unsure; None: not known.
     """
 
-    def __init__(self, similar: "Similar | None" = None) -> None:
-        """Start with nothing seen; `similar` is the model's."""
-        self.similar = similar
-        self.failed = self.answered = self.learnt = 0
-        self.unlike: dict[Found, str] = {}
-        self.reason = ""
-        self.same = True
+    def __init__(self, name: str, path: Path, by: str | None, figures_of: "FiguresOf | None") -> None:
+        """Load it, and say what it is."""
+        from biopsy.serving.cases import promises_of, sets_of, unsure_of
+        from biopsy.serving.model import Model, describe
+
+        self.name, self.model, self.watch = name, Model(path), Watch()
+        print(f"{name}: {describe(self.model.card)}" if name else describe(self.model.card), file=sys.stderr)
+        promises = {} if by == "slide" else promises_of(self.model, figures_of)
+        self.sets = sets_of(promises, self.model.card.classes) if by == "case" else None
+        self.unsure: Callable[[NDArray[np.float64]], bool] | None = unsure_of(promises, by or "image")
+
+    @property
+    def column(self) -> Row:
+        """What a row tells of the model: its name, if it has one."""
+        return {"model": self.name} if self.name else {}
+
+    def row(self, image: Found, groups: Sequence[str], given: "Answer") -> Row:
+        """Make a row of an image, with its case and slide where they are known."""
+        row = self.model.row(image.name, given)
+        if not (self.model.card.training or self.model.similar):
+            del row["unlike_training"]
+        if self.unsure:
+            row["abstain"] = None if given.error else self.unsure(given.probabilities)
+        return {"image": image.name, **{name: getattr(image, name) for name in groups}, **self.column, **row}
+
+
+def _watched(answers: Answers, chosen: Sequence[Chosen], failed: list[str]) -> Answers:
+    """Pass answers on; add the reason of each image that a model has no answer about to `failed`."""
+    from biopsy.serving.decoding import named
+
+    for image, given in answers:
+        for one, told in zip(chosen, given, strict=True):
+            one.watch.see(told)
+        if errors := [told.error for told in given if told.error]:
+            failed.append(named(errors[0], image.name))
+        yield image, given
+
+
+def _rows_by(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) -> Iterator[list[Row]]:
+    """Make the rows of cases or slides."""
+    from biopsy.serving.cases import Groups
+
+    found = [Groups(one.model, groups, one.sets, one.unsure) for one in chosen]
+    for image, given in answers:
+        for one, told in zip(found, given, strict=True):
+            one.add(image, told)
+    for rows in zip(*(one.rows() for one in found), strict=True):
+        yield [
+            {**{name: row[name] for name in groups}, **one.column, **row} for one, row in zip(chosen, rows, strict=True)
+        ]
+
+
+class Watch:
+    """What shows only when a model has answered about all images."""
+
+    def __init__(self) -> None:
+        self._images = self._answered = self._learnt = self._unlike = 0
+        self._same = True
         self._first: list[float] | None = None
 
-    def over(self, answers: Answers) -> Answers:
-        """Pass answers on."""
-        from biopsy.serving.decoding import named  # long since loaded, with the model
+    def see(self, given: "Answer") -> None:
+        """Count an answer."""
+        self._images += 1
+        self._learnt += bool(given.learnt)
+        self._unlike += bool(given.unlike)
+        if not given.error:
+            self._answered += 1
+            shown = given.probabilities.round(6).tolist()
+            self._first = self._first or shown
+            self._same &= shown == self._first
 
-        for image, given in answers:
-            self.learnt += bool(given.learnt)
-            if given.error:
-                self.failed += 1
-                self.reason = self.reason or named(given.error, image.name)
-            else:
-                self.answered += 1
-                if self.similar and given.features is not None:
-                    (distances,) = self.similar.distances(given.features[None])
-                    if self.similar.far(distances):
-                        self.unlike[image] = f"{self.unlike.get(image, '')} features".strip()
-                shown = given.probabilities.round(6).tolist()
-                self._first = self._first or shown
-                self.same &= shown == self._first
-            yield image, given
-
-    def look(self, training: "Looks", image: Found, views: "NDArray[np.uint8]") -> None:
-        """Compare an image, as the network sees it, with the training images."""
-        from biopsy.images.looks.measure import look_at  # long since loaded, with the model
-
-        if names := training.unlike(look_at(views)):
-            self.unlike[image] = " ".join(names)
-
-    def tell(self) -> None:
+    def tell(self, model: str = "") -> None:
         """Warn where a model does not look at its images, has learnt from them, or was not made for them."""
-        if self.learnt:
+        if self._learnt:
             warn(
-                f"{self.learnt:,} of {self.failed + self.answered:,} images are training or validation images of this "
-                "model, so it does better on them than on new ones. See the column 'in_training'."
+                f"{model}{self._learnt:,} of {self._images:,} images are training or validation images of this model, "
+                "so it does better on them than on new ones. See the column 'in_training'."
             )
-        if self.unlike:
+        if self._unlike:
             warn(
-                f"{len(self.unlike):,} of {self.answered + self.failed:,} images look unlike the training images, so "
-                "their predictions may be unreliable. The column 'unlike_training' of a table by image says how."
+                f"{model}{self._unlike:,} of {self._images:,} images look unlike the training images, so their "
+                "predictions may be unreliable. The column 'unlike_training' of a table by image says how."
             )
-        if self.same and self.answered > 1:
+        if self._same and self._answered > 1:
             warn(
-                f"all {self.answered:,} images got the same probabilities. Unless they are copies of one image, the "
-                "model has learnt nothing, or was not made for such images."
+                f"{model}all {self._answered:,} images got the same probabilities. Unless they are copies of one "
+                "image, the model has learnt nothing, or was not made for such images."
             )
-
-
-def _rows(
-    model: "Model", answers: Answers, groups: Sequence[str], unlike: Mapping[Found, str] | None, unsure: Unsure
-) -> Iterator[dict[str, Any]]:
-    """Make a row of each image, with its case and slide where known; what is `unlike` training, and what `unsure`."""
-    for image, given in answers:
-        row = model.row(image.name, given)
-        told: dict[str, Any] = {} if unlike is None else {"unlike_training": unlike.get(image, "")}
-        if unsure:
-            told["abstain"] = None if given.error else unsure(given.probabilities)
-        known = {name: getattr(image, name) for name in groups}
-        yield {"image": row.pop("image"), **known, **row, **told}
 
 
 def find_models(root: Path = Path()) -> list[Path]:
@@ -197,32 +222,15 @@ def only_model() -> Path:
     raise SourceError(f"{found[0].parent}/ holds several models: {some(found, 8)}. Name one with --model.")
 
 
-@contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO]:
-    """Open the table to write: whole or not at all where it is a file."""
-    if out is None:
-        yield sys.stdout
-        return
-    with (
-        atomic_file(out) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        yield stream
+def short_name(path: Path) -> str:
+    """Return what a model's folder or file is called, without where it is."""
+    return path.resolve().stem if path.suffix.lower() == ".onnx" else model_name(path)
 
 
-def _write(rows: Iterable[dict[str, Any]], stream: TextIO, kind: str) -> None:
-    """Write each row as it comes; all have the same keys."""
-    table = None
-    before, between, after = ("[", ",", "]\n") if kind == ".json" else ("", "", "")
-    for row in rows:
-        clean = {name: "" if value != value else value for name, value in row.items()}  # NaN: no prediction
-        if kind == ".csv":
-            if table is None:
-                table = csv.DictWriter(stream, list(row), lineterminator="\n")
-                table.writeheader()
-            table.writerow(clean)
-        else:
-            told = {name: None if value == "" else value for name, value in clean.items()}
-            stream.write(f"{before}{json.dumps(told)}\n")
-            before = between
-    stream.write(after)
+def _names(models: Mapping[str, Path]) -> dict[str, Path]:
+    """Call models by their short names; those that share one as the person did."""
+    short = [short_name(path) for path in models.values()]
+    return {
+        name if short.count(name) == 1 else words: path
+        for name, (words, path) in zip(short, models.items(), strict=True)
+    }

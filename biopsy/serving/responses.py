@@ -3,7 +3,7 @@
 import base64
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
+from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
-from biopsy.serving.decoding import UNNAMED, Decoder, Prepared, look_at_prepared, named, told
+from biopsy.serving.decoding import UNNAMED, Decoder, named, prepare_image, told
 from biopsy.serving.explain import (
     METHODS,
     Explanation,
@@ -66,49 +66,26 @@ def predicted_rows(
     """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`."""
     try:
         given: list[Any] = [data for _, data in images]
-        look = partial(look_at_prepared, preparation=model.card.preparation, hashed=model.learnt is not None)
-        given = decoder.finish(given) if decoder else [told(look, image) for image in given]
-        answers = list(model.answer(given))
-        return [
-            _row(model, name, *one)
-            for (name, _), *one in zip(images, given, answers, _far(model, answers), strict=True)
-        ]
+        read = partial(prepare_image, preparation=model.card.preparation, hashed=model.learnt is not None, looked=True)
+        given = decoder.finish(given) if decoder else [told(read, image) for image in given]
+        return [_row(model, name, one) for (name, _), one in zip(images, model.answer(given), strict=True)]
     except Exception as error:
         if len(images) > 1:
             return [row for image in images for row in predicted_rows(model, [image], decoder)]
-        failed = DataError(_told(error))
-        return [_row(model, images[0][0], failed, Answer(np.empty(0), str(failed)), None)]
+        return [_row(model, images[0][0], Answer(np.empty(0), _told(error)))]
 
 
-def _far(model: Model, answers: Sequence[Answer]) -> Iterator[NDArray[np.float64] | None]:
-    """Say of each answer how far its image is from each training image, in one go; None where that is not known."""
-    features = [answer.features for answer in answers if answer.features is not None]
-    found = iter(model.similar.distances(np.stack(features)) if model.similar and features else ())
-    return (None if answer.features is None else next(found) for answer in answers)
-
-
-def _row(
-    model: Model,
-    name: str,
-    image: Prepared | BiopsyError,
-    given: Answer,
-    distances: NDArray[np.float64] | None,
-) -> Prediction:
-    row, unlike, similar = model.row(name, given), list[str](), list[Any]()
-    if model.card.training and isinstance(image, Prepared) and image.look:
-        unlike = model.card.training.unlike(image.look)
-    if model.similar and distances is not None:
-        unlike = [*unlike, *(["features"] if model.similar.far(distances) else [])]
-        similar = model.similar.nearest(distances)
-    shares = None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes}
-    known = not row["error"] and (model.similar or model.card.training)
+def _row(model: Model, name: str, given: Answer) -> Prediction:
+    row, similar = model.row(name, given), list[Any]()
+    if model.similar and given.distances is not None:
+        similar = model.similar.nearest(given.distances)
     return {
         "image": name,
-        "predicted": row.get("predicted") or None,
-        "probabilities": shares,
+        "predicted": row["predicted"] or None,
+        "probabilities": None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes},
         "error": row["error"] or None,
         "in_training": row["in_training"],
-        "unlike_training": unlike if known else None,
+        "unlike_training": None if given.unlike is None or row["error"] else list(given.unlike),
         "similar": similar or None,
     }
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from biopsy.core.errors import MachineError, ParamsError, SourceError, some
 from biopsy.core.extras import extra
-from biopsy.core.layout import model_name
-from biopsy.serving.predict import find_models
+from biopsy.serving.predict import find_models, short_name
 
 if TYPE_CHECKING:
     from biopsy.serving.figures import FiguresOf
@@ -56,7 +55,7 @@ def serve(
     paths = paths or find_models()
     if not paths:
         raise SourceError("models/ and exports/ have no model. Name one with --model, or make one with `dvc repro`.")
-    names = [path.resolve().stem if path.suffix.lower() == ".onnx" else model_name(path) for path in paths]
+    names = [short_name(path) for path in paths]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ParamsError(f"--model: two models are called {some(sorted(twice))}. Rename one of the files.")
     with _listen(host, port) as listening, ExitStack() as opened:  # before the models load, which takes longer

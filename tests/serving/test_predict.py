@@ -61,7 +61,9 @@ def test_paths_bytes_and_arrays_of_an_image_give_the_same_probabilities(folder: 
     model = biopsy.load(folder / "models/binary-case")
     path = folder / "images/dark.png"
     table = model.predict([path, str(path), path.read_bytes(), np.full((48, 64, 3), 40, np.uint8)])
-    assert list(table.columns) == ["image", "predicted", "p_benign", "p_malignant", "error", "in_training"]
+    told = ["error", "in_training", "unlike_training"]
+    assert list(table.columns) == ["image", "predicted", "p_benign", "p_malignant", *told]
+    assert table["unlike_training"].isna().all()  # of this model, nothing is known
     assert table["image"].tolist() == [str(path), str(path), "2", "3"]
     assert set(table["predicted"]) == {"malignant"}
     expected = 1 / (1 + np.exp(0.03 * 40 - 3.81))
@@ -80,7 +82,7 @@ def test_an_image_of_several_tiles_gets_their_mean(tmp_path: Path) -> None:
 def test_several_images_are_answered_at_once_and_come_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("biopsy.serving.model.THREADS", 2)
+    monkeypatch.setattr("biopsy.serving.answering.THREADS", 2)
     model = biopsy.load(write_onnx(tmp_path / "dark.onnx"))
     both, ask = Barrier(2, timeout=20), model.probabilities
     monkeypatch.setattr(model, "probabilities", lambda views: (both.wait(), ask(views))[1])
@@ -123,6 +125,23 @@ def test_a_bad_file_is_a_row_with_its_reason_and_the_others_are_predicted(
     assert [row["predicted"] == "malignant" for row in rows] == [True, False, False, False]
     assert all(name in row["error"] for row, name in zip(rows[1:], list(files)[1:], strict=True))
     assert NOTICE in capsys.readouterr().err
+
+
+def test_a_folder_and_a_file_answer_side_by_side(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("biopsy.serving.model.BATCH", 2)  # the three images are two batches
+    models = ["--model", "models/binary-case", "--model", str(write_onnx(tmp_path / "dark.onnx"))]
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="1 of the images has no prediction"):
+        run(folder, monkeypatch, str(tmp_path / "bad.png"), "images", *models)
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
+    assert table["model"].tolist() == ["binary-case", "dark"] * 4
+    assert table["predicted"].tolist() == ["", "", *["malignant"] * 2, *["benign"] * 2, *["malignant"] * 2]
+    one, other = (table[table["model"] == name].reset_index(drop=True) for name in ("binary-case", "dark"))
+    assert one["error"].equals(other["error"])
+    shares = [part["p_benign"][1:].astype(float).to_numpy() for part in (one, other)]
+    np.testing.assert_allclose(*shares, atol=1e-5)
 
 
 def test_folders_tables_and_a_list_on_the_standard_input_name_images_each_once(

@@ -56,9 +56,10 @@ def test_a_training_image_is_most_like_itself_and_an_image_of_another_colour_is_
     model = Model(path)
     (_, given), (_, elsewhere) = model.answers([(None, Path(own)), (None, blue)])
     assert model.similar
-    assert given.features is not None
-    assert elsewhere.features is not None
-    near, away = model.similar.distances(np.stack([given.features, elsewhere.features]))
+    near, away = given.distances, elsewhere.distances
+    assert near is not None
+    assert away is not None
+    assert model.predict([own, blue])["unlike_training"].tolist() == ["", "features"]
     np.testing.assert_allclose(away[0], np.linalg.norm([0, 0, 1] - known_features(model.similar)[0]), atol=1e-3)
     nearest = model.similar.nearest(near)
     assert nearest[0]["image"] == "TA-001"

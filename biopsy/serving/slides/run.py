@@ -17,7 +17,6 @@ from biopsy.core.errors import BiopsyError, DataError, ParamsError, warn
 from biopsy.core.files import sha256, write_json, write_png
 from biopsy.images.slides.reader import Slide, open_slide
 from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
-from biopsy.networks.answers import BATCH
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict import only_model
@@ -87,7 +86,6 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     slide, card = open_slide(path), model.card
     scale = scale_in(model.facts) if model.network is None else trained_scale(source, card)
     cutting = plan(slide, card, scale, options.mpp, options.tile_mpp, options.overlap)
-    batch = max(1, BATCH // card.preparation.views)
     about = {
         "slide": path.name,
         "slide_sha256": _hash(path),
@@ -95,9 +93,9 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         "model_sha256": _model_hash(model),
         "cut": asdict(cutting) | {"size": list(cutting.size), "least_tissue": SHARE},
     }
-    columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-1]]  # a tile is no training image
+    columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-2]]  # a tile is no training image
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder, about, columns, batch)
+    journal = Journal(folder, about, columns, model.batch)
     if found := journal.finished():
         print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
         return int(found["tiles_without_prediction"])
@@ -143,9 +141,9 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
         print(f"{done:,} of {total:,} tiles are done already.", file=sys.stderr)
     with journal.open() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
         try:
-            for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles):
+            for tile, given in model.answers(((tile, partial(read, tile)) for tile in tiles), looked=False):
                 row = model.row("", given)
-                del row["image"], row["in_training"]
+                del row["image"], row["in_training"], row["unlike_training"]
                 place = asdict(tile)
                 rows.add(place | {name: "" if value != value else value for name, value in row.items()})
                 done += 1
