@@ -62,7 +62,7 @@ def add_publish(verbs: Any) -> None:
     """Add `biopsy publish`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.serving.predict import only_model
+        from biopsy.serving.finding import only_model
         from biopsy.serving.publish import publish
 
         for line in publish(chosen.model or only_model(), chosen.target, chosen.card, chosen.yes):

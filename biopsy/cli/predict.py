@@ -25,6 +25,8 @@ def add_predict(verbs: Any) -> None:
 
             if chosen.by:
                 raise ParamsError("--by is for a CSV of images with a column case or slide, not for whole slides.")
+            if chosen.explain:
+                raise ParamsError("--explain is for images. Whole slides get a heat map without it.")
             if len(models) > 1:
                 raise ParamsError(f"--model: whole slides are predicted by one model. Name one of {some(models)}.")
             model = next(iter(models.values()), None)
@@ -32,7 +34,7 @@ def add_predict(verbs: Any) -> None:
             return
         if chosen.mpp or chosen.tile_mpp or chosen.overlap:
             raise ParamsError("--mpp, --tile-mpp and --overlap are for whole slides, but no input is one.")
-        predict.predict_files(chosen.inputs, predict.Options(models, chosen.out, chosen.by), figures_of)
+        predict.predict_files(chosen.inputs, predict.Options(models, chosen.out, chosen.by, chosen.explain), figures_of)
 
     verb = new_verb(
         verbs, "predict", "predict images with a trained model; research use only",
@@ -48,6 +50,9 @@ def add_predict(verbs: Any) -> None:
     add_model(verb, several=True)
     verb.add_argument(
         "--by", choices=("case", "slide"), help="one row per case or slide: the mean probability of its images"
+    )
+    verb.add_argument(
+        "--explain", type=Path, metavar="FOLDER", help="draw which parts of each image matter, as `explain` does"
     )
     verb.add_argument(
         "--out", type=Path, metavar="PATH",
@@ -70,7 +75,7 @@ def add_evaluate(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.serving.evaluate import LabelledImages, evaluate_elsewhere
-        from biopsy.serving.predict import only_model
+        from biopsy.serving.finding import only_model
 
         asked = LabelledImages(chosen.csv, chosen.images, chosen.label, chosen.map)
         left = evaluate_elsewhere(chosen.model or only_model(), asked, chosen.out, figures_of)

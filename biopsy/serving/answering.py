@@ -44,6 +44,8 @@ class Answer:
         What was measured to say so.
     distances : float64 array of shape (n,), or None
         From each training image, where the model has `similar`.
+    picture, no_picture
+        The file of its explanation, or why there is none; None: none was asked for.
     """
 
     probabilities: NDArray[np.float64]
@@ -52,6 +54,8 @@ class Answer:
     unlike: tuple[str, ...] | None = None
     look: dict[str, float] | None = None
     distances: NDArray[np.float64] | None = None
+    picture: str | None = None
+    no_picture: str = ""
 
     def __post_init__(self) -> None:
         """Take what is no number for no answer: a class would be called of it all the same."""

@@ -104,6 +104,11 @@ def methods_of(model: Model) -> list[str]:
     return [*quick, "occlusion", *(["gradcam"] if model.network and _has_maps(model.network) else [])]
 
 
+def first_method(model: Model) -> Method:
+    """Return the method to begin with: the activation map where the model gives one, else by hiding places."""
+    return "activation" if MAPS in model.gives else "occlusion"
+
+
 def _has_maps(network: Any) -> bool:
     from biopsy.serving.gradcam import pooled_maps  # brings Keras, which is here where there is a network
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import fill
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
@@ -20,15 +21,16 @@ from biopsy.serving.explain import (
     Method,
     check_method,
     explain,
+    first_method,
     lay_on,
     overlay,
     paint,
     scale_of,
     shrink,
 )
-from biopsy.serving.inputs import find_images
+from biopsy.serving.finding import only_model
+from biopsy.serving.inputs import Found, find_images
 from biopsy.serving.model import Model, describe
-from biopsy.serving.predict import only_model
 
 with extra("explain"):
     from matplotlib.cm import ScalarMappable
@@ -37,6 +39,7 @@ with extra("explain"):
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 ENDING = "-explained.png"
+LONGEST = 180  # bytes of an image's name that its picture keeps; a file's may have 255
 
 
 def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: Method = "occlusion") -> int:
@@ -60,23 +63,21 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: M
     KeyboardInterrupt
         Stopped; what was explained by then is drawn, and the message says how many.
     """
-    if os.path.lexists(out) and not out.is_dir():
-        raise ParamsError(f"--out: {out} is not a folder. Name one.")
+    check_folder(out, "--out")
     path = path or only_model()
     images = _images(inputs)
     model = Model(path)
     check_method(model, method)
-    out.mkdir(parents=True, exist_ok=True)  # before the work, in case it may not be made
-    if not os.access(out, os.W_OK):
-        raise MachineError(f"no permission to write into {out}. Change its mode (chmod u+w), or name another --out.")
+    pictures = Pictures(out, "--out")
     print(describe(model.card), file=sys.stderr)
     found, errors, stopped = _explain(model, images, method)
-    limit, used, drawn = scale_of(list(found.values())), set[str](), 0  # one scale for the colours of all
+    limit, drawn = scale_of(list(found.values())), 0  # one scale for the colours of all
     try:
         for image, explanation in found.items():
-            target = out / f"{_free(image.stem, used)}{ENDING}"
+            target = pictures.target(image.stem)
             try:
-                write_png(target, draw(image, explanation, model.card, limit))
+                pixels = read_rgb(image, model.card.preparation.max_pixels)
+                write_png(target, draw(image.name, pixels, explanation, model.card, limit))
             except ImageError as error:  # gone since
                 errors.append(str(error))
                 continue
@@ -94,14 +95,19 @@ def explain_files(inputs: Sequence[str], path: Path | None, out: Path, method: M
 
 
 def _images(inputs: Sequence[str]) -> list[Path]:
-    """Find the images, without the pictures that an earlier call drew: its folder may lie among them."""
+    """Find the images."""
     found = find_images(inputs)
     if packed := [image.path for image in found if image.member]:
         raise ParamsError(f"{packed[0]}: explain does not read .zip files. Unpack it, and name the folder.")
-    images = [image.path for image in found if not image.path.name.endswith(ENDING)]
-    if not images:
+    return [image.path for image in without_pictures(found)]
+
+
+def without_pictures(images: Sequence[Found]) -> list[Found]:
+    """Leave out what an earlier call drew: its folder may lie among the images. Raises `DataError` if none is left."""
+    left = [image for image in images if not image.name.endswith(ENDING)]
+    if not left:
         raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")
-    return images
+    return left
 
 
 def _shown(name: object) -> str:
@@ -124,24 +130,57 @@ def _explain(model: Model, images: list[Path], method: Method) -> tuple[dict[Pat
     return found, errors, False
 
 
-def _free(stem: str, used: set[str]) -> str:
-    """Number a name that an image of another folder has."""
-    name, number = stem, 1
-    while name.lower() in used:
-        number += 1
-        name = f"{stem}-{number}"
-    used.add(name.lower())
-    return name
+def check_folder(folder: Path, option: str) -> None:
+    """Raise `ParamsError` where a file has the name of the folder that an option names."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ParamsError(f"{option}: {folder} is not a folder. Name one.")
 
 
-def draw(path: Path, explanation: Explanation, card: Card, limit: float) -> Figure:
-    """Draw an image and, beside it, the map laid on its grey copy. Raises `ImageError` where it cannot be read."""
-    image = read_rgb(path, card.preparation.max_pixels)
+class Pictures:
+    """A folder of pictures, which are called as their images."""
+
+    def __init__(self, folder: Path, option: str) -> None:
+        """Make the folder before the work, in case it may not be made. Raises `MachineError`."""
+        check_folder(folder, option)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise MachineError(
+                f"no permission to write into {folder}. Change its mode (chmod u+w), or name another {option}."
+            )
+        self._folder, self._used = folder, set[str]()
+
+    def target(self, stem: str) -> Path:
+        """Return the file of an image's picture; the name is numbered where an image of another folder has it."""
+        stem = os.fsdecode(os.fsencode(stem)[:LONGEST])
+        name, number = stem, 1
+        while name.lower() in self._used:
+            number += 1
+            name = f"{stem}-{number}"
+        self._used.add(name.lower())
+        return self._folder / f"{name}{ENDING}"
+
+
+def draw_one(model: Model, image: Found, target: Path) -> None:
+    """Explain an image by the method that a model begins with, and draw it on a colour scale of its own.
+
+    Raises
+    ------
+    BiopsyError
+        There is no explanation.
+    """
+    most = model.card.preparation.max_pixels
+    pixels = read_rgb(image.source(most), most)
+    explanation = explain(model, pixels, first_method(model))
+    write_png(target, draw(Path(image.name).name, pixels, explanation, model.card, scale_of([explanation])))
+
+
+def draw(name: str, image: NDArray[np.uint8], explanation: Explanation, card: Card, limit: float) -> Figure:
+    """Draw an image, (height, width, 3), and, beside it, the map laid on its grey copy."""
     height, width = image.shape[:2]
     laid = lay_on(explanation.drops, height, width, card.preparation.resize)
     image, colours = shrink(image, laid), paint(laid, limit)
     figure = Figure((10, min(max(4.6 * height / width + 1.6, 4), 14)), layout=ConstrainedLayoutEngine())
-    name = _shown(path.name)
+    name = _shown(name)
     name = name if len(name) <= 80 else f"{name[:40]}…{name[-39:]}"
     title = f"{explanation.words}, probability {explanation.probability:.2f}\n{name}"
     figure.suptitle(title, parse_math=False)  # a name may hold two $

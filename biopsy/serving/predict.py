@@ -1,24 +1,23 @@
 """`biopsy predict`: predict the images that a person names, and write a table as it grows."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from biopsy.core.errors import DataError, ParamsError, SourceError, some, warn
-from biopsy.core.layout import model_name
+from biopsy.core.errors import BiopsyError, DataError, ParamsError, some, warn
+from biopsy.serving.chosen import Chosen, Faults
+from biopsy.serving.finding import names_of, only_model
 from biopsy.serving.inputs import GROUPS, Found, find_images
 from biopsy.serving.tables import KINDS, Row, write_table
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from biopsy.serving.answering import Answer
+    from biopsy.serving.explain_files import Pictures
     from biopsy.serving.figures import FiguresOf
 
 Answers = Iterator[tuple[Found, "tuple[Answer, ...]"]]  # of each model one
@@ -36,11 +35,14 @@ class Options:
         A file of one of `KINDS` to write; None: CSV on the standard output.
     by
         'case' or 'slide': write a row for each of these; None: for each image.
+    explain
+        A folder for a picture of each image that shows where each model looks; None: no pictures.
     """
 
     models: Mapping[str, Path] = field(default_factory=dict)
     out: Path | None = None
     by: str | None = None
+    explain: Path | None = None
 
 
 def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresOf | None" = None) -> None:
@@ -64,7 +66,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     out, by = options.out, options.by
     if out and out.suffix not in KINDS:
         raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
-    paths = _names(options.models) or {"": only_model()}
+    paths = names_of(options.models) or {"": only_model()}
     images = find_images(inputs)
     if by and (unknown := [image.name for image in images if not getattr(image, by)]):
         raise DataError(
@@ -73,83 +75,70 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
         )
     from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
 
+    if options.explain:
+        from biopsy.serving.explain_files import Pictures, check_folder, without_pictures
+
+        check_folder(options.explain, "--explain")
+        images = without_pictures(images)
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
     pixels = max(one.model.card.preparation.max_pixels for one in chosen)
     bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
-    failed: list[str] = []
-    answers = _watched(
-        answers_of([one.model for one in chosen], ((image, partial(image.source, pixels)) for image in bar)),
-        chosen,
-        failed,
-    )
+    asked = ((image, partial(image.source, pixels)) for image in bar)
+    answers = answers_of([one.model for one in chosen], asked)
+    if options.explain:
+        answers = _explained(answers, chosen, Pictures(options.explain, "--explain"))
+    lost = Faults("image", "prediction", "without_prediction" if by else "error")
+    undrawn = Faults("prediction", "picture", "explanation_error")
+    answers = _watched(answers, chosen, lost, undrawn)
     known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
-    write_table(
-        _rows_by(chosen, answers, [name for name in known if by in ("slide", name)])
-        if by
-        else (
+    if by:
+        rows = _rows_by(chosen, answers, [name for name in known if by in ("slide", name)])
+    else:
+        rows = (
             [one.row(image, known, told) for one, told in zip(chosen, given, strict=True)] for image, given in answers
-        ),
-        out,
-    )
+        )
+    write_table(rows, out)
     for one in chosen:
         one.watch.tell(f"{one.name}: " if one.name else "")
-    if failed:
-        if by:  # whose rows give no reasons
-            warn(f"the first image without a prediction: {failed[0]}.")
-        why = "The column 'without_prediction' counts them." if by else "The column 'error' says why."
-        raise DataError(f"{len(failed)} of the images {'has' if len(failed) == 1 else 'have'} no prediction. {why}")
+    if faults := [each for each in (lost, undrawn) if each.count]:
+        for each in faults if by else ():  # whose rows give no reasons
+            warn(f"the first {each.of} without a {each.what}: {each.first}.")
+        raise DataError(" ".join(each.words for each in faults))
 
 
-class Chosen:
-    """A model, and what is told with its answers.
-
-    Attributes
-    ----------
-    name
-        Empty of the only one.
-    model, watch
-        Itself, and what it answered.
-    sets, unsure
-        From the probabilities of a case to the classes that it may be, and of an image or case to whether they are too
-        unsure; None: not known.
-    """
-
-    def __init__(self, name: str, path: Path, by: str | None, figures_of: "FiguresOf | None") -> None:
-        """Load it, and say what it is."""
-        from biopsy.serving.cases import promises_of, sets_of, unsure_of
-        from biopsy.serving.model import Model, describe
-
-        self.name, self.model, self.watch = name, Model(path), Watch()
-        print(f"{name}: {describe(self.model.card)}" if name else describe(self.model.card), file=sys.stderr)
-        promises = {} if by == "slide" else promises_of(self.model, figures_of)
-        self.sets = sets_of(promises, self.model.card.classes) if by == "case" else None
-        self.unsure: Callable[[NDArray[np.float64]], bool] | None = unsure_of(promises, by or "image")
-
-    @property
-    def column(self) -> Row:
-        """What a row tells of the model: its name, if it has one."""
-        return {"model": self.name} if self.name else {}
-
-    def row(self, image: Found, groups: Sequence[str], given: "Answer") -> Row:
-        """Make a row of an image, with its case and slide where they are known."""
-        row = self.model.row(image.name, given)
-        if not (self.model.card.training or self.model.similar):
-            del row["unlike_training"]
-        if self.unsure:
-            row["abstain"] = None if given.error else self.unsure(given.probabilities)
-        return {"image": image.name, **{name: getattr(image, name) for name in groups}, **self.column, **row}
-
-
-def _watched(answers: Answers, chosen: Sequence[Chosen], failed: list[str]) -> Answers:
-    """Pass answers on; add the reason of each image that a model has no answer about to `failed`."""
+def _watched(answers: Answers, chosen: Sequence[Chosen], lost: Faults, undrawn: Faults) -> Answers:
+    """Pass answers on; count images that a model has no answer about, and answers without a picture."""
     from biopsy.serving.decoding import named
 
     for image, given in answers:
         for one, told in zip(chosen, given, strict=True):
             one.watch.see(told)
+            if told.no_picture:
+                undrawn.add(told.no_picture)
         if errors := [told.error for told in given if told.error]:
-            failed.append(named(errors[0], image.name))
+            lost.add(named(errors[0], image.name))
         yield image, given
+
+
+def _explained(answers: Answers, chosen: Sequence[Chosen], pictures: "Pictures") -> Answers:
+    """Pass answers on with a picture each; one that cannot be drawn has a reason."""
+    from biopsy.serving.decoding import named
+    from biopsy.serving.explain_files import draw_one
+
+    for image, given in answers:
+        told = []
+        for one, answer in zip(chosen, given, strict=True):
+            stem = Path(image.name).stem
+            target = pictures.target(f"{stem}-{one.name}" if one.name else stem)
+            drawn, reason = "", ""
+            try:
+                if not answer.error:
+                    draw_one(one.model, image, target)
+                    drawn = str(target)
+            except BiopsyError as error:
+                reason = named(str(error), image.name)
+            told.append(replace(answer, picture=drawn, no_picture=reason))
+        yield image, tuple(told)
 
 
 def _rows_by(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) -> Iterator[list[Row]]:
@@ -164,73 +153,3 @@ def _rows_by(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) 
         yield [
             {**{name: row[name] for name in groups}, **one.column, **row} for one, row in zip(chosen, rows, strict=True)
         ]
-
-
-class Watch:
-    """What shows only when a model has answered about all images."""
-
-    def __init__(self) -> None:
-        self._images = self._answered = self._learnt = self._unlike = 0
-        self._same = True
-        self._first: list[float] | None = None
-
-    def see(self, given: "Answer") -> None:
-        """Count an answer."""
-        self._images += 1
-        self._learnt += bool(given.learnt)
-        self._unlike += bool(given.unlike)
-        if not given.error:
-            self._answered += 1
-            shown = given.probabilities.round(6).tolist()
-            self._first = self._first or shown
-            self._same &= shown == self._first
-
-    def tell(self, model: str = "") -> None:
-        """Warn where a model does not look at its images, has learnt from them, or was not made for them."""
-        if self._learnt:
-            warn(
-                f"{model}{self._learnt:,} of {self._images:,} images are training or validation images of this model, "
-                "so it does better on them than on new ones. See the column 'in_training'."
-            )
-        if self._unlike:
-            warn(
-                f"{model}{self._unlike:,} of {self._images:,} images look unlike the training images, so their "
-                "predictions may be unreliable. The column 'unlike_training' of a table by image says how."
-            )
-        if self._same and self._answered > 1:
-            warn(
-                f"{model}all {self._answered:,} images got the same probabilities. Unless they are copies of one "
-                "image, the model has learnt nothing, or was not made for such images."
-            )
-
-
-def find_models(root: Path = Path()) -> list[Path]:
-    """List the model folders in models/, or, where there are none, the files in exports/."""
-    folders = sorted(path.parent for path in (root / "models").glob("*/model.json"))
-    return folders or sorted((root / "exports").glob("*.onnx"))
-
-
-def only_model() -> Path:
-    """Return the one model here. Raises `SourceError` where there is none, or a choice."""
-    found = find_models()
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise SourceError(
-            "models/ has no model. Name one with --model, get one with `dvc pull`, or train one with `dvc repro`."
-        )
-    raise SourceError(f"{found[0].parent}/ holds several models: {some(found, 8)}. Name one with --model.")
-
-
-def short_name(path: Path) -> str:
-    """Return what a model's folder or file is called, without where it is."""
-    return path.resolve().stem if path.suffix.lower() == ".onnx" else model_name(path)
-
-
-def _names(models: Mapping[str, Path]) -> dict[str, Path]:
-    """Call models by their short names; those that share one as the person did."""
-    short = [short_name(path) for path in models.values()]
-    return {
-        name if short.count(name) == 1 else words: path
-        for name, (words, path) in zip(short, models.items(), strict=True)
-    }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from biopsy.core.errors import MachineError, ParamsError, SourceError, some
 from biopsy.core.extras import extra
-from biopsy.serving.predict import find_models, short_name
+from biopsy.serving.finding import find_models, short_name
 
 if TYPE_CHECKING:
     from biopsy.serving.figures import FiguresOf

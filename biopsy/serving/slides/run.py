@@ -18,8 +18,8 @@ from biopsy.core.files import sha256, write_json, write_png
 from biopsy.images.slides.reader import Slide, open_slide
 from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
 from biopsy.networks.model_file import NOTICE
+from biopsy.serving.finding import only_model
 from biopsy.serving.model import Model, describe
-from biopsy.serving.predict import only_model
 from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, Journal
 from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, shown_in_words, write_geojson

@@ -1,0 +1,39 @@
+"""Which models there are here, and what they are called."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from biopsy.core.errors import SourceError, some
+from biopsy.core.layout import model_name
+
+
+def find_models(root: Path = Path()) -> list[Path]:
+    """List the model folders in models/, or, where there are none, the files in exports/."""
+    folders = sorted(path.parent for path in (root / "models").glob("*/model.json"))
+    return folders or sorted((root / "exports").glob("*.onnx"))
+
+
+def only_model() -> Path:
+    """Return the one model here. Raises `SourceError` where there is none, or a choice."""
+    found = find_models()
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise SourceError(
+            "models/ has no model. Name one with --model, get one with `dvc pull`, or train one with `dvc repro`."
+        )
+    raise SourceError(f"{found[0].parent}/ holds several models: {some(found, 8)}. Name one with --model.")
+
+
+def short_name(path: Path) -> str:
+    """Return what a model's folder or file is called, without where it is."""
+    return path.resolve().stem if path.suffix.lower() == ".onnx" else model_name(path)
+
+
+def names_of(models: Mapping[str, Path]) -> dict[str, Path]:
+    """Call models by their short names; those that share one as the person did."""
+    short = [short_name(path) for path in models.values()]
+    return {
+        name if short.count(name) == 1 else words: path
+        for name, (words, path) in zip(short, models.items(), strict=True)
+    }
