@@ -56,7 +56,7 @@ def add_predict(verbs: Any) -> None:
     )
     verb.add_argument(
         "--out", type=Path, metavar="PATH",
-        help=".csv, .json or .jsonl (default: CSV on the screen); for slides, a folder",
+        help=".csv, .json, .jsonl or .parquet (default: CSV on the screen); for slides, a folder",
     )  # fmt: skip
     verb.add_argument(
         "--mpp", type=float, metavar="UM", help="micrometres per pixel of the slide, if its file does not say"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from biopsy.core.errors import BiopsyError, DataError, ParamsError, some, warn
+from biopsy.core.errors import BiopsyError, DataError, some, warn
 from biopsy.serving.chosen import Chosen, Faults
 from biopsy.serving.finding import names_of, only_model
 from biopsy.serving.inputs import GROUPS, Found, find_images
-from biopsy.serving.tables import KINDS, Row, write_table
+from biopsy.serving.tables import Row, check_out, write_table
 
 if TYPE_CHECKING:
     from biopsy.serving.answering import Answer
@@ -32,7 +32,7 @@ class Options:
     models
         Folders or .onnx files, by the words that name them; none: the only one of `find_models`.
     out
-        A file of one of `KINDS` to write; None: CSV on the standard output.
+        A file of one of `tables.KINDS` to write; None: CSV on the standard output.
     by
         'case' or 'slide': write a row for each of these; None: for each image.
     explain
@@ -64,8 +64,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
         the table is written, images without a prediction.
     """
     out, by = options.out, options.by
-    if out and out.suffix not in KINDS:
-        raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
+    check_out(out)
     paths = names_of(options.models) or {"": only_model()}
     images = find_images(inputs)
     if by and (unknown := [image.name for image in images if not getattr(image, by)]):

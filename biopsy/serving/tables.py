@@ -5,13 +5,33 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from biopsy.core.errors import ParamsError
+from biopsy.core.extras import extra
 from biopsy.core.files import atomic_file
 
-KINDS = (".csv", ".json", ".jsonl")
+KINDS = (".csv", ".json", ".jsonl", ".parquet")
+GROUP = 4096  # rows of a Parquet file that are in memory together
 Row = dict[str, Any]
+
+
+def check_out(out: Path | None) -> None:
+    """Raise `ParamsError` where a file is of no kind that is written, `MachineError` where its package is missing."""
+    if out is None:
+        return
+    if out.suffix == ".geojson":
+        raise ParamsError(
+            f"--out: {out}: only the tiles of whole slides have places for GeoJSON. For images name a file that ends "
+            f"in {', '.join(KINDS)}."
+        )
+    if out.suffix not in KINDS:
+        raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
+    if out.suffix == ".parquet":
+        with extra("parquet"):
+            import pyarrow.parquet  # noqa: F401
 
 
 def write_table(rows: Iterable[Sequence[Row]], out: Path | None) -> None:
@@ -25,8 +45,13 @@ def write_table(rows: Iterable[Sequence[Row]], out: Path | None) -> None:
     out
         A file of one of `KINDS`; None: CSV on the standard output.
     """
+    found = _complete(rows)
+    if out and out.suffix == ".parquet":
+        with atomic_file(out) as temporary:
+            _write_parquet(found, temporary)
+        return
     with _opened(out) as stream:
-        _write(_complete(rows), stream, out.suffix if out else ".csv")
+        _write(found, stream, out.suffix if out else ".csv")
 
 
 def _complete(rows: Iterable[Sequence[Row]]) -> Iterator[Row]:
@@ -79,3 +104,32 @@ def _write(rows: Iterable[Row], stream: TextIO, kind: str) -> None:
             stream.write(f"{before}{json.dumps(row)}\n")
             before = between
     stream.write(after)
+
+
+def _write_parquet(rows: Iterator[Row], path: Path) -> None:
+    """Write rows, a group at a time: probabilities as float64, counts as int64, marks as bool, the rest as text."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    def kind(name: str, grouped: bool) -> Any:
+        if name.startswith("p_"):
+            return pa.float64()
+        if name in ("images", "without_prediction") or (grouped and name == "in_training"):
+            return pa.int64()
+        return pa.bool_() if name in ("in_training", "abstain") else pa.string()
+
+    writer = None
+    while some := list(islice(rows, GROUP)):
+        if writer is None:
+            schema = pa.schema([(name, kind(name, "images" in some[0])) for name in some[0]])
+            writer = ParquetWriter(path, schema)
+        for row in some:
+            row |= {name: _as_text(value) for name, value in row.items() if isinstance(value, str)}
+        writer.write_table(pa.Table.from_pylist(some, schema))
+    if writer:
+        writer.close()
+
+
+def _as_text(name: str) -> str:
+    """Write what is no text, as a file's name may be, as the other tables do."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -416,6 +416,8 @@ def test_a_slide_that_is_cut_off_is_an_error_at_once(
     [
         (["a.tif"], "--out must name a folder"),
         (["a.tif", "--out", "x.csv"], "--out must name a folder"),
+        (["a.tif", "--out", "x.parquet"], "--out must name a folder"),
+        (["a.tif", "--out", "x.geojson"], "--out must name a folder"),
         (["a.tif", "--out", "out", "--by", "case"], "--by is for a CSV of images"),
         (["a.tif", "image.png", "--out", "out"], "Predict slides and images apart"),
         (["image.png", "--mpp", "0.5"], "--overlap are for whole slides"),

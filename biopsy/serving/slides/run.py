@@ -24,6 +24,7 @@ from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, Journal
 from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, shown_in_words, write_geojson
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
+from biopsy.serving.tables import KINDS
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def predict_slides(paths: Sequence[Path], options: Options) -> None:
     KeyboardInterrupt
         Stopped; the message says how to continue.
     """
-    if options.out is None or options.out.suffix in (".csv", ".json", ".jsonl") or options.out.is_file():
+    if options.out is None or options.out.suffix in (*KINDS, ".geojson") or options.out.is_file():
         raise ParamsError(f"{paths[0]} is a whole slide, so --out must name a folder. Try --out slides-predicted.")
     names = [path.stem for path in paths]
     if twice := [path for path in paths if names.count(path.stem) > 1]:
