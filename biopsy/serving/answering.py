@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError
+from biopsy.networks.answers import BATCH
 from biopsy.serving.decoding import Image, Prepared, prepare_image
 
 if TYPE_CHECKING:
@@ -84,11 +85,12 @@ def answers_of(
         An answer a model.
     """
     work = partial(_begin, models, _alike(models), looked)
-    together = [model for model in models if model.network is not None]
-    if not together:  # any number of threads may ask: each image is prepared and answered in one of them
+    if all(
+        model.network is None for model in models
+    ):  # any number of threads may ask: each image is prepared and answered in one of them
         yield from _in_turn(work, images, 2 * THREADS)
         return
-    size = min(model.batch for model in together)
+    size = batch_of(models)
     begun = _in_turn(work, images, size)  # the next batch, while the networks work
     while chunk := list(islice(begun, size)):
         columns = zip(*(given for _, given in chunk), strict=True)
@@ -98,6 +100,11 @@ def answers_of(
         ]
         for (about, _), *row in zip(chunk, *answers, strict=True):
             yield about, tuple(row)
+
+
+def batch_of(models: Sequence["Model"]) -> int:
+    """Return how many images are answered together, which the last digits of their probabilities depend on."""
+    return min((model.batch for model in models if model.network is not None), default=BATCH)
 
 
 def _alike(models: Sequence["Model"]) -> list[int]:

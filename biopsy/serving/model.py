@@ -1,5 +1,6 @@
 """A trained model as a person uses it: image files, bytes or arrays in, one row of probabilities an image out."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,11 @@ class Model:
         """Answer images one by one, in order: `answers_of` this one model."""
         for about, (answer,) in answers_of([self], images, looked):
             yield about, answer
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what decides the answers: an .onnx file's own seal, or of the card, which names the network's."""
+        return self.facts.get("biopsy_sha256") or hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
 
     @property
     def batch(self) -> int:

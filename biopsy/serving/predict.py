@@ -17,7 +17,6 @@ from biopsy.serving.tables import Row, check_out, write_table
 
 if TYPE_CHECKING:
     from biopsy.serving.answering import Answer
-    from biopsy.serving.explain_files import Pictures
     from biopsy.serving.figures import FiguresOf
 
 Answers = Iterator[tuple[Found, "tuple[Answer, ...]"]]  # of each model one
@@ -62,47 +61,58 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     ParamsError, DataError, SourceError
         No image, no model or more than one, another kind of file than these, an image whose case is not known; or, once
         the table is written, images without a prediction.
+    KeyboardInterrupt
+        Stopped; where there is a file to write, the message says how to continue.
     """
-    out, by = options.out, options.by
-    check_out(out)
+    by = options.by
+    check_out(options.out)
     paths = names_of(options.models) or {"": only_model()}
-    images = find_images(inputs)
-    if by and (unknown := [image.name for image in images if not getattr(image, by)]):
-        raise DataError(
-            f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
-            f"with the columns path and {by}."
-        )
+    images = _images(inputs, options)
     from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
+    from biopsy.serving.resume import Progress
 
-    if options.explain:
-        from biopsy.serving.explain_files import Pictures, check_folder, without_pictures
-
-        check_folder(options.explain, "--explain")
-        images = without_pictures(images)
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
-    pixels = max(one.model.card.preparation.max_pixels for one in chosen)
-    bar = tqdm(images, "predict", unit="image", delay=2, file=sys.stderr)
-    asked = ((image, partial(image.source, pixels)) for image in bar)
-    answers = answers_of([one.model for one in chosen], asked)
+    models = [one.model for one in chosen]
+    pixels = max(model.card.preparation.max_pixels for model in models)
+    progress = Progress(options.out, images, models, options.explain)
+    if progress.done:
+        print(f"{progress.done:,} of {len(images):,} images are done already.", file=sys.stderr)
+    bar = tqdm(progress.left(), "predict", len(images), initial=progress.done, unit="image", delay=2, file=sys.stderr)
+    answers = answers_of(models, ((image, partial(image.source, pixels)) for image in bar))
     if options.explain:
-        answers = _explained(answers, chosen, Pictures(options.explain, "--explain"))
+        answers = _explained(answers, chosen, options.explain, images[: progress.done])
     lost = Faults("image", "prediction", "without_prediction" if by else "error")
     undrawn = Faults("prediction", "picture", "explanation_error")
-    answers = _watched(answers, chosen, lost, undrawn)
-    known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
-    if by:
-        rows = _rows_by(chosen, answers, [name for name in known if by in ("slide", name)])
-    else:
-        rows = (
-            [one.row(image, known, told) for one, told in zip(chosen, given, strict=True)] for image, given in answers
-        )
-    write_table(rows, out)
+    with progress:
+        watched = _watched(progress.over(answers), chosen, lost, undrawn)
+        known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
+        if by:
+            rows = _rows_by(chosen, watched, [name for name in known if by in ("slide", name)])
+        else:
+            rows = _rows(chosen, watched, known)
+        write_table(rows, options.out)
     for one in chosen:
         one.watch.tell(f"{one.name}: " if one.name else "")
     if faults := [each for each in (lost, undrawn) if each.count]:
         for each in faults if by else ():  # whose rows give no reasons
             warn(f"the first {each.of} without a {each.what}: {each.first}.")
         raise DataError(" ".join(each.words for each in faults))
+
+
+def _images(inputs: Sequence[str], options: Options) -> list[Found]:
+    """Find the images. Raises `DataError` where one has no case, and `ParamsError` where pictures have no folder."""
+    images, by = find_images(inputs), options.by
+    if by and (unknown := [image.name for image in images if not getattr(image, by)]):
+        raise DataError(
+            f"--by {by}: {len(unknown):,} of {len(images):,} images have no {by} ({some(unknown, 3)}). Name a .csv "
+            f"with the columns path and {by}."
+        )
+    if options.explain is None:
+        return images
+    from biopsy.serving.explain_files import check_folder, without_pictures
+
+    check_folder(options.explain, "--explain")
+    return without_pictures(images)
 
 
 def _watched(answers: Answers, chosen: Sequence[Chosen], lost: Faults, undrawn: Faults) -> Answers:
@@ -119,16 +129,22 @@ def _watched(answers: Answers, chosen: Sequence[Chosen], lost: Faults, undrawn: 
         yield image, given
 
 
-def _explained(answers: Answers, chosen: Sequence[Chosen], pictures: "Pictures") -> Answers:
-    """Pass answers on with a picture each; one that cannot be drawn has a reason."""
+def _explained(answers: Answers, chosen: Sequence[Chosen], folder: Path, done: Sequence[Found]) -> Answers:
+    """Pass answers on with a picture each, or why there is none; the names of those of `done` are taken."""
     from biopsy.serving.decoding import named
-    from biopsy.serving.explain_files import draw_one
+    from biopsy.serving.explain_files import Pictures, draw_one
 
+    pictures = Pictures(folder, "--explain")
+
+    def targets(image: Found) -> list[Path]:
+        stem = Path(image.name).stem
+        return [pictures.target(f"{stem}-{one.name}" if one.name else stem) for one in chosen]
+
+    for image in done:
+        targets(image)
     for image, given in answers:
         told = []
-        for one, answer in zip(chosen, given, strict=True):
-            stem = Path(image.name).stem
-            target = pictures.target(f"{stem}-{one.name}" if one.name else stem)
+        for one, answer, target in zip(chosen, given, targets(image), strict=True):
             drawn, reason = "", ""
             try:
                 if not answer.error:
@@ -138,6 +154,12 @@ def _explained(answers: Answers, chosen: Sequence[Chosen], pictures: "Pictures")
                 reason = named(str(error), image.name)
             told.append(replace(answer, picture=drawn, no_picture=reason))
         yield image, tuple(told)
+
+
+def _rows(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) -> Iterator[list[Row]]:
+    """Make the rows of images, with their case and slide where they are known."""
+    for image, given in answers:
+        yield [one.row(image, groups, told) for one, told in zip(chosen, given, strict=True)]
 
 
 def _rows_by(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) -> Iterator[list[Row]]:

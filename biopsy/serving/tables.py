@@ -19,9 +19,11 @@ Row = dict[str, Any]
 
 
 def check_out(out: Path | None) -> None:
-    """Raise `ParamsError` where a file is of no kind that is written, `MachineError` where its package is missing."""
+    """Raise `ParamsError` where `out` is a folder or of another kind, `MachineError` where its package is missing."""
     if out is None:
         return
+    if out.is_dir():
+        raise ParamsError(f"--out: {out} is a folder. Name a file.")
     if out.suffix == ".geojson":
         raise ParamsError(
             f"--out: {out}: only the tiles of whole slides have places for GeoJSON. For images name a file that ends "

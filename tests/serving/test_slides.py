@@ -24,7 +24,7 @@ from biopsy.images.slides.tissue import Cut, look_over
 from biopsy.serving.onnx_file import Network
 from biopsy.serving.slides import run
 from biopsy.serving.slides.heat import LOST, Heat, write_pyramid
-from biopsy.serving.slides.journal import Journal
+from biopsy.serving.slides.journal import TileJournal
 from biopsy.serving.slides.scale import Scale, trained_scale
 from cards import CARD
 from painted_slides import BLUE, GLASS, RED, painted, write_slide
@@ -260,16 +260,16 @@ def test_a_stopped_prediction_continues_and_ends_with_the_same_bytes(
 
 def test_a_journal_that_is_cut_anywhere_keeps_its_whole_batches(tmp_path: Path) -> None:
     path, about, columns = tmp_path / "tiles.unfinished.csv", {"slide": "a"}, ["x", "y"]
-    with Journal(tmp_path, about, columns, 2).open() as rows:
+    with TileJournal(tmp_path, about, columns, 2).table() as rows:
         for number in range(5):
-            rows.add({"x": number, "y": 10})
+            rows.writerow({"x": number, "y": 10})
     content = path.read_bytes()
     head, *lines = content.split(b"\n0,10\n")[0] + b"\n", *[f"{number},10\n".encode() for number in range(5)]
     assert head + b"".join(lines) == content
     for length in range(len(head), len(content) + 1):
         path.write_bytes(content[:length])
         whole = (length - len(head)) // len(lines[0]) // 2 * 2
-        assert Journal(tmp_path, about, columns, 2).done == whole
+        assert TileJournal(tmp_path, about, columns, 2).done == whole
         assert path.read_bytes() == head + b"".join(lines[:whole])
 
 

@@ -21,7 +21,7 @@ from biopsy.networks.model_file import NOTICE
 from biopsy.serving.finding import only_model
 from biopsy.serving.model import Model, describe
 from biopsy.serving.slides.heat import write_pyramid
-from biopsy.serving.slides.journal import SUMMARY, Journal
+from biopsy.serving.slides.journal import SUMMARY, TileJournal
 from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, shown_in_words, write_geojson
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 from biopsy.serving.tables import KINDS
@@ -91,12 +91,12 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         "slide": path.name,
         "slide_sha256": _hash(path),
         "model": f"{card.task}-{card.protocol}",
-        "model_sha256": _model_hash(model),
+        "model_sha256": model.sha256,
         "cut": asdict(cutting) | {"size": list(cutting.size), "least_tissue": SHARE},
     }
     columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-2]]  # a tile is no training image
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder, about, columns, model.batch)
+    journal = TileJournal(folder, about, columns, model.batch)
     if found := journal.finished():
         print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
         return int(found["tiles_without_prediction"])
@@ -124,7 +124,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     return totals.failed
 
 
-def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journal: Journal) -> None:
+def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journal: TileJournal) -> None:
     """Predict the tiles that have no row yet."""
     total = sum(1 for _ in cut(slide, overview, cutting))  # counted, not kept: there may be a million
     if not total:
@@ -140,13 +140,13 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
     done = journal.done
     if done:
         print(f"{done:,} of {total:,} tiles are done already.", file=sys.stderr)
-    with journal.open() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
+    with journal.table() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
         try:
             for tile, given in model.answers(((tile, partial(read, tile)) for tile in tiles), looked=False):
                 row = model.row("", given)
                 del row["image"], row["in_training"], row["unlike_training"]
                 place = asdict(tile)
-                rows.add(place | {name: "" if value != value else value for name, value in row.items()})
+                rows.writerow(place | {name: "" if value != value else value for name, value in row.items()})
                 done += 1
                 bar.update()
         except KeyboardInterrupt:
@@ -162,11 +162,6 @@ def _hash(path: Path) -> str:
         return sha256(path)
     others = sorted(p for p in path.with_suffix("").glob("*") if p.is_file())
     return hashlib.sha256("".join(sha256(p) for p in (path, *others)).encode()).hexdigest()
-
-
-def _model_hash(model: Model) -> str:
-    """Hash what decides the answers: an .onnx file's own seal, or the card, which names the network's bytes."""
-    return model.facts.get("biopsy_sha256") or hashlib.sha256(model.card.model_dump_json().encode()).hexdigest()
 
 
 def _draw(path: Path, name: str, overview: Overview, totals: Totals, model: Model, cutting: Cut) -> None:
