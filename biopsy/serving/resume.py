@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from biopsy.core.errors import warn
 from biopsy.serving.answering import Answer, batch_of
 from biopsy.serving.inputs import Found
 from biopsy.serving.journal import Journal
@@ -62,8 +63,13 @@ class Progress:
             pictures = [answer["picture"] for answer in answers if answer["picture"]]
         except (ValueError, TypeError, KeyError):
             return False
-        there = number < len(self._images) and key == _key(self._images[number])
-        return there and all(Path(picture).is_file() for picture in pictures)
+        if number == len(self._images):  # there were more
+            return False
+        image = self._images[number]
+        if key == _key(image) and all(Path(picture).is_file() for picture in pictures):
+            return True
+        warn(f"{image.name} is not what it was when predict was stopped: it and all after it are predicted again.")
+        return False
 
     def left(self) -> Iterator[Found]:
         """Yield the images that are not answered yet, each as its turn comes."""

@@ -15,8 +15,11 @@ import pytest
 
 from biopsy.cli import command
 from biopsy.core.errors import DataError
+from biopsy.images.decode import hash_pixels, read_rgb
+from biopsy.images.looks.record import Looks, Range
 from biopsy.serving import answering
 from biopsy.serving.inputs import Found
+from biopsy.serving.training_images import packed, pixel_key
 from tiny_onnx import DARK, network, write_onnx
 
 IMAGES, BATCH = 9, 2
@@ -105,7 +108,9 @@ def test_so_has_a_table_of_several_models_in_other_formats(reads: list[str], sto
 
 
 @pytest.mark.parametrize("change", ["time", "size"])
-def test_a_changed_image_is_predicted_again(reads: list[str], stop: Stop, change: str) -> None:
+def test_a_changed_image_is_predicted_again(
+    reads: list[str], stop: Stop, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     stop(8)
     path = Path("images/5.png")
     time = path.stat().st_mtime_ns
@@ -113,6 +118,7 @@ def test_a_changed_image_is_predicted_again(reads: list[str], stop: Stop, change
         path.write_bytes(path.read_bytes() + b"x")
     os.utime(path, ns=(time, time + (change == "time")))
     found = call()
+    assert "warning: images/5.png is not what it was" in capsys.readouterr().err
     assert reads == ["4", "5", "6", "7", "8"]
     assert found == call(out="again.csv")
 
@@ -165,6 +171,41 @@ def test_a_journal_that_is_torn_or_edited_is_read_as_far_as_it_is_whole(
     journal.write_bytes(b"".join([head, *lines[:2], line + b"\n", *lines[3:]]))
     assert call() == whole
     assert reads[0] == "2"
+
+
+def test_pictures_keep_their_numbers(reads: list[str], stop: Stop) -> None:
+    Path("images/deep").mkdir()
+    Path("images/0.png").rename("images/deep/8.png")
+    rows = Path("images/x.csv").read_text()
+    Path("images/x.csv").write_text(rows.replace("\n0.png", "\ndeep/8.png"))
+    whole = call("--explain", "maps", out="whole.csv")
+    assert b"maps/8-2-explained.png" in whole
+    Path("maps/8-2-explained.png").unlink()
+    stop(4, "--explain", "maps")
+    assert call("--explain", "maps") == whole
+    assert Path("maps/8-2-explained.png").is_file()
+
+
+def test_rows_of_cases_can_be_made_of_what_was_begun_for_images(reads: list[str], stop: Stop) -> None:
+    whole = call("--by", "case", out="whole.csv")
+    stop(6)
+    assert call("--by", "case") == whole
+    assert reads == ["6", "7", "8"]
+
+
+def test_a_table_in_a_file_is_that_on_the_screen(reads: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    learnt = pixel_key(hash_pixels(read_rgb(Path("images/1.png"), 10_000)))
+    usual = Looks(images=9, ranges={"brightness": Range(low=0, median=60, high=120)})
+    write_onnx(
+        Path("exports/dark.onnx"), DARK.model_copy(update={"training": usual}), learnt_from=packed(frozenset([learnt]))
+    )
+    content = call().decode()
+    capsys.readouterr()
+    with suppress(DataError):
+        command(["predict", "images/x.csv"])
+    assert capsys.readouterr().out == content
+    assert content.count(",True,") == 1
+    assert content.count(",brightness\n") == 2
 
 
 def test_what_goes_to_the_screen_leaves_no_journal(reads: list[str]) -> None:
