@@ -117,15 +117,13 @@ def _images(inputs: Sequence[str], options: Options) -> list[Found]:
 
 def _watched(answers: Answers, chosen: Sequence[Chosen], lost: Faults, undrawn: Faults) -> Answers:
     """Pass answers on; count images that a model has no answer about, and answers without a picture."""
-    from biopsy.serving.decoding import named
-
     for image, given in answers:
         for one, told in zip(chosen, given, strict=True):
             one.watch.see(told)
             if told.no_picture:
                 undrawn.add(told.no_picture)
         if errors := [told.error for told in given if told.error]:
-            lost.add(named(errors[0], image.name))
+            lost.add(errors[0])
         yield image, given
 
 

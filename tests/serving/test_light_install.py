@@ -43,7 +43,7 @@ from biopsy.cli import main
 sys.argv[1:] = ["tune", "adopt"]
 main()
 """,
-    "explain": "command(['explain', 'a.png'])",
+    "explain": "command(['explain', 'a.png']); command(['predict', 'a.png', '--explain', 'maps'])",
     "serve": """
 import uvicorn
 from biopsy.serving import responses
@@ -56,7 +56,7 @@ assert responses.explained_rows(dark, images, responses.ExplainOptions(True, Tru
 }
 PRINTS = {
     "predict": ["a.png,malignant", "models/dark", "exports/dark.onnx", "need the extra `pipeline`"],
-    "explain": ["a-explained.png"],
+    "explain": ["explanations/a-explained.png", "maps/a-explained.png"],
     "serve": ["Biopsy", "'predicted': 'malignant'"],
 }
 

@@ -1,6 +1,7 @@
 """`biopsy predict` with several models: each image is prepared once for all that prepare it alike."""
 
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +16,11 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.data import Resize
+from biopsy.images.decode import hash_pixels
+from biopsy.images.looks.record import Looks, Range
 from biopsy.images.preparation.record import Preparation
 from biopsy.serving import decoding
+from biopsy.serving.training_images import packed, pixel_key
 from tiny_onnx import DARK, network, write_onnx
 
 ALL = ["dark", "same", "types"]
@@ -28,7 +32,10 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
     """Two models that prepare images alike, one of other classes that does not; a bad image among two good ones."""
     few = {"target": 0.05, "image": {"rule": {"threshold": 0.8, "test": {"answered": 9, "wrong": 1}}}}
     write_onnx(tmp_path / "exports/dark.onnx", figures={"abstention": few})
-    write_onnx(tmp_path / "exports/same.onnx", DARK.model_copy(update={"threshold": 0.99}))
+    light = Looks(images=9, ranges={"brightness": Range(low=150, median=200, high=250)})
+    same = DARK.model_copy(update={"threshold": 0.99, "training": light})
+    learnt = pixel_key(hash_pixels(np.full((48, 64, 3), 210, np.uint8)))
+    write_onnx(tmp_path / "exports/same.onnx", same, learnt_from=packed(frozenset([learnt])))
     other = {"task": "multiclass", "preparation": Preparation(max_pixels=10_000, resize=Resize(size=48))}
     write_onnx(tmp_path / "exports/types.onnx", DARK.model_copy(update=other), network(48, classes=8))
     for name, value in (("a", 40), ("b", 210)):
@@ -55,6 +62,12 @@ def test_the_rows_of_each_model_are_those_that_it_gives_alone(predict: Predict, 
         assert "model" not in alone
         pd.testing.assert_frame_equal(among[list(alone)].reset_index(drop=True), alone)
         assert (among[list(set(found) - set(alone) - {"model"})] == "").all(axis=None)
+    assert ("unlike_training" in predict(["dark"], *by)) is False
+    if not by:
+        known = found[found["model"] == "same"]
+        assert known[["in_training", "unlike_training"]].to_numpy().tolist() == [
+            ["False", "brightness"], ["True", ""], ["", ""],
+        ]  # fmt: skip
     shares = [column for column in found if column.startswith("p_")]
     assert len(shares) == 10
     head = ["case", "model"] if by else ["image", "case", "model"]
@@ -106,6 +119,20 @@ def test_what_a_model_does_not_give_is_null_in_json(predict: Predict) -> None:
     assert [first["abstain"], second["abstain"]] == [False, None]
     assert second["p_benign"] is None
     assert first["p_benign"] < 0.1
+
+
+def test_a_member_of_an_archive_may_be_as_large_as_one_of_the_models_takes(predict: Predict, tmp_path: Path) -> None:
+    large = {"task": "multiclass", "preparation": Preparation(max_pixels=500_000, resize=Resize(size=48))}
+    write_onnx(tmp_path / "exports/types.onnx", DARK.model_copy(update=large), network(48, classes=8))
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        archive.writestr("a.bmp", cv2.imencode(".bmp", np.zeros((600, 700, 3), np.uint8))[1].tobytes())
+    with suppress(DataError):
+        command(
+            ["predict", "x.zip", "--out", "x.json", "--model", "exports/dark.onnx", "--model", "exports/types.onnx"]
+        )
+    small, large = json.loads(Path("x.json").read_text())
+    assert small["error"] == "x.zip/a.bmp has 420,000 pixels, more than ingest.max_pixels 10,000"
+    assert large["predicted"] == "PC"
 
 
 def test_slides_take_one_model(predict: Predict) -> None:

@@ -59,6 +59,8 @@ def test_a_training_image_is_most_like_itself_and_an_image_of_another_colour_is_
     near, away = given.distances, elsewhere.distances
     assert near is not None
     assert away is not None
+    ((_, quick),) = model.answers([(None, blue)], looked=False)
+    assert quick.distances is quick.unlike is None
     assert model.predict([own, blue])["unlike_training"].tolist() == ["", "features"]
     np.testing.assert_allclose(away[0], np.linalg.norm([0, 0, 1] - known_features(model.similar)[0]), atol=1e-3)
     nearest = model.similar.nearest(near)

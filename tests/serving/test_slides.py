@@ -263,6 +263,7 @@ def test_a_journal_that_is_cut_anywhere_keeps_its_whole_batches(tmp_path: Path) 
     with TileJournal(tmp_path, about, columns, 2).table() as rows:
         for number in range(5):
             rows.writerow({"x": number, "y": 10})
+        assert path.read_bytes().endswith(b"\n3,10\n")  # a kill now would lose no whole batch
     content = path.read_bytes()
     head, *lines = content.split(b"\n0,10\n")[0] + b"\n", *[f"{number},10\n".encode() for number in range(5)]
     assert head + b"".join(lines) == content
