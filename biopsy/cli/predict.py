@@ -56,7 +56,8 @@ def add_predict(verbs: Any) -> None:
     )
     verb.add_argument(
         "--out", type=Path, metavar="PATH",
-        help=".csv, .json, .jsonl or .parquet (default: CSV on the screen); for slides, a folder",
+        help=".csv, .json, .jsonl or .parquet (default: CSV on the screen); for slides, a folder; a call that was "
+        "stopped continues",
     )  # fmt: skip
     verb.add_argument(
         "--mpp", type=float, metavar="UM", help="micrometres per pixel of the slide, if its file does not say"

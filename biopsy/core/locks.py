@@ -47,11 +47,11 @@ def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> I
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / re.sub(r"[^\w.-]+", "-", name)
     with path.open("a+") as stream:
-        if not _acquire(stream.fileno(), min(patience, SILENCE)):
+        if not acquire(stream.fileno(), min(patience, SILENCE)):
             stream.seek(0)
             owner = stream.read().strip() or "unknown"
             warn(f"{name}: waiting for process {owner}, left by an earlier `dvc`, to end.")
-            if not _acquire(stream.fileno(), patience):
+            if not acquire(stream.fileno(), patience):
                 raise MachineError(
                     f"{name} is still being run by process {owner}, which an earlier `dvc` may have left. "
                     f"Wait for it to end, or stop it (kill {owner}), then run `dvc repro` again."
@@ -87,7 +87,8 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def _acquire(descriptor: int, patience: float) -> bool:
+def acquire(descriptor: int, patience: float) -> bool:
+    """Lock an open file for this process, within some seconds; False: another process holds it."""
     deadline = time.monotonic() + patience
     while True:
         try:

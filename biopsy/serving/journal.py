@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from biopsy.core.errors import naming, warn
+from biopsy.core.errors import MachineError, naming, warn
+from biopsy.core.locks import acquire
 
 
 class Journal:
-    """The lines of one piece of work.
+    """The lines of one piece of work, which one process at a time adds to.
 
     Attributes
     ----------
@@ -38,10 +39,17 @@ class Journal:
             What a file with another head is, and what follows: the end of a warning.
         fits
             Whether a line, by its number from 0, is still true. From the first that is not, all are dropped.
+
+        Raises
+        ------
+        MachineError
+            Another process adds to it.
         """
         self.path, self.batch, self.done = path, batch, 0
         self._head = head
+        self._held: BinaryIO | None = None
         if path.is_file():
+            self._hold()
             self._continue(other, fits)
 
     def _continue(self, other: str, fits: Callable[[int, bytes], bool]) -> None:
@@ -50,7 +58,7 @@ class Journal:
         with self.path.open("rb") as stream:
             if stream.read(end) != self._head:
                 warn(f"{self.path} is {other}")
-                self.path.unlink()
+                self.forget()
                 return
             for number, line in enumerate(stream):
                 if not line.endswith(b"\n") or not fits(number, line):
@@ -64,10 +72,15 @@ class Journal:
         """Open it to add lines."""
         with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.done:
-                self.path.write_bytes(self._head)
-            with self.path.open("a", encoding="utf-8", newline="") as stream:
-                yield Lines(stream, self.batch)
+            self._hold()
+            try:
+                if not self.done:
+                    self.path.write_bytes(self._head)
+                with self.path.open("a", encoding="utf-8", newline="") as stream:
+                    yield Lines(stream, self.batch)
+            except BaseException:
+                self.release()
+                raise
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines below the head."""
@@ -78,6 +91,27 @@ class Journal:
     def forget(self) -> None:
         """Remove it, once everything is written."""
         self.path.unlink(missing_ok=True)
+        self.release()
+
+    def _hold(self) -> None:
+        """Take the file for this process, until it is released or forgotten."""
+        while self._held is None:
+            stream = self.path.open("ab")
+            if not acquire(stream.fileno(), 0):
+                stream.close()
+                raise MachineError(
+                    f"another process is writing {self.path}. Wait for it to end, or name another --out."
+                )
+            if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(stream.fileno())):
+                self._held = stream
+            else:  # it was removed in between by the process that has just finished
+                stream.close()
+
+    def release(self) -> None:
+        """Let other processes add to it."""
+        if self._held is not None:
+            self._held.close()
+        self._held = None
 
 
 class Lines:

@@ -48,9 +48,12 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Remove the journal, once the table is written; after Ctrl-C say what is done."""
-        if self._journal and kind is None:
+        if self._journal is None:
+            return
+        if kind is None:
             self._journal.forget()
-        if self._journal and kind is KeyboardInterrupt:
+        self._journal.release()
+        if kind is KeyboardInterrupt:
             kept = self.done - self.done % self._journal.batch
             raise KeyboardInterrupt(
                 f"{kept:,} of {len(self._images):,} images are done. Repeat the command to continue."

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from biopsy.cli import command
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, MachineError
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.record import Looks, Range
 from biopsy.serving import answering
 from biopsy.serving.inputs import Found
+from biopsy.serving.journal import Journal
 from biopsy.serving.training_images import packed, pixel_key
 from tiny_onnx import DARK, network, write_onnx
 
@@ -226,3 +227,39 @@ def test_the_journal_holds_answers_to_the_last_digit(reads: list[str], stop: Sto
 def test_a_batch_is_that_of_the_networks_that_answer_in_batches() -> None:
     models = [SimpleNamespace(network=network, batch=size) for network, size in ((None, 4), (1, 32), (1, 16))]
     assert [answering.batch_of(models), answering.batch_of(models[:1])] == [16, answering.BATCH]
+
+
+def test_one_process_at_a_time_adds_to_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "x.unfinished"
+    one, other = (Journal(path, b"#\n", 2, "of another kind") for _ in range(2))
+    with one.open() as lines:
+        lines.write("1\n")
+        with pytest.raises(MachineError, match="another process is writing"), other.open():
+            pass
+        with pytest.raises(MachineError, match="another process is writing"):
+            Journal(path, b"#\n", 2, "")
+    assert path.read_bytes() == b"#\n1\n"
+    one.forget()
+    assert not path.exists()
+    with other.open() as lines:
+        lines.write("2\n")
+    assert path.read_bytes() == b"#\n2\n"
+    other.release()
+    assert Journal(path, b"#\n", 1, "").done == 1
+
+
+def test_a_journal_that_is_removed_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, taken = tmp_path / "x.unfinished", []
+
+    def finishing(descriptor: int, _: float) -> bool:
+        """The process that had it ends in between."""
+        taken.append(descriptor)
+        if len(taken) == 1:
+            path.unlink()
+        return True
+
+    monkeypatch.setattr("biopsy.serving.journal.acquire", finishing)
+    with Journal(path, b"#\n", 2, "").open():
+        assert os.fstat(taken[-1]).st_ino == path.stat().st_ino
