@@ -14,6 +14,7 @@ from biopsy.core.sections.figures import Evaluate, Tune
 from biopsy.core.sections.model import Model
 from biopsy.core.sections.section import ProtocolName, Section, Task
 from biopsy.core.sections.train import Augment, Train
+from biopsy.core.text import count
 from biopsy.core.yaml_file import check_numbers, read_yaml
 
 PATHS = ("split.fold_table", "stain.reference", "model.weights")  # and what lies below `data`
@@ -265,7 +266,7 @@ def check_section(section: type[S], content: Any, above: str = "", origin: str =
         errors = error.errors()
         told = [_sentence(dict(e), origin, above, section) for e in errors[:SHOWN]]
         rest = len(errors) - SHOWN
-        more = [f"{rest} more error{'s' * (rest > 1)} in {origin}."] if rest > 0 else []
+        more = [f"{count(rest, 'more error')} in {origin}."] if rest > 0 else []
         raise ParamsError(" ".join(told + more)) from None
 
 

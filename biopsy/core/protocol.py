@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from biopsy.core.text import plain
+from biopsy.core.text import count, plain
 
 PATTERN = r"^(image|slide|case)(-[1-9][0-9]*of[1-9][0-9]*|-cv[1-9][0-9]*(x[1-9][0-9]*)?)?$|^(fold1|audit|eva|given)$"
 FORMS = (
@@ -86,7 +86,7 @@ def parse_protocol(name: str) -> Protocol:
         found = Protocol(name, unit, numbers[1], numbers[0])
     if found.k < FEWEST_FOLDS:
         raise ValueError(
-            f"'{name}' has {found.k} fold{'s' if found.k > 1 else ''}, and the parts train, val and test need "
+            f"'{name}' has {count(found.k, 'fold')}, and the parts train, val and test need "
             f"k >= {FEWEST_FOLDS}, as in {unit}-{'cv5' if rest.startswith('cv') else '1of5'}"
         )
     if found.k > MOST_FOLDS:

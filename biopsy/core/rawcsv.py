@@ -11,7 +11,7 @@ from pathlib import Path
 from biopsy.core.csv_text import decode
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import IMAGE_SUFFIXES
-from biopsy.core.text import plain
+from biopsy.core.text import count, plain
 
 csv.field_size_limit(2**24)  # outlines of regions in a cell have more characters than the module takes by default
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -126,7 +126,7 @@ def _check_long(path: Path, header: list[str], rows: list[tuple[int, list[str]]]
             "or write the table without row names."
         )
     raise DataError(
-        f"{path}: {count_rows(len(long))} with more cells than the header's {len(header)} ({some(long)}). "
+        f"{path}: {count(len(long), 'row')} with more cells than the header's {len(header)} ({some(long)}). "
         f"Put cells that hold a {SEPARATORS[separator]} in double quotes."
     )
 
@@ -176,11 +176,6 @@ def cell_reader(header: list[str], name: str, key: str, path: Path) -> Callable[
     if name in at:
         return lambda cells: cell(cells, name)
     return lambda cells: FIELD.sub(lambda found: cell(cells, found[1]).zfill(int(found[2] or 0)), name)
-
-
-def count_rows(count: int) -> str:
-    """Return `1 row` or `7,488 rows`."""
-    return f"{count} row" if count == 1 else f"{count:,} rows"
 
 
 def _head(path: Path, text: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""Comparing the words of tables as people spell them: names of columns, labels, ids, and marks of a missing value."""
+"""Words: comparing those of tables as people spell them (columns, labels, ids, marks of a missing value); counts."""
 
 import re
 import unicodedata
@@ -21,6 +21,11 @@ CHANGED = re.compile(
 )
 # Of a label's punctuation what may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all the rest.
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
+
+
+def count(n: float, name: str) -> str:
+    """Write '1 case' or '1,200 cases'; the only place that adds an s."""
+    return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
 
 
 def plain(text: str) -> str:

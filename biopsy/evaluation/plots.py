@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import confusion_matrix
 
+from biopsy.core.text import count
 from biopsy.evaluation.outcome import Outcome
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import SchemeTask
@@ -34,9 +35,9 @@ class About:
 
     def title(self, what: str) -> str:
         """Put it in two lines."""
-        cases = "cases not known" if self.cases is None else _count(self.cases, "case")
+        cases = "cases not known" if self.cases is None else count(self.cases, "case")
         origin = ", synthetic sample" if self.synthetic else ""
-        counts = f"{_count(self.images, 'image')}, {cases}{origin}"
+        counts = f"{count(self.images, 'image')}, {cases}{origin}"
         return f"{what}: {self.task}, protocol {self.protocol}\ntest set: {counts}"
 
 
@@ -107,8 +108,8 @@ def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> F
     """Draw macro-F1 at each magnification with the number of images and cases; the line is that of all images."""
     figure = blank(about.title("Macro-F1 by magnification"), (6.4, 4.2))
     axes = figure.subplots()
-    cases = ["" if pd.isna(n) else f"\n{_count(int(n), 'case')}" for n in table["cases"].astype(float)]
-    images = [_count(n, "image") for n in table["images"]]
+    cases = ["" if pd.isna(n) else f"\n{count(int(n), 'case')}" for n in table["cases"].astype(float)]
+    images = [count(n, "image") for n in table["images"]]
     marks = [f"{m}\n{n}{c}" for m, n, c in zip(table["magnification"], images, cases, strict=True)]
     bars = axes.bar(marks, table["macro_f1"].astype(float), width=0.6, color=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -118,10 +119,6 @@ def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> F
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", frameon=False)
     return figure
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'s' * (number != 1)}"
 
 
 def blank(title: str, size: tuple[float, float]) -> Figure:

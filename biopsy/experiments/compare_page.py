@@ -5,6 +5,7 @@ from typing import Any
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.params import flat
+from biopsy.core.text import count
 from biopsy.evaluation.comparison import Difference
 from biopsy.evaluation.outcome import Undefined
 from biopsy.evaluation.report import charts, words
@@ -82,12 +83,12 @@ def _model(sides: tuple[Revision, Revision], model: tuple[str, str]) -> dict[str
         "sides": found,
         "says": says,
         "rows": list(_rows(found, differences)),
-        "counts": [words.count(d["images"], "test image") + _cases(d) if d else "-" for d in found],
+        "counts": [count(d["images"], "test image") + _cases(d) if d else "-" for d in found],
     }
 
 
 def _cases(details: dict[str, Any]) -> str:
-    return "" if details.get("cases") is None else f" of {words.count(details['cases'], 'case')}"
+    return "" if details.get("cases") is None else f" of {count(details['cases'], 'case')}"
 
 
 def _differences(
@@ -105,7 +106,7 @@ def _differences(
         differences = pair.differences(sides[0].positive(model[0]))
         counts = len(pair.truth), len(set(pair.cases.tolist()))
         shown = Compared(*model, part, *counts, SHOWN[MAIN], found=differences[MAIN], areas=None, equal=equal)
-        says.append(f"{part.capitalize()}, {counts[0]:,} images of {words.count(counts[1], 'case')}: {shown.verdict}")
+        says.append(f"{part.capitalize()}, {counts[0]:,} images of {count(counts[1], 'case')}: {shown.verdict}")
         if part == OUT_OF_FOLD:
             return says, differences
         differences = differences if test else {}

@@ -10,6 +10,7 @@ from statistics import fmean
 import yaml
 
 from biopsy.core.errors import DataError, ParamsError, reason_of
+from biopsy.core.text import count
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
@@ -111,7 +112,7 @@ def measured(runs: list[Run]) -> str:
         for protocol in protocols:
             scores = [score for _, score in scores_by_seed(runs, f"{task}-{protocol}")]
             said += [f"{task}-{protocol} {fmean(scores):.2f}"] if scores else []
-    return f"macro-F1 {', '.join(said)} ({len(runs)} seed{'s' if len(runs) > 1 else ''}; docs/experiments.md)"
+    return f"macro-F1 {', '.join(said)} ({count(len(runs), 'seed')}; docs/experiments.md)"
 
 
 def write_heads(folder: Path, runs: list[Run]) -> None:

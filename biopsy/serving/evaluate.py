@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, some, warn
 from biopsy.core.files import atomic_file, sha256, write_csv, write_json
+from biopsy.core.text import count
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import make_outcome, settle
 from biopsy.evaluation.predictions import Answers, magnifications
-from biopsy.evaluation.report.words import count, interval, number
+from biopsy.evaluation.report.words import interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
 from biopsy.networks.model_file import NOTICE, Card, read_card

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.job import Job
+from biopsy.core.text import count
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.report import charts, words
@@ -82,7 +83,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
 def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:
     """Say what the figures mean, one sentence an item, the figure first."""
     are, n = details["cases_are"], details["images"]
-    images, cases = words.count(n, "image"), words.count(details["cases"], "case")
+    images, cases = count(n, "image"), count(details["cases"], "case")
     if are["image"] == n:  # then 'cases' are images, and a count of right ones would say the accuracy once more
         sentences = words.figure_says({**details, "cases_right": None}, f"{images} whose cases are not known")
     else:
@@ -98,7 +99,7 @@ def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:
         )
     if are["slide"]:
         sentences.append(
-            f"Of {words.count(are['slide'], 'image')} the slide counts as the case. If slides share a patient, the "
+            f"Of {count(are['slide'], 'image')} the slide counts as the case. If slides share a patient, the "
             "intervals are too narrow: add a column 'case'."
         )
     called = np.unique(test.outcome.predicted)
@@ -126,7 +127,7 @@ def _own(details: Mapping[str, Any]) -> str:
     test, meaning = own["test"], PROTOCOLS.get(details["protocol"].partition("-")[0], "")
     ends = [test["f1_low"], test["f1_high"]] if test.get("f1_low") is not None else None
     sure = f" (95 % interval {words.interval(ends)})" if ends else ""
-    of = f"{words.count(own['images'], 'image')} of {words.count(own['cases'], 'case')}" if own.get("cases") else "it"
+    of = f"{count(own['images'], 'image')} of {count(own['cases'], 'case')}" if own.get("cases") else "it"
     note = f", where {meaning}" if meaning else ""
     return (
         f"On its own test part it had macro-F1 {words.number(test['macro_f1'])}{sure} on {of}, protocol "
@@ -146,7 +147,7 @@ def limits(details: Mapping[str, Any]) -> list[str]:
         "A better threshold or calibration: both come from the model's card, and nothing was fitted to these images.",
     ]
     if details["cases"] < words.FEW_CASES:
-        found.append(f"Small differences. {words.count(details['cases'], 'case')} cannot tell close models apart.")
+        found.append(f"Small differences. {count(details['cases'], 'case')} cannot tell close models apart.")
     return found
 
 
@@ -159,7 +160,7 @@ def _flow(details: Mapping[str, Any], rows: pd.DataFrame) -> list[tuple[str, str
         ("Table", f"{details['csv']['name']}, separated by {details['csv']['separator']}s"),
         ("Rows", f"{details['rows']:,}"),
         *left,
-        ("Used", f"{words.count(len(kept), 'image')} of {words.count(details['cases'], 'case')}"),
+        ("Used", f"{count(len(kept), 'image')} of {count(details['cases'], 'case')}"),
         ("Images by class", classes),
     ]
 

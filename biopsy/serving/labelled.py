@@ -11,8 +11,8 @@ import pandas as pd
 from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.matching import Matches, match_files
-from biopsy.core.rawcsv import Records, count_rows, find_column, read_records
-from biopsy.core.text import alike, changed, first_spellings, is_missing, plain, read_magnification
+from biopsy.core.rawcsv import Records, find_column, read_records
+from biopsy.core.text import alike, changed, count, first_spellings, is_missing, plain, read_magnification
 from biopsy.serving.inputs import PATHS
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.names import read_names
@@ -97,8 +97,8 @@ def read_labelled(
     alone = int(((rows["named_case"] == "") & (rows["slide"] == "")).sum())
     if 0 < alone < len(rows):
         warn(
-            f"{csv}: {count_rows(alone)} of {len(rows):,} without a case, unlike the others. Each counts as a case, so "
-            "intervals may be too narrow: fill in the column 'case'."
+            f"{csv}: {count(alone, 'row')} of {len(rows):,} without a case, unlike the others. Each counts as a case, "
+            "so intervals may be too narrow: fill in the column 'case'."
         )
     _settle_doubles(rows, csv)
     rows["hint"] = rows["image_id"].map(hints)
@@ -224,7 +224,7 @@ def _check_rest(rows: pd.DataFrame, csv: Path, folder: Path, classes: Sequence[s
     if (rows["error"] == "").any():
         return
     reason = Counter(rows["error"]).most_common(1)[0][0]
-    n = f"{len(rows):,} row{'s' * (len(rows) != 1)}"
+    n = count(len(rows), "row")
     if reason == NO_FILE:
         raise DataError(
             f"{csv}: none of the images of its {n} is in {folder} (the first is {rows['image_id'][0] or 'not named'}"

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import IMAGE_SUFFIXES, LISTED
-from biopsy.core.rawcsv import count_rows
 from biopsy.core.sections.data import Ingest
+from biopsy.core.text import count
 from biopsy.images.decode import NOT_READ
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.measure import Facts, Failure, measure_all
@@ -70,7 +70,7 @@ class Audit:
         if self.images.empty:
             reasons = Counter(item["reason"] for item in self.dropped)
             why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-            raise DataError(f"no usable image is left of {count_rows(len(self.dropped))} of {self.csv}: {why}.")
+            raise DataError(f"no usable image is left of {count(len(self.dropped), 'row')} of {self.csv}: {why}.")
         by_reason = dict(sorted(Counter(item["reason"] for item in self.dropped).items()))
         self.counts["dropped"] = {"count": len(self.dropped), "by_reason": by_reason, "listed": self.dropped[:LISTED]}
         self._black_rows()

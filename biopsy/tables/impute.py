@@ -8,8 +8,7 @@ import pandas as pd
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import LISTED
 from biopsy.core.params import Params
-from biopsy.core.rawcsv import count_rows
-from biopsy.core.text import alike, changed, first_spellings, id_key
+from biopsy.core.text import alike, changed, count, first_spellings, id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.names import facts_of, fill, read_names, whole_slides
 
@@ -188,7 +187,7 @@ def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path,
         if len(rows):
             values = rows[show].agg(" ".join, axis=1)
             listed = [f"row {row}: {value}" for row, value in zip(rows["row"], values, strict=True)]
-            raise DataError(f"{csv}: {count_rows(len(rows))} {what} ({some(listed, 3)}). {way_out}.")
+            raise DataError(f"{csv}: {count(len(rows), 'row')} {what} ({some(listed, 3)}). {way_out}.")
 
 
 def _unlabelled(labels: pd.DataFrame, task: str, scheme: LabelScheme) -> tuple[pd.Series, str, str, list[str]]:

@@ -12,9 +12,9 @@ import pandera.pandas as pa
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import LISTED
 from biopsy.core.matching import match_files
-from biopsy.core.rawcsv import Records, cell_reader, columns_in, count_rows, find_column, read_records
+from biopsy.core.rawcsv import Records, cell_reader, columns_in, find_column, read_records
 from biopsy.core.sections.data import Ingest
-from biopsy.core.text import first_spellings, is_missing, look_up, plain, read_magnification
+from biopsy.core.text import count, first_spellings, is_missing, look_up, plain, read_magnification
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask
 
 FIXED = ("magnification", "mpp", "slide", "case")  # called so in the table and in ingest.columns
@@ -240,7 +240,7 @@ def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
         alike = alike.assign(row=table["row"].loc[alike["index"]].to_numpy()).drop_duplicates("row")
         rows = [f"row {line}: {value!r}" for line, value in zip(alike["row"], alike["failure_case"], strict=True)]
         what, _, way_out = rule.partition(". ")
-        raise DataError(f"{path}: {count_rows(len(rows))} {what} ({some(rows)}). {way_out}.") from None
+        raise DataError(f"{path}: {count(len(rows), 'row')} {what} ({some(rows)}). {way_out}.") from None
 
 
 def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) -> None:
@@ -252,7 +252,7 @@ def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) 
     spellings = [spelling for entry in task.classes for spelling in (entry.name, entry.words, *entry.synonyms)]
     label = str(wrong[name].iloc[0])
     raise DataError(
-        f"{path}: {count_rows(len(rows))} with a label that is not a class of task '{name}' ({some(rows)}). Its "
+        f"{path}: {count(len(rows), 'row')} with a label that is not a class of task '{name}' ({some(rows)}). Its "
         f"classes are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes."
         f"<class>.synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
         "(-S labels=from_csv)."
@@ -270,7 +270,7 @@ def _merge_duplicates(
     if policy == "error":
         listed = [f"row {row}: {name}" for row, name in zip(rows, table.loc[again, "path"], strict=True)]
         raise DataError(
-            f"{path}: {count_rows(len(rows))} with the path of an earlier row ({some(listed)}). "
+            f"{path}: {count(len(rows), 'row')} with the path of an earlier row ({some(listed)}). "
             "Delete them, or set ingest.duplicate_rows to drop."
         )
     labels = list(table.columns[2:])

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
-from biopsy.core.text import first_spellings
+from biopsy.core.text import count, first_spellings
 from biopsy.tables.labels.grammars import find
 from biopsy.tables.labels.scheme import LabelScheme
 
@@ -65,7 +65,7 @@ def count_groups(slides: int, cases: int) -> str:
     """Say of how many slides and cases images are: `10 slides and 4 cases`, `unknown slides and cases`."""
     if not slides and not cases:
         return "unknown slides and cases"
-    return f"{slides:,} slide{'s' * (slides != 1)} and {cases:,} case{'s' * (cases != 1)}"
+    return f"{count(slides, 'slide')} and {count(cases, 'case')}"
 
 
 def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
+from biopsy.core.text import count
 from biopsy.evaluation.appearance import LOOKS, features_of
 from biopsy.evaluation.label_errors import find_label_errors
 from biopsy.evaluation.report.copies import FENCE, FEWEST, alike
 from biopsy.evaluation.report.groups import thumbnail
 from biopsy.evaluation.report.results import Result
-from biopsy.evaluation.report.words import count
 from biopsy.images.looks.record import WORDS, Looks, Range, ranges_of
 
 SHOWN = 8  # pictures of each kind

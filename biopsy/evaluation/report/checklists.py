@@ -10,6 +10,7 @@ import yaml
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.sections.data import Resize
+from biopsy.core.text import count
 from biopsy.evaluation.report import words
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.results import Result, Run
@@ -138,8 +139,8 @@ def of_results(results: Sequence[Result]) -> dict[str, str | None]:
     }
     for result in results:
         details, name = result.details, result.title
-        cases = "cases not known" if details["cases"] is None else words.count(details["cases"], "case")
-        of = f"{words.count(details['images'], 'test image')} of {cases}"
+        cases = "cases not known" if details["cases"] is None else count(details["cases"], "case")
+        of = f"{count(details['images'], 'test image')} of {cases}"
         ends = details["intervals"].get("macro_f1")
         sure = f"95 % interval {words.interval(ends)}" if ends else "no interval"
         said["performance"].append(

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from biopsy.core.text import count
 from biopsy.evaluation.abstention import STEPS
 from biopsy.evaluation.decision import better
 from biopsy.evaluation.report import charts
-from biopsy.evaluation.report.words import count, interval, number
+from biopsy.evaluation.report.words import interval, number
 
 UNITS = {"image": charts.FIRST, "case": charts.SECOND}
 

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import read_csv
 from biopsy.core.layout import ORIGINALS, SPLITS
+from biopsy.core.text import count
 from biopsy.evaluation.report.groups import thumbnail
 from biopsy.evaluation.report.results import Result
-from biopsy.evaluation.report.words import count
 from biopsy.images.decode import read_rgb
 
 SIDE = 32  # pixels of the grey picture that is compared

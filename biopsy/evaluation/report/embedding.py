@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from biopsy.core.text import count
 from biopsy.evaluation.appearance import features_of
 from biopsy.evaluation.outcome import Names
 from biopsy.evaluation.report.conditions import stain_clusters
 from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.scatter import group_map, legend, star_map
-from biopsy.evaluation.report.words import count, interval
+from biopsy.evaluation.report.words import interval
 from biopsy.evaluation.shortcut import measure_shortcut
 
 FEWEST = 10  # images for a map

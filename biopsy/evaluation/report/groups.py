@@ -10,10 +10,10 @@ import pandas as pd
 from PIL import Image
 
 from biopsy.core.errors import BiopsyError
+from biopsy.core.text import count
 from biopsy.evaluation.errors import Error, find_errors
 from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.predictions import Answers
-from biopsy.evaluation.report.words import count
 from biopsy.images.decode import read_rgb
 
 FEWEST_CASES = 5  # below, a share says more of these few cases than of their group

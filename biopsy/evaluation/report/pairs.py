@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from biopsy.core.text import count
 from biopsy.evaluation.report.groups import MOST_SLIDES
 from biopsy.evaluation.report.results import Result
-from biopsy.evaluation.report.words import count
 
 ASKED = ("DC", "LC")  # why BreakHis's ductal and lobular carcinoma are confused is asked since its first reports
 

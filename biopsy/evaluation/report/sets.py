@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from biopsy.evaluation.report.words import count, interval, number
+from biopsy.core.text import count
+from biopsy.evaluation.report.words import interval, number
 
 
 def prediction_sets(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from biopsy.core.text import count
 from biopsy.evaluation.report import words
 
 
@@ -24,5 +25,5 @@ def template(name: str, **options: Any) -> Template:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         **options,
     )  # fmt: skip
-    environment.filters |= {"figure": words.number, "interval": words.interval, "count": words.count, "zip": zip}
+    environment.filters |= {"figure": words.number, "interval": words.interval, "count": count, "zip": zip}
     return environment.get_template(name)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from biopsy.core.protocol import parse_protocol
+from biopsy.core.text import count
 from biopsy.networks.temperature import BOUNDS
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ FEW_CASES = 30  # below, an interval is so wide that few questions can be answer
 def number(value: float | None, digits: int = 3) -> str:
     """Write a figure; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def count(n: float, name: str) -> str:
-    """Write '1 case' or '8 cases'."""
-    return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
 
 
 def named(classes: Mapping[str, str]) -> list[str]:

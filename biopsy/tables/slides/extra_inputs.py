@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from biopsy.core.errors import DataError, nearest, some, warn
-from biopsy.core.text import DASHES, id_key, is_missing, plain
+from biopsy.core.text import DASHES, count, id_key, is_missing, plain
 from biopsy.tables.slides.slide_table import read_slides
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def encode_extra(
     odd = encoder.odd_cells(facts)
     if odd:
         warn(
-            f"data.slides holds {len(odd)} cell{'s' * (len(odd) > 1)} without a number in columns of numbers, taken as "
+            f"data.slides holds {count(len(odd), 'cell')} without a number in columns of numbers, taken as "
             f"missing ({some(odd)})."
         )
     for column in encoder.columns:

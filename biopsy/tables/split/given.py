@@ -6,9 +6,9 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some, warn
 from biopsy.core.protocol import read_part
-from biopsy.core.rawcsv import cell_reader, columns_in, count_rows, find_column, read_records
+from biopsy.core.rawcsv import cell_reader, columns_in, find_column, read_records
 from biopsy.core.sections.data import Ingest, Split
-from biopsy.core.text import is_missing, look_up, plain
+from biopsy.core.text import count, is_missing, look_up, plain
 
 
 def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest) -> pd.Series:
@@ -63,7 +63,7 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
     if wrong:
         word = wrong[0].partition(": ")[2].strip("'")
         raise DataError(
-            f"{csv}: {count_rows(len(wrong))} with a word in '{settings.column}' that is no part ({some(wrong, 3)}). "
+            f"{csv}: {count(len(wrong), 'row')} with a word in '{settings.column}' that is no part ({some(wrong, 3)}). "
             f"Map it: -S 'split.map={{{word}: train}}', or val, or test."
         )
     rows = {row: parts[row] or by_path[PurePosixPath(path_of(cells)).as_posix()][1] for row, cells in records.rows}

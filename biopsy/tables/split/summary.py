@@ -10,7 +10,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.protocol import PARTS, PUBLIC, parse_protocol
-from biopsy.core.text import id_key
+from biopsy.core.text import count, id_key
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.split.folds import parts_of
 
@@ -256,7 +256,7 @@ def _class_entry(rows: pd.DataFrame, name: str, protocol: str) -> dict[str, Any]
     if missing:
         unit = "case" if protocol in PUBLIC else parse_protocol(protocol).unit.replace("given", "image")
         found = len(rows) if unit == "image" else int(np.unique(rows[unit]).size)
-        count = f"{name} has {found} {unit}{'s' if found != 1 else ''}"
+        says = f"{name} has {count(found, unit)}"
         too_few = found < len(PARTS) and protocol not in PUBLIC
-        entry["reason"] = f"{count}; 3 parts need 3" if too_few else f"{count}, none in {some(missing)}"
+        entry["reason"] = f"{says}; 3 parts need 3" if too_few else f"{says}, none in {some(missing)}"
     return entry | sizes
