@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from biopsy.core.protocol import PUBLIC
+from biopsy.images.looks.record import SHORT
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.explain import methods_of
 from biopsy.serving.model import Model
@@ -14,6 +15,8 @@ PROTOCOLS = {
     "image": "a slide's images may be in both training and test, so the figures are too high",
     "given": "training and test are as the table of images gives them",
 } | dict.fromkeys(PUBLIC, "a patient's images may be in both training and test, so the figures are too high")
+
+LOOKS = {**SHORT, "features": "the network's features"}  # in what an image may be unlike training
 
 
 def about(name: str, model: Model) -> dict[str, Any]:

@@ -1,26 +1,25 @@
 """The HTTP interface: images in, rows of predictions out. Nothing of a request is written to disk, or kept."""
 
-import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from biopsy.core.errors import ParamsError
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.about import about
+from biopsy.serving.about import LOOKS, about
 from biopsy.serving.decoding import Decoder
 from biopsy.serving.explain import Method, Quick, check_method
+from biopsy.serving.guard import Guard, rejecting
 from biopsy.serving.meter import Meter
 from biopsy.serving.model import Model
 from biopsy.serving.queue import Queue, Work
 from biopsy.serving.responses import ExplainOptions, begin_images, explained_rows, predicted_rows
+from biopsy.serving.samples import SAMPLES, sample_png, sample_size
 from biopsy.serving.schema import Explanations, Models, Predictions, Problem
 from biopsy.serving.uploads import Limits, form_schema
 
@@ -28,18 +27,9 @@ PAGE = {
     "": ("index.html", "text/html"),
     "page.css": ("page.css", "text/css"),
     "page.js": ("page.js", "text/javascript"),
+    "zoom.js": ("zoom.js", "text/javascript"),
 }
 OPEN = {*(f"/{path}" for path in PAGE), "/health", "/ready"}  # what needs no token
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text}
     for code, text in {
@@ -94,7 +84,7 @@ def make_app(
         content = files("biopsy.serving").joinpath("page", name).read_bytes()
         app.get(f"/{path}", include_in_schema=False)(partial(_send, content, kind))
 
-    app.add_middleware(_Guard, meter=meter, rejection=partial(_rejection, token=token, hosts=hosts))
+    app.add_middleware(Guard, meter=meter, rejection=rejecting(token, hosts, OPEN))
 
     _add_facts(app, models, limits, queue, meter)
     _add_work(app, models, limits, queue, meter, decoder)
@@ -123,7 +113,32 @@ def _add_facts(app: FastAPI, models: Mapping[str, Model], limits: Limits, queue:
     @app.get("/v1/models", summary="The models, what they were trained on and how they fared")
     async def list_models() -> Models:
         told = [about(name, model) for name, model in models.items()]
-        return {"notice": NOTICE, "models": told, "limits": {"images": limits.images, "bytes": limits.request_bytes}}
+        most = {"images": limits.images, "bytes": limits.request_bytes}
+        return {"notice": NOTICE, "models": told, "limits": most, "looks": LOOKS, "samples": [*SAMPLES]}
+
+    @app.get(
+        "/v1/sample",
+        summary="A cartoon of tissue to try a model with, drawn as it is asked for",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}, 404: {"model": Problem, "description": "No such one"}},
+    )
+    def draw(
+        sample: Annotated[str | None, _one_of(SAMPLES)] = None, model: Annotated[str | None, _one_of(models)] = None
+    ) -> Response:
+        name = _find(sample, SAMPLES, "sample")
+        size = sample_size(models[_find(model, models, "model")].card)
+        return Response(sample_png(name, *size), media_type="image/png")
+
+
+def _one_of(names: Iterable[str]) -> Any:
+    return Query(description="None: the first", json_schema_extra={"enum": [*names]})
+
+
+def _find(name: str | None, names: Collection[str], kind: str) -> str:
+    name = next(iter(names)) if name is None else name
+    if name not in names:
+        raise HTTPException(404, f"There is no {kind} '{name[:80]}'. There are: {', '.join(names)}.")
+    return name
 
 
 def _add_work(
@@ -136,14 +151,8 @@ def _add_work(
 ) -> None:
     """Add what works on images."""
 
-    def find(name: str | None) -> str:
-        name = next(iter(models)) if name is None else name
-        if name not in models:
-            raise HTTPException(404, f"There is no model '{name[:80]}'. There are: {', '.join(models)}.")
-        return name
-
     few = replace(limits, images=min(limits.images, limits.explained))
-    asked_model = Annotated[str | None, Query(description="None: the first", json_schema_extra={"enum": [*models]})]
+    asked_model = Annotated[str | None, _one_of(models)]
 
     @app.post(
         "/v1/predict",
@@ -153,7 +162,7 @@ def _add_work(
         openapi_extra=form_schema(limits.images),
     )
     async def predict(request: Request, model: asked_model = None) -> Response:
-        name = find(model)
+        name = _find(model, models, "model")
         begin = partial(begin_images, models[name], decoder=decoder) if decoder else None
         work = Work(partial(predicted_rows, models[name], decoder=decoder), begin, name)
         rows = await queue.answer(request, limits, work)
@@ -175,7 +184,7 @@ def _add_work(
         numbers: bool = False,
         method: Quick = "occlusion",
     ) -> Response:
-        name = find(model)
+        name = _find(model, models, "model")
         _check(models[name], method)
         asked = ExplainOptions(picture, numbers, method)
         work = Work(partial(explained_rows, models[name], asked=asked, decoder=decoder))
@@ -191,46 +200,5 @@ def _check(model: Model, method: Method) -> None:
         raise HTTPException(400, str(error)) from None
 
 
-class _Guard:
-    """What every request passes: it is counted, may be rejected, and its answer has `HEADERS`."""
-
-    def __init__(self, app: ASGIApp, meter: Meter, rejection: Callable[[Request], Response | None]) -> None:
-        self.app, self.meter, self.rejection = app, meter, rejection
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope)
-        with self.meter.request(request) as told:
-
-            async def pass_on(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    told(message["status"])
-                    message["headers"] = [*message["headers"], *RAW_HEADERS]
-                await send(message)
-
-            await (self.rejection(request) or self.app)(scope, receive, pass_on)
-
-
 async def _send(content: bytes, kind: str) -> Response:
     return Response(content, media_type=kind)
-
-
-def _rejection(request: Request, *, token: str | None, hosts: Sequence[str]) -> Response | None:
-    """Reject who has no token, calls us by a name that is not ours, or sends from another page; None: come in."""
-    host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    try:
-        called, sender = urlsplit(f"//{host}").hostname, urlsplit(origin).netloc if origin else host
-    except ValueError:  # no address at all
-        called, sender = None, ""
-    if hosts and called not in hosts:
-        return JSONResponse({"detail": f"This server is not called '{host[:80]}'."}, 403)
-    if sender != host:
-        return JSONResponse({"detail": "Requests from other pages are not taken."}, 403)
-    if token is None or request.scope["path"] in OPEN:  # not `request.url`, which a Host header can change
-        return None
-    given = request.headers.get("authorization", "").encode("latin-1")
-    if hmac.compare_digest(given, f"Bearer {token}".encode()):
-        return None
-    return JSONResponse({"detail": "A token is needed."}, 401, {"WWW-Authenticate": "Bearer"})

@@ -27,12 +27,12 @@ from biopsy.serving.explain import (
     peak_of,
     scale_colours,
     scale_of,
-    shrink,
 )
 from biopsy.serving.model import Answer, Model
 from biopsy.serving.schema import Prediction
 
 Images = Sequence[tuple[str, bytes]]
+PICTURE = 1600  # pixels of the longer side of the image beside its map, at most: enough to enlarge it
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ExplainOptions:
     Attributes
     ----------
     picture
-        Whether each row has the image, as small as its overlay: browsers show no TIFF, and turn what has an EXIF tag.
+        Whether each row has the image, of at most `PICTURE`: browsers show no TIFF, and turn what has an EXIF tag.
     numbers
         Whether each row has the map's values, view by view.
     method
@@ -148,7 +148,9 @@ def _explained(
         "overlay": _url(cv2.cvtColor(paint(laid, limit), cv2.COLOR_RGBA2BGRA), "png"),
     }
     if asked.picture:
-        row["picture"] = _url(cv2.cvtColor(shrink(image, laid), cv2.COLOR_RGB2BGR), "jpeg")
+        scale = min(1.0, PICTURE / max(height, width))
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        row["picture"] = _url(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), "jpeg")
     if asked.numbers:
         places = zip(boxes(height, width, preparation.resize), e.drops, strict=True)
         row["views"] = [{"top_left_height_width": box, "lost": drop.round(4).tolist()} for box, drop in places]

@@ -67,11 +67,16 @@ class Explanations(TypedDict):
 
 
 class Models(TypedDict):
-    """The models that can be asked, the first one where none is named; and what one request may hold."""
+    """The models that can be asked, the first one where none is named; and what one request may hold.
+
+    `looks`: words for what `unlike_training` names; `samples`: the names that /v1/sample knows.
+    """
 
     notice: str
     models: list[dict[str, Any]]
     limits: dict[str, int]
+    looks: dict[str, str]
+    samples: list[str]
 
 
 class Problem(TypedDict):

@@ -27,6 +27,7 @@ from starlette.datastructures import URL
 
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.images.decode import hash_pixels
+from biopsy.images.looks.record import WORDS, ranges_of
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.api import PAGE, Limits, make_app
 from biopsy.serving.model import Model
@@ -34,7 +35,7 @@ from biopsy.serving.queue import Queue, Work
 from biopsy.serving.serve import serve
 from biopsy.serving.training_images import pixel_key
 from conftest import ROOT
-from tiny_onnx import network, write_onnx
+from tiny_onnx import DARK, network, write_onnx
 
 Parts = list[tuple[str, tuple[str, bytes]]]
 
@@ -75,6 +76,40 @@ def test_each_image_is_a_row_in_order_with_the_class_its_probabilities_and_wheth
     assert told["predictions"][0]["probabilities"]["malignant"] == pytest.approx(0.9315, abs=1e-3)
     assert [row["in_training"] for row in told["predictions"]] == [True, False]
     assert told["notice"] == NOTICE
+
+
+def test_the_picture_under_a_map_is_large_enough_to_be_enlarged_and_no_larger(tmp_path: Path) -> None:
+    preparation = DARK.preparation.model_copy(update={"max_pixels": 4_000_000})
+    large = Model(write_onnx(tmp_path / "large.onnx", DARK.model_copy(update={"preparation": preparation})))
+    image = cv2.imencode(".png", np.full((1000, 2000, 3), 40, np.uint8))[1].tobytes()
+    with TestClient(make_app({"large": large}, None)) as opened:
+        (row,) = opened.post("/v1/explain?picture=true", files=parts(image)).json()["explanations"]
+    shapes = {}
+    for key in ("picture", "overlay"):
+        data = base64.b64decode(row[key].partition(",")[2])
+        shapes[key] = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).shape[:2]
+    assert shapes == {"picture": (800, 1600), "overlay": (320, 640)}
+
+
+def test_a_sample_is_an_image_that_the_model_takes_of_the_size_of_its_training_files(tmp_path: Path) -> None:
+    known = DARK.model_copy(update={"training": ranges_of([{"width": 90.0, "height": 60.0}] * 3)})
+    models = {"none": DARK, "known": known}
+    opened = {name: Model(write_onnx(tmp_path / f"{name}.onnx", card)) for name, card in models.items()}
+    with TestClient(make_app(opened, None)) as client:
+        names = client.get("/v1/models").json()["samples"]
+        samples = [client.get("/v1/sample", params={"sample": name, "model": "known"}).content for name in names]
+        small = client.get("/v1/sample").content
+        rows = client.post("/v1/predict", files=parts(*samples[:4], small)).json()["predictions"]
+        lost = client.get("/v1/sample?sample=muscle")
+    assert len({*samples}) == len(names) == 8
+    sizes = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape for data in (samples[0], small)]
+    assert sizes == [(60, 90, 3), (81, 123, 3)]  # 10,000 pixels are the most that it takes
+    assert [row["error"] for row in rows] == [None] * 5
+    assert (lost.status_code, "There is no sample 'muscle'" in lost.text) == (404, True)
+
+
+def test_the_server_has_words_for_everything_in_which_an_image_may_be_unlike_training(client: TestClient) -> None:
+    assert set(client.get("/v1/models").json()["looks"]) == {*WORDS, "features"}
 
 
 BAD = {

@@ -49,8 +49,11 @@ import uvicorn
 from biopsy.serving import responses
 uvicorn.Server.run = lambda server, sockets: print(server.config.app.title)
 command(["serve", "--port", "0"])
-dark, images = biopsy.load("models/dark"), [("a", open("a.png", "rb").read())]
+from biopsy.serving.samples import SAMPLES, sample_png
+dark = biopsy.load("models/dark")
+images = [("a", open("a.png", "rb").read()), *((name, sample_png(name, 90, 60)) for name in SAMPLES)]
 print(responses.predicted_rows(dark, images))
+assert not any(row["error"] for row in responses.predicted_rows(dark, images))
 assert responses.explained_rows(dark, images, responses.ExplainOptions(True, True))["explanations"][0]["error"] is None
 """,
 }

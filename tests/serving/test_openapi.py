@@ -35,7 +35,9 @@ FORMS: list[tuple[dict[str, Any], int]] = [
 ASKED = [
     *[("get", path, {}, 200) for path in ("/health", "/ready")],
     *[("get", path, {"headers": ALLOWED}, 200) for path in ("/metrics", "/v1/models")],
-    *[("get", path, {}, 401) for path in ("/metrics", "/v1/models")],
+    *[("get", path, {}, 401) for path in ("/metrics", "/v1/models", "/v1/sample")],
+    ("get", "/v1/sample", {"headers": ALLOWED}, 200),
+    ("get", "/v1/sample", {"headers": ALLOWED, "params": {"sample": "muscle"}}, 404),
     *[("post", path, sent, status) for path in ("/v1/predict", "/v1/explain") for sent, status in FORMS],
     *[
         ("post", "/v1/explain", {"files": [("images", PNG)], "headers": ALLOWED, "params": params}, status)

@@ -12,16 +12,27 @@ import pytest
 import uvicorn
 
 from accessible import violations
+from biopsy.images.looks.record import ranges_of
 from biopsy.serving.api import make_app
 from biopsy.serving.model import Model
 from servers import free_port
-from tiny_onnx import write_onnx
+from tiny_onnx import DARK, write_onnx
+
+ZOOM = ".zoom"
+PLACES = f"""([across, down]) => {{
+  const frame = document.querySelector("{ZOOM}").getBoundingClientRect();
+  const picture = document.querySelector("{ZOOM} .map").getBoundingClientRect();
+  return [picture.width / frame.width, (frame.left + across * frame.width - picture.left) / picture.width,
+    (frame.top + down * frame.height - picture.top) / picture.height];
+}}"""
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     port = free_port()
-    app = make_app({"dark": Model(write_onnx(tmp_path / "dark.onnx"))}, None)
+    real = DARK.model_copy(update={"synthetic": False, "training": ranges_of([{"red": 0.1}] * 3)})
+    cards = {"dark": DARK, "real": real}
+    app = make_app({name: Model(write_onnx(tmp_path / f"{name}.onnx", card)) for name, card in cards.items()}, None)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -64,4 +75,89 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     assert violations(page) == []
     page.get_by_role("button", name="Clear").press("Enter")
     assert page.evaluate("document.activeElement.id") == "choose"  # not lost with the button that had it
+    assert found == []
+
+
+def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_another(
+    address: str, phone: tuple[Any, list[str]]
+) -> None:
+    page, found = phone
+    page.goto(address)
+    page.get_by_text("This model").wait_for()
+    for n, model in enumerate(("dark", "real")):
+        page.locator("#model").select_option(model)
+        page.get_by_role("button", name="Try a sample image").press("Enter")
+        page.locator("#results > li").nth(n).wait_for()
+        page.get_by_text("1 image done.").wait_for()
+    synthetic, real = page.locator("#results > li").all_inner_texts()
+    assert "drawn-ductal-carcinoma.png" in synthetic
+    assert "like those the model was trained on" in synthetic
+    assert "drawn-adenosis.png" in real
+    assert "not tissue: what the model says of it means nothing" in real
+    assert "unlike the training images in tissue colour, green to red: the prediction" in real
+    assert page.locator("#results > li > img").evaluate_all("all => all.map(i => i.naturalWidth)") == [123, 123]
+    assert violations(page) == []
+    assert found == []
+
+
+def place(page: Any, across: float = 0.5, down: float = 0.5) -> list[float]:
+    """How much larger the map is than its frame, and what part of it a place of the frame shows."""
+    return [round(number, 2) for number in page.evaluate(PLACES, [across, down])]
+
+
+def test_the_map_is_enlarged_and_moved_by_keys_buttons_mouse_and_fingers(
+    address: str, phone: tuple[Any, list[str]]
+) -> None:
+    page, found = phone
+    page.goto(address)
+    page.get_by_role("button", name="Try a sample image").press("Enter")
+    page.get_by_role("button", name="Where does the model look?").press("Enter")
+    frame = page.locator(ZOOM)
+    frame.wait_for()
+    page.locator(f"{ZOOM} .map").evaluate("map => map.decode()")
+    assert place(page) == [1, 0.5, 0.5]
+
+    frame.press("+")
+    frame.press("+")
+    assert place(page) == [2.25, 0.5, 0.5]
+    frame.press("ArrowRight")
+    assert place(page) == [2.25, 0.59, 0.5]
+    for _ in range(9):
+        frame.press("ArrowDown")
+    assert place(page, 1, 1)[2] == 1  # its end
+    assert page.get_by_text("225 %").count() == 1
+    assert violations(page) == []
+    page.get_by_role("button", name="Zoom out").press("Enter")
+    assert place(page)[0] == 1.5
+    page.get_by_role("button", name="Show all of it").press("Enter")
+    assert place(page) == [1, 0.5, 0.5]
+    page.get_by_role("button", name="Zoom in").press("Enter")
+    assert place(page)[0] == 1.5
+    frame.press("0")
+
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    left, top = box["x"] + 0.25 * box["width"], box["y"] + 0.75 * box["height"]
+    page.mouse.dblclick(left, top)
+    assert place(page, 0.25, 0.75) == [2, 0.25, 0.75]  # what was under the pointer is there still
+    page.mouse.down()
+    page.mouse.move(left - 0.1 * box["width"], top, steps=3)
+    page.mouse.up()
+    page.mouse.move(left + 0.1 * box["width"], top)  # the button is up
+    assert place(page, 0.15, 0.75) == [2, 0.25, 0.75]
+    frame.press("0")
+    page.mouse.move(left, top)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    page.wait_for_function(f"({PLACES})([0, 0])[0] > 2.5")
+    assert place(page, 0.25, 0.75) == [2.72, 0.25, 0.75]
+    frame.press("0")
+
+    fingers = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 0.1), ("touchMove", 0.15), ("touchMove", 0.2), ("touchEnd", None)):
+        points = [{"x": left + side * (apart or 0) * box["width"], "y": top, "id": side} for side in (0, 1)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points if apart else []})
+    assert place(page, 0.25, 0.75) == [2, 0.25, 0.75]
+    assert page.evaluate("visualViewport.scale") == 1  # the picture alone
     assert found == []

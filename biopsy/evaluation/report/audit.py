@@ -15,7 +15,7 @@ from biopsy.evaluation.label_errors import find_label_errors
 from biopsy.evaluation.report.copies import FENCE, FEWEST, alike
 from biopsy.evaluation.report.groups import thumbnail
 from biopsy.evaluation.report.results import Result
-from biopsy.images.looks.record import WORDS, Looks, Range, ranges_of
+from biopsy.images.looks.record import SHORT, Looks, Range, ranges_of
 
 SHOWN = 8  # pictures of each kind
 MANY = 0.1  # share of the labels, above which errors of the model are more likely than errors of the labels
@@ -149,4 +149,4 @@ def _beyond(value: float, usual: Range) -> float:
 
 def _told(look: dict[str, float], name: str, ranges: Looks) -> str:
     usual = ranges.ranges[name]
-    return f"{WORDS[name].partition(' (')[0]} {look[name]:.3g}, usually {usual.low:.3g} to {usual.high:.3g}"
+    return f"{SHORT[name]} {look[name]:.3g}, usually {usual.low:.3g} to {usual.high:.3g}"

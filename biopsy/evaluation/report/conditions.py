@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from biopsy.evaluation.appearance import LEAST
 from biopsy.evaluation.report.groups import by_group
 from biopsy.evaluation.report.results import Result
-from biopsy.images.looks.record import WORDS
+from biopsy.images.looks.record import SHORT
 
 QUALITY = ("focus", "tissue", "brightness")
 STAIN = ("density", "red", "yellow")
@@ -32,7 +32,7 @@ def by_conditions(result: Result) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     clusters = looks["stain"].fillna("")
     yield "stain", by_group(result.test, clusters.reset_index(drop=True))
     for name in QUALITY:
-        yield WORDS[name].partition(" (")[0], by_group(result.test, thirds(looks[name].reset_index(drop=True)))
+        yield SHORT[name], by_group(result.test, thirds(looks[name].reset_index(drop=True)))
 
 
 def thirds(values: pd.Series) -> pd.Series:

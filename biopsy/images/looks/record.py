@@ -16,6 +16,7 @@ WORDS = {
     "width": "file width (pixels)",
     "height": "file height (pixels)",
 }
+SHORT = {name: words.partition(" (")[0] for name, words in WORDS.items()}
 LOW, HIGH = 5, 95  # percentiles
 MARGIN = 0.5  # of the range, beyond which an image is unlike training: about 1 in 1,000 where values are normal
 

@@ -2,7 +2,8 @@
 // No library, no request to another server. Text of files and models is set as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
-const state = { models: [], notice: "", limits: { images: 16, bytes: 2 ** 24 }, rows: [], token: "", busy: false };
+const state = { models: [], notice: "", limits: { images: 16, bytes: 2 ** 24 }, looks: {}, samples: [], rows: [], token: "", busy: false };
+const drawn = new WeakSet(); // files that are samples
 
 function add(parent, tag, text, className) {
   const made = document.createElement(tag);
@@ -16,13 +17,12 @@ function say(text, bad = false) {
   $("status").classList.toggle("bad", bad);
 }
 
-const looks = { density: "stain strength", red: "tissue colour", yellow: "tissue colour", tissue: "share of tissue", width: "file size", height: "file size" };
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 const chosen = () => state.models.find((m) => m.name === $("model").value);
 const words = (model, name) => model.classes.find((c) => c.name === name)?.words ?? name;
 const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
-async function ask(path, options = {}) {
+async function ask(path, options = {}, read = (answer) => answer.json()) {
   const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
   for (;;) {
     const answer = await fetch(path, { ...options, headers });
@@ -30,7 +30,7 @@ async function ask(path, options = {}) {
       await wait(Number(answer.headers.get("Retry-After")) || 1);
       continue;
     }
-    if (answer.ok) return answer.json();
+    if (answer.ok) return read(answer);
     if (answer.status === 401) {
       $("access").hidden = false;
       $("token").focus();
@@ -100,6 +100,21 @@ async function predict(files) {
   }
 }
 
+async function sample() {
+  const model = chosen(), name = state.samples[0];
+  if (!model || !name) return;
+  say("Drawing a sample image …");
+  try {
+    const path = `v1/sample?sample=${encodeURIComponent(name)}&model=${encodeURIComponent(model.name)}`;
+    const file = new File([await ask(path, {}, (answer) => answer.blob())], `drawn-${name}.png`, { type: "image/png" });
+    state.samples = [...state.samples.slice(1), name]; // another one the next time
+    drawn.add(file);
+    await predict([file]);
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
 function* batches(files) {
   let batch = [], bytes = 0;
   for (const file of files) {
@@ -128,10 +143,11 @@ function show(row, file, model) {
   else add(text, "p", words(model, row.predicted), "says");
   add(text, "div", row.image || "pasted image", "name");
   if (state.models.length > 1) add(text, "div", row.model, "name");
+  if (drawn.has(file)) add(text, "div", model.synthetic ? "a drawing by this server, like those the model was trained on" : "a drawing by this server, not tissue: what the model says of it means nothing", "small");
   if (row.in_training) add(text, "div", "a training or validation image of this model, which does better on it than on new ones", "small");
   if (row.error) add(text, "div", row.error, "error");
   else {
-    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${[...new Set(row.unlike_training.map((name) => looks[name] ?? name))].join(", ")}: the prediction may be unreliable`, "small");
+    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${row.unlike_training.map((name) => state.looks[name] ?? name).join("; ")}: the prediction may be unreliable`, "small");
     bars(item, model, row.probabilities);
     if (row.similar) alike(item, row, model);
     offer(item, row, file, model, model.explains[0]);
@@ -185,7 +201,7 @@ function offer(item, row, file, model, method, words = ASKED[method][0]) {
 
 function look(item, found, scale) {
   const figure = add(item, "figure", undefined, "look");
-  const layers = add(figure, "div", undefined, "layers");
+  const layers = zoomable(figure, "The image and its map");
   const picture = add(layers, "img");
   picture.alt = "The image";
   picture.src = found.picture;
@@ -269,6 +285,7 @@ function asCsv() {
 }
 
 $("choose").addEventListener("click", () => $("files").click());
+$("sample").addEventListener("click", sample);
 $("files").addEventListener("change", () => { predict($("files").files); $("files").value = ""; });
 $("model").addEventListener("change", describe);
 $("access").addEventListener("submit", (event) => { event.preventDefault(); state.token = $("token").value; start(); });

@@ -42,6 +42,7 @@ Array = NDArray[np.floating]
 HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification"
 # As in the course CSV, the last row of these types stops after so many cells (1: the path, 2: the class).
 SHORT_ROWS = {"F": 1, "LC": 1, "MC": 2}
+NO_SLIDE = "89999"  # of no sample, nor of BreakHis
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ def draw_sample(folder: Path, images: int = 360, width: int = 220, height: int =
         "duplicates": 1,
         "short_rows": len(SHORT_ROWS),
     }
+
+
+def draw_one(subtype: str, width: int, height: int) -> NDArray[np.uint8]:
+    """Draw one image of a type of `TUMOURS`, BGR uint8 (height, width, 3), of a slide that no sample has."""
+    return _paint(Image(len(TUMOURS), subtype, NO_SLIDE, 100, 1), width, height, 0)
 
 
 def slides_of(images: int) -> list[tuple[str, str]]:
