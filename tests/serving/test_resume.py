@@ -139,6 +139,15 @@ def test_other_inputs_keep_what_is_still_true(reads: list[str], stop: Stop) -> N
     assert reads == ["5", "6"]
 
 
+def test_fewer_inputs_need_no_new_answers(reads: list[str], stop: Stop, capsys: pytest.CaptureFixture[str]) -> None:
+    stop(8)
+    Path("images/x.csv").write_text("path,case\n" + "".join(f"{n}.png,P\n" for n in range(6)))
+    capsys.readouterr()
+    assert call().count(b"\n") == 7
+    assert reads == []
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", ["model", "explain"])
 def test_another_model_or_option_starts_afresh(
     reads: list[str], stop: Stop, change: str, capsys: pytest.CaptureFixture[str]
