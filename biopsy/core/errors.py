@@ -202,7 +202,7 @@ def _machine_sentence(error: OSError) -> str | None:
     return sentence.format(where=where) if sentence else None
 
 
-_AGAIN = ", then run `dvc repro` again."
+_AGAIN = ", then run the same command again."
 _SENTENCES = {
     errno.ENOSPC: "no space left on the disk while writing {where}. Free some space" + _AGAIN,
     errno.EDQUOT: "your share of the disk (quota) is used up while writing {where}. Free some space" + _AGAIN,
