@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,14 +50,9 @@ def named_by(csv: Path | None) -> Callable[[str], bool]:
     Letter case, Unicode form and an image's ending do not count, as `ingest` matches the two more closely. Which of the
     columns holds the paths is not known here. No CSV, or one that cannot be read (`ingest` says why), names all.
     """
-    return _named_in(_rows(csv))
-
-
-def _named_in(rows: list[list[str]]) -> Callable[[str], bool]:
-    if not rows:
-        return lambda path: True
-    names = {name for cell in {cell for row in rows for cell in row} for name in _names_in(cell)}
-    return lambda path: any(name in names for name in _names_of(path))
+    rows = _rows(csv)
+    names = _names_in(cell for row in rows for cell in row)
+    return lambda path: not rows or bool(names & _names_of(path))
 
 
 def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[str, int]]:
@@ -66,13 +61,13 @@ def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[
     All are kept, too, where no column names images in half of its first rows: a template of `ingest.columns.path`,
     which is not known here, may make their names of several columns.
     """
-    rows, names = _rows(csv), {name for path in paths for name in _names_of(path)}
-    first = rows[:LOOKED_AT]
+    rows, spelled = _rows(csv), [_names_of(path) for path in paths]
+    first, there = rows[:LOOKED_AT], set[str]().union(*spelled)
     columns = zip_longest(*first, fillvalue="")
-    if not any(2 * sum(bool(names & _names_in(cell)) for cell in column) >= len(first) for column in columns):
+    if not any(2 * sum(bool(there & _names_in([cell])) for cell in column) >= len(first) for column in columns):
         return list(paths), {UNNAMED: 0}
-    named = _named_in(rows)
-    kept = [path for path in paths if named(path)]
+    names = _names_in(cell for row in rows for cell in row)
+    kept = [path for path, own in zip(paths, spelled, strict=True) if own & names]
     return kept, {UNNAMED: len(paths) - len(kept)}
 
 
@@ -87,10 +82,11 @@ def _names_of(path: str) -> set[str]:
     return {_name(path), _name(PurePosixPath(path).name.split(".")[0])}
 
 
-def _names_in(cell: str) -> set[str]:
-    """Read a cell as a path, and as several cells of a table with another separator."""
-    parts = (part.strip(f"\t{QUOTES}") for part in re.split("[,;|\t]", cell))
-    return {_name(cell), *map(_name, parts)}
+def _names_in(cells: Iterable[str]) -> set[str]:
+    """Read cells as paths, and each as several cells of a table with another separator."""
+    found = set(cells)
+    found |= {part.strip(f"\t{QUOTES}") for cell in found for part in re.split("[,;|\t]", cell)}
+    return {_name(text) for text in found}
 
 
 def odd_files(root: Path, csv: Path) -> dict[str, str]:
