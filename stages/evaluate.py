@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from biopsy.core.cost import Meter
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.job import Job
 from biopsy.core.layout import PREDICTIONS
@@ -17,6 +18,7 @@ from biopsy.evaluation.figures import evaluate_outcome, short_figures, summary
 from biopsy.evaluation.outcome import settle
 from biopsy.evaluation.pooling import average, average_details, describe_folds
 from biopsy.evaluation.predictions import magnifications, prediction_table
+from biopsy.networks.backend import gpu_names
 
 
 def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
@@ -24,7 +26,7 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
 
     Of a cross-validation each fold is predicted by the model that has not seen it, and the answers are pooled.
     """
-    job = Job(task, protocol, root=root)
+    job, meter = Job(task, protocol, root=root), Meter(root)
     models = [answer(each, look=each == job.each[0]) for each in job.each]
     card, digits = models[0].card, params.evaluate.digits
     test, val = ([(each.job, each.parts[part]) for each in models] for part in ("test", "val"))
@@ -54,6 +56,7 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
     write_json(job.metrics / "details.json", details)
     short = summary(details, digits)
     write_json(job.metrics / "test.json", short)
+    meter.end("evaluate", job.name, [each.card.model_sha256 for each in models], gpu_names())
     n = len(tests[0].rows)
     print(f"evaluate {job.name}: macro-F1 {short['macro_f1']} on {n} test images -> {job.metrics}/test.json")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from biopsy.core.code_digest import loaded_digest
+from biopsy.core.cost import Meter
 from biopsy.core.encoders import terms_of
 from biopsy.core.files import atomic_dir, write_json
 from biopsy.core.job import Job
@@ -13,17 +14,18 @@ from biopsy.core.outside import Outside, watch
 from biopsy.core.owned import check_owned
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
+from biopsy.networks.backend import gpu_names
 from biopsy.networks.build import check_model
+from biopsy.networks.model_file import read_card
 from biopsy.sources.web.hub import fetch_weights
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.fit import check_engine, check_train
-from biopsy.training.memory import peak_mb
 from biopsy.training.train_model import FILES, mean_figures, train_model
 
 
 def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None:
     """Train the model, or those of all folds one after the other; write models, figures and curves below `root`."""
-    job = Job(task, protocol, params.seed, root)
+    job, meter = Job(task, protocol, params.seed, root), Meter(root)
     check_owned(job.model, [(each.within(Path()) / name).as_posix() for each in job.each for name in FILES])
     fetch_weights(params.model)
     check_model(params.model, params.resize.size)
@@ -31,6 +33,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     check_train(params.train)
     check_engine(params.train)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
+    resumed = job.resume.exists()
     trained = [train_model(params, each, code) for each in job.each]
     with atomic_dir(job.plots / "train") as plots:
         for each in job.each:
@@ -40,8 +43,9 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     figures = mean_figures([one.figures for one in trained])
     write_json(job.metrics / "train.json", figures)
     seconds = [second for one in trained for second in one.seconds]
-    took = f"{median(seconds):.2f} s an epoch, " if seconds else ""  # printed, in no file: no two runs cost the same
-    print(f"train {job.name}: {took}{peak_mb()} MB at most")
+    took = f"{median(seconds):.2f} s an epoch, " if seconds else ""
+    cost = meter.end("train", job.name, [read_card(each.model).model_sha256 for each in job.each], gpu_names(), resumed)
+    print(f"train {job.name}: {took}{cost.seconds:.0f} s in all, {cost.peak_mb} MB at most")
     if terms := terms_of(params.model.encoder.name):
         print(f"train {job.name}: {terms}")
     shutil.rmtree(job.resume, ignore_errors=True)

@@ -29,6 +29,13 @@ def project_of(model: Path) -> Path:
     return (folder.parent if is_fold(folder) else folder).parent.parent
 
 
+def home_of(folder: Path) -> Path | None:
+    """Return the project whose experiment runs in `folder` (`dvc exp run --temp`, a queue), or None."""
+    parts = folder.parts
+    places = [i for i in range(len(parts) - 3) if parts[i : i + 3] == (".dvc", "tmp", "exps")]
+    return Path(*parts[: places[0]]) if places else None
+
+
 def model_name(model: Path) -> str:
     """Return what files made of a model are called: as its folder, or of a fold `<name>-<fold>`."""
     folder = model.resolve()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from biopsy.core.errors import ParamsError, nearest
 from biopsy.core.labels import FROM_CSV, Labels
+from biopsy.core.layout import home_of
 from biopsy.core.protocol import FORMS, parse_protocol
 from biopsy.core.sections.data import Data, Impute, Ingest, Resize, Split, Stain
 from biopsy.core.sections.figures import Evaluate, Tune
@@ -223,15 +224,8 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         Names the file, the key, what is allowed and what was found.
     """
     content = read_yaml(path)
-    home = _project_of(Path.cwd())
+    home = home_of(Path.cwd())
     return parse_params(_from_home(content, home) if home else content, str(path))
-
-
-def _project_of(folder: Path) -> Path | None:
-    """Return the project whose experiment runs in `folder` (`dvc exp run --temp`, a queue), or None."""
-    parts = folder.parts
-    places = [i for i in range(len(parts) - 3) if parts[i : i + 3] == (".dvc", "tmp", "exps")]
-    return Path(*parts[: places[0]]) if places else None
 
 
 def _from_home(content: Any, home: Path) -> Any:

@@ -1,9 +1,10 @@
-"""The report as the pipeline wrote it, with the git revision that it is of: a stage cannot know its own commit.
+"""The report as the pipeline wrote it, with what a stage cannot write: the git revision that it is of, and its cost.
 
 The commit of a run is made after `report` has ended, since it holds the dvc.lock that names the report. So the page
 itself names files by their hashes; which commit records exactly this page is looked up when somebody prints it.
 """
 
+from biopsy.core.cost import costs_of, read_costs
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.dvc_lock import md5_of, read_stages
@@ -48,6 +49,9 @@ def print_report(shown: Revision, explain: bool = False) -> tuple[str, list[str]
         says += f" The files of metrics/ have changed since it was made: run `dvc repro {STAGE}`."
     table = template("revision.html.j2", autoescape=True).render(says=says, files=_recorded(shown))
     page = _put(content.decode(), "revision", table, shown)
+    if '<div id="costs">' in page:  # not in one of an earlier version
+        costs = costs_of(page, read_costs(shown.root))
+        page = _put(page, "costs", template("costs.html.j2", autoescape=True).render(costs=costs), shown)
     if explain:
         from biopsy.core.params import read_params
         from biopsy.evaluation.report.results import read_run

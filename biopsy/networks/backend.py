@@ -90,7 +90,7 @@ if keras.backend.backend() in ("jax", "torch"):
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["has_gpu", "keras", "libraries", "seed_everything", "tf"]
+__all__ = ["gpu_names", "has_gpu", "keras", "libraries", "seed_everything", "tf"]
 
 
 def __getattr__(name: str) -> Any:
@@ -122,6 +122,21 @@ def libraries() -> dict[str, str]:
     engine = keras.backend.backend()
     found = __getattr__("tf") if engine == "tensorflow" else import_module(engine)
     return {"keras": keras.__version__, engine: found.__version__}
+
+
+def gpu_names() -> list[str]:
+    """Name the accelerators that Keras finds, as their maker calls them."""
+    if not has_gpu():
+        return []
+    engine = keras.backend.backend()
+    if engine == "tensorflow":
+        config = __getattr__("tf").config
+        found = [config.experimental.get_device_details(gpu) for gpu in config.list_physical_devices("GPU")]
+        return [str(about.get("device_name", "GPU")) for about in found]
+    if engine == "jax":
+        return [str(device.device_kind) for device in import_module("jax").local_devices()]
+    cuda = import_module("torch").cuda
+    return [str(cuda.get_device_name(i)) for i in range(cuda.device_count())]
 
 
 def has_gpu() -> bool:

@@ -3,7 +3,6 @@
 import math
 import os
 import resource
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,12 +57,6 @@ def available_bytes() -> int:
     if group.is_file() and (text := group.read_text().strip()).isdigit():
         limits.append(int(text) - process.rss)
     return max(0, min(limits))
-
-
-def peak_mb() -> int:
-    """Return the most memory that this process has held so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
 def check_batch(model: Any, batch: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from accessible import violations
 from biopsy import cli
+from biopsy.core.cost import Meter
 from biopsy.evaluation import intervals
 from predictions import predictions
 from scratch import call
@@ -35,7 +36,7 @@ COPY = """
 import json, os, shutil, sys, yaml
 skill = yaml.safe_load(open("params.yaml"))["train"]["skill"]
 if len(sys.argv) == 1:
-    open("plots/report.html", "w").write(f'<h1>{skill}</h1><div id="revision">not known</div>')
+    open("plots/report.html", "w").write(f'<h1>{skill}</h1><div id="revision">-</div><div id="costs">-</div>')
 for model in sys.argv[1:]:
     for ending in ("", "-val"):
         shutil.copy(f"tables/{model}-{skill}.csv", f"data/predictions/{model}{ending}.csv")
@@ -267,6 +268,15 @@ def test_different_test_sets_stand_beside_each_other_and_a_sentence_says_why_the
     )
     assert any(said in line for line in page)
     assert all(re.fullmatch(r"macro-F1 .*0\.250 .*0\.750 .*- +-", row) for row in page if row.startswith("macro-F1"))
+
+
+def test_a_printed_report_tells_what_its_models_cost_on_this_machine(project: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    Meter(root).end("train", "binary-case", ["poor"])
+    assert any("Not known: these models" in line for line in report(root, tmp_path / "x.html", "better"))
+    Meter(root).end("train", "binary-case", ["good"], ["H100"])
+    (row,) = (line for line in report(root, tmp_path / "x.html", "better") if line.startswith("binary-case"))
+    assert re.fullmatch(r"binary-case train 0 s 0 s \d+ MB (not known|[\d.]+ Wh) H100", row)
 
 
 def test_a_printed_report_names_the_commit_that_records_it_or_says_that_none_does(
