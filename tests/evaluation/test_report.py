@@ -347,6 +347,10 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
     assert not any(page.evaluate(folded))
     page.emulate_media(media="print")
     assert all(page.evaluate(folded))
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins
+    tables = "[...document.querySelectorAll('table, figure')].map((one) => one.getBoundingClientRect().right)"
+    assert max(page.evaluate(tables)) <= 718
+    page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(media="screen")
     page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
