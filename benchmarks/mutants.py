@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "interval", "an interval covers 95 %, not 50 %", "biopsy/evaluation/intervals.py",
-        "(1 + level) / 2, freedom", "0.75, freedom", ("tests/evaluation/test_intervals.py",),
+        "(1 + level) / 2)) ** 2", "0.75)) ** 2", ("tests/evaluation/test_intervals.py",),
     ),
     Mutant(
         "threshold", "evaluate uses the threshold of the card", "biopsy/evaluation/outcome.py",
@@ -43,7 +43,7 @@ MUTANTS = (
         "patience = 5", ("tests/training/test_training.py",),
     ),
     Mutant(
-        "validation", "no test image validates", "stages/train.py",
+        "validation", "no test image validates", "biopsy/training/train_model.py",
         'for part in ("train", "val")', 'for part in ("train", "test")', ("tests/stages/test_train_stage.py",),
     ),
     Mutant(
@@ -65,7 +65,7 @@ MUTANTS = (
         "if sha256(path) != card.model_sha256:", "if False:", ("tests/networks/test_models.py",),
     ),
     Mutant(
-        "preparation", "evaluate rejects a model of another preparation", "stages/evaluate.py",
+        "preparation", "evaluate rejects a model of another preparation", "biopsy/evaluation/answers.py",
         "if card.preparation != preparation:", "if False:", ("tests/stages/test_evaluate_stage.py",),
     ),
     Mutant(

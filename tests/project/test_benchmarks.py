@@ -126,3 +126,11 @@ def test_a_script_that_needs_a_model_is_left_out_with_a_sentence(run: ModuleType
     here = Namespace(model=ROOT / "Makefile", folder=ROOT / "no-such", images=ROOT)
     assert run.arguments("slides", here) == [str(ROOT / "Makefile")]
     assert run.arguments("serve_load", here) == "needs --folder, which does not exist"
+
+
+def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guard_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for mutant in imported("mutants", monkeypatch).MUTANTS:
+        assert (ROOT / mutant.file).read_text().count(mutant.before) == 1, mutant.name
+        assert all((ROOT / test.partition("::")[0]).is_file() for test in mutant.tests), mutant.name
