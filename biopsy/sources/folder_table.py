@@ -6,8 +6,13 @@ from pathlib import Path, PurePosixPath
 
 from biopsy.core.errors import SourceError, some, warn
 from biopsy.core.protocol import read_part
+from biopsy.core.text import plain
 
 COLUMNS = ("split", "Magnification", "path_to_image", "label")  # an empty cell comes first: no row looks like a comment
+NO_CLASSES = {
+    *("images", "image", "imgs", "img", "pictures", "photos", "patches", "tiles", "data", "masks", "mask", "labels"),
+    *("annotations", "annotation", "groundtruth", "gt", "segmentation", "segmentations", "overlays", "thumbnails"),
+}  # fmt: skip
 
 
 def leave_hidden(paths: Sequence[str]) -> tuple[list[str], dict[str, int]]:
@@ -49,6 +54,12 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
         warn(
             f"{where}: there are images in {nested[0]} and in a folder above it. The label is the innermost folder; "
             "for the outermost, set labels.tasks.label.column to folder1, and so on."
+        )
+    if odd := sorted({names[-1] for names in named.values() if plain(names[-1]) in NO_CLASSES}):
+        warn(
+            f"{where}: each folder of images is taken as a class, also {some(odd)}. Where that is no class, move the "
+            "folder away, name a CSV with the labels in data.local.csv, or, for an outer folder that is the class, set "
+            "labels.tasks.label.column to folder1, and so on."
         )
     depth = max(map(len, folders.values()))
     with target.open("x", encoding="utf-8", newline="") as stream:

@@ -90,6 +90,13 @@ def test_images_at_two_depths_of_one_folder_are_a_warning(project: Path, capsys:
     assert "there are images in a/cropped and in a folder above it" in capsys.readouterr().err
 
 
+def test_folders_called_as_no_class_is_are_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetched(project, "images/1.png", "Ground_truth/1.png", "masks/tumor/1.png")
+    told = capsys.readouterr().err
+    assert "mine: each folder of images is taken as a class, also Ground_truth, images. Where" in told
+    assert "data.local.csv" in told
+
+
 def test_errors_about_the_labels_name_the_users_folder(project: Path) -> None:
     with watch("fetch", outside_paths(data(project))):
         fetched(project, "a/1.png", "a/2.png")
