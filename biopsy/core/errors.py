@@ -188,8 +188,18 @@ def _leave(sentence: str, code: int) -> None:
     if os.environ.get("BIOPSY_TRACEBACK"):
         traceback.print_exc()
     sys.stdout.flush()
+    _end_bars()
     print(sentence, file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _end_bars() -> None:
+    """End the line of each progress bar that the error left open, else the sentence stands behind it."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()
 
 
 def _machine_sentence(error: OSError) -> str | None:

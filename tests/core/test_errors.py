@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, nearest, reason_in, run, some
 from biopsy.core.files import atomic_dir, atomic_file, write_json
@@ -66,6 +67,20 @@ def test_a_defect_of_ours_is_not_dressed_up(error: Exception) -> None:
 def test_the_traceback_shows_on_request(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIOPSY_TRACEBACK", "1")
     assert "Traceback" in leave(DataError("row 7"), capsys)[1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("5 of 9 are done."), DataError("x.csv has no row.")])
+def test_a_progress_bar_ends_its_line_before_the_sentence(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = tqdm(range(9), "predict", file=sys.stderr)
+    steps = iter(bar)  # kept: the bar closes with it
+    next(steps)
+    _, told = leave(error, capsys)
+    assert told.splitlines()[-1].endswith(f": {error}")
+    assert "predict" not in told.split("\n")[-2]
+    assert "predict" in told
+    assert bar.disable, "a closed bar is not drawn again at the exit"
 
 
 def test_nearest_and_some_end_a_sentence() -> None:
