@@ -200,7 +200,7 @@ def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             raise ImageError(
                 path, "broken", "is a TIFF that is truncated or damaged, or of a kind such as 32-bit colour"
             ) from None
-        kinds = ", ".join(FORMATS[:-1])
+        kinds = ", ".join(FORMATS)
         raise ImageError(path, "not_an_image", f"is not an image ({kinds}){kind_of(data)}") from None
     if image.width * image.height > max_pixels:
         raise _bomb(path, image.width * image.height, max_pixels)

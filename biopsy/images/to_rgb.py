@@ -34,7 +34,8 @@ def kind_of(data: bytes) -> str:
         return " but DICOM; convert it to PNG"
     begins = data.lstrip()[:30].lower()
     known = next((kind for start, kind in OTHERS.items() if begins.startswith(start.lower())), "")
-    return f" but {known}" if known else f"; it begins with {data[:8]!r}"
+    shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data[:8])
+    return f" but {known}" if known else f"; it begins with '{shown}'"
 
 
 def stored_mode(image: ImageFile.ImageFile) -> str:
