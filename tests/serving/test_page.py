@@ -78,6 +78,21 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     assert found == []
 
 
+def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_preview(
+    address: str, tmp_path: Path, phone: tuple[Any, list[str]]
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((60, 60, 3), 190, np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    page, _ = phone
+    page.goto(address)
+    page.get_by_text("This model").wait_for()
+    page.locator("#files").set_input_files([tmp_path / "a.tif", tmp_path / "broken.png"])
+    page.get_by_text("2 images done.").wait_for()
+    page.get_by_text("no preview").wait_for()
+    assert [blank.inner_text() for blank in page.locator(".blank").all()] == ["no preview", ""]
+    assert violations(page) == []
+
+
 def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_another(
     address: str, phone: tuple[Any, list[str]]
 ) -> None:

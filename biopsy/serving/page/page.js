@@ -135,7 +135,7 @@ function show(row, file, model) {
   const picture = new Image();
   picture.alt = "";
   picture.onload = () => URL.revokeObjectURL(picture.src);
-  picture.onerror = () => { URL.revokeObjectURL(picture.src); const blank = document.createElement("span"); blank.className = "blank"; picture.replaceWith(blank); };
+  picture.onerror = () => { URL.revokeObjectURL(picture.src); const blank = document.createElement("span"); blank.className = "blank"; blank.textContent = row.error ? "" : "no preview"; picture.replaceWith(blank); };
   picture.src = URL.createObjectURL(file);
   item.append(picture);
   const text = add(item, "div");
