@@ -276,7 +276,7 @@ def test_a_printed_report_tells_what_its_models_cost_on_this_machine(project: Pa
     assert any("Not known: these models" in line for line in report(root, tmp_path / "x.html", "better"))
     Meter(root).end("train", "binary-case", ["good"], ["H100"])
     (row,) = (line for line in report(root, tmp_path / "x.html", "better") if line.startswith("binary-case"))
-    assert re.fullmatch(r"binary-case train 0 s 0 s \d+ MB (not known|[\d.]+ Wh) H100", row)
+    assert re.fullmatch(r"binary-case train 0 s 0 s [\d,]+ MB (not known|[\d.]+ Wh) H100", row)
 
 
 def test_a_printed_report_names_the_commit_that_records_it_or_says_that_none_does(

@@ -28,7 +28,7 @@ def test_every_command_of_the_page_does_what_it_promises(printed: dict[str, str]
 
 def test_what_is_compared_fits_100_columns(printed: dict[str, str]) -> None:
     tables = [text for command, text in printed.items() if " diff " in command or "exp show" in command]
-    assert len(tables) == 5
+    assert len(tables) == 4
     assert max(len(line) for text in tables for line in text.splitlines() if "file://" not in line) <= 100
 
 
