@@ -313,7 +313,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_with_space_goes_on(
     mount(tmp_path / "data", "-t", "tmpfs", "-o", "size=700k", "tmpfs")
     project = Project(tmp_path, set_params, capsys)
     set_params({"resize.size": 256})
-    assert_kind(run_stage("resize"), "no space left on the disk", "dvc repro")
+    assert_kind(run_stage("resize"), "no space left on the disk", "same command again")
     assert project.tree() == {}
     done = len((tmp_path / JOURNAL).read_text().splitlines())
     assert 0 < done < 12
@@ -325,7 +325,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_with_space_goes_on(
 def test_a_read_only_output_folder_ends_in_a_sentence(project: Project, mount, run_stage) -> None:
     project.set_params({"resize.size": 32})
     mount(project.root / "data/resized", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs")
-    assert_kind(run_stage("resize"), "read-only", "data/resized", "dvc repro")
+    assert_kind(run_stage("resize"), "read-only", "data/resized", "same command again")
 
 
 def test_real_images_are_resized_as_the_table_says(project: Project, real_data: Path) -> None:

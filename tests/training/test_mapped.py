@@ -30,7 +30,7 @@ def test_an_array_that_the_disk_cannot_hold_ends_in_a_sentence_and_leaves_no_fil
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 5  # a sparse file would end it with SIGBUS
-    assert_kind(result, "no space left on the disk", "x.npy", "dvc repro")
+    assert_kind(result, "no space left on the disk", "x.npy", "same command again")
     assert list(small_disk.iterdir()) == []
 
 
