@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def _here(work: Work) -> None:
     except BiopsyError:
         raise
     except Exception as error:
+        wait([process.sentinel for process in processes], 5)  # a lost connection may show before the death
         if isinstance(error, BrokenProcessPool) or any(process.exitcode for process in processes):
             raise MachineError(f"one of the {work.count} processes of train.workers was killed. {GO_ON}") from None
         raise
