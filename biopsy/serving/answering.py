@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from biopsy.core.errors import BiopsyError
 from biopsy.networks.answers import BATCH
 from biopsy.serving.decoding import Image, Prepared, prepare_image
+from biopsy.serving.inputs import Found
 
 if TYPE_CHECKING:
     from biopsy.serving.model import Model
@@ -65,6 +66,9 @@ class Answer:
             object.__setattr__(self, "error", NO_NUMBER)
 
 
+Answers = Iterator[tuple[Found, tuple[Answer, ...]]]  # about images that a person named: of each model one
+
+
 def answers_of(
     models: Sequence["Model"], images: Asked[T], looked: bool | None = None
 ) -> Iterator[tuple[T, tuple[Answer, ...]]]:
@@ -85,9 +89,7 @@ def answers_of(
         An answer a model.
     """
     work = partial(_begin, models, _alike(models), looked)
-    if all(
-        model.network is None for model in models
-    ):  # any number of threads may ask: each image is prepared and answered in one of them
+    if all(model.network is None for model in models):  # each image is prepared and answered in one of the threads
         yield from _in_turn(work, images, 2 * THREADS)
         return
     size = batch_of(models)

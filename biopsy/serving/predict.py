@@ -1,4 +1,4 @@
-"""`biopsy predict`: predict the images that a person names, and write a table as it grows."""
+"""`biopsy predict`: predict the images that a person names, and write a table."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,8 @@ from biopsy.serving.inputs import GROUPS, Found, find_images
 from biopsy.serving.tables import Row, check_out, write_table
 
 if TYPE_CHECKING:
-    from biopsy.serving.answering import Answer
+    from biopsy.serving.answering import Answers
     from biopsy.serving.figures import FiguresOf
-
-Answers = Iterator[tuple[Found, "tuple[Answer, ...]"]]  # of each model one
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _images(inputs: Sequence[str], options: Options) -> list[Found]:
     return without_pictures(images)
 
 
-def _watched(answers: Answers, chosen: Sequence[Chosen], lost: Faults, undrawn: Faults) -> Answers:
+def _watched(answers: "Answers", chosen: Sequence[Chosen], lost: Faults, undrawn: Faults) -> "Answers":
     """Pass answers on; count images that a model has no answer about, and answers without a picture."""
     for image, given in answers:
         for one, told in zip(chosen, given, strict=True):
@@ -127,7 +125,7 @@ def _watched(answers: Answers, chosen: Sequence[Chosen], lost: Faults, undrawn: 
         yield image, given
 
 
-def _explained(answers: Answers, chosen: Sequence[Chosen], folder: Path, done: Sequence[Found]) -> Answers:
+def _explained(answers: "Answers", chosen: Sequence[Chosen], folder: Path, done: Sequence[Found]) -> "Answers":
     """Pass answers on with a picture each, or why there is none; the names of those of `done` are taken."""
     from biopsy.serving.decoding import named
     from biopsy.serving.explain_files import Pictures, draw_one
@@ -154,13 +152,13 @@ def _explained(answers: Answers, chosen: Sequence[Chosen], folder: Path, done: S
         yield image, tuple(told)
 
 
-def _rows(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) -> Iterator[list[Row]]:
+def _rows(chosen: Sequence[Chosen], answers: "Answers", groups: Sequence[str]) -> Iterator[list[Row]]:
     """Make the rows of images, with their case and slide where they are known."""
     for image, given in answers:
         yield [one.row(image, groups, told) for one, told in zip(chosen, given, strict=True)]
 
 
-def _rows_by(chosen: Sequence[Chosen], answers: Answers, groups: Sequence[str]) -> Iterator[list[Row]]:
+def _rows_by(chosen: Sequence[Chosen], answers: "Answers", groups: Sequence[str]) -> Iterator[list[Row]]:
     """Make the rows of cases or slides."""
     from biopsy.serving.cases import Groups
 

@@ -10,13 +10,12 @@ from typing import Any, Self
 import numpy as np
 
 from biopsy.core.errors import warn
-from biopsy.serving.answering import Answer, batch_of
+from biopsy.serving.answering import Answer, Answers, batch_of
 from biopsy.serving.inputs import Found
 from biopsy.serving.journal import Journal
 from biopsy.serving.model import Model
 
 OTHER = "of other models or another --explain, so all images are predicted again."
-Answers = Iterator[tuple[Found, tuple[Answer, ...]]]  # of each model one
 
 
 class Progress:
