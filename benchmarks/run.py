@@ -20,6 +20,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from biopsy.core.cost import processor_name
 from measure import ROOT, Row, options
 
 PAGE = ROOT / "docs/benchmarks.md"
@@ -47,15 +48,13 @@ SECONDS = {False: 300, True: 3600}  # that a script may take
 
 def machine() -> str:
     """Say what was measured on: the processor, its cores, the versions."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     found = [f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             found.append(f"no {name}")
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores; {', '.join(found)}"
+    return f"{processor_name()}, {os.cpu_count()} cores; {', '.join(found)}"
 
 
 def write_table(page: str, lines: dict[str, list[str]], on: str, today: str) -> str:

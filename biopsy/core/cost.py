@@ -80,7 +80,7 @@ class Meter:
             seconds=round(time.monotonic() - self._start, 1),
             cpu_seconds=round(_cpu_seconds() - self._cpu, 1),
             peak_mb=_peak_mb(),
-            processor=_processor(),
+            processor=processor_name(),
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             gpus=list(gpus),
             joules=None if joules is None else round(joules),
@@ -127,7 +127,8 @@ def _peak_mb() -> int:
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the processor's name as its maker gives it, or its kind where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

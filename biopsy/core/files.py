@@ -40,6 +40,8 @@ IMAGE_SUFFIXES = {
     ".webp": "WEBP",
     ".gif": "GIF",
 }
+# Those of whole slides, beside TIFF.
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".dcm", ".btf")
 
 
 def expand(pattern: Path) -> list[Path]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from PIL import TiffImagePlugin
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.files import IMAGE_SUFFIXES, expand
+from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, expand
 from biopsy.images.decode import BROKEN, TIFF
 
-SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".dcm", ".btf")
 TILE_WIDTH = 322  # the number of this tag
 LARGEST_PHOTOGRAPH = 50_000_000  # pixels of a TIFF of one page; a larger one is a slide
 
@@ -56,7 +55,7 @@ def _slides_alone(paths: Iterable[Path]) -> list[Path]:
 def is_slide(path: Path) -> bool:
     """Tell a slide from a photograph: by its suffix; of a TIFF, by its directories: a pyramid, or very many pixels."""
     name = path.name.lower()
-    if name.endswith((*SUFFIXES, ".ome.tif", ".ome.tiff")):
+    if name.endswith((*SLIDE_SUFFIXES, ".ome.tif", ".ome.tiff")):
         return True
     if not name.endswith((".tif", ".tiff")) or not path.is_file():
         return False

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from biopsy.core.engine import LOCAL, Engine, check_opencv
 from biopsy.core.errors import DataError, ParamsError, SourceError, naming, nearest
-from biopsy.core.files import LISTED
+from biopsy.core.files import LISTED, SLIDE_SUFFIXES
 from biopsy.core.matching import Matches, match_files
 from biopsy.core.outside import Outside
 from biopsy.core.rawcsv import OWN_ROW, find_column, read_records
@@ -27,9 +27,7 @@ from biopsy.images.slides.tissue import Cut, Tile, cut, look_over
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.user_files import counted, expand, make_facts, user_file
 
-SUFFIXES = (
-    ".svs", ".tif", ".tiff", ".btf", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm",
-)  # fmt: skip
+SLIDES = (*SLIDE_SUFFIXES, ".tif", ".tiff")
 OWN = ("path_to_image", "slide", "case", "mpp")  # columns that this source writes
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 AT_ONCE = 2**21  # pixels of the tiles of one call: eight of 512 px
@@ -185,7 +183,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _slides_in(folder: Path) -> list[str]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SLIDES and path.is_file())
     return [path.relative_to(folder).as_posix() for path in found]
 
 
