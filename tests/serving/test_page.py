@@ -1,5 +1,6 @@
 """The page of `biopsy serve` in a real browser, at the width of a phone, in dark mode, by keyboard."""
 
+import csv
 import threading
 import time
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     slider.press("ArrowRight")
     assert float(layers.last.evaluate("i => i.style.opacity")) == pytest.approx(float(before) + 0.05)
     assert "deletion 0." in page.locator("figcaption").inner_text()
+    assert page.locator("#status").inner_text().startswith("Map of corner.png: ")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert violations(page) == []
     page.get_by_role("button", name="Clear").press("Enter")
@@ -104,12 +106,21 @@ def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_an
         page.get_by_role("button", name="Try a sample image").press("Enter")
         page.locator("#results > li").nth(n).wait_for()
         page.get_by_text("1 image done.").wait_for()
+        if model == "dark":
+            assert "trained on drawn images, so its answers about real" in page.locator("#summary").inner_text()
     synthetic, real = page.locator("#results > li").all_inner_texts()
     assert "drawn-ductal-carcinoma.png" in synthetic
     assert "like those the model was trained on" in synthetic
     assert "drawn-adenosis.png" in real
     assert "not tissue: what the model says of it means nothing" in real
     assert "unlike the training images in tissue colour, green to red: the prediction" in real
+    summary = page.locator("#summary")  # of the last model
+    assert "1 of 1 look unlike the training images" in summary.inner_text()
+    assert "drawn images" not in summary.inner_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    assert [row["unlike_training"] for row in rows] == ["", "red"]
     assert page.locator("#results > li > img").evaluate_all("all => all.map(i => i.naturalWidth)") == [123, 123]
     assert violations(page) == []
     assert found == []
