@@ -347,6 +347,7 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
     assert not any(page.evaluate(folded))
     page.emulate_media(media="print")
     assert all(page.evaluate(folded))
+    assert not page.locator("#checklists").is_visible()  # its lists are closed
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins
     tables = "[...document.querySelectorAll('table, figure')].map((one) => one.getBoundingClientRect().right)"
     assert max(page.evaluate(tables)) <= 718
@@ -356,6 +357,12 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     charts = "[...document.querySelectorAll('.aside > figure')].map((one) => one.clientWidth)"
     assert min(page.evaluate(charts)) > 300  # and not half of the page
+    table = page.get_by_role("region", name="Results")
+    faded = "one => getComputedStyle(one).maskImage !== 'none'"  # or 0.917, cut off, would read as 0.9
+    assert table.evaluate(faded)
+    table.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
+    page.wait_for_function("() => !document.querySelector('[aria-label=Results]').classList.contains('more')")
+    assert not table.evaluate(faded)
     head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
     names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
     unsorted = page.evaluate(names)
