@@ -13,12 +13,15 @@ import pytest
 import uvicorn
 
 from accessible import violations
+from biopsy.images.decode import hash_pixels
 from biopsy.images.looks.record import ranges_of
 from biopsy.serving.api import make_app
 from biopsy.serving.model import Model
+from biopsy.serving.training_images import packed, pixel_key
 from servers import free_port
 from tiny_onnx import DARK, write_onnx
 
+LEARNT = np.full((60, 60, 3), 190, np.uint8)
 ZOOM = ".zoom"
 PLACES = f"""([across, down]) => {{
   const frame = document.querySelector("{ZOOM}").getBoundingClientRect();
@@ -33,7 +36,9 @@ def address(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     real = DARK.model_copy(update={"synthetic": False, "training": ranges_of([{"red": 0.1}] * 3)})
     cards = {"dark": DARK, "real": real}
-    app = make_app({name: Model(write_onnx(tmp_path / f"{name}.onnx", card)) for name, card in cards.items()}, None)
+    learnt = packed(frozenset([pixel_key(hash_pixels(LEARNT))]))
+    files = {name: write_onnx(tmp_path / f"{name}.onnx", card, learnt_from=learnt) for name, card in cards.items()}
+    app = make_app({name: Model(file) for name, file in files.items()}, None)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -83,7 +88,7 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
 def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_preview(
     address: str, tmp_path: Path, phone: tuple[Any, list[str]]
 ) -> None:
-    cv2.imwrite(str(tmp_path / "a.tif"), np.full((60, 60, 3), 190, np.uint8))
+    cv2.imwrite(str(tmp_path / "a.tif"), LEARNT)
     (tmp_path / "broken.png").write_bytes(b"no image")
     page, _ = phone
     page.goto(address)
@@ -91,6 +96,7 @@ def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_prev
     page.locator("#files").set_input_files([tmp_path / "a.tif", tmp_path / "broken.png"])
     page.get_by_text("2 images done.").wait_for()
     page.get_by_text("no preview").wait_for()
+    assert "1 of 1 are training or validation images of this model" in page.locator("#summary").inner_text()
     assert [blank.inner_text() for blank in page.locator(".blank").all()] == ["no preview", ""]
     assert violations(page) == []
 

@@ -235,6 +235,8 @@ function summarise(model) {
   if (rows.length > good.length) parts.push(`${rows.length - good.length} without a prediction`);
   add(box, "p", `${model.name}, ${rows.length} ${rows.length === 1 ? "image" : "images"}: ${parts.join(", ")}.`, "says");
   if (model.synthetic) add(box, "div", "This model was trained on drawn images, so its answers about real tissue mean nothing.", "small");
+  const learnt = good.filter((r) => r.in_training).length;
+  if (learnt) add(box, "div", `${learnt} of ${good.length} are training or validation images of this model, which does better on them than on new ones.`, "small");
   const unlike = good.filter((r) => r.unlike_training?.length).length;
   if (unlike) add(box, "div", `${unlike} of ${good.length} look unlike the training images, so their predictions may be unreliable.`, "small");
   if (good.length > 1) {
