@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 
 from biopsy import cli
+from biopsy.core.errors import SourceError
+from biopsy.core.files import sha256
+from biopsy.networks.model_file import NOTICE
+from tiny_onnx import write_onnx
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,21 @@ def test_a_wrong_argument_is_a_sentence(
     printed = capsys.readouterr().err
     assert words.format(tmp=tmp_path) in printed
     assert "Traceback" not in printed
+
+
+def test_info_of_an_exported_file_needs_no_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever was sent the file alone has nothing else to ask."""
+    figures = {"test": {"macro_f1": 0.749, "f1_low": 0.611}, "images": 421, "cases": 33}
+    path = write_onnx(tmp_path / "sent.onnx", figures=figures, revision="abc1234")
+    cli.command(["info", str(path), "--root", str(tmp_path)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"sent.onnx SHA-256 {sha256(path)}" in told
+    assert "test macro_f1 0.749, f1_low 0.611; 421 images of 33 cases" in told
+    assert "commit abc1234" in told
+    assert told.endswith(NOTICE)
+    write_onnx(path)
+    cli.command(["info", str(path)])
+    assert "test none are known to this file" in " ".join(capsys.readouterr().out.split())
+    write_onnx(path, figures={"of": "another version"})
+    with pytest.raises(SourceError, match=r"sent\.onnx was made by another version of Biopsy"):
+        cli.command(["info", str(path)])
