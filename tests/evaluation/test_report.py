@@ -221,6 +221,16 @@ def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positi
     assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
 
 
+def test_magnifications_have_a_table_where_some_are_known(tmp_path: Path) -> None:
+    run = read_run(write_project(tmp_path, ["a", "b"], ["case"], positives=0), tmp_path)
+    (result,) = run.results
+    none = replace(result, test=replace(result.test, rows=result.test.rows.assign(magnification="")))
+    assert "By magnification" in words_of(render(run))
+    said = words_of(render(replace(run, results=[none])))
+    assert "By magnification" not in said
+    assert "None: the task names no positive classes (labels.tasks.&lt;task&gt;.positive)" in said
+
+
 def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() -> None:
     slides = np.repeat(["bad", "small", "half", "good", ""], [5, 4, 6, 5, 2])
     truth, wrong = np.zeros(22, int), np.isin(slides, ["bad", "small"]) | (np.arange(22) // 3 == 3)
