@@ -14,8 +14,8 @@ classes stand 1 : 2, eight as in BreakHis with at least one case each (6 cases: 
 
 `-`: no interval, too few cases. `today` is what the percentile bootstrap over unstratified cases covers of macro-F1.
 About four in ten of the figures are covered more often than .98, those of strong models and few cases above all: where
-hardly a case is ever wrong, a valid interval seldom misses. The last line times intervals and a comparison on 8,000
-images.
+hardly a case is ever wrong, a valid interval seldom misses. The last lines are of the bands of ROC curves, and time
+intervals and a comparison on 8,000 images.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from biopsy.evaluation.comparison import paired_difference
 from biopsy.evaluation.intervals import Interval, figure_intervals
 from biopsy.evaluation.jackknife import FIGURES
+from biopsy.evaluation.outcome import Undefined, make_outcome
+from biopsy.evaluation.roc_band import THRESHOLDS, roc_band
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
@@ -148,6 +150,29 @@ def measure(cases: int, kind: tuple[int, str, str], truths: list[dict[str, float
     return seen.mean(0).tolist()
 
 
+def band(cases: int, repeats: int) -> None:
+    """Print how often an ROC curve's band holds the true sensitivity, over its thresholds and at the worst of them."""
+    covered = []
+    for sizes, model in product(SIZES, MODELS):
+        many, random = np.repeat(np.arange(2), CROWD // 2), np.random.default_rng(cases)
+        case, crowd = draw(many, sizes, model, 2, np.random.default_rng(0))
+        positive, truth = np.sort(crowd[many[case] == 1, 1]), np.repeat(np.arange(2), mix(cases, 2))
+        held = np.zeros(THRESHOLDS)
+        for _ in range(repeats):
+            of, probabilities = draw(truth, sizes, model, 2, random)
+            outcome = make_outcome(truth[of], probabilities, ["benign", "malignant"], 0.5, [])
+            found = roc_band(outcome, of.astype(str))
+            if isinstance(found, Undefined):
+                print(f"ROC band, {cases} cases: none ({found.reason})")
+                return
+            true = 1 - np.searchsorted(positive, found["threshold"]) / len(positive)
+            held += (found["low"] <= true) & (true <= found["high"])
+        covered.append(held / repeats)
+    means = np.mean(covered, 1)
+    print(f"ROC band, {cases} cases: {show(means.min())}-{show(means.max())} of the thresholds of a curve,", end=" ")
+    print(f"at the worst of {THRESHOLDS} places {show(np.min(covered))}", flush=True)
+
+
 def _covers(found: object, true: float) -> float:
     return float(found.low <= true <= found.high) if isinstance(found, Interval) else float("nan")
 
@@ -198,6 +223,8 @@ def main() -> None:
         within = ((covered >= 0.93) & (covered <= 0.98)).mean()
         print(f"\n{unit}: {len(covered)} shown, {repeats} test sets each: lowest {show(covered.min())},", end=" ")
         print(f"{(covered < 0.93).sum()} below .93, {within:.0%} in .93-.98, {(covered > 0.98).mean():.0%} above")
+    for cases in CASES:
+        band(cases, repeats // 5)
     speed()
 
 

@@ -101,10 +101,11 @@ def epochs_as_rounds(images: int) -> Any:
 
 
 def ours(network: Network, precision: str, head: bool) -> None:
-    from biopsy.training.fit import compile_model, steps_at_once
+    from biopsy.training.fit import compile_model
     from biopsy.training.inputs.features import FeatureFeed
     from biopsy.training.inputs.feed import PixelFeed
     from biopsy.training.inputs.loader import ImageStore, encode_targets, training_items
+    from biopsy.training.light_steps import steps_at_once
 
     model, params = built(network, precision, seeded=True)
     images, targets = drawn(network)

@@ -20,6 +20,7 @@ from biopsy.networks.model_file import read_card
 from biopsy.sources.web.hub import fetch_weights
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.fit import check_engine, check_train
+from biopsy.training.light_steps import choose_threads
 from biopsy.training.train_model import FILES, mean_figures, train_model
 
 
@@ -28,10 +29,11 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     job, meter = Job(task, protocol, params.seed, root), Meter(root)
     check_owned(job.model, [(each.within(Path()) / name).as_posix() for each in job.each for name in FILES])
     fetch_weights(params.model)
-    check_model(params.model, params.resize.size)
+    backbone = check_model(params.model, params.resize.size)
     check_augment(params.augment)
     check_train(params.train)
     check_engine(params.train)
+    choose_threads(backbone, params)
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     resumed = job.resume.exists()
     trained = [train_model(params, each, code) for each in job.each]

@@ -9,6 +9,7 @@ from biopsy.core.files import atomic_dir, write_csv, write_png
 from biopsy.evaluation.errors import find_errors, plot_errors, whole_picture
 from biopsy.evaluation.plots import About, plot_confusion, plot_curves, plot_magnifications
 from biopsy.evaluation.predictions import Answers, confusion_table, curve_table, magnification_table
+from biopsy.evaluation.roc_band import roc_band
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.model_file import Card
 from biopsy.tables.split.parts import read_views
@@ -25,7 +26,8 @@ def draw(answers: Answers, card: Card, details: dict[str, Any], folder: Path) ->
         for kind in ("roc", "pr"):
             curves = curve_table(outcome, kind)
             write_csv(new / f"{kind}.csv", curves)
-            write_png(new / f"{kind}.png", plot_curves(curves, kind, details, about))
+            band = roc_band(outcome, answers.cases) if kind == "roc" else None
+            write_png(new / f"{kind}.png", plot_curves(curves, kind, details, about, band))
         write_csv(new / "magnification.csv", by_magnification)
         overall = details["image_level"]["macro_f1"]
         write_png(new / "magnification.png", plot_magnifications(by_magnification, overall, about))

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import confusion_matrix
 
 from biopsy.core.text import count
-from biopsy.evaluation.outcome import Outcome
+from biopsy.evaluation.outcome import Outcome, Undefined
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import SchemeTask
 
@@ -59,7 +60,9 @@ def plot_confusion(outcome: Outcome, about: About) -> Figure:
     return figure
 
 
-def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: About) -> Figure:
+def plot_curves(
+    table: pd.DataFrame, kind: str, details: dict[str, Any], about: About, band: pd.DataFrame | Undefined | None = None
+) -> Figure:
     """Draw ROC or precision-recall curves, each class against the rest.
 
     Parameters
@@ -72,6 +75,8 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
         From `biopsy.evaluation.figures.evaluate_outcome`: the areas.
     about
         The title's facts.
+    band
+        From `biopsy.evaluation.roc_band.roc_band`.
     """
     x, y = table.columns[1:]
     what, score = ("ROC", "roc_auc") if kind == "roc" else ("Precision and recall", "pr_auc")
@@ -94,9 +99,13 @@ def plot_curves(table: pd.DataFrame, kind: str, details: dict[str, Any], about: 
         axes.set(xlabel="recall (sensitivity)", ylabel="precision")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     axes.grid(alpha=0.3)
-    title = "area under the curve"
+    title, drawn = "area under the curve", list[Artist](axes.lines)
+    if isinstance(band, pd.DataFrame):
+        shade = about.scheme.colours[classes[0]]
+        drawn.append(axes.fill_between(band["fpr"], band["low"], band["high"], color=shade, alpha=0.18, linewidth=0))
+        labels.append("95 % interval at\neach threshold")
     legend = figure.legend(
-        axes.lines, labels, title=title, loc="outside right center", frameon=False, alignment="left",
+        drawn, labels, title=title, loc="outside right center", frameon=False, alignment="left",
         ncols=2 if many else 1, fontsize="small" if many else None,
     )  # fmt: skip
     for text in legend.get_texts():

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from biopsy.core.errors import ParamsError
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import LOOKS, about
+from biopsy.serving.cases import promises_of, unsure_below
 from biopsy.serving.decoding import Decoder
 from biopsy.serving.explain import Method, Quick, check_method
 from biopsy.serving.guard import Guard, rejecting
@@ -151,6 +152,7 @@ def _add_work(
 ) -> None:
     """Add what works on images."""
 
+    unsure = {name: unsure_below(promises_of(model, None), "image") for name, model in models.items()}
     few = replace(limits, images=min(limits.images, limits.explained))
     asked_model = Annotated[str | None, _one_of(models)]
 
@@ -164,7 +166,7 @@ def _add_work(
     async def predict(request: Request, model: asked_model = None) -> Response:
         name = _find(model, models, "model")
         begin = partial(begin_images, models[name], decoder=decoder) if decoder else None
-        work = Work(partial(predicted_rows, models[name], decoder=decoder), begin, name)
+        work = Work(partial(predicted_rows, models[name], decoder=decoder, unsure=unsure[name]), begin, name)
         rows = await queue.answer(request, limits, work)
         meter.images("/v1/predict", [row["error"] is not None for row in rows])
         given = Predictions(model=name, classes=models[name].card.classes, notice=NOTICE, predictions=rows)

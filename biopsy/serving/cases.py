@@ -24,23 +24,39 @@ def promises_of(model: Model, figures_of: FiguresOf | None) -> dict[str, Any]:
     return (figures_of_test(model, figures_of) or {}) if model.card.protocol.startswith("case") else {}
 
 
+def set_threshold(promises: Mapping[str, Any]) -> float | None:
+    """Return how improbable a class of a case's prediction set may be (1 - its mean probability); None: no sets."""
+    at = (promises.get("sets") or {}).get("levels", {}).get(SETS)
+    return at["threshold"] if at else None
+
+
+def unsure_below(promises: Mapping[str, Any], unit: str) -> float | None:
+    """Return the largest probability below which an 'image' or 'case' is too unsure to answer; None: no rule."""
+    rule = ((promises.get("abstention") or {}).get(unit) or {}).get("rule")
+    return rule["threshold"] if rule else None
+
+
+def is_unsure(given: NDArray[np.float64], below: float) -> bool:
+    """Say whether no class of (classes,) probabilities reaches the threshold, in the digits that a table shows."""
+    return bool(given.max().round(6) < below)
+
+
 def sets_of(promises: Mapping[str, Any], classes: Sequence[str]) -> Callable[[NDArray[np.float64]], str] | None:
     """Return what lists the classes that a case may be, from its mean probabilities; None where there are no sets.
 
     The truth is among them in 90 % of new cases (`biopsy.evaluation.conformal`).
     """
-    found = promises.get("sets") or {}
-    at = found.get("levels", {}).get(SETS)
-    if not at:
+    threshold = set_threshold(promises)
+    if threshold is None:
         return None
     print(
         f"prediction_set: the true class is among these in {100 * float(SETS):g} % of new cases like the "
-        f"{found['cases']:g} calibration cases.",
+        f"{promises['sets']['cases']:g} calibration cases.",
         file=sys.stderr,
     )
 
     def named(given: NDArray[np.float64]) -> str:
-        kept = (1 - given).round(6) <= at["threshold"]
+        kept = (1 - given).round(6) <= threshold
         return "; ".join(name for name, one in zip(classes, kept, strict=True) if one)
 
     return named
@@ -51,17 +67,18 @@ def unsure_of(promises: Mapping[str, Any], unit: str) -> Callable[[NDArray[np.fl
 
     The rule is that of `biopsy.evaluation.abstention`, for each 'image' or 'case'.
     """
-    found = promises.get("abstention") or {}
-    rule = (found.get(unit) or {}).get("rule")
-    if not rule:
+    below = unsure_below(promises, unit)
+    if below is None:
         return None
+    found = promises["abstention"]
+    rule = found[unit]["rule"]
     print(
-        f"abstain: True where no class reaches {rule['threshold']:g}. Of the other validation {unit}s at most "
+        f"abstain: True where no class reaches {below:g}. Of the other validation {unit}s at most "
         f"{100 * found['target']:g} % were wrong; of the other test {unit}s {rule['test']['wrong']:g} of "
         f"{rule['test']['answered']:g}.",
         file=sys.stderr,
     )
-    return lambda given: bool(given.max().round(6) < rule["threshold"])
+    return lambda given: is_unsure(given, below)
 
 
 class Groups:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
+from biopsy.serving.cases import is_unsure
 from biopsy.serving.decoding import UNNAMED, Decoder, named, prepare_image, told
 from biopsy.serving.explain import (
     METHODS,
@@ -61,21 +62,27 @@ def begin_images(model: Model, images: Images, decoder: Decoder) -> list[tuple[s
 
 
 def predicted_rows(
-    model: Model, images: Sequence[tuple[str, bytes | Future[Any]]], decoder: Decoder | None = None
+    model: Model,
+    images: Sequence[tuple[str, bytes | Future[Any]]],
+    decoder: Decoder | None = None,
+    unsure: float | None = None,
 ) -> list[Prediction]:
-    """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`."""
+    """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`.
+
+    `unsure`: the largest probability below which an answer is too unsure; None: not known.
+    """
     try:
         given: list[Any] = [data for _, data in images]
         read = partial(prepare_image, preparation=model.card.preparation, hashed=model.learnt is not None, looked=True)
         given = decoder.finish(given) if decoder else [told(read, image) for image in given]
-        return [_row(model, name, one) for (name, _), one in zip(images, model.answer(given), strict=True)]
+        return [_row(model, name, one, unsure) for (name, _), one in zip(images, model.answer(given), strict=True)]
     except Exception as error:
         if len(images) > 1:
-            return [row for image in images for row in predicted_rows(model, [image], decoder)]
-        return [_row(model, images[0][0], Answer(np.empty(0), _told(error)))]
+            return [row for image in images for row in predicted_rows(model, [image], decoder, unsure)]
+        return [_row(model, images[0][0], Answer(np.empty(0), _told(error)), unsure)]
 
 
-def _row(model: Model, name: str, given: Answer) -> Prediction:
+def _row(model: Model, name: str, given: Answer, unsure: float | None) -> Prediction:
     row, similar = model.row(name, given), list[Any]()
     if model.similar and given.distances is not None:
         similar = model.similar.nearest(given.distances)
@@ -84,6 +91,7 @@ def _row(model: Model, name: str, given: Answer) -> Prediction:
         "predicted": row["predicted"] or None,
         "probabilities": None if row["error"] else {c: row[f"p_{c}"] for c in model.card.classes},
         "error": row["error"] or None,
+        "abstain": None if unsure is None or row["error"] else is_unsure(given.probabilities, unsure),
         "in_training": row["in_training"],
         "unlike_training": None if given.unlike is None or row["error"] else list(given.unlike),
         "similar": similar or None,

@@ -10,14 +10,16 @@ Alike = TypedDict("Alike", {"image": str, "class": str, "distance": float, "pict
 class Prediction(TypedDict):
     """Of one image; without a prediction `error` says why.
 
-    `in_training`: whether the model has learnt from this image; `unlike_training`: in what it lies far outside the
-    training images; `similar`: those most like it. Each is null where it is not known.
+    `abstain`: whether the answer is too unsure by the model's own rule; `in_training`: whether the model has learnt
+    from this image; `unlike_training`: in what it lies far outside the training images; `similar`: those most like it.
+    Each is null where it is not known.
     """
 
     image: str
     predicted: str | None
     probabilities: dict[str, float] | None
     error: str | None
+    abstain: bool | None
     in_training: bool | None
     unlike_training: list[str] | None
     similar: list[Alike] | None

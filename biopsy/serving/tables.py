@@ -14,6 +14,7 @@ from biopsy.core.extras import extra
 from biopsy.core.files import atomic_file
 
 KINDS = (".csv", ".json", ".jsonl", ".parquet")
+WHOLE = ("images", "without_prediction", "x", "y", "width", "height")  # columns of whole numbers
 GROUP = 4096  # rows of a Parquet file that are in memory together
 Row = dict[str, Any]
 
@@ -112,11 +113,12 @@ def _write_parquet(rows: Iterator[Row], path: Path) -> None:
     """Write rows, a group at a time: probabilities as float64, counts as int64, marks as bool, the rest as text."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
+    from pyarrow.parquet import write_table as write_whole
 
     def kind(name: str, grouped: bool) -> Any:
-        if name.startswith("p_"):
+        if name.startswith("p_") or name == "tissue":
             return pa.float64()
-        if name in ("images", "without_prediction") or (grouped and name == "in_training"):
+        if name in WHOLE or (grouped and name == "in_training"):
             return pa.int64()
         return pa.bool_() if name in ("in_training", "abstain") else pa.string()
 
@@ -130,6 +132,8 @@ def _write_parquet(rows: Iterator[Row], path: Path) -> None:
         writer.write_table(pa.Table.from_pylist(some, schema))
     if writer:
         writer.close()
+    else:
+        write_whole(pa.table({}), path)
 
 
 def _as_text(name: str) -> str:

@@ -101,9 +101,10 @@ def _labels_by_slide(images: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _listed(images: pd.DataFrame) -> list[list[str]]:
     """List the first groups of equal images, each image with its label."""
-    sides = images["image_id"] + " (" + images["finest"] + ")"
-    groups = sides.groupby(images["pixels_sha256"]).agg(list)
-    return sorted(groups)[:LISTED]
+    groups: dict[str, list[str]] = {}
+    for pixels, image, label in zip(images["pixels_sha256"], images["image_id"], images["finest"], strict=True):
+        groups.setdefault(pixels, []).append(f"{image} ({label})")
+    return sorted(groups.values())[:LISTED]
 
 
 def _count(images: pd.DataFrame, dropped: int, policy: str) -> dict[str, Any]:

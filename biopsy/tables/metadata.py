@@ -79,11 +79,6 @@ class Metadata:
     hints: dict[str, str] = field(default_factory=dict)
 
 
-def columns_of(scheme: LabelScheme) -> list[str]:
-    """Name the columns of the table: row, path, a label for each task, magnification, mpp, slide, case."""
-    return ["row", "path", *scheme.columns, *FIXED]
-
-
 def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequence[str] = ()) -> Metadata:
     """Read, match and check a CSV of images.
 

@@ -20,18 +20,16 @@ from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
 from biopsy.training.inputs.place import HERE
+from biopsy.training.light_steps import steps_at_once
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
 from biopsy.training.losses import find as find_loss
-from biopsy.training.memory import check_batch, limits_in_words, step_bytes
+from biopsy.training.memory import check_batch, limits_in_words
 from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stopping
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
 from biopsy.training.progress import EpochBar, LiveLog
 from biopsy.training.resume import TrainingState
 from biopsy.training.schedules import learning_rate, plateau
-from biopsy.training.tensors.engine import ON_TENSORFLOW
-
-LIGHT = 32e6  # bytes of a step that takes a few milliseconds: of the sample's network, or of a head on stored features
 
 
 def class_weights(items: TrainingItems, train: Train) -> dict[int, float] | None:
@@ -188,12 +186,3 @@ def fit(
             log.on_train_begin()
             log.on_train_end()
     return state
-
-
-def steps_at_once(model: Any, train: Train, batch: int, steps: int) -> int:
-    """Choose how many steps TensorFlow takes in a row: of light ones the largest divisor of `steps` that is at most 16.
-
-    Coming back to Python takes as long as a light step; after many heavy ones Ctrl-C would have to wait.
-    """
-    light = step_bytes(model, batch) < LIGHT and train.accumulate == 1 and train.devices == "one" and ON_TENSORFLOW
-    return max(k for k in range(1, 17) if steps % k == 0) if light else 1

@@ -78,6 +78,18 @@ def test_each_image_is_a_row_in_order_with_the_class_its_probabilities_and_wheth
     assert told["notice"] == NOTICE
 
 
+def test_an_answer_below_the_threshold_of_the_models_own_rule_is_marked(tmp_path: Path) -> None:
+    told = []
+    rule = {"abstention": {"image": {"rule": {"threshold": 0.95}}}}
+    leaky = DARK.model_copy(update={"protocol": "image"})  # its cases were seen in training: it promises nothing
+    for card, figures in ((DARK, rule), (DARK, None), (leaky, rule)):
+        model = Model(write_onnx(tmp_path / "dark.onnx", card, figures=figures))
+        with TestClient(make_app({"dark": model}, None)) as opened:
+            rows = opened.post("/v1/predict", files=parts(png(40), png(0), b"none")).json()["predictions"]
+        told.append([row["abstain"] for row in rows])
+    assert told == [[True, False, None], [None] * 3, [None] * 3]
+
+
 def test_the_picture_under_a_map_is_large_enough_to_be_enlarged_and_no_larger(tmp_path: Path) -> None:
     preparation = DARK.preparation.model_copy(update={"max_pixels": 4_000_000})
     large = Model(write_onnx(tmp_path / "large.onnx", DARK.model_copy(update={"preparation": preparation})))

@@ -30,15 +30,23 @@ PLACES = f"""([across, down]) => {{
     (frame.top + down * frame.height - picture.top) / picture.height];
 }}"""
 
+RULE = {"rule": {"threshold": 0.9}}
+PROMISES = {  # test figures by which a model abstains, and names the classes that a case may be
+    "test": {"accuracy": 0.9}, "images": 9, "cases": 3, "intervals": {},
+    "abstention": {"image": RULE, "case": RULE}, "sets": {"cases": 20, "levels": {"0.9": {"threshold": 1}}},
+}  # fmt: skip
+
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     real = DARK.model_copy(update={"synthetic": False, "training": ranges_of([{"red": 0.1}] * 3)})
-    cards = {"dark": DARK, "real": real}
     learnt = packed(frozenset([pixel_key(hash_pixels(LEARNT))]))
-    files = {name: write_onnx(tmp_path / f"{name}.onnx", card, learnt_from=learnt) for name, card in cards.items()}
-    app = make_app({name: Model(file) for name, file in files.items()}, None)
+    models = {
+        "dark": Model(write_onnx(tmp_path / "dark.onnx", learnt_from=learnt)),
+        "real": Model(write_onnx(tmp_path / "real.onnx", real, figures=PROMISES)),
+    }
+    app = make_app(models, None)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -192,4 +200,30 @@ def test_the_map_is_enlarged_and_moved_by_keys_buttons_mouse_and_fingers(
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points if apart else []})
     assert place(page, 0.25, 0.75) == [2, 0.25, 0.75]
     assert page.evaluate("visualViewport.scale") == 1  # the picture alone
+    assert found == []
+
+
+def test_an_answer_that_the_model_is_unsure_of_is_marked_and_a_case_gets_the_classes_that_it_may_be(
+    address: str, tmp_path: Path, phone: tuple[Any, list[str]]
+) -> None:
+    for name, grey in (("dark", 40), ("middle", 125)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((60, 60, 3), grey, np.uint8))
+    page, found = phone
+    page.goto(address)
+    page.get_by_text("This model").wait_for()
+    said = []
+    for model in ("dark", "real"):
+        page.locator("#model").select_option(model)
+        page.locator("#files").set_input_files([tmp_path / "dark.png", tmp_path / "middle.png"])
+        page.get_by_text("2 images done.").wait_for()
+        said.append([item.inner_text() for item in page.locator("#results > li, #summary").all()])
+        if model == "dark":
+            page.get_by_role("button", name="Clear").press("Enter")
+    assert not any("Unsure" in text or "May be" in text for text in said[0])  # no figures: nothing is promised
+    summary, dark, middle = said[1]
+    assert "Unsure" not in dark
+    assert "Unsure: no class reaches 90.0 %" in middle
+    assert "May be: benign, malignant. The true class is among these for 90.0 % of new patients." in summary
+    assert page.locator("#results > li").last.locator(".bars rect").count() == 4  # two bars, with the line in each
+    assert violations(page) == []
     assert found == []

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from painted_slides import BLUE, GLASS, RED, painted, write_slide
 from tiny_onnx import DARK, SIZE, write_onnx
 
 OUTPUTS = ["heatmap.png", "heatmap.tif", "summary.json", "tiles.csv", "tiles.geojson"]
+OUTPUTS += ["tiles.parquet"] if find_spec("pyarrow") else []
 Predict = Callable[..., pd.DataFrame]
 
 
@@ -92,6 +94,17 @@ def test_tiles_lie_on_tissue_alone_and_the_areas_of_classes_are_right(predict: P
     assert found["classes"]["benign"]["area_share"] == pytest.approx(1 / 3, abs=0.002)
     assert found["classes"]["malignant"]["area_mm2"] == pytest.approx(256 * 128 * 0.25e-6, rel=0.01)
     assert sorted(p.name for p in (tmp_path / "out/a").iterdir()) == OUTPUTS
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="pip install -e '.[parquet]'")
+def test_the_tiles_are_a_parquet_table_too(predict: Predict, tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.tif")
+    table, found = predict("a.tif"), pd.read_parquet(tmp_path / "out/a/tiles.parquet")
+    assert found.drop(columns="error").equals(table.drop(columns="error"))
+    assert found["error"].isna().all()
+    write_slide(tmp_path / "glass.tif", np.full((64, 64, 3), GLASS, np.uint8))
+    predict("glass.tif")
+    assert len(pd.read_parquet(tmp_path / "out/glass/tiles.parquet")) == 0
 
 
 def test_regions_are_closed_rectangles_in_pixels_at_full_resolution_with_class_and_measurements(

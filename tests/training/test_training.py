@@ -72,7 +72,7 @@ def test_a_small_network_takes_steps_in_a_row_with_equal_weights_and_a_larger_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together, _, _ = run(tmp_path / "light")
-    monkeypatch.setattr("biopsy.training.fit.LIGHT", 1000)
+    monkeypatch.setattr("biopsy.training.light_steps.LIGHT", 1000)
     one_by_one, _, _ = run(tmp_path / "heavy")
     assert (together.steps_per_execution, one_by_one.steps_per_execution) == (4, 1)
     assert all(np.array_equal(*pair) for pair in zip(together.get_weights(), one_by_one.get_weights(), strict=True))

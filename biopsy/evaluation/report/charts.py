@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup, escape
 
+from biopsy.evaluation.outcome import Undefined
+
 SIDE, LEFT, TOP, RIGHT, BOTTOM = 300, 58, 10, 12, 40  # of a square plot and its margins
 DASHES = ("", "7 3", "2 3", "9 3 2 3")  # told apart without colours
 BEFORE, AFTER = "#8a8a8a", "#0072B2"
@@ -22,9 +24,13 @@ class Line(NamedTuple):
     place: int
 
 
-def roc_chart(table: pd.DataFrame, colours: dict[str, str], title: str) -> Markup:
-    """Draw the ROC curve of each class against the rest, from `curve_table`."""
+def roc_chart(table: pd.DataFrame, colours: dict[str, str], title: str, band: pd.DataFrame | Undefined) -> Markup:
+    """Draw the ROC curve of each class against the rest, from `curve_table`, and the `roc_band` of the first."""
     parts = [_line([(0, 0), (1, 1)], "#999", "2 4", 1)]
+    if isinstance(band, pd.DataFrame):
+        below, above = (list(zip(band["fpr"], band[side], strict=True)) for side in ("low", "high"))
+        path = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in below + above[::-1])
+        parts.append(f'<polygon points="{path}" fill="{escape(colours[table["class"].iloc[0]])}" fill-opacity="0.18"/>')
     for i, (name, rows) in enumerate(table.groupby("class", sort=False)):
         points = zip(rows["fpr"], rows["tpr"], strict=True)
         parts.append(_line(points, colours[str(name)], dash(i), 2))

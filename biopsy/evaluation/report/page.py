@@ -12,6 +12,7 @@ from biopsy.core.files import read_csv
 from biopsy.core.layout import LABELS, ORIGINALS
 from biopsy.core.params import flat
 from biopsy.evaluation.calibration import reliability, uncalibrated
+from biopsy.evaluation.outcome import Undefined
 from biopsy.evaluation.predictions import curve_table
 from biopsy.evaluation.report import charts, choices, words
 from biopsy.evaluation.report.audit import audits
@@ -25,6 +26,7 @@ from biopsy.evaluation.report.pairs import confused_pairs
 from biopsy.evaluation.report.results import Result, Run
 from biopsy.evaluation.report.sets import prediction_sets
 from biopsy.evaluation.report.template import template
+from biopsy.evaluation.roc_band import roc_band
 from biopsy.networks.model_file import NOTICE
 
 SHEETS = 10  # results whose errors are shown as pictures, so that the file stays small
@@ -119,6 +121,7 @@ def section(
     stated = f"probability of {names[1]}" if len(names) == 2 else "probability of the predicted class"
     curves = curve_table(outcome, "roc")
     drawn = [name for name in names if name in set(curves["class"])]
+    band = roc_band(outcome, result.test.cases)
     paths = dict(zip(labels["image_id"], labels["path"], strict=True)) if len(labels) else {}
     errors = error_pictures(result.test, paths if pictures else {}, images, max_pixels)
     slides = by_slide(result.test)
@@ -129,7 +132,8 @@ def section(
         "names": names,
         "words": scheme.words,
         "matrix": [[int(n) for n in row] for row in matrix],
-        "roc": charts.roc_chart(curves, colours, f"ROC curves of {result.title}") if drawn else None,
+        "roc": charts.roc_chart(curves, colours, f"ROC curves of {result.title}", band) if drawn else None,
+        "roc_band": band.reason if isinstance(band, Undefined) else None,
         "legend": [
             (name, charts.swatch(colours[name], i), result.details["per_class"][name]["roc_auc"])
             for i, name in enumerate(drawn)

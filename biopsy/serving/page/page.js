@@ -53,12 +53,14 @@ async function start() {
   }
 }
 
-function bars(parent, model, probabilities) {
+function bars(parent, model, probabilities, below) {
   const list = add(parent, "dl", undefined, "bars");
   for (const { name, words: text, colour } of model.classes) {
     const p = probabilities[name];
     add(list, "dt", text);
-    rectangle(drawing(list, "0 0 100 1"), { width: Math.max(100 * p, 0.4), height: 1, fill: visible(colour) });
+    const svg = drawing(list, "0 0 100 1");
+    rectangle(svg, { width: Math.max(100 * p, 0.4), height: 1, fill: visible(colour) });
+    if (below) rectangle(svg, { x: 100 * below, width: 0.5, height: 1, fill: "currentColor" });
     add(list, "dd", percent(p));
   }
 }
@@ -148,13 +150,16 @@ function show(row, file, model) {
   if (row.error) add(text, "div", row.error, "error");
   else {
     if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${row.unlike_training.map((name) => state.looks[name] ?? name).join("; ")}: the prediction may be unreliable`, "small");
-    bars(item, model, row.probabilities);
+    if (row.abstain) add(text, "div", unsure(model.unsure_below.image), "unsure");
+    bars(item, model, row.probabilities, model.unsure_below.image);
     if (row.similar) alike(item, row, model);
     offer(item, row, file, model, model.explains[0]);
   }
   $("outcome").hidden = false;
   summarise(model);
 }
+
+const unsure = (below) => `Unsure: no class reaches ${percent(below)} (the line). Take it as no answer.`;
 
 function alike(item, row, model) {
   const details = add(item, "details", undefined, "alike");
@@ -241,7 +246,14 @@ function summarise(model) {
   if (unlike) add(box, "div", `${unlike} of ${good.length} look unlike the training images, so their predictions may be unreliable.`, "small");
   if (good.length > 1) {
     add(box, "div", "Mean over these images. It stands for a patient only if all of them are the patient's.", "small");
-    bars(box, model, Object.fromEntries(model.classes.map((c) => [c.name, good.reduce((sum, r) => sum + r.probabilities[c.name], 0) / good.length])));
+    const mean = Object.fromEntries(model.classes.map((c) => [c.name, good.reduce((sum, r) => sum + r.probabilities[c.name], 0) / good.length]));
+    const below = model.unsure_below.case, sets = model.case_sets;
+    if (below && Math.max(...Object.values(mean)) < below) add(box, "div", unsure(below), "unsure");
+    if (sets) {
+      const kept = model.classes.filter((c) => mean[c.name] >= sets.at_least - 1e-6).map((c) => c.words);
+      add(box, "div", `May be: ${kept.join(", ") || "none of the classes"}. The true class is among these for ${percent(sets.share)} of new patients.`, "small");
+    }
+    bars(box, model, mean, below);
   }
 }
 
@@ -284,8 +296,8 @@ function cell(value) {
 
 function asCsv() {
   const classes = [...new Set(state.rows.flatMap((r) => state.models.find((m) => m.name === r.model).classes.map((c) => c.name)))];
-  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "in_training", "unlike_training", "notice"];
-  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, r.in_training, r.unlike_training?.join(" "), state.notice]);
+  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "abstain", "in_training", "unlike_training", "notice"];
+  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, r.abstain, r.in_training, r.unlike_training?.join(" "), state.notice]);
   return [head, ...lines].map((line) => line.map(cell).join(",")).join("\n") + "\n";
 }
 

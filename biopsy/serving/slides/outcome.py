@@ -20,6 +20,7 @@ from biopsy.images.slides.tissue import Cut, Overview
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.about import LOOKS
 from biopsy.serving.slides.heat import LOST, Heat
+from biopsy.serving.tables import WHOLE, write_table
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
 GREY = (120, 120, 120)  # what shows it
@@ -99,6 +100,17 @@ class Totals:
                 for name in self._card.classes
             },
         }
+
+
+def write_tiles(path: Path, rows: Rows) -> None:
+    """Write the tiles as a Parquet table."""
+
+    def typed(name: str, value: str) -> Any:
+        if name in WHOLE:
+            return int(value)
+        return float(value) if value and (name == "tissue" or name.startswith("p_")) else value
+
+    write_table(([{name: typed(name, value) for name, value in row.items()}] for row in rows), path)
 
 
 def write_geojson(path: Path, rows: Rows, card: Card) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -22,7 +23,14 @@ from biopsy.serving.finding import only_model
 from biopsy.serving.model import Model, describe
 from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, TileJournal
-from biopsy.serving.slides.outcome import Totals, draw_heatmap, shown_classes, shown_in_words, write_geojson
+from biopsy.serving.slides.outcome import (
+    Totals,
+    draw_heatmap,
+    shown_classes,
+    shown_in_words,
+    write_geojson,
+    write_tiles,
+)
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 from biopsy.serving.tables import KINDS
 
@@ -106,6 +114,8 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     _answer(overview, slide, model, cutting, journal)
     totals = Totals(card, cutting, (slide.width, slide.height))
     journal.close()
+    if find_spec("pyarrow"):
+        write_tiles(folder / "tiles.parquet", journal.rows())
     write_geojson(folder / "tiles.geojson", totals.over(journal.rows()), card)
     _draw(folder / "heatmap.png", path.name, overview, totals, model, cutting)
     shrink = write_pyramid(folder / "heatmap.tif", totals.heat, f"{shown_in_words(card)}. {NOTICE}")
