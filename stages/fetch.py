@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from biopsy.core.errors import warn
 from biopsy.core.files import atomic_dir, check_count, write_json
 from biopsy.core.layout import RAW
 from biopsy.core.outside import watch
@@ -23,6 +24,9 @@ def fetch(params: Params, raw: Path, downloads: Path) -> None:
 def main() -> None:
     """Run on the project's own paths."""
     params = read_params()
+    file = params.model.weights_file
+    if file and not file.is_file() and not params.model.weights.startswith("hf:"):  # hours before training says so
+        warn(f"model.weights: {params.model.weights} does not exist, and training will need it.")
     with watch("fetch", outside_paths(params.data)):
         fetch(params, raw=RAW, downloads=Path("data/downloads"))
 

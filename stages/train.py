@@ -45,7 +45,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     figures = mean_figures([one.figures for one in trained])
     write_json(job.metrics / "train.json", figures)
     seconds = [second for one in trained for second in one.seconds]
-    took = f"{median(seconds):.2f} s an epoch, " if seconds else ""
+    took = f"{median(seconds):.2f} s an epoch, " if seconds and params.model.head.kind != "probe" else ""
     cost = meter.end("train", job.name, [read_card(each.model).model_sha256 for each in job.each], gpu_names(), resumed)
     print(f"train {job.name}: {took}{cost.seconds:.0f} s in all, {cost.peak_mb} MB at most")
     if terms := terms_of(params.model.encoder.name):

@@ -38,9 +38,12 @@ def add_info(verbs: Any) -> None:
     verb = new_verb(
         verbs, "info", "describe a model: its origin, parameters and test figures",
         "biopsy info models/binary-case",
+        "biopsy info exports/binary-case.onnx",
         "biopsy info models/binary-case --root ../other-clone",
     )  # fmt: skip
-    verb.add_argument("model", type=Path, metavar="FOLDER", help="a model's folder, such as models/binary-case")
+    verb.add_argument(
+        "model", type=Path, metavar="MODEL", help="a model's folder, such as models/binary-case, or an .onnx file"
+    )
     add_root(verb)
     verb.set_defaults(run=act)
 

@@ -147,6 +147,7 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
     or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
     if key.startswith("labels.tasks.") and key != "labels.tasks.label.column":
         or_null += "; for classes of your own take -S labels=from_csv"
+    how = "" if key.startswith("-") else f" (dvc exp run -S {key}=COLUMN)"
     if any(column.lower().endswith(tuple(IMAGE_SUFFIXES)) for column in header):
         raise DataError(
             f"{path} has no column '{name}': its first line is a row ({some(header)}). Put a line of "
@@ -154,7 +155,7 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
         )
     raise DataError(
         f"{path} has no column '{name}' (it has: {', '.join(header)}).{nearest(name, header, 0.6)} "
-        f"Set {key} to the column's name{or_null}."
+        f"Set {key} to the column's name{or_null}{how}."
     )
 
 

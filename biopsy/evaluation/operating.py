@@ -32,7 +32,7 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     """
     found: dict[str, Any] = {"wanted": sensitivity}
     if not test[0].positive:
-        return {**found, "reason": "the task names no positive classes"}
+        return {**found, "reason": "the task names no positive classes (labels.tasks.<task>.positive)"}
     found["image"] = _point(val[0], test[0], sensitivity)
     if "reason" not in found["image"]:
         _put_intervals(found["image"]["test"], *test, found["image"]["threshold"])

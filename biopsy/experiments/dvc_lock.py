@@ -39,11 +39,13 @@ def is_fresh(stages: Mapping[str, Any], stage: str, params: Mapping[str, Any]) -
     """Say whether what `stage` wrote is the work of these parameters, all the way from the first stage on.
 
     Not so after `dvc repro train@binary-case` for the test figures, nor in a trial of `biopsy tune` for the models that
-    it did not train: dvc.lock then still holds what an earlier run did.
+    it did not train: dvc.lock then still holds what an earlier run did. Stages of tasks and protocols that the
+    parameters no longer list do not count: DVC keeps them in dvc.lock for good.
     """
     if stage not in stages:
         return False
-    made = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", [])}
+    listed = {name: entry for name, entry in stages.items() if name == stage or _is_listed(name, params)}
+    made = {out["path"]: (name, out.get("md5")) for name, entry in listed.items() for out in entry.get("outs", [])}
     above = {path: _with_parents(path) for path in made}
     waiting, before = [stage], {stage}  # stages to look at, and those and all that were: each once
     while waiting:
@@ -61,6 +63,15 @@ def is_fresh(stages: Mapping[str, Any], stage: str, params: Mapping[str, Any]) -
                     before.add(name)
                     waiting.append(name)
     return True
+
+
+def _is_listed(stage: str, params: Mapping[str, Any]) -> bool:
+    """Say whether the parameters list a stage's task and protocol; so they do of a stage that has none."""
+    kind, _, which = stage.partition("@")
+    tasks, protocols = params.get("tasks") or (), params.get("protocols") or ()
+    if kind == "stain":
+        return which in protocols
+    return kind not in ("train", "evaluate") or which in {f"{task}-{name}" for task in tasks for name in protocols}
 
 
 def _with_parents(path: str) -> set[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from biopsy.core.errors import SourceError
 from biopsy.core.params import flat
 from biopsy.core.protocol import parse_protocol
 from biopsy.experiments.dvc_lock import md5_of, read_stages
-from biopsy.experiments.results import KINDS, WIDTH
+from biopsy.experiments.results import FIGURES, KINDS, WIDTH
 from biopsy.experiments.shell import output_or_none
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, check_bytes, read_card
+from biopsy.serving.onnx_file import open_file
 
 _LABEL = 14
 
@@ -24,7 +26,8 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
     Parameters
     ----------
     folder
-        Holds `model.keras` and `model.json`; inside the project or fetched from it by `dvc get`.
+        Holds `model.keras` and `model.json`; inside the project or fetched from it by `dvc get`. Or the .onnx file of
+        `biopsy export`, which says all of this itself.
     root
         The project: its `dvc.lock`, metrics and git history say where the model comes from.
 
@@ -38,24 +41,48 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
     SourceError
         No such folder, a file is missing, or `model.keras` is not the one that `model.json` describes.
     """
+    if folder.suffix.lower() == ".onnx":
+        return _describe_exported(folder)
     if not folder.is_dir():
-        raise SourceError(f"{folder} is not a model's folder. Name one such as models/binary-case.")
+        raise SourceError(f"{folder} is not a model's folder. Name one such as models/binary-case, or an .onnx file.")
     card = check_bytes(folder)
     name = f"{card.task}-{card.protocol}"
     tree = dvc_hash(folder)
     origin, commit = _origin(root, name, tree)
+    file = f"{name}, model.keras SHA-256 {card.model_sha256}"
+    return _in_lines(card, file, origin, _figures(root, commit, name, tree))
+
+
+def _describe_exported(path: Path) -> str:
+    """Put an .onnx file in words. Raises `SourceError`."""
+    content, facts, card = open_file(path)
+    file = f"{card.task}-{card.protocol}, {path.name} SHA-256 {hashlib.sha256(content).hexdigest()}"
+    if card.members:
+        file += f"; the mean of {len(card.members)} models"
+    try:
+        figures = json.loads(facts.get("figures", "null"))
+        told = _figures_in_words(figures["test"], figures) if figures else "none are known to this file"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise SourceError(
+            f"{path} was made by another version of Biopsy: its figures differ. Export it again."
+        ) from None
+    return _in_lines(card, file, facts.get("revision") or "not known to this file", told)
+
+
+def _in_lines(card: Card, file: str, origin: str, figures: str) -> str:
+    """Write what is told of every model."""
     kind = KINDS.get(parse_protocol(card.protocol).unit)
     output = "probability of " + card.classes[1] if len(card.classes) == 2 else "one probability a class"
     data = "; ".join(f"{part} {digest[:12]}" for part, digest in card.data.items())
     facts = [
-        ("model", f"{name}, model.keras SHA-256 {card.model_sha256}"),
+        ("model", file),
         ("protocol", card.protocol + (f" ({kind})" if kind else "")),
         ("classes", f"{', '.join(card.classes)}; output: {output}"),
         ("input", _input(card)),
         ("threshold", f"{card.threshold:g}"),
         ("data", f"{'synthetic sample; ' if card.synthetic else ''}SHA-256 of {data}"),
         ("commit", origin),
-        ("test", _figures(root, commit, name, tree)),
+        ("test", figures),
         ("parameters", ", ".join(f"{key}={value}" for key, value in flat(card.params))),
         ("use", " ".join([card.intended_use, card.terms]).strip()),
     ]  # fmt: skip
@@ -138,8 +165,13 @@ def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
     figures, details = _tested(root, commit, name, tree)
     if not figures:
         return f"no figures of exactly this model here. Run `dvc repro evaluate@{name}`."
+    return _figures_in_words(figures, details)
+
+
+def _figures_in_words(figures: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
-    return ", ".join(f"{key} {value}" for key, value in figures.items()) + counts
+    keys = [*(key for key in FIGURES if key in figures), *(key for key in figures if key not in FIGURES)]
+    return ", ".join(f"{key} {figures[key]}" for key in keys) + counts
 
 
 def _tested(root: Path, commit: str | None, name: str, tree: str) -> tuple[dict[str, Any], dict[str, Any]]:

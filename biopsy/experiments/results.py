@@ -29,6 +29,7 @@ OWN_TABLE = (
     "Protocol fold1 is here a fold table of your own (split.fold_table), not the official fold: its figures do not "
     "compare with papers on that fold."
 )
+EARLIER = "From earlier runs: params.yaml does not list these tasks and protocols."
 SYNTHETIC = "Synthetic sample: these figures show that the pipeline works and say nothing about tissue."
 
 
@@ -44,7 +45,8 @@ def describe_results(root: Path) -> str:
     Returns
     -------
     str
-        A table of at most 100 columns, and below it what its reader must know.
+        A table of at most 100 columns, and below it what its reader must know; then a table of the tasks and protocols
+        that params.yaml no longer lists.
 
     Raises
     ------
@@ -55,16 +57,18 @@ def describe_results(root: Path) -> str:
     if not folders:
         raise DataError(f"{root / 'metrics'} has no results. Run `dvc repro` first.")
     results = sorted((_result(folder) for folder in folders), key=_order)
-    notes = [note for result in results for note in _notes(result)]
-    notes += _split_notes(root, results) + _stale_notes(root, results)
+    results, earlier = _by_run(root, results)
+    notes = [note for result in results for note in _notes(result)] + _split_notes(root, results)
     if any(_protocol(result["protocol"]).unit == "image" for result in results):
         notes.append(FLATTERS)
     for name in [name for name in PUBLIC if any(result["protocol"] == name for result in results)]:
         own = name == "fold1" and _splits(root).get(name, {}).get("fold_table") == "own"
         notes.append(OWN_TABLE if own else shares_cases(name))
     notes += _synthetic_notes(results)
-    table = _table([HEADER, *(_row(result) for result in results)])
-    return "\n".join([*table, "", *(textwrap.fill(note, WIDTH) for note in [*notes, NOTICE])])
+    lines = [*_in_table(results), "", *_filled(notes)]
+    if earlier:
+        lines += ["", *_filled([EARLIER]), *_in_table(earlier), *_filled(_synthetic_notes(earlier)), ""]
+    return "\n".join([*lines, NOTICE])
 
 
 def shares_cases(protocol: str) -> str:
@@ -116,6 +120,14 @@ def _protocol(name: str) -> Protocol:
         return parse_protocol(name)
     except ValueError:
         return Protocol(name, name)
+
+
+def _filled(notes: Sequence[str]) -> list[str]:
+    return [textwrap.fill(note, WIDTH) for note in notes]
+
+
+def _in_table(results: list[dict[str, Any]]) -> list[str]:
+    return _table([HEADER, *(_row(result) for result in results)])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -171,14 +183,15 @@ def _synthetic_notes(results: list[dict[str, Any]]) -> list[str]:
     return [f"Of the synthetic sample, and nothing about tissue: {'; '.join(rows)}. The other rows are of your images."]
 
 
-def _stale_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
-    """Name results of tasks or protocols that the parameters no longer list."""
+def _by_run(root: Path, results: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Part the results of tasks and protocols that the parameters list from others, unless all are others."""
     path = root / "params.yaml"
     if not path.is_file():
-        return []
+        return results, []
     params = read_params(path)
-    return [
-        f"{result['task']}, {result['protocol']}: from an earlier run, {path} does not list it."
-        for result in results
-        if result["task"] not in params.tasks or result["protocol"] not in params.protocols
+    listed = [result["task"] in params.tasks and result["protocol"] in params.protocols for result in results]
+    if not any(listed):
+        return results, []
+    return [result for result, now in zip(results, listed, strict=True) if now], [
+        result for result, now in zip(results, listed, strict=True) if not now
     ]

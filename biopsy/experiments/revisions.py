@@ -170,7 +170,7 @@ class Revision:
             return f"Run `dvc pull {stage}`, or `dvc repro {stage}`."
         if self.experiment:
             return f"Run `dvc exp apply {self.name}` and `dvc pull`, or `dvc repro {stage}`."
-        return "Run `dvc fetch --all-commits`."
+        return f"Run `dvc fetch --all-commits`; if no remote has it, check out {self.name} and run `dvc repro`."
 
     def _cached(self, md5: str) -> Path:
         usual = self.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]  # its bytes are checked, wherever they lie

@@ -176,6 +176,8 @@ def read_card(folder: Path) -> Card:
         known = sorted(str(card.parent) for card in folder.parent.glob("*/model.json"))
         if known and not folder.exists():
             raise SourceError(f"there is no model {folder}. There are {some(known, 8)}.") from None
+        if inside := sorted([*(card.parent for card in folder.glob("*/model.json")), *folder.glob("*.onnx")]):
+            raise SourceError(f"{folder} is no model, but holds some. Name one: {some(inside, 8)}.") from None
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except NotADirectoryError:
         raise SourceError(

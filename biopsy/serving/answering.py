@@ -128,7 +128,7 @@ def _begin(
         those = [model for model, place in zip(models, alike, strict=True) if place == first]
         hashed, look = any(m.learnt is not None for m in those), looked
         if look is None:
-            look = any(m.card.training or m.similar for m in those)
+            look = any(m.knows_training for m in those)
         prepared[first] = _prepared(source, those[0], hashed, look)
     return tuple(
         prepared[place] if model.network is not None else next(model.answer([prepared[place]]))

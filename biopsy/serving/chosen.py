@@ -51,7 +51,7 @@ class Chosen:
     def row(self, image: Found, groups: Sequence[str], given: "Answer") -> Row:
         """Make a row of an image, with its case and slide where they are known."""
         row = self.model.row(image.name, given)
-        if not (self.model.card.training or self.model.similar):
+        if not self.model.knows_training:
             del row["unlike_training"]
         if self.unsure:
             row["abstain"] = None if given.error else self.unsure(given.probabilities)

@@ -24,7 +24,7 @@ from biopsy.evaluation.shift import describe_shift
 from biopsy.images.decode import read_rgb
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.decoding import named
-from biopsy.serving.evaluate_page import render
+from biopsy.serving.evaluate_page import render, too_high
 from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
@@ -118,17 +118,24 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
         f"evaluate {path}: macro-F1 {number(macro)} ({sure}) on {count(details['images'], 'image')} of "
         f"{count(details['cases'], 'case')} -> {out / FILES[2]}"
     )
+    if answered.seen:
+        warn(f"{too_high(details)} See the column 'in_training' of {FILES[1]}.")
     return int((rows["error"] != "").sum())
 
 
 @dataclass(frozen=True)
 class _Answered:
-    """All rows of the table; of those without an error, in order, answers and looks; how many the model learnt from."""
+    """All rows of the table; of those without an error, in order, answers, looks, and whether they were learnt from."""
 
     rows: pd.DataFrame
     test: Answers
     looks: list[dict[str, float]]
-    seen: int | None
+    learnt: list[bool | None]
+
+    @property
+    def seen(self) -> int | None:
+        """How many the model has learnt from; None: not known."""
+        return None if None in self.learnt else sum(map(bool, self.learnt))
 
 
 def _answer(model: Model, table: Labelled) -> _Answered:
@@ -143,14 +150,14 @@ def _answer(model: Model, table: Labelled) -> _Answered:
         return pixels
 
     found: dict[int, NDArray[np.float64]] = {}
-    learnt = 0
+    learnt = list[bool | None]()
     images = ((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image"))
     for place, given in model.answers(images, looked=True):
-        learnt += bool(given.learnt)
         if given.error:
             rows.loc[place, "error"] = named(given.error, str(files[place]))
         else:
             found[place] = given.probabilities
+            learnt.append(given.learnt)
             looks[place] |= given.look or {}
     if not found:
         raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
@@ -158,7 +165,7 @@ def _answer(model: Model, table: Labelled) -> _Answered:
     truth = np.array([task.names.index(name) for name in used["truth"]])
     outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)
     test = Answers(used, outcome, np.full(len(used), card.temperature))
-    return _Answered(rows, test, [looks[place] for place in found], None if model.learnt is None else learnt)
+    return _Answered(rows, test, [looks[place] for place in found], learnt)
 
 
 def _cases_are(rows: pd.DataFrame) -> dict[str, int]:
@@ -172,11 +179,13 @@ def _predictions(answered: _Answered, model: Model, card: Card) -> pd.DataFrame:
     rows = answered.rows
     table = rows[["row", "image_id", "named_case", "slide", "magnification", "truth"]]
     table = table.rename(columns={"image_id": "image", "named_case": "case"})
-    columns = ["predicted", *(f"p_{name}" for name in card.classes), "unlike_training"]
+    columns = ["predicted", *(f"p_{name}" for name in card.classes), "in_training", "unlike_training"]
     told = [
         [card.classes[model.choose(given)], *(f"{value:.6f}" for value in given),
-         " ".join(card.training.unlike(look)) if card.training else ""]
-        for given, look in zip(answered.test.outcome.probabilities, answered.looks, strict=True)
+         "" if learnt is None else str(learnt), " ".join(card.training.unlike(look)) if card.training else ""]
+        for given, look, learnt in zip(
+            answered.test.outcome.probabilities, answered.looks, answered.learnt, strict=True
+        )
     ]  # fmt: skip
     table[columns] = ""
     table.loc[rows["error"] == "", columns] = told

@@ -89,8 +89,7 @@ def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:
     else:
         sentences = words.figure_says(details, f"{images} of {cases}")
     if details["seen_in_training"]:
-        seen = f"{details['seen_in_training']:,} of {images}"
-        sentences.append(f"This figure is too high: the model was trained or validated on {seen}, pixel for pixel.")
+        sentences.insert(1, too_high(details))
     if are["image"]:
         which = f"{are['image']:,} of {images} have" if are["image"] < n else "No image has"
         sentences.append(
@@ -117,6 +116,12 @@ def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:
         )
     sentences.append(say_shift(details["shift"]))
     return [*sentences, _own(details)]
+
+
+def too_high(details: Mapping[str, Any]) -> str:
+    """Say that images of the training are among those of the figure."""
+    seen = f"{details['seen_in_training']:,} of {count(details['images'], 'image')}"
+    return f"This figure is too high: the model was trained or validated on {seen}, pixel for pixel."
 
 
 def _own(details: Mapping[str, Any]) -> str:

@@ -89,6 +89,11 @@ class Model:
         return pd.DataFrame(self.rows(images), columns=self.columns)
 
     @property
+    def knows_training(self) -> bool:
+        """Whether it can tell that an image looks unlike its training images."""
+        return bool(self.card.training or self.similar)
+
+    @property
     def columns(self) -> list[str]:
         """The columns of `predict`."""
         shares = (f"p_{name}" for name in self.card.classes)
@@ -145,7 +150,7 @@ class Model:
 
     def _unlike(self, look: dict[str, float] | None, distances: NDArray[np.float64] | None) -> tuple[str, ...] | None:
         """Name the numbers in which an image lies far outside the training images; None: not known."""
-        if look is None or not (self.card.training or self.similar):
+        if look is None or not self.knows_training:
             return None
         far = self.similar is not None and distances is not None and self.similar.far(distances)
         return (*(self.card.training.unlike(look) if self.card.training else ()), *(["features"] if far else ()))

@@ -64,7 +64,10 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
         raise SourceError(f"{path} may not be published. {card.terms}")
     text = text or Path("plots/cards", f"{card.task}-{card.protocol}.md")
     if not text.is_file():
-        raise SourceError(f"{text} does not exist, and every model needs a card. Run `dvc repro report`.")
+        raise SourceError(
+            f"{text} does not exist, and every model needs a card. Run `dvc repro report` where the model was trained, "
+            "and name its card with --card."
+        )
     told = text.read_text("utf-8")
     if card.model_sha256 not in told or NOTICE not in told:
         raise SourceError(f"{text} is not the card of {path}, whose hash it does not name. Run `dvc repro report`.")

@@ -153,12 +153,13 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         kept = write_validation(job.model, list(table["image_id"][n_train:]), answers())
         card = card.model_copy(update={"data": {**card.data, "validation": kept}})
         refit_head(model, params, state, np.repeat(targets, each), np.repeat(cases, each))
-        print(f"train {job.title}: fitted once more with the {len(table) - n_train} validation images")
+        print(f"train {job.title}: the probe is fitted once more with the {len(table) - n_train} validation images")
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
     losses, kept = [figures["val_loss"] for figures in state.history], state.history[best]
     unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
-    print(f"train {job.title}: {state.epoch} epochs, kept epoch {best + 1}, val_loss {kept['val_loss']:.3f}")
+    what = f"probe with C {state.probe.C:g}" if probe else f"{state.epoch} epochs, kept epoch {best + 1}"
+    print(f"train {job.title}: {what}, val_loss {kept['val_loss']:.3f}")
     if unfinished:
         print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
     return Trained(

@@ -75,9 +75,13 @@ def test_a_planted_label_error_is_shown_with_its_picture_and_its_slide(run: Run)
     for i in range(4, 8):
         run = change(run, f"i{i:03d}", p_k1=0.03, p_k2=0.95, p_k0=0.02)
     assert "With all their images: 1 slide (14-01<script>)." in label_errors(run.results[0])[1]
+    assert "true <strong>k1</strong> (0.03)<br>predicted <strong>k2</strong> (0.95)" in render(run)
     for i in range(36, 40):
         run = change(run, f"i{i:03d}", p_k0=0.03, p_k2=0.95, p_k1=0.02)
-    assert any("most of these are its own errors" in sentence for sentence in label_errors(run.results[0])[1])
+    assert any(
+        "too many to be wrong labels: most are errors of the model" in sentence
+        for sentence in label_errors(run.results[0])[1]
+    )
 
 
 def test_a_planted_image_unlike_the_others_is_shown_and_says_in_what(run: Run) -> None:

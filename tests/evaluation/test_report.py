@@ -221,6 +221,16 @@ def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positi
     assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
 
 
+def test_magnifications_have_a_table_where_some_are_known(tmp_path: Path) -> None:
+    run = read_run(write_project(tmp_path, ["a", "b"], ["case"], positives=0), tmp_path)
+    (result,) = run.results
+    none = replace(result, test=replace(result.test, rows=result.test.rows.assign(magnification="")))
+    assert "By magnification" in words_of(render(run))
+    said = words_of(render(replace(run, results=[none])))
+    assert "By magnification" not in said
+    assert "None: the task names no positive classes (labels.tasks.&lt;task&gt;.positive)" in said
+
+
 def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() -> None:
     slides = np.repeat(["bad", "small", "half", "good", ""], [5, 4, 6, 5, 2])
     truth, wrong = np.zeros(22, int), np.isin(slides, ["bad", "small"]) | (np.arange(22) // 3 == 3)
@@ -347,6 +357,7 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
     assert not any(page.evaluate(folded))
     page.emulate_media(media="print")
     assert all(page.evaluate(folded))
+    assert not page.locator("#checklists").is_visible()  # its lists are closed
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins
     tables = "[...document.querySelectorAll('table, figure')].map((one) => one.getBoundingClientRect().right)"
     assert max(page.evaluate(tables)) <= 718
@@ -356,6 +367,12 @@ def test_a_browser_shows_it_without_a_request_an_error_or_a_horizontal_scroll(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     charts = "[...document.querySelectorAll('.aside > figure')].map((one) => one.clientWidth)"
     assert min(page.evaluate(charts)) > 300  # and not half of the page
+    table = page.get_by_role("region", name="Results")
+    faded = "one => getComputedStyle(one).maskImage !== 'none'"  # or 0.917, cut off, would read as 0.9
+    assert table.evaluate(faded)
+    table.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
+    page.wait_for_function("() => !document.querySelector('[aria-label=Results]').classList.contains('more')")
+    assert not table.evaluate(faded)
     head = page.get_by_role("region", name="by slide").get_by_role("columnheader", name="slide")
     names = "[...document.querySelectorAll('[aria-label$=\"by slide\"] tbody th')].map((cell) => cell.textContent)"
     unsorted = page.evaluate(names)

@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 
 from biopsy import cli
+from biopsy.core.errors import SourceError
+from biopsy.core.files import sha256
+from biopsy.networks.model_file import NOTICE
+from tiny_onnx import write_onnx
 
 
 @pytest.mark.parametrize(
@@ -14,6 +18,8 @@ from biopsy import cli
         (["info", "{tmp}/nothing"], "is not a model's folder"),
         (["info", "{file}/deeper"], "is not a model's folder"),
         (["info", "{tmp}"], "model.json is missing"),
+        (["info", "{tmp}/folds"], "Name one: {tmp}/folds/1-1, {tmp}/folds/1-2."),
+        (["predict", "{file}", "--model", "{tmp}/exports"], "Name one: {tmp}/exports/a.onnx."),
         (["results", "--root", "{file}"], "has no results"),
         (["show-augment", "--out", "{tmp}/x.zzz"], "must end in .png"),
         (["show-augment", "--out", "{tmp}/x"], "must end in .png"),
@@ -26,12 +32,32 @@ def test_a_wrong_argument_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "file").touch()
+    for name in ("file", "folds/1-1/model.json", "folds/1-2/model.json", "exports/a.onnx"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     filled = [word.format(file=tmp_path / "file", tmp=tmp_path) for word in arguments]
     monkeypatch.setattr("sys.argv", ["biopsy", *filled])
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code not in (0, None)
     printed = capsys.readouterr().err
-    assert words in printed
+    assert words.format(tmp=tmp_path) in printed
     assert "Traceback" not in printed
+
+
+def test_info_of_an_exported_file_needs_no_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever was sent the file alone has nothing else to ask."""
+    figures = {"test": {"macro_f1": 0.749, "f1_low": 0.611}, "images": 421, "cases": 33}
+    path = write_onnx(tmp_path / "sent.onnx", figures=figures, revision="abc1234")
+    cli.command(["info", str(path), "--root", str(tmp_path)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"sent.onnx SHA-256 {sha256(path)}" in told
+    assert "test macro_f1 0.749, f1_low 0.611; 421 images of 33 cases" in told
+    assert "commit abc1234" in told
+    assert told.endswith(NOTICE)
+    write_onnx(path)
+    cli.command(["info", str(path)])
+    assert "test none are known to this file" in " ".join(capsys.readouterr().out.split())
+    write_onnx(path, figures={"of": "another version"})
+    with pytest.raises(SourceError, match=r"sent\.onnx was made by another version of Biopsy"):
+        cli.command(["info", str(path)])

@@ -15,7 +15,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.files import read_json, write_json
 from biopsy.evaluation.figures import evaluate_outcome, summary
 from biopsy.evaluation.outcome import make_outcome
-from biopsy.experiments.results import NOTICE, SYNTHETIC, describe_results, shares_cases
+from biopsy.experiments.results import EARLIER, NOTICE, SYNTHETIC, describe_results, shares_cases
 from conftest import ROOT, assert_kind
 
 EIGHT = ["A", "F", "PT", "TA", "DC", "LC", "MC", "PC"]
@@ -140,13 +140,19 @@ def test_rows_of_the_sample_beside_a_real_run_are_named_and_the_real_ones_are_no
     assert "Of the synthetic sample, and nothing about tissue: binary, image. The other rows are of your" in text
 
 
-def test_a_result_that_the_parameters_no_longer_list_is_marked(tmp_path: Path, set_params: Callable[..., Path]) -> None:
+def test_results_that_the_parameters_no_longer_list_stand_below_those_of_the_run(
+    tmp_path: Path, set_params: Callable[..., Path]
+) -> None:
     set_params({"tasks": ["binary"], "protocols": ["case"]})
     write_result(tmp_path, "binary", "case")
-    write_result(tmp_path, "binary", "slide")
-    text = describe_results(tmp_path)
-    assert "binary, slide: from an earlier run" in text
-    assert "binary, case: from an earlier run" not in text
+    write_result(tmp_path, "binary", "image", synthetic=True)
+    now, earlier = describe_results(tmp_path).split(EARLIER)
+    assert "binary  case" in now
+    assert "binary  image" not in now
+    assert "binary  image" in earlier
+    assert SYNTHETIC in earlier
+    set_params({"tasks": ["multiclass"], "protocols": ["case"]})  # nothing of it has run yet
+    assert EARLIER not in describe_results(tmp_path)
 
 
 def test_no_results_is_an_error_with_a_way_out(tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_real_images_get_the_recommended_preset_unless_another_is_named(data: li
     assert (alone["model"]["head"]["kind"], alone["resize"]["mode"]) == ("probe", "tiles")
 
 
+@pytest.mark.parametrize("data", [["data=local", *LOCAL], ["data=wsi"]], ids=lambda overrides: overrides[0])
+def test_images_of_ones_own_have_labels_of_ones_own_unless_a_scheme_is_named(data: list[str], tmp_path: Path) -> None:
+    """A user who said nothing was asked for BreakHis's columns: `Benign or Malignant`, `Magnification`."""
+    own, named = (composed(tmp_path, *data, *more) for more in ([], ["labels=breakhis"]))
+    assert (own["tasks"], own["labels"]["grammar"], own["ingest"]["columns"]["magnification"]) == (
+        ["label"],
+        None,
+        None,
+    )
+    assert (named["tasks"], named["labels"]["grammar"]) == (["binary", "multiclass"], "breakhis")
+
+
 def preset_values(path: Path) -> dict[str, Any]:
     """The values that a preset itself sets, by their dotted names; those of an experiment's groups included."""
     content = OmegaConf.to_container(OmegaConf.load(path))

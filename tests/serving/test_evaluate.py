@@ -240,7 +240,10 @@ def test_images_that_the_model_has_learnt_from_are_found_by_their_pixels(
     known = frozenset(pixel_key(hash_pixels(read_rgb(images / f"sub/{i}.png", 10_000))) for i in (0, 1, 20))
     found = evaluate(table(), model=write_onnx(tmp_path / "learnt.onnx", learnt_from=packed(known)))
     assert found["metrics"]["seen_in_training"] == 3
-    assert "too high: the model was trained or validated on 3 of 24 images, pixel for pixel" in found["page"]
+    says = "This figure is too high: the model was trained or validated on 3 of 24 images, pixel for pixel."
+    assert says in found["page"]
+    assert f"warning: {says} See the column 'in_training'" in found["warned"]
+    assert list(found["rows"].index[found["rows"]["in_training"] == "True"]) == [0, 1, 20]
     assert evaluate(table())["metrics"]["seen_in_training"] is None
 
 

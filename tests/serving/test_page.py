@@ -1,5 +1,6 @@
 """The page of `biopsy serve` in a real browser, at the width of a phone, in dark mode, by keyboard."""
 
+import csv
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +13,15 @@ import pytest
 import uvicorn
 
 from accessible import violations
+from biopsy.images.decode import hash_pixels
 from biopsy.images.looks.record import ranges_of
 from biopsy.serving.api import make_app
 from biopsy.serving.model import Model
+from biopsy.serving.training_images import packed, pixel_key
 from servers import free_port
 from tiny_onnx import DARK, write_onnx
 
+LEARNT = np.full((60, 60, 3), 190, np.uint8)
 ZOOM = ".zoom"
 PLACES = f"""([across, down]) => {{
   const frame = document.querySelector("{ZOOM}").getBoundingClientRect();
@@ -37,8 +41,9 @@ PROMISES = {  # test figures by which a model abstains, and names the classes th
 def address(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     real = DARK.model_copy(update={"synthetic": False, "training": ranges_of([{"red": 0.1}] * 3)})
+    learnt = packed(frozenset([pixel_key(hash_pixels(LEARNT))]))
     models = {
-        "dark": Model(write_onnx(tmp_path / "dark.onnx")),
+        "dark": Model(write_onnx(tmp_path / "dark.onnx", learnt_from=learnt)),
         "real": Model(write_onnx(tmp_path / "real.onnx", real, figures=PROMISES)),
     }
     app = make_app(models, None)
@@ -80,6 +85,7 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     slider.press("ArrowRight")
     assert float(layers.last.evaluate("i => i.style.opacity")) == pytest.approx(float(before) + 0.05)
     assert "deletion 0." in page.locator("figcaption").inner_text()
+    assert page.locator("#status").inner_text().startswith("Map of corner.png: ")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert violations(page) == []
     page.get_by_role("button", name="Clear").press("Enter")
@@ -90,7 +96,7 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
 def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_preview(
     address: str, tmp_path: Path, phone: tuple[Any, list[str]]
 ) -> None:
-    cv2.imwrite(str(tmp_path / "a.tif"), np.full((60, 60, 3), 190, np.uint8))
+    cv2.imwrite(str(tmp_path / "a.tif"), LEARNT)
     (tmp_path / "broken.png").write_bytes(b"no image")
     page, _ = phone
     page.goto(address)
@@ -98,6 +104,7 @@ def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_prev
     page.locator("#files").set_input_files([tmp_path / "a.tif", tmp_path / "broken.png"])
     page.get_by_text("2 images done.").wait_for()
     page.get_by_text("no preview").wait_for()
+    assert "1 of 1 are training or validation images of this model" in page.locator("#summary").inner_text()
     assert [blank.inner_text() for blank in page.locator(".blank").all()] == ["no preview", ""]
     assert violations(page) == []
 
@@ -113,12 +120,21 @@ def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_an
         page.get_by_role("button", name="Try a sample image").press("Enter")
         page.locator("#results > li").nth(n).wait_for()
         page.get_by_text("1 image done.").wait_for()
+        if model == "dark":
+            assert "trained on drawn images, so its answers about real" in page.locator("#summary").inner_text()
     synthetic, real = page.locator("#results > li").all_inner_texts()
     assert "drawn-ductal-carcinoma.png" in synthetic
     assert "like those the model was trained on" in synthetic
     assert "drawn-adenosis.png" in real
     assert "not tissue: what the model says of it means nothing" in real
     assert "unlike the training images in tissue colour, green to red: the prediction" in real
+    summary = page.locator("#summary")  # of the last model
+    assert "1 of 1 look unlike the training images" in summary.inner_text()
+    assert "drawn images" not in summary.inner_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    assert [row["unlike_training"] for row in rows] == ["", "red"]
     assert page.locator("#results > li > img").evaluate_all("all => all.map(i => i.naturalWidth)") == [123, 123]
     assert violations(page) == []
     assert found == []

@@ -43,6 +43,16 @@ def test_nothing_is_written_without_yes_and_what_the_file_tells_is_said(capsys: 
     assert "their names: patient 7. Leave them out with `biopsy export --similar none`" in told
 
 
+def test_a_model_away_from_its_project_needs_its_card_named(tmp_path: Path) -> None:
+    Path("plots/cards/binary-case.md").rename("sent.md")
+    with pytest.raises(
+        SourceError, match=r"cards/binary-case\.md does not exist.* where the model was trained.*--card"
+    ):
+        command(["publish", "shared", "--yes"])
+    command(["publish", "shared", "--card", "sent.md", "--yes"])
+    assert Path("shared/README.md").is_file()
+
+
 def test_the_folder_holds_what_a_stranger_needs_and_its_example_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ import tifffile
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.core.files import sha256
+from biopsy.images.looks.measure import look_at
+from biopsy.images.looks.record import ranges_of
 from biopsy.images.slides.find import is_slide
 from biopsy.images.slides.reader import open_slide
 from biopsy.images.slides.tissue import Cut, look_over
@@ -29,7 +31,7 @@ from biopsy.serving.slides.journal import TileJournal
 from biopsy.serving.slides.scale import Scale, trained_scale
 from cards import CARD
 from painted_slides import BLUE, GLASS, RED, painted, write_slide
-from tiny_onnx import SIZE, write_onnx
+from tiny_onnx import DARK, SIZE, write_onnx
 
 OUTPUTS = ["heatmap.png", "heatmap.tif", "summary.json", "tiles.csv", "tiles.geojson"]
 OUTPUTS += ["tiles.parquet"] if find_spec("pyarrow") else []
@@ -222,6 +224,25 @@ def test_a_model_without_a_scale_reads_full_resolution_and_says_so_until_a_scale
     assert "does not know the scale" in capsys.readouterr().err
     assert set(predict("a.tif", "--tile-mpp", "1")["width"]) == {2 * SIZE}
     assert "does not know the scale" not in capsys.readouterr().err
+
+
+def test_tiles_unlike_the_training_images_are_named_and_from_a_tenth_on_the_user_is_warned(
+    predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model of `project` knows nothing of its training images, so its tables have no such column."""
+    for name, known in (("red", [RED]), ("both", [RED, BLUE])):
+        looks = ranges_of([look_at(np.full((1, SIZE, SIZE, 3), colour, np.uint8)) for colour in known])
+        write_onnx(tmp_path / f"{name}.onnx", DARK.model_copy(update={"training": looks}))
+    write_slide(tmp_path / "a.tif")
+    assert "unlike_training" not in predict("a.tif", "--model", "exports/tiny.onnx", out="unknown")
+    assert summary(tmp_path / "unknown/a")["tiles_unlike_training"] is None
+    assert list(predict("a.tif", "--model", "both.onnx", out="alike")["unlike_training"].unique()) == [""]
+    assert summary(tmp_path / "alike/a")["tiles_unlike_training"] == 0
+    assert "unlike" not in capsys.readouterr().err
+    table = predict("a.tif", "--model", "red.onnx", out="other")
+    assert ((table["unlike_training"] != "") == (table["predicted"] == "malignant")).all()  # the blue ones
+    assert summary(tmp_path / "other/a")["tiles_unlike_training"] == 32
+    assert "32 of 48 tiles look unlike the training images (most often: stain strength), so" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("colour", "tiles"), [(GLASS, 0), (BLUE, 128), ((0, 0, 0), 0)])

@@ -92,6 +92,18 @@ def test_what_a_row_names_and_is_no_file_is_called_what_it_is(
     )  # fmt: skip
 
 
+def test_weights_that_are_not_there_are_said_before_the_images_are_fetched_and_not_by_training_first(
+    mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
+) -> None:
+    (mine / "a.PNG").write_bytes(png(draw(0)))
+    (tmp_path / "my.csv").write_text("path_to_image,label\na.PNG,a\n")
+    for weights, said in ((f"{tmp_path}/typo.h5", True), ("none", False), (str(tmp_path / "my.csv"), False)):
+        set_params(LOCAL | {"model.weights": weights})
+        done = run_stage("fetch")
+        assert done.returncode == 0, "who only fetches needs no weights"
+        assert ("typo.h5 does not exist, and training will need it" in done.stderr) is said
+
+
 def test_where_no_cell_names_an_image_all_are_copied_since_names_may_be_made_of_several_columns(
     mine: Path, tmp_path: Path, set_params: SetParams, run_stage: RunStage
 ) -> None:

@@ -104,7 +104,7 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
 
 
 def test_the_validation_images_judge_the_first_fit_and_then_are_learnt_from(
-    tmp_path: Path, trained: Callable[..., Any]
+    tmp_path: Path, trained: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_project(tmp_path)
     kept = ("metrics/binary-case/val.json", "metrics/binary-case/train.json", "data/predictions/binary-case-val.csv")
@@ -112,6 +112,9 @@ def test_the_validation_images_judge_the_first_fit_and_then_are_learnt_from(
     assert not (tmp_path / "models/binary-case/validation.csv").exists()
     before = {name: (tmp_path / name).read_bytes() for name in kept}
     again = trained()
+    said = capsys.readouterr().out
+    assert "train binary-case: probe with C " in said
+    assert "epoch" not in said, "a probe has none"
     assert {name: (tmp_path / name).read_bytes() for name in kept} == before
     assert not np.array_equal(first.get_weights()[-2], again.get_weights()[-2])
     stored = tmp_path / "models/binary-case/validation.csv"

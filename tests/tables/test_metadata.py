@@ -110,7 +110,7 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
     assert "no column 'path_to_image'" in message
     assert "Did you mean 'path_to_img'?" in message
     assert "Did you mean" not in refusal(read, "file,patient\na.png,P1\n")
-    assert "Set ingest.columns.path" in message
+    assert message.endswith("Set ingest.columns.path to the column's name (dvc exp run -S ingest.columns.path=COLUMN).")
     message = refusal(read, "path_to_image,Benign or Malignant\na,b\n")
     assert "labels.tasks.multiclass.column to the column's name, or to null where there is none" in message
 

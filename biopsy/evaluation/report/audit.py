@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
+from biopsy.core.errors import some
 from biopsy.core.text import count
 from biopsy.evaluation.appearance import LOOKS, features_of
 from biopsy.evaluation.label_errors import find_label_errors
@@ -74,14 +75,14 @@ def label_errors(result: Result) -> tuple[list[tuple[str, list[str]]], list[str]
     n = len(rows)
     says = [f"{len(found)} of {count(n, 'tested image')} may have a wrong label."]
     if len(found) > MANY * n:
-        says.append(
-            "So many labels are hardly wrong: the model is wrong too often for this rule, so most of these are its own "
-            "errors."
-        )
+        says = [
+            f"The rule names {len(found)} of {count(n, 'tested image')}, too many to be wrong labels: most are errors "
+            "of the model, which is wrong too often for this rule."
+        ]
     slides = Counter(rows["slide"].iloc[error.row] for error in found)
     whole = [s for s, k in sorted(slides.items()) if s and k > 1 and k == (rows["slide"] == s).sum()]
     if whole:
-        says.append(f"With all their images: {count(len(whole), 'slide')} ({', '.join(whole[:SHOWN])}).")
+        says.append(f"With all their images: {count(len(whole), 'slide')} ({some(whole, SHOWN)}).")
     told = []
     for error in found:
         name, slide = rows[["image_id", "slide"]].iloc[error.row]

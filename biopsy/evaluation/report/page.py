@@ -165,7 +165,8 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
             known = rows["image_id"].map(dict(zip(labels["image_id"], labels[task], strict=True))).fillna("")
             yield f"class of task {task}", by_group(result.test, known)
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
-    yield "magnification", by_group(result.test, times)
+    if (times != "").any():
+        yield "magnification", by_group(result.test, times)
 
 
 def read_labels(root: Path) -> pd.DataFrame:

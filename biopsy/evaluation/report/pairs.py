@@ -48,9 +48,10 @@ def _pair(result: Result, pair: tuple[str, str], labels: pd.DataFrame, ingest: M
     says = [_called(rows, *pair), _called(rows, *pair[::-1])]
     if total := sum(row["wrong"] for row in rows):
         mostly = [row["wrong"] for row in rows if 2 * row["wrong"] > row["images"]]
+        its = "its" if len(mostly) == 1 else "their"
         says.append(
             f"{sum(mostly)} of these {count(total, 'image')} are of {count(len(mostly), 'slide')} with more than half "
-            "of its images predicted as the other class."
+            f"of {its} images predicted as the other class."
             if mostly
             else "No slide has more than half of its images predicted as the other class."
         )

@@ -1,5 +1,11 @@
 // Sorts the tables of class "sort" by a heading (click, Enter or Space). Without this script they stay as they are.
 "use strict";
+// Where a table goes on to the right of the screen its edge fades: a number that is cut off would read as another one.
+for (const box of document.querySelectorAll(".scroll")) {
+  const fade = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.addEventListener("scroll", fade, { passive: true });
+  new ResizeObserver(fade).observe(box);
+}
 for (const table of document.querySelectorAll("table.sort")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {

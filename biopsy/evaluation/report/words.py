@@ -123,7 +123,9 @@ def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
             found.append(f"{name}: anything about {', '.join(details['classes_not_in_test'])}, which is not tested.")
         if details.get("classes_not_in_training"):
             unseen = ", ".join(details["classes_not_in_training"])
-            found.append(f"{name}: how well {unseen} can be told. A model that tests it has seen none in training.")
+            found.append(
+                f"{name}: how well {unseen} can be recognised. The model that tests such images had none in training."
+            )
         fits = [model["reason"] for model in details["models"] if "reason" in model]
         if fits:
             of = f"{len(fits)} of {len(details['models'])} models" if len(details["models"]) > 1 else "the model"

@@ -196,7 +196,7 @@ function offer(item, row, file, model, method, words = ASKED[method][0]) {
       button.remove();
       if (method === "activation") offer(item, row, file, model, "occlusion", "Check it by hiding places");
       if (kept) slider.focus();
-      say(found.verdict);
+      say(`Map of ${row.image || "pasted image"}: ${found.verdict}`);
     } catch (error) {
       button.disabled = false;
       say(error.message, true);
@@ -239,6 +239,11 @@ function summarise(model) {
   const parts = counts.map(([text, n]) => `${n} ${text}`);
   if (rows.length > good.length) parts.push(`${rows.length - good.length} without a prediction`);
   add(box, "p", `${model.name}, ${rows.length} ${rows.length === 1 ? "image" : "images"}: ${parts.join(", ")}.`, "says");
+  if (model.synthetic) add(box, "div", "This model was trained on drawn images, so its answers about real tissue mean nothing.", "small");
+  const learnt = good.filter((r) => r.in_training).length;
+  if (learnt) add(box, "div", `${learnt} of ${good.length} are training or validation images of this model, which does better on them than on new ones.`, "small");
+  const unlike = good.filter((r) => r.unlike_training?.length).length;
+  if (unlike) add(box, "div", `${unlike} of ${good.length} look unlike the training images, so their predictions may be unreliable.`, "small");
   if (good.length > 1) {
     add(box, "div", "Mean over these images. It stands for a patient only if all of them are the patient's.", "small");
     const mean = Object.fromEntries(model.classes.map((c) => [c.name, good.reduce((sum, r) => sum + r.probabilities[c.name], 0) / good.length]));
@@ -291,8 +296,8 @@ function cell(value) {
 
 function asCsv() {
   const classes = [...new Set(state.rows.flatMap((r) => state.models.find((m) => m.name === r.model).classes.map((c) => c.name)))];
-  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "abstain", "in_training", "notice"];
-  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, r.abstain, r.in_training, state.notice]);
+  const head = ["image", "model", "predicted", ...classes.map((c) => `p_${c}`), "error", "abstain", "in_training", "unlike_training", "notice"];
+  const lines = state.rows.map((r) => [r.image, r.model, r.predicted, ...classes.map((c) => r.probabilities?.[c]), r.error, r.abstain, r.in_training, r.unlike_training?.join(" "), state.notice]);
   return [head, ...lines].map((line) => line.map(cell).join(",")).join("\n") + "\n";
 }
 

@@ -21,7 +21,7 @@ class TileJournal(Journal):
 
     def __init__(self, folder: Path, about: Mapping[str, Any], columns: Sequence[str], batch: int) -> None:
         """Look at what lies in the folder; `about` is all that decides the rows, in JSON's types."""
-        self.folder, self._about, self._columns = folder, dict(about), list(columns)
+        self.folder, self._about, self.columns = folder, dict(about), list(columns)
         head = f"# {json.dumps(self._about, sort_keys=True)}\n{','.join(columns)}\n"
         super().__init__(folder / UNFINISHED, head.encode(), batch, OTHER)
 
@@ -43,7 +43,7 @@ class TileJournal(Journal):
     def table(self) -> Iterator["csv.DictWriter[str]"]:
         """Open it to add rows."""
         with self.open() as lines:
-            yield csv.DictWriter(lines, self._columns, lineterminator="\n")
+            yield csv.DictWriter(lines, self.columns, lineterminator="\n")
 
     def rows(self) -> Iterator[dict[str, str]]:
         """Yield the rows."""

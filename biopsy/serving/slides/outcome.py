@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 from biopsy.core.files import atomic_file
 from biopsy.images.slides.tissue import Cut, Overview
 from biopsy.networks.model_file import NOTICE, Card
+from biopsy.serving.about import LOOKS
 from biopsy.serving.slides.heat import LOST, Heat
 from biopsy.serving.tables import WHOLE, write_table
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
 GREY = (120, 120, 120)  # what shows it
 DRAWN = 1000  # pixels of the longer side of the heat map
+WARNED = 0.1  # of the tiles: at the edge of the tissue, and on folds, some look odd on any slide
 Rows = Iterable[dict[str, str]]
 
 
@@ -44,7 +47,8 @@ class Totals:
     def __init__(self, card: Card, cut: Cut, slide_size: tuple[int, int]) -> None:
         self._card, self._cut, self._shown = card, cut, shown_classes(card)
         self.heat = Heat(cut, slide_size)
-        self.failed = self.tiles = 0
+        self.failed = self.tiles = self.unlike = 0
+        self._differs, self._compared = Counter[str](), False
         self._tissue = dict.fromkeys(card.classes, 0.0)
         self._count = dict.fromkeys(card.classes, 0)
         self._sums = dict.fromkeys(card.classes, 0.0)
@@ -53,6 +57,10 @@ class Totals:
         """Pass rows on."""
         for row in rows:
             self.tiles += 1
+            named = row.get("unlike_training", "").split()
+            self._compared |= "unlike_training" in row
+            self.unlike += bool(named)
+            self._differs.update(named)
             place = int(row["x"]), int(row["y"])
             if row["error"]:
                 self.failed += 1
@@ -65,6 +73,14 @@ class Totals:
                 self.heat.add(*place, sum(float(row[f"p_{name}"]) for name in self._shown))
             yield row
 
+    @property
+    def warning(self) -> str:
+        """Say how many tiles look unlike the training images, and in what; empty where few do."""
+        if not self.unlike or self.unlike < WARNED * self.tiles:
+            return ""
+        (most, _), *_ = self._differs.most_common(1)
+        return f"{self.unlike:,} of {self.tiles:,} tiles look unlike the training images (most often: {LOOKS[most]})"
+
     def summary(self) -> dict[str, Any]:
         """Give counts, areas and means by class; None where there is nothing to divide by."""
         answered, tissue = self.tiles - self.failed, sum(self._tissue.values())
@@ -73,6 +89,7 @@ class Totals:
             "tiles": self.tiles,
             "tile_overlap": self._cut.overlap,
             "tiles_without_prediction": self.failed,
+            "tiles_unlike_training": self.unlike if self._compared else None,
             "classes": {
                 name: {
                     "tiles": self._count[name],
@@ -138,7 +155,8 @@ def draw_heatmap(overview: Overview, totals: Totals, card: Card, cut: Cut, title
     lost = f" Grey: {totals.failed:,} tiles could not be predicted." if totals.failed else ""
     mean = f", overlapping by {cut.overlap:.0%}: the mean of those on a place" if cut.overlap else ""
     figure.supxlabel(
-        f"{totals.tiles - totals.failed:,} tiles{mean}; no colour: less than half of it tissue.{lost} {NOTICE}",
+        f"{totals.tiles - totals.failed:,} tiles{mean}; no colour: less than half of it tissue.{lost} {NOTICE}"
+        + (f"\n{totals.warning}." if totals.warning else ""),
         fontsize="small",
     )
     return figure

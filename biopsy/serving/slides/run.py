@@ -103,6 +103,8 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         "cut": asdict(cutting) | {"size": list(cutting.size), "least_tissue": SHARE},
     }
     columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-2]]  # a tile is no training image
+    if model.knows_training:
+        columns.append("unlike_training")
     folder.mkdir(parents=True, exist_ok=True)
     journal = TileJournal(folder, about, columns, model.batch)
     if found := journal.finished():
@@ -131,6 +133,8 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     write_json(folder / SUMMARY, summary)
     journal.forget()
     print(f"{path} -> {folder}: {_in_words(summary, card.labels[card.task].words)}", flush=True)
+    if totals.warning:
+        warn(f"{totals.warning}, so their predictions may be unreliable. See 'unlike_training' in tiles.csv.")
     return totals.failed
 
 
@@ -152,9 +156,9 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
         print(f"{done:,} of {total:,} tiles are done already.", file=sys.stderr)
     with journal.table() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
         try:
-            for tile, given in model.answers(((tile, partial(read, tile)) for tile in tiles), looked=False):
+            for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles):
                 row = model.row("", given)
-                del row["image"], row["in_training"], row["unlike_training"]
+                row = {name: value for name, value in row.items() if name in journal.columns}
                 place = asdict(tile)
                 rows.writerow(place | {name: "" if value != value else value for name, value in row.items()})
                 done += 1
