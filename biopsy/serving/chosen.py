@@ -79,12 +79,21 @@ class Watch:
             self._first = self._first or shown
             self._same &= shown == self._first
 
-    def tell(self, model: str = "") -> None:
-        """Warn where a model does not look at its images, has learnt from them, or was not made for them."""
+    def tell(self, model: str = "", tables: bool = True) -> None:
+        """Warn where a model does not look at its images, has learnt from them, or was not made for them.
+
+        Parameters
+        ----------
+        model
+            Its name, with a colon; empty of the only one.
+        tables
+            Whether a column tells the same of each image.
+        """
+        see = " See the column 'in_training'." if tables else ""
         if self._learnt:
             warn(
                 f"{model}{self._learnt:,} of {self._images:,} images are training or validation images of this model, "
-                "so it does better on them than on new ones. See the column 'in_training'."
+                f"so it does better on them than on new ones.{see}"
             )
         if self._unlike:
             warn(

@@ -9,10 +9,11 @@ from typing import Any
 
 from biopsy.core.errors import DataError, warn
 from biopsy.core.files import atomic_file, read_json
+from biopsy.core.folders import HEATMAPS, TILES
 from biopsy.serving.journal import Journal
 
-UNFINISHED, TABLE, SUMMARY = "tiles.unfinished.csv", "tiles.csv", "summary.json"
-OUTPUTS = (TABLE, "tiles.geojson", "heatmap.png", "heatmap.tif", SUMMARY)
+UNFINISHED, SUMMARY = "tiles.unfinished.csv", "summary.json"
+OUTPUTS = (TILES, "tiles.geojson", *HEATMAPS, SUMMARY)
 OTHER = "of another slide, model or scale, so the tiles are predicted again."
 
 
@@ -55,7 +56,7 @@ class TileJournal(Journal):
         """Write `tiles.csv`. The journal stays until `forget`."""
         with (
             self.path.open("rb") as rows,
-            atomic_file(self.folder / TABLE) as temporary,
+            atomic_file(self.folder / TILES) as temporary,
             temporary.open("wb") as out,
         ):
             next(rows)
