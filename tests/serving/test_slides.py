@@ -424,7 +424,7 @@ def test_a_slide_that_is_cut_off_is_an_error_at_once(
         (["image.png", "--mpp", "0.5"], "--overlap are for whole slides"),
         (["a.tif", "--mpp", "0", "--out", "out"], "--mpp must be 0.02 to 20"),
         (["a.tif", "--overlap", "1", "--out", "out"], "--overlap must be 0 to 0.9"),
-        (["a.tif", "--tile-mpp", "0.02", "--overlap", "0.9", "--out", "out"], "less than a pixel apart"),
+        (["a.tif", "--tile-mpp", "0.06", "--overlap", "0.9", "--out", "out"], "less than a pixel apart"),
         (["a.tif", "--tile-mpp", "10", "--out", "out"], "fewer than one tile"),
         (["a.tif", "folder/a.tif", "--out", "out"], "would both be written to"),
         (["bad.svs", "--out", "out"], "bad.svs is not a slide that OpenSlide can read"),

@@ -66,7 +66,7 @@ def _regions(feature: dict[str, Any]) -> list[Region]:
     polygons = {"Polygon": [places], "MultiPolygon": places}.get(kind, [])
     if not name:
         return []
-    return [Region(str(name), [_ring(ring) for ring in polygon]) for polygon in polygons]
+    return [Region(str(name), [_ring(ring) for ring in polygon]) for polygon in polygons if polygon]
 
 
 def _ring(points: Any) -> NDArray[np.float32]:
