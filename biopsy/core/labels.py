@@ -62,7 +62,8 @@ class TaskLabels(Section):
     def _as_mapping(cls, value: Any) -> Any:
         """Take a list of names too, keys such as 0 and 1, and a class without settings."""
         if isinstance(value, list):
-            if len({str(name) for name in value}) < len(value):
+            value = [str(name) for name in value]
+            if len(set(value)) < len(value):
                 raise ValueError("a class is in the list twice")
             value = dict.fromkeys(value)
         if isinstance(value, dict):
