@@ -96,7 +96,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     }
     columns = ["x", "y", "width", "height", "tissue", *model.columns[1:-2]]  # a tile is no training image
     folder.mkdir(parents=True, exist_ok=True)
-    journal = TileJournal(folder, about, columns, model.batch)
+    journal = TileJournal(folder, about, columns, model.batch, (slide.width, slide.height))
     if found := journal.finished():
         print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
         return int(found["tiles_without_prediction"])
