@@ -146,12 +146,23 @@ def test_a_slide_too_coarse_for_the_tiles_is_rejected(tmp_path: Path, monkeypatc
         command(["predict", "a.tif", "--out", "out", "--mpp", "20", "--tile-mpp", "0.1"])
 
 
-def test_a_polygon_without_places_is_passed_over(tmp_path: Path) -> None:
-    about = {"classification": {"name": "malignant"}}
-    ring = [[0, 0], [9, 0], [9, 9], [0, 9]]
-    features = [
-        {"type": "Feature", "properties": about, "geometry": {"type": "Polygon", "coordinates": places}}
-        for places in ([], [ring])
-    ]
-    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    assert class_at(read_regions(tmp_path / "a.geojson"), 5, 5) == "malignant"
+RING = [[0, 0], [9, 0], [9, 9], [0, 9]]
+SQUARE = {"type": "Polygon", "coordinates": [RING]}
+
+
+@pytest.mark.parametrize(
+    ("about", "geometry", "found"),
+    [
+        ({"name": "malignant"}, {"type": "Polygon", "coordinates": []}, None),
+        ({"name": "malignant"}, {"type": "MultiPolygon", "coordinates": [[], [RING]]}, "malignant"),
+        ({"name": "malignant"}, {"type": "GeometryCollection", "geometries": [SQUARE]}, "malignant"),
+        ({"name": "malignant"}, None, None),
+        ({"names": ["Tumor", "Positive"]}, SQUARE, "Tumor: Positive"),
+    ],
+)
+def test_regions_as_other_versions_write_them_are_read(
+    tmp_path: Path, about: dict[str, Any], geometry: Any, found: str | None
+) -> None:
+    feature = {"type": "Feature", "properties": {"classification": about}, "geometry": geometry}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    assert class_at(read_regions(tmp_path / "a.geojson"), 5, 5) == found
