@@ -162,6 +162,6 @@ def test_relative_paths_of_an_experiment_in_a_folder_of_its_own_begin_in_the_pro
 
 
 def test_a_class_that_is_a_list_is_a_mistake_in_one_sentence() -> None:
-    task = {"column": "label", "classes": [["a"], "b", "['a']"]}
-    with pytest.raises(ParamsError, match="a class is in the list twice"):
+    task = {"column": "label", "classes": [["a"], "b"]}
+    with pytest.raises(ParamsError, match=r"labels\.tasks\.label\.classes.*each class in the list must be a name"):
         parse_params({"labels": {"tasks": {"label": task}}})
