@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from biopsy.core.errors import warn
 from biopsy.core.files import atomic_dir, atomic_file
 from biopsy.core.params import Params, read_params
 from biopsy.core.stage import run_stage
@@ -13,6 +14,8 @@ from biopsy.evaluation.report.results import read_run
 def report(params: Params, root: Path = Path()) -> None:
     """Write `plots/report.html` and `plots/cards` below `root`."""
     run = read_run(params, root)
+    for problem in run.problems:
+        warn(problem)
     page, cards = render(run), model_cards(run)
     with atomic_dir(root / "plots/cards") as folder:
         for name, text in cards.items():

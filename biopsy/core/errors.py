@@ -219,6 +219,7 @@ _SENTENCES = {
     errno.EFBIG: "{where} would be larger than a file may be here. Raise the limit (ulimit -f)" + _AGAIN,
     errno.ENOMEM: NO_MEMORY,
     errno.ENOTDIR: "{where}: a part of this path is a file, but a folder is needed.",
+    errno.EEXIST: "{where} exists already, and is in the way. Rename it" + _AGAIN,
     errno.EISDIR: "{where} is a folder, but a file is needed.",
     errno.ENAMETOOLONG: "{where}: this name is too long for the disk.",
     errno.EROFS: "{where} lies on a read-only file system. Make it writable" + _AGAIN,

@@ -62,6 +62,8 @@ class TaskLabels(Section):
     def _as_mapping(cls, value: Any) -> Any:
         """Take a list of names too, keys such as 0 and 1, and a class without settings."""
         if isinstance(value, list):
+            if any(isinstance(name, list | dict) for name in value):
+                raise ValueError("each class in the list must be a name")
             if len({str(name) for name in value}) < len(value):
                 raise ValueError("a class is in the list twice")
             value = dict.fromkeys(value)

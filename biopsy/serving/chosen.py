@@ -79,9 +79,17 @@ class Watch:
             self._first = self._first or shown
             self._same &= shown == self._first
 
-    def tell(self, model: str = "") -> None:
-        """Warn where a model does not look at its images, has learnt from them, or was not made for them."""
-        if self._learnt:
+    def tell(self, model: str = "", learnt: bool = True) -> None:
+        """Warn where a model does not look at its images, has learnt from them, or was not made for them.
+
+        Parameters
+        ----------
+        model
+            Its name, with a colon; empty of the only one.
+        learnt
+            Whether to tell of images that it has learnt from.
+        """
+        if learnt and self._learnt:
             warn(
                 f"{model}{self._learnt:,} of {self._images:,} images are training or validation images of this model, "
                 "so it does better on them than on new ones. See the column 'in_training'."

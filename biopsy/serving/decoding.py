@@ -65,7 +65,8 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True, 
     else:
         pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
     views = prepare(pixels, preparation)
-    return Prepared(views, hash_pixels(pixels) if hashed else "", look_at(views) if looked else None)
+    look = {**look_at(views), "width": pixels.shape[1], "height": pixels.shape[0]} if looked else None
+    return Prepared(views, hash_pixels(pixels) if hashed else "", look)
 
 
 class Decoder:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,15 @@ from biopsy.evaluation.outcome import make_outcome, settle
 from biopsy.evaluation.predictions import Answers, magnifications
 from biopsy.evaluation.report.words import interval, number
 from biopsy.evaluation.shift import describe_shift
-from biopsy.images.decode import read_rgb
 from biopsy.networks.model_file import NOTICE, Card, read_card
+from biopsy.serving.chosen import Watch
 from biopsy.serving.decoding import named
 from biopsy.serving.evaluate_page import render, too_high
 from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
 from biopsy.serving.onnx_file import exported_file, open_file
+from biopsy.serving.tables import spare
 
 FILES = ("metrics.json", "predictions.csv", "report.html")
 
@@ -83,6 +83,8 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
         raise ParamsError(f"--out: {out} is a file. Name a folder for {', '.join(FILES)}.")
     if not asked.csv.is_file():
         raise ParamsError(f"--csv: {asked.csv} is not a file. Name a CSV that lists images and their labels.")
+    for name in FILES:
+        spare(out / name, [asked.csv], "--out")
     exported = exported_file(path)
     card = open_file(exported)[2] if exported else read_card(path)
     table = asked.read(card)  # before the model loads, which takes longer
@@ -108,6 +110,7 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
     }  # fmt: skip
     looks = pd.DataFrame(answered.looks).reindex(columns=list(LOOKS))
     page = render(card, details, replace(test, rows=test.rows.join(looks)), rows)
+    answered.watch.tell(learnt=False)  # it is said of the figure, below
     write_json(out / FILES[0], details)
     write_csv(out / FILES[1], _predictions(answered, model, card))
     with atomic_file(out / FILES[2]) as new:
@@ -131,6 +134,7 @@ class _Answered:
     test: Answers
     looks: list[dict[str, float]]
     learnt: list[bool | None]
+    watch: Watch
 
     @property
     def seen(self) -> int | None:
@@ -144,28 +148,24 @@ def _answer(model: Model, table: Labelled) -> _Answered:
     files: dict[int, Path] = {i: Path(file) for i, file in enumerate(rows["file"]) if rows["error"][i] == ""}
     looks: dict[int, dict[str, float]] = {}
 
-    def read(place: int) -> NDArray[np.uint8]:
-        pixels = read_rgb(files[place], card.preparation.max_pixels)
-        looks[place] = {"width": pixels.shape[1], "height": pixels.shape[0]}
-        return pixels
-
     found: dict[int, NDArray[np.float64]] = {}
-    learnt = list[bool | None]()
-    images = ((i, partial(read, i)) for i in tqdm(files, "evaluate", unit="image"))
+    learnt, watch = list[bool | None](), Watch()
+    images = ((i, files[i]) for i in tqdm(files, "evaluate", unit="image"))
     for place, given in model.answers(images, looked=True):
+        watch.see(given)
         if given.error:
             rows.loc[place, "error"] = named(given.error, str(files[place]))
         else:
             found[place] = given.probabilities
             learnt.append(given.learnt)
-            looks[place] |= given.look or {}
+            looks[place] = given.look or {}
     if not found:
         raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
     used, task = rows.loc[list(found)].reset_index(drop=True), card.labels[card.task]
     truth = np.array([task.names.index(name) for name in used["truth"]])
     outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)
     test = Answers(used, outcome, np.full(len(used), card.temperature))
-    return _Answered(rows, test, [looks[place] for place in found], learnt)
+    return _Answered(rows, test, [looks[place] for place in found], learnt, watch)
 
 
 def _cases_are(rows: pd.DataFrame) -> dict[str, int]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
 from biopsy.core.extras import extra
 from biopsy.core.files import write_png
+from biopsy.core.folders import EXPLAINED
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.explain import (
@@ -38,7 +39,6 @@ with extra("explain"):
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-ENDING = "-explained.png"
 LONGEST = 180  # bytes of an image's name that its picture keeps; a file's may have 255
 
 
@@ -104,9 +104,9 @@ def _images(inputs: Sequence[str]) -> list[Path]:
 
 def without_pictures(images: Sequence[Found]) -> list[Found]:
     """Leave out what an earlier call drew: its folder may lie among the images. Raises `DataError` if none is left."""
-    left = [image for image in images if not image.name.endswith(ENDING)]
+    left = [image for image in images if not image.name.endswith(EXPLAINED)]
     if not left:
-        raise DataError(f"all of these images are called *{ENDING}, so explain drew them. Name other images.")
+        raise DataError(f"all of these images are called *{EXPLAINED}, so explain drew them. Name other images.")
     return left
 
 
@@ -157,7 +157,7 @@ class Pictures:
             number += 1
             name = f"{stem}-{number}"
         self._used.add(name.lower())
-        return self._folder / f"{name}{ENDING}"
+        return self._folder / f"{name}{EXPLAINED}"
 
 
 def draw_one(model: Model, image: Found, target: Path) -> None:

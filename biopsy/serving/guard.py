@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -69,13 +69,19 @@ def rejecting(token: str | None, hosts: Sequence[str], free: Collection[str]) ->
     return partial(_rejection, token=token, hosts=hosts, free=free)
 
 
+def _split(address: str) -> SplitResult:
+    """Split an address; what is none at all has no parts."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 def _rejection(request: Request, *, token: str | None, hosts: Sequence[str], free: Collection[str]) -> Response | None:
     """Reject who has no token, calls us by a name that is not ours, or sends from another page; None: come in."""
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    try:
-        called, sender = urlsplit(f"//{host}").hostname, urlsplit(origin).netloc if origin else host
-    except ValueError:  # no address at all
-        called, sender = None, ""
+    called = _split(f"//{host}").hostname
+    sender = _split(origin).netloc if origin else host
     if hosts and called not in hosts:
         return JSONResponse({"detail": f"This server is not called '{host[:80]}'."}, 403)
     if sender != host:

@@ -1,6 +1,8 @@
 """The images that a person names: files, folders, patterns, tables, archives. Nothing is read before its turn."""
 
+import codecs
 import glob
+import os
 import sys
 import zipfile
 import zlib
@@ -8,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from biopsy.core.errors import DataError, some
-from biopsy.core.files import IMAGE_SUFFIXES, expand
-from biopsy.core.matching import match_files
+from biopsy.core.errors import DataError, some, warn
+from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, expand
+from biopsy.core.folders import files_below, is_drawn, is_file, is_image
+from biopsy.core.matching import NOT_READ, match_files
 from biopsy.core.rawcsv import read_records
-from biopsy.core.text import is_missing, plain
+from biopsy.core.text import count, is_missing, plain
 
 NAMED = "Name image files, folders, patterns, a .zip, a .csv with a column 'path', or -."
 MEMBERS = 100_000  # images of one archive
@@ -91,7 +94,7 @@ def find_images(inputs: Sequence[str]) -> list[Found]:
         none = True
         for image in _named_by(given):
             none = False
-            key = (str(image.path), image.member.header_offset if image.member else -1)
+            key = (str(image.path.absolute()), image.member.header_offset if image.member else -1)
             known = found.setdefault(key, image)
             if (image.case or image.slide) and (known.case, known.slide) != (image.case, image.slide):
                 if known.case or known.slide:
@@ -108,7 +111,7 @@ def _named_by(given: str) -> Iterator[Found]:
     """Yield the images of one input."""
     path = Path(given).expanduser()
     if given == "-":
-        yield from (Found(Path(line)) for line in sys.stdin.read().splitlines() if line.strip())
+        yield from (Found(Path(line).expanduser()) for line in _lines_of_input())
     elif path.exists():
         yield from _at(path)
     elif glob.has_magic(given):  # a pattern that no shell has expanded
@@ -119,10 +122,19 @@ def _named_by(given: str) -> Iterator[Found]:
         raise DataError(f"{path} does not exist. {NAMED}")
 
 
+def _lines_of_input() -> list[str]:
+    """Read the paths on the standard input, one a line, or between zero bytes as `find -print0` writes them."""
+    content = sys.stdin.buffer.read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's
+        content = content.decode("utf-16", "replace").encode()
+    lines = os.fsdecode(content.removeprefix(codecs.BOM_UTF8)).replace("\0", "\n").split("\n")
+    return [line.removesuffix("\r") for line in lines if line.strip()]
+
+
 def _at(path: Path) -> Iterator[Found]:
     """Yield the images of a path that exists."""
     if path.is_dir():
-        yield from (Found(path / name) for name in _images_below(path))
+        yield from map(Found, _images_in(path))
     elif path.suffix.lower() == ".csv":
         yield from _listed_in(path)
     elif path.suffix.lower() == ".zip":
@@ -131,10 +143,25 @@ def _at(path: Path) -> Iterator[Found]:
         yield Found(path)
 
 
+def _images_in(folder: Path) -> list[Path]:
+    """List the images below a folder; say what else there is that a person may take for one."""
+    files = files_below(folder)
+    drawn = [path for path in files if is_drawn(path)]
+    if drawn:
+        warn(f"{folder} holds {count(len(drawn), 'picture')} that biopsy drew ({drawn[0].name}); left out.")
+    _tell_unread(folder, [path.name for path in files if not path.name.lower().endswith(SLIDE_SUFFIXES)])
+    return [path for path in files if is_image(path.name) and path not in drawn]
+
+
+def _tell_unread(place: Path, names: Sequence[str]) -> None:
+    """Warn of files that hold images and are not read."""
+    if unread := [name for name in names if name.lower().endswith(NOT_READ)]:
+        warn(f"{place} holds {count(len(unread), 'file')} of kinds that are not read ({some(unread, 3)}); left out.")
+
+
 def _images_below(folder: Path) -> list[str]:
     """List what is named like an image below a folder, relative to it; what cannot be read is a row that says why."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("._"))
-    return sorted(p.relative_to(folder).as_posix() for p in found if not p.is_dir())
+    return [p.relative_to(folder).as_posix() for p in files_below(folder) if is_image(p.name)]
 
 
 def _listed_in(path: Path) -> Iterator[Found]:
@@ -149,8 +176,9 @@ def _listed_in(path: Path) -> Iterator[Found]:
         )
     at = places["path"][0]
     files = {cells[at]: path.parent / Path(cells[at]).expanduser() for _, cells in records.rows if at < len(cells)}
-    if not all(file.is_file() for file in files.values()):
-        matched = match_files(files, _images_below(path.parent)).files
+    there = [name for name, file in files.items() if is_file(file)]
+    if len(there) < len(files):  # what is there needs no other file, were it called the same
+        matched = match_files(files, [*there, *_images_below(path.parent)]).files
         files |= {name: path.parent / file for name, file in matched.items()}
     for name in GROUPS:
         if len(places[name]) > 1:
@@ -170,13 +198,8 @@ def _packed_in(path: Path) -> Iterator[Found]:
         archive = zipfile.ZipFile(path)  # closed when the last of its images is forgotten
     except BROKEN:
         raise DataError(f"{path} is not a .zip archive, is truncated, or is not readable. Copy it again.") from None
-    images = [
-        member
-        for member in archive.infolist()
-        if Path(member.filename).suffix.lower() in IMAGE_SUFFIXES
-        and not member.is_dir()
-        and not Path(member.filename).name.startswith("._")  # what a Mac adds beside each file
-    ]
+    images = [member for member in archive.infolist() if is_image(Path(member.filename).name) and not member.is_dir()]
+    _tell_unread(path, [member.filename for member in archive.infolist()])
     total = sum(member.file_size for member in images)
     if len(images) > MEMBERS or total > TOTAL:
         raise DataError(

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
-from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.folders import files_below, is_file, is_image
 from biopsy.core.matching import Matches, match_files
 from biopsy.core.rawcsv import Records, find_column, read_records
 from biopsy.core.text import alike, changed, count, first_spellings, is_missing, plain, read_magnification
@@ -125,7 +125,7 @@ def _complete(rows: pd.DataFrame, scheme: LabelScheme, task: str) -> pd.DataFram
 
 def _words(given: Sequence[str], scheme: LabelScheme, task: str) -> dict[str, str]:
     """Read `--map WORD=CLASS`."""
-    found = {}
+    found = dict[str, str]()
     for text in given:
         word, equals, name = text.rpartition("=")
         if not equals or not word or _truth(name, scheme, task) is None:
@@ -133,6 +133,8 @@ def _words(given: Sequence[str], scheme: LabelScheme, task: str) -> dict[str, st
             raise ParamsError(
                 f"--map {text}: write WORD=CLASS, with one of the classes {', '.join(classes)}.{nearest(name, classes)}"
             )
+        if plain(word) in {plain(other) for other, before in found.items() if before != name}:
+            raise ParamsError(f"--map gives {word} two classes. Keep one.")
         found[word] = name
     return found
 
@@ -166,13 +168,20 @@ def _labels(records: Records, scheme: LabelScheme, task: str, label: str | None,
     below = [other for other in scheme.tasks.values() if other.parent == task]
     named = [scheme[task].column, task, "label", "class", "truth", *(other.column for other in below)]
     wanted = list(dict.fromkeys(filter(None, named)))
-    place = _find(records, wanted, csv)
-    if place is None:
+    places = [place for name in wanted if (place := _find(records, [name], csv)) is not None]
+    if not places:
         raise DataError(
             f"{csv} has no column of labels ({some(wanted, 9)}); it has {some(records.header, 12)}. Name it with "
             "--label."
         )
-    return place
+    for line, cells in records.rows:
+        told = {records.header[i]: _truth(cells[i], scheme, task) for i in places if i < len(cells)}
+        if len({truth for truth in told.values() if truth}) > 1:
+            raise DataError(
+                f"{csv} row {line}: the columns {' and '.join(told)} give different labels. Name the right one with "
+                "--label."
+            )
+    return places[0]
 
 
 def _truth(text: str, scheme: LabelScheme, task: str) -> str | None:
@@ -189,11 +198,13 @@ def _files(paths: Sequence[str], folder: Path) -> tuple[list[Path | None], dict[
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Name the folder of the images with --images.")
     direct = {path: folder / Path(path).expanduser() for path in paths if path}
-    rest = [path for path, file in direct.items() if not file.is_file()]
-    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-    matches = match_files(direct, files) if rest else Matches()
+    there = [path for path, file in direct.items() if is_file(file)]
+    matches = Matches()
+    if len(there) < len(direct):  # what is there needs no other file, were it called the same
+        below = [p.relative_to(folder).as_posix() for p in files_below(folder) if is_image(p.name)]
+        matches = match_files(direct, [*there, *below])
     known = direct | {path: folder / file for path, file in matches.files.items()}
-    return [known[path] if path and known[path].is_file() else None for path in paths], matches.hints
+    return [known[path] if path and is_file(known[path]) else None for path in paths], matches.hints
 
 
 def _fault(text: str, truth: str, file: Path | None) -> str:

@@ -13,7 +13,7 @@ from biopsy.core.errors import BiopsyError, DataError, some, warn
 from biopsy.serving.chosen import Chosen, Faults
 from biopsy.serving.finding import names_of, only_model
 from biopsy.serving.inputs import GROUPS, Found, find_images
-from biopsy.serving.tables import Row, check_out, write_table
+from biopsy.serving.tables import Row, check_out, spare, write_table
 
 if TYPE_CHECKING:
     from biopsy.serving.answering import Answers
@@ -65,6 +65,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     by = options.by
     check_out(options.out)
     paths = names_of(options.models) or {"": only_model()}
+    spare(options.out, map(Path, inputs), "--out")
     images = _images(inputs, options)
     from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
     from biopsy.serving.resume import Progress

@@ -15,6 +15,7 @@ from biopsy.serving.inputs import Found
 from biopsy.serving.journal import Journal
 from biopsy.serving.model import Model
 
+ROUNDED = 1e-3  # how far from 1 probabilities may add up
 OTHER = "of other models or another --explain, so all images are predicted again."
 
 
@@ -35,6 +36,7 @@ class Progress:
     ) -> None:
         """Look for the journal of the table `out`, None: there is none; `pictures` is the folder of `--explain`."""
         self.done, self._images, self._keys = 0, images, deque[list[Any]]()
+        self._classes = [len(model.card.classes) for model in models]
         self._journal: Journal | None = None
         if out:
             about = {"models": [model.sha256 for model in models], "explain": pictures and str(pictures)}
@@ -61,10 +63,17 @@ class Progress:
     def _fits(self, number: int, line: bytes) -> bool:
         """Say whether a line is about an image as it is now, and its pictures are still there."""
         try:
-            key, answers = json.loads(line)
-            pictures = [answer["picture"] for answer in answers if answer["picture"]]
+            key, told = json.loads(line)
+            answers = [_read(one) for one in told]
         except (ValueError, TypeError, KeyError):
             return False
+        if [len(answer.probabilities) or n for answer, n in zip(answers, self._classes, strict=False)] != self._classes:
+            return False
+        if [answer.error for answer in answers] != [one["error"] for one in told]:  # of what is no number
+            return False
+        if not all(answer.error or abs(answer.probabilities.sum() - 1) < ROUNDED for answer in answers):
+            return False
+        pictures = [answer.picture for answer in answers if answer.picture]
         if number == len(self._images):  # there were more
             return False
         image = self._images[number]

@@ -37,6 +37,12 @@ def check_out(out: Path | None) -> None:
             import pyarrow.parquet  # noqa: F401
 
 
+def spare(out: Path | None, read: Iterable[Path], option: str) -> None:
+    """Raise `ParamsError` where `out` would be written over a file that is read."""
+    if out and out.is_file() and any(path.is_file() and out.samefile(path) for path in read):
+        raise ParamsError(f"{option}: {out} is read, and would be written over. Name another.")
+
+
 def write_table(rows: Iterable[Sequence[Row]], out: Path | None) -> None:
     """Write a table.
 

@@ -6,7 +6,6 @@ file system can share blocks (btrfs, XFS) the copy takes no space.
 """
 
 import fcntl
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -15,15 +14,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from biopsy.core.errors import SourceError, naming
-from biopsy.core.files import IMAGE_SUFFIXES
+from biopsy.core.folders import is_image, walk
 
 FICLONE = 0x40049409  # linux/fs.h: share the blocks of a whole file
 CHUNK = 1 << 20
-
-
-def is_image(name: str) -> bool:
-    """Say whether a file name ends like an image's, in any case, and is not one of macOS's `._` companions."""
-    return name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("._")
 
 
 def find_images(folder: Path) -> tuple[list[str], Counter[str]]:
@@ -36,18 +30,15 @@ def find_images(folder: Path) -> tuple[list[str], Counter[str]]:
 
     Raises
     ------
-    SourceError
+    DataError
         A folder that cannot be read.
     """
     found: list[str] = []
     left_out: Counter[str] = Counter()
-    seen = {folder.resolve()}  # a link to a folder above it would go round for ever
-    for where, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
-        folders[:] = [name for name in folders if Path(where, name).resolve() not in seen]
-        seen.update(Path(where, name).resolve() for name in folders)
+    for where, folders, names in walk(folder):
         left_out["folder named like an image"] += sum(map(is_image, folders))
         for name in names:
-            path = Path(where, name)
+            path = where / name
             reason = _reason_against(path)
             if reason:
                 left_out[reason] += 1
@@ -95,8 +86,3 @@ def _reason_against(path: Path) -> str | None:
     except UnicodeEncodeError:
         return "name not in UTF-8"
     return None
-
-
-def _refuse(error: OSError) -> None:
-    """Let no unreadable folder pass as an empty one, as os.walk would."""
-    raise SourceError(f"no way to read the folder {error.filename} ({error.strerror}). Allow it (chmod u+rx).")

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from biopsy.core.errors import MachineError, SourceError, naming
 from biopsy.core.files import sha256
+from biopsy.core.folders import is_image
 from biopsy.core.journal import Entry, Journal
 from biopsy.core.stores import Found, in_words, list_objects, open_store
-from biopsy.sources.gather import is_image
 
 AT_ONCE = 16  # objects
 

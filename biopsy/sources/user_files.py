@@ -10,10 +10,11 @@ from typing import Any
 
 from biopsy.core.errors import DataError, SourceError
 from biopsy.core.files import LISTED
+from biopsy.core.folders import is_image
 from biopsy.core.matching import loose_name
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import QUOTES
-from biopsy.sources.gather import find_images, is_image
+from biopsy.sources.gather import find_images
 
 UNNAMED = "not named in the CSV"
 LOOKED_AT = 1000  # rows

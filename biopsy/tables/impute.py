@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from biopsy.core.errors import DataError, some
-from biopsy.core.files import LISTED
+from biopsy.core.files import AGAIN, LISTED
+from biopsy.core.layout import IMAGES
 from biopsy.core.params import Params
 from biopsy.core.text import alike, changed, count, first_spellings, id_key
 from biopsy.tables.labels.scheme import LabelScheme
@@ -47,7 +48,7 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
     """
     scheme = _settle(LabelScheme.of(params.labels), images, csv)
     facts, compared = facts_of(scheme), [*scheme.columns, "magnification", "slide"]
-    images = images.assign(**{task: images[task].map(scheme[task].read) for task in scheme.columns})
+    images = images.assign(**{task: _read(images, task, scheme) for task in scheme.columns})
     stated, names = images, read_names(images["path"], scheme)
     contradictions = _contradictions(images, names, compared)
     if contradictions and params.impute.contradiction == "error":
@@ -106,6 +107,14 @@ def _settle(scheme: LabelScheme, images: pd.DataFrame, csv: Path) -> LabelScheme
         if not task.classes:
             scheme = scheme.with_classes(name, images[name], f"{csv}: column '{task.column}'")
     return scheme
+
+
+def _read(images: pd.DataFrame, task: str, scheme: LabelScheme) -> pd.Series:
+    """Read the labels of a task, which `ingest` has checked."""
+    found = images[task].map(scheme[task].read)
+    for row, label in images.loc[found.isna(), ["row", task]].to_numpy():
+        raise DataError(f"{IMAGES} row {row}: '{label}' is not a class of task '{task}', so it was edited. {AGAIN}")
+    return found
 
 
 def _filled(images: pd.DataFrame, labels: pd.DataFrame, facts: list[str]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from biopsy.core.errors import ParamsError
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params, parse_params, read_params
 from conftest import assert_kind
 
 
@@ -159,3 +159,9 @@ def test_relative_paths_of_an_experiment_in_a_folder_of_its_own_begin_in_the_pro
     assert params.model.backbone == "cnn_small"
     monkeypatch.chdir(tmp_path)
     assert read_params(path).data.local["images"] == "images"
+
+
+def test_a_class_that_is_a_list_is_a_mistake_in_one_sentence() -> None:
+    task = {"column": "label", "classes": [["a"], "b"]}
+    with pytest.raises(ParamsError, match=r"labels\.tasks\.label\.classes.*each class in the list must be a name"):
+        parse_params({"labels": {"tasks": {"label": task}}})

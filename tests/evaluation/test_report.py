@@ -30,6 +30,7 @@ from biopsy.evaluation.report.words import named
 from biopsy.experiments.results import describe_results
 from report_project import write_project
 from schemes import params as make_params
+from stages.report import report
 
 
 class Page(HTMLParser):
@@ -323,6 +324,15 @@ def test_an_edited_metrics_file_is_named_in_one_sentence_by_report_and_results(
     if file == "test" or place.split(".")[0] in Summary.model_fields:  # the table of results reads no others
         with pytest.raises(DataError, match=rf"{file}\.json (was|is) .*Run `dvc repro`"):
             describe_results(root)
+
+
+def test_a_result_that_is_left_out_is_told_on_the_screen_too(
+    copy: tuple[Path, Params], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, params = copy
+    (root / "metrics/tissue-case/details.json").write_text("[]")
+    report(params, root)
+    assert "warning: tissue, protocol case, is not in this report" in capsys.readouterr().err
 
 
 def test_before_anything_has_run_there_is_one_sentence(tmp_path: Path) -> None:

@@ -182,6 +182,19 @@ def test_what_nobody_foresaw_is_a_row_too(
     assert [row["error"] for row in told] == ["0.png cannot be used", "1.png cannot be used"]
 
 
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain"])
+def test_a_name_that_is_no_text_is_written_so_that_an_answer_can_hold_it(client: TestClient, path: str) -> None:
+    head = b'Content-Disposition: form-data; name="images"; filename="+2AA-.png"\r\n\r\n'  # half a character, in UTF-7
+    answer = client.post(
+        path,
+        content=b"--XX\r\n" + head + png() + b"\r\n--XX--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=XX; charset=utf-7"},
+    )
+    assert answer.status_code == 200
+    (row,) = answer.json()["predictions" if path == "/v1/predict" else "explanations"]
+    assert row["image"] == "\\ud800.png"
+
+
 def test_an_explanation_is_a_map_of_the_image_with_its_check_and_a_bad_image_is_a_row(client: TestClient) -> None:
     image = np.full((48, 64, 3), 190, np.uint8)
     image[32:, :16] = 10  # bottom left: what the model takes for malignant
@@ -337,6 +350,8 @@ def test_no_host_header_opens_what_needs_a_token(model: Model, monkeypatch: pyte
         ({"host": "["}, 403),
         ({"host": "localhost:8000", "origin": "http://elsewhere.example"}, 403),
         ({"host": "localhost:8000", "origin": "null"}, 403),
+        ({"host": "localhost:8000", "origin": "http://["}, 403),
+        ({"host": "[::1", "origin": "http://["}, 403),
     ],
 )
 def test_another_page_can_neither_name_itself_as_this_server_nor_send_to_it(

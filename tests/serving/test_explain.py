@@ -131,7 +131,8 @@ def test_the_command_writes_a_picture_an_image_and_goes_on_after_a_bad_one_witho
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 3, result.stderr
-    notice, bad, summary = result.stderr.splitlines()
+    drawn, notice, bad, summary = result.stderr.splitlines()
+    assert drawn.startswith("warning: images holds 1 picture that biopsy drew (old-explained.png)")
     assert NOTICE in notice
     assert bad.startswith("error: images/bad.png is not an image")
     assert summary.startswith("error: 1 of the images has no explanation")

@@ -148,7 +148,7 @@ def test_folders_tables_and_a_list_on_the_standard_input_name_images_each_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "list.csv").write_text("id,Path\n1,images/dark.png\n2,images/light.png\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO("images/light.png\n\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"images/light.png\n\n")))
     run(folder, monkeypatch, "list.csv", "-", "images/middle.png")
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["image"].tolist() == ["images/dark.png", "images/light.png", "images/middle.png"]

@@ -170,7 +170,19 @@ def test_a_picture_that_is_gone_is_drawn_again(reads: list[str], stop: Stop) -> 
     assert reads[0] == "4"
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"[1, 2]", b'[["images/2.png", 1, 1], []]', b'{"a": 1, "b": 2}'])
+def answer(**other: Any) -> bytes:
+    told = {"probabilities": [0.4, 0.6], "error": "", "learnt": None, "unlike": None, "picture": None, "no_picture": ""}
+    return json.dumps(["KEY", [told | other]]).encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{", b"[]", b"[1, 2]", b'[["images/2.png", 1, 1], []]', b'{"a": 1, "b": 2}', b'["KEY", []]',
+        answer(probabilities=["x", "y"]), answer(probabilities=[1.0]), answer(probabilities=[0.9, 0.6]),
+        answer(probabilities=[float("nan")] * 2), answer(unlike=3), answer(other=3),
+    ],
+)  # fmt: skip
 def test_a_journal_that_is_torn_or_edited_is_read_as_far_as_it_is_whole(
     reads: list[str], stop: Stop, line: bytes
 ) -> None:
@@ -178,6 +190,7 @@ def test_a_journal_that_is_torn_or_edited_is_read_as_far_as_it_is_whole(
     stop(8)
     journal = Path("x.csv.unfinished")
     head, *lines = journal.read_bytes().splitlines(keepends=True)
+    line = line.replace(b'"KEY"', json.dumps(json.loads(lines[2])[0]).encode())
     journal.write_bytes(b"".join([head, *lines[:2], line + b"\n", *lines[3:]]))
     assert call() == whole
     assert reads[0] == "2"

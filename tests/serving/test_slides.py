@@ -292,19 +292,50 @@ def test_a_stopped_prediction_continues_and_ends_with_the_same_bytes(
     assert sorted(p.name for p in (tmp_path / "out/a").iterdir()) == OUTPUTS
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "x,y,z",
+        "64,64,32,32,1.0,benign,nan,nan,",
+        "64,64,32,32,1.0,benign,0.9,0.9,",
+        "-5,64,32,32,1.0,benign,0.5,0.5,",
+        "9999,64,32,32,1.0,benign,0.5,0.5,",
+        "64,64,32,32,1.0,other,0.5,0.5,",
+        "64,64,32,32,much,benign,0.5,0.5,",
+        "\0" * 30,
+    ],
+)
+def test_tiles_whose_rows_were_edited_are_predicted_again(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    write_slide(tmp_path / "a.tif")
+    predict("a.tif", out="whole")
+    stop_in_second_batch(monkeypatch, predict)
+    journal = tmp_path / "out/a/tiles.unfinished.csv"
+    lines = journal.read_text().split("\n")
+    journal.write_text("\n".join([*lines[:4], row, *lines[5:]]))
+    predict("a.tif")
+    for name in OUTPUTS:
+        assert (tmp_path / "out/a" / name).read_bytes() == (tmp_path / "whole/a" / name).read_bytes(), name
+
+
 def test_a_journal_that_is_cut_anywhere_keeps_its_whole_batches(tmp_path: Path) -> None:
-    path, about, columns = tmp_path / "tiles.unfinished.csv", {"slide": "a"}, ["x", "y"]
-    with TileJournal(tmp_path, about, columns, 2).table() as rows:
+    path, about, size = tmp_path / "tiles.unfinished.csv", {"slide": "a"}, (9, 20)
+    columns = ["x", "y", "width", "height", "tissue", "predicted", "p_a", "p_b", "error"]
+    cells = ",10,1,1,1.0,a,0.5,0.5,\n"
+    with TileJournal(tmp_path, about, columns, 2, size).table() as rows:
         for number in range(5):
-            rows.writerow({"x": number, "y": 10})
-        assert path.read_bytes().endswith(b"\n3,10\n")  # a kill now would lose no whole batch
+            values = (str(number) + cells).strip("\n").split(",")
+            rows.writerow(dict(zip(columns, values, strict=True)))
+        assert path.read_bytes().endswith(f"\n3{cells}".encode())  # a kill now would lose no whole batch
     content = path.read_bytes()
-    head, *lines = content.split(b"\n0,10\n")[0] + b"\n", *[f"{number},10\n".encode() for number in range(5)]
+    first = f"\n0{cells}".encode()
+    head, *lines = content.split(first)[0] + b"\n", *[f"{number}{cells}".encode() for number in range(5)]
     assert head + b"".join(lines) == content
     for length in range(len(head), len(content) + 1):
         path.write_bytes(content[:length])
         whole = (length - len(head)) // len(lines[0]) // 2 * 2
-        assert TileJournal(tmp_path, about, columns, 2).done == whole
+        assert TileJournal(tmp_path, about, columns, 2, size).done == whole
         assert path.read_bytes() == head + b"".join(lines[:whole])
 
 
@@ -458,7 +489,7 @@ def test_a_slide_that_is_cut_off_is_an_error_at_once(
         (["image.png", "--mpp", "0.5"], "--overlap are for whole slides"),
         (["a.tif", "--mpp", "0", "--out", "out"], "--mpp must be 0.02 to 20"),
         (["a.tif", "--overlap", "1", "--out", "out"], "--overlap must be 0 to 0.9"),
-        (["a.tif", "--tile-mpp", "0.02", "--overlap", "0.9", "--out", "out"], "less than a pixel apart"),
+        (["a.tif", "--tile-mpp", "0.06", "--overlap", "0.9", "--out", "out"], "less than a pixel apart"),
         (["a.tif", "--tile-mpp", "10", "--out", "out"], "fewer than one tile"),
         (["a.tif", "folder/a.tif", "--out", "out"], "would both be written to"),
         (["bad.svs", "--out", "out"], "bad.svs is not a slide that OpenSlide can read"),

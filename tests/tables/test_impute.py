@@ -53,6 +53,11 @@ def test_gaps_are_filled_from_the_file_name_and_listed() -> None:
     assert counts["read_off_names"] == ["slide", "case"]
 
 
+def test_a_label_that_was_edited_between_the_stages_is_named() -> None:
+    with pytest.raises(DataError, match=r"images\.csv row 3: 'x' is not a class of task 'multiclass'.*dvc repro"):
+        imputed((DC, "malignant", "DC", "100"), (A, "benign", "x"))
+
+
 def test_a_contradiction_is_an_error_with_row_and_both_values() -> None:
     message = refusal((A,), (DC, "benign", "A", "40"))
     assert "3 facts contradict their file names" in message

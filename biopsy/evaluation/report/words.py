@@ -64,7 +64,7 @@ def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> l
     says = split.get("says")
     if kind == "some":
         sentences.append(f"This figure is too high for new patients: {says}.")
-        sentences += ["No honest protocol was run for this task."] if best else []
+        sentences += ["No honest protocol has a result for this task."] if best else []
     elif kind == "unknown":
         sentences.append("Whether test cases were seen in training is not known, so the figure may be too high.")
     else:

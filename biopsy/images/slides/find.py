@@ -8,8 +8,10 @@ from pathlib import Path
 
 from PIL import TiffImagePlugin
 
-from biopsy.core.errors import ParamsError
+from biopsy.core.errors import ParamsError, warn
 from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, expand
+from biopsy.core.folders import files_below, is_drawn
+from biopsy.core.text import count
 from biopsy.images.decode import BROKEN, TIFF
 
 TILE_WIDTH = 322  # the number of this tag
@@ -29,9 +31,9 @@ def find_slides(inputs: Sequence[str]) -> list[Path]:
     for given in inputs:
         path = Path(given).expanduser()
         if path.is_dir():
-            named = _slides_alone(path.rglob("*"))
+            named = _slides_alone(given, files_below(path))
         elif not path.exists() and glob.has_magic(given):
-            named = _slides_alone(expand(path))
+            named = _slides_alone(given, expand(path))
         else:
             named = [path] if is_slide(path) else []
         found += named
@@ -41,15 +43,24 @@ def find_slides(inputs: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _slides_alone(paths: Iterable[Path]) -> list[Path]:
+def _slides_alone(given: str, paths: Iterable[Path]) -> list[Path]:
     """Sort out the slides; none where a photograph is among the files, whose folder is one of images."""
-    found = []
+    found, photograph = [], None
     for path in sorted(paths):
+        if is_drawn(path):
+            continue
         if is_slide(path):
             found.append(path)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
-            return []
-    return found
+            photograph = photograph or path
+    if not photograph:
+        return found
+    if found:
+        warn(
+            f"{given} holds photographs ({photograph.name}) and {count(len(found), 'whole slide')} ({found[0].name}), "
+            f"which {'is' if len(found) == 1 else 'are'} left out. Name the slides apart from them."
+        )
+    return []
 
 
 def is_slide(path: Path) -> bool:

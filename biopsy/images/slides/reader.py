@@ -17,6 +17,7 @@ from biopsy.core.extras import extra
 Image = NDArray[np.uint8]
 T = TypeVar("T")
 PLAUSIBLE = (0.02, 20.0)  # micrometres per pixel; 352.8, say, is the 72 dpi of a program that did not know
+SQUARE = 1.1  # how much wider than high a pixel may be, or higher than wide: tiles would be stretched
 CONVERT = "Convert it, for example with `vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg`."
 
 
@@ -57,7 +58,8 @@ class Slide:
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path, self.vendor, self._layout = path, layout.vendor, layout
         self.width, self.height = layout.sizes[0]
-        self.levels = [self.width / width for width, _ in layout.sizes]  # how much smaller each is
+        self._numbers = [i for i, size in enumerate(layout.sizes) if _is_whole(size, layout.sizes[0])]
+        self.levels = [self.width / layout.sizes[i][0] for i in self._numbers]  # how much smaller each is
         said = layout.um_per_pixel
         self.um_per_pixel = said if said and PLAUSIBLE[0] <= said <= PLAUSIBLE[1] else None
 
@@ -89,7 +91,7 @@ class Slide:
         shrink = self.levels[level]
         box = [round(x / shrink), round(y / shrink), max(1, round(width / shrink)), max(1, round(height / shrink))]
         try:
-            image = self._layout.read(level, *box)
+            image = self._layout.read(self._numbers[level], *box)
         except Exception as error:  # each library's own, one a kind of fault
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(f"the tile at x {x}, y {y} cannot be read ({reason})") from None
@@ -97,6 +99,20 @@ class Slide:
             return image
         method = cv2.INTER_AREA if box[2] >= size[0] else cv2.INTER_CUBIC
         return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def _is_whole(size: tuple[int, int], first: tuple[int, int]) -> bool:
+    """Tell whether a level is the first one, shrunk: some files list their label, or a photograph, among the levels."""
+    least = max(whole / (part + 1) for whole, part in zip(first, size, strict=True))  # sizes may be rounded either way
+    most = min(whole / max(part - 1, 0.5) for whole, part in zip(first, size, strict=True))
+    return least <= 1.01 * most
+
+
+def mean_scale(across: float | None, down: float | None) -> float | None:
+    """Return the micrometres of a pixel from its width and height; None where it is not known, or no square."""
+    if not across or not down or min(across, down) <= 0 or not 1 / SQUARE <= across / down <= SQUARE:
+        return None
+    return math.sqrt(across * down)
 
 
 def open_slide(path: Path) -> Slide:
@@ -122,14 +138,14 @@ def open_slide(path: Path) -> Slide:
         raise DataError(f"{path} is not a slide that OpenSlide can read, or it is damaged. Copy it again. {CONVERT}")
     from biopsy.images.slides.tiff import ByTifffile, look_into
 
-    levels, um = _tried(path, lambda: look_into(path))
-    if vendor:
+    levels, um, series = _tried(path, lambda: look_into(path))
+    if vendor and not series:
         with suppress(openslide.OpenSlideError):  # of a compression that it does not know; tifffile names that
             found = ByOpenSlide(path)
             if levels <= len(found.sizes):  # OME files may keep their pyramid where OpenSlide does not look
                 found.um_per_pixel = um or found.um_per_pixel
                 return Slide(path, found)
-    return Slide(path, _tried(path, lambda: ByTifffile(path)))
+    return Slide(path, _tried(path, lambda: ByTifffile(path, series)))
 
 
 def _tried(path: Path, do: Callable[[], T]) -> T:
@@ -152,13 +168,17 @@ class ByOpenSlide:
         about = self._slide.properties
         self.vendor = str(about["openslide.vendor"])
         said = [_number(about.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-        self.um_per_pixel = math.sqrt(said[0] * said[1]) if said[0] and said[1] else None
+        self.um_per_pixel = mean_scale(*said)
         # QuPath, too, counts from the corner of what was scanned; a MIRAX file's canvas is much larger.
         box = [about.get(f"openslide.bounds-{name}") for name in ("x", "y", "width", "height")]
         width, height = self._slide.dimensions
         self._x, self._y, width, height = [int(v) for v in box] if all(box) else [0, 0, width, height]
         self._shrinks = [float(shrink) for shrink in self._slide.level_downsamples]
-        self.sizes = [(round(width / shrink), round(height / shrink)) for shrink in self._shrinks]
+        self.sizes = (
+            self._slide.level_dimensions
+            if not all(box)
+            else [(round(width / shrink), round(height / shrink)) for shrink in self._shrinks]
+        )
 
     def _opened(self) -> Any:
         import openslide

@@ -60,17 +60,27 @@ def read_regions(path: Path) -> list[Region]:
 
 def _regions(feature: dict[str, Any]) -> list[Region]:
     given = (feature.get("properties") or {}).get("classification") or {}
-    name = given if isinstance(given, str) else given.get("name")
-    geometry = feature["geometry"]
-    kind, places = geometry["type"], geometry.get("coordinates")
-    polygons = {"Polygon": [places], "MultiPolygon": places}.get(kind, [])
+    given = {"name": given} if isinstance(given, str) else given
+    name = given.get("name") or ": ".join(given.get("names") or [])  # a class of a class, as QuPath shows it
+    polygons = _polygons(feature["geometry"])
     if not name:
         return []
-    return [Region(str(name), [_ring(ring) for ring in polygon]) for polygon in polygons]
+    return [Region(str(name), [_ring(ring) for ring in polygon]) for polygon in polygons if polygon]
+
+
+def _polygons(geometry: dict[str, Any] | None) -> list[Any]:
+    """Return the polygons of a geometry, each a list of rings; an annotation may have no place."""
+    if geometry is None:
+        return []
+    if geometry["type"] == "GeometryCollection":
+        return [polygon for part in geometry["geometries"] for polygon in _polygons(part)]
+    places = geometry.get("coordinates")
+    return list({"Polygon": [places], "MultiPolygon": places}.get(geometry["type"]) or [])
 
 
 def _ring(points: Any) -> NDArray[np.float32]:
-    ring = np.asarray(points, np.float32)
+    with np.errstate(over="ignore"):  # it becomes infinite, which is rejected
+        ring = np.asarray(points, np.float32)
     if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3 or not np.isfinite(ring).all():
         raise ValueError
     return ring

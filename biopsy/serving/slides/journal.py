@@ -9,21 +9,49 @@ from typing import Any
 
 from biopsy.core.errors import DataError, warn
 from biopsy.core.files import atomic_file, read_json
+from biopsy.core.folders import HEATMAPS, TILES
 from biopsy.serving.journal import Journal
 
-UNFINISHED, TABLE, SUMMARY = "tiles.unfinished.csv", "tiles.csv", "summary.json"
-OUTPUTS = (TABLE, "tiles.geojson", "heatmap.png", "heatmap.tif", SUMMARY)
+UNFINISHED, SUMMARY = "tiles.unfinished.csv", "summary.json"
+OUTPUTS = (TILES, "tiles.geojson", *HEATMAPS, SUMMARY)
+ROUNDED = 1e-3  # how far from 1 probabilities may add up
 OTHER = "of another slide, model or scale, so the tiles are predicted again."
 
 
 class TileJournal(Journal):
     """The rows of one slide: a journal that is a CSV below its first line."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], columns: Sequence[str], batch: int) -> None:
-        """Look at what lies in the folder; `about` is all that decides the rows, in JSON's types."""
-        self.folder, self._about, self.columns = folder, dict(about), list(columns)
+    def __init__(
+        self, folder: Path, about: Mapping[str, Any], columns: Sequence[str], batch: int, size: tuple[int, int]
+    ) -> None:
+        """Look at what lies in the folder.
+
+        Parameters
+        ----------
+        folder, columns, batch
+            Of the results of a slide, and of their rows; see `Journal`.
+        about
+            All that decides the rows, in JSON's types.
+        size
+            Width and height of the slide in pixels.
+        """
+        self.folder, self._about, self.columns, self._size = folder, dict(about), list(columns), size
         head = f"# {json.dumps(self._about, sort_keys=True)}\n{','.join(columns)}\n"
-        super().__init__(folder / UNFINISHED, head.encode(), batch, OTHER)
+        super().__init__(folder / UNFINISHED, head.encode(), batch, OTHER, self._fits)
+
+    def _fits(self, _: int, line: bytes) -> bool:
+        """Say whether a row is one of a tile of the slide, and not edited into something else."""
+        try:
+            (cells,) = csv.reader([line.decode()], strict=True)
+            row = dict(zip(self.columns, cells, strict=True))
+            x, y, width, height = (int(row[name]) for name in ("x", "y", "width", "height"))
+            shares = {name: float(row[name]) for name in row if name.startswith("p_") and not row["error"]}
+            tissue = float(row["tissue"])
+        except (ValueError, KeyError, csv.Error):
+            return False
+        there = 0 <= x <= self._size[0] - width + 1 and 0 <= y <= self._size[1] - height + 1  # corners are rounded
+        known = bool(row["error"]) or (f"p_{row['predicted']}" in shares and abs(sum(shares.values()) - 1) < ROUNDED)
+        return there and known and 0 <= tissue <= 1
 
     def finished(self) -> dict[str, Any] | None:
         """Return the summary of an earlier call that came to its end with the same slide, model and scale."""
@@ -55,7 +83,7 @@ class TileJournal(Journal):
         """Write `tiles.csv`. The journal stays until `forget`."""
         with (
             self.path.open("rb") as rows,
-            atomic_file(self.folder / TABLE) as temporary,
+            atomic_file(self.folder / TILES) as temporary,
             temporary.open("wb") as out,
         ):
             next(rows)

@@ -106,7 +106,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     if model.knows_training:
         columns.append("unlike_training")
     folder.mkdir(parents=True, exist_ok=True)
-    journal = TileJournal(folder, about, columns, model.batch)
+    journal = TileJournal(folder, about, columns, model.batch, (slide.width, slide.height))
     if found := journal.finished():
         print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
         return int(found["tiles_without_prediction"])

@@ -13,6 +13,7 @@ from biopsy.images.slides.tissue import Cut
 from biopsy.networks.model_file import Card
 
 SAME = 1.1  # scales that differ by less are one
+MOST_ENLARGED = 10
 MOST_OVERLAP = 0.9  # then a hundred tiles lie on each place
 
 
@@ -93,8 +94,8 @@ def plan(
         size = (resize.tiles.px * resize.tiles.columns, resize.tiles.px * resize.tiles.rows)
     if um and not slide_um:
         raise ParamsError(
-            f"{slide.path} does not say how many micrometres a pixel is, but tiles are read at {um:g}. Set it with "
-            "--mpp: about 0.25 for a scan at 40x, 0.5 at 20x."
+            f"{slide.path} does not say how many micrometres a square pixel is, but tiles are read at {um:g}. Set it "
+            "with --mpp: about 0.25 for a scan at 40x, 0.5 at 20x."
         )
     times = um / slide_um if um and slide_um else 1.0
     if not um:
@@ -103,6 +104,11 @@ def plan(
             f"the model does not know the scale of its training images, so tiles of {size[0]}x{size[1]} pixels are "
             f"read at the full resolution of {slide.path.name}{shown}. If that was not the scale, set it with "
             "--tile-mpp."
+        )
+    elif times < 1 / MOST_ENLARGED:
+        raise ParamsError(
+            f"{slide.path} has {slide_um:g} micrometres a pixel, and tiles are read at {um:g}: {1 / times:.0f} times "
+            "as fine, so they would show nothing. Check --mpp and --tile-mpp."
         )
     elif times < 1 / SAME:
         warn(f"{slide.path.name} is coarser than the training images, so its tiles are enlarged {1 / times:.1f} times.")

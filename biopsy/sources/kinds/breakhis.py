@@ -9,10 +9,11 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field
 
 from biopsy.core.errors import SourceError, some
+from biopsy.core.folders import is_image
 from biopsy.core.outside import Outside
 from biopsy.core.sections.section import Section
 from biopsy.sources.archive import KINDS, unpack
-from biopsy.sources.gather import copy_file, copy_images, is_image
+from biopsy.sources.gather import copy_file, copy_images
 from biopsy.sources.kinds.registry import Source, register
 from biopsy.sources.originals import compare, known
 from biopsy.sources.user_files import UNNAMED, counted, expand, gather, keep_named, make_facts, named_by, user_file

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from biopsy.core.engine import LOCAL, Engine, check_opencv
 from biopsy.core.errors import DataError, ParamsError, SourceError, naming, nearest
 from biopsy.core.files import LISTED, SLIDE_SUFFIXES
+from biopsy.core.folders import files_below, is_file
 from biopsy.core.matching import Matches, match_files
 from biopsy.core.outside import Outside
 from biopsy.core.rawcsv import OWN_ROW, find_column, read_records
@@ -145,7 +146,7 @@ def read_rows(settings: Wsi) -> list[Row]:
         others.pop("", None)  # a column without a name, such as the index that pandas writes
         given = others.pop(records.header[position])
         file = folder / matches.files.get(given, given)
-        if not given or not _is_file(file):
+        if not given or not is_file(file):
             near = f" {hint}." if (hint := matches.hints.get(given)) else nearest(given, _slides_in(folder))
             raise DataError(f"{where}: the slide '{given}' is not in {folder}.{near} Correct the row.")
         own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
@@ -171,19 +172,12 @@ def read_rows(settings: Wsi) -> list[Row]:
 
 def _match(names: list[str], folder: Path) -> Matches:
     """Find the slides that the table spells as their files are not."""
-    exact = {name for name in names if name and _is_file(folder / name)}
+    exact = {name for name in names if name and is_file(folder / name)}
     return Matches() if len(exact) == len(set(names)) else match_files(names, [*exact, *_slides_in(folder)], ())
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False
-
-
 def _slides_in(folder: Path) -> list[str]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SLIDES and path.is_file())
+    found = (path for path in files_below(folder) if path.suffix.lower() in SLIDES and path.is_file())
     return [path.relative_to(folder).as_posix() for path in found]
 
 

@@ -1,0 +1,55 @@
+"""What lies in folders: which files are images, and which of them this package drew."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from biopsy.core.errors import DataError
+from biopsy.core.files import IMAGE_SUFFIXES
+
+EXPLAINED = "-explained.png"  # what `biopsy explain` draws; beside a slide's tiles lies its heat map
+HEATMAPS, TILES = ("heatmap.png", "heatmap.tif"), "tiles.csv"
+
+
+def is_image(name: str) -> bool:
+    """Say whether a file name ends like an image's, in any case, and is not one of macOS's `._` companions."""
+    return name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("._")
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk through a folder and all below it, links followed, each once: yield a folder, its folders and its files.
+
+    Raises
+    ------
+    DataError
+        A folder that cannot be read: it must not pass as an empty one.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"no way to read the folder {error.filename} ({error.strerror}). Allow it (chmod u+rx).")
+
+    seen = {folder.resolve()}  # a link to a folder above it would go round for ever
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        folders[:] = [name for name in folders if Path(where, name).resolve() not in seen]
+        seen.update(Path(where, name).resolve() for name in folders)
+        yield Path(where), folders, names
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List what is no folder in a folder and all below it, sorted; see `walk`."""
+    return sorted(where / name for where, _, names in walk(folder) for name in names)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path is a file; one that may not be looked at counts as one, so that reading it says why."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def is_drawn(path: Path) -> bool:
+    """Tell whether `biopsy explain` or `biopsy predict` drew an image, so that it is none of the user's."""
+    return path.name.endswith(EXPLAINED) or (path.name in HEATMAPS and (path.parent / TILES).is_file())
