@@ -40,7 +40,7 @@ def make(folder: Path, name: str, weights: str | None) -> None:
     from biopsy.networks.backend import keras, seed_everything
     from biopsy.networks.build import build_model
     from biopsy.networks.model_file import Card, save_model
-    from biopsy.serving.onnx_graph import convert
+    from biopsy.serving.export.onnx_graph import convert
     from biopsy.serving.onnx_metadata import seal
     from biopsy.tables.labels.scheme import LabelScheme
 

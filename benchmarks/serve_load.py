@@ -128,7 +128,7 @@ def serve_plainly(folder: Path) -> None:
     from fastapi import FastAPI, UploadFile
 
     from biopsy.networks.model_file import load_model
-    from biopsy.serving.serve import _listen
+    from biopsy.serving.server.run import _listen
 
     model, card = load_model(folder)
     size, app = card.preparation.size, FastAPI()

@@ -71,7 +71,7 @@ def looks() -> list[list[list[float]]]:
 
     from biopsy.core.sections.model import Features, Head, Model
     from biopsy.networks.build import build_model
-    from biopsy.serving.gradcam import gradcam
+    from biopsy.serving.explain.gradcam import gradcam
 
     settings = Model(features=Features(layers=["block1_relu", "block2_relu"]), head=Head(feature_norm=False))
     network, rng = build_model(settings, 32, 8), np.random.default_rng(0)

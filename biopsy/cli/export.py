@@ -13,7 +13,7 @@ def add_export(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.experiments.model_info import known_of
-        from biopsy.serving.export import export_model
+        from biopsy.serving.export.run import export_model
 
         if chosen.int8 is not None and chosen.format != "onnx":
             raise ParamsError("--int8 is for .onnx files. Leave --format or --int8 out.")
@@ -22,7 +22,7 @@ def add_export(verbs: Any) -> None:
         path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar, int8=chosen.int8)
         print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
         if chosen.format != "onnx":
-            from biopsy.serving.runtimes import export_as
+            from biopsy.serving.export.runtimes import export_as
 
             other, difference = export_as(chosen.format, chosen.model, path)
             print(f"wrote {other}; its probabilities differ from those of Keras by at most {difference:.1e}")
@@ -62,8 +62,8 @@ def add_publish(verbs: Any) -> None:
     """Add `biopsy publish`."""
 
     def act(chosen: argparse.Namespace) -> None:
+        from biopsy.serving.export.publish import publish
         from biopsy.serving.finding import only_model
-        from biopsy.serving.publish import publish
 
         for line in publish(chosen.model or only_model(), chosen.target, chosen.card, chosen.yes):
             print(line)

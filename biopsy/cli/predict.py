@@ -14,7 +14,7 @@ def add_predict(verbs: Any) -> None:
 
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.images.slides.find import find_slides
-        from biopsy.serving import predict
+        from biopsy.serving.predict import run as predict
 
         models = {words: model_path(words) for words in chosen.model}
         if slides := find_slides(chosen.inputs):
@@ -75,7 +75,7 @@ def add_evaluate(verbs: Any) -> None:
     """Add `biopsy evaluate`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.serving.evaluate import LabelledImages, evaluate_elsewhere
+        from biopsy.serving.evaluate.run import LabelledImages, evaluate_elsewhere
         from biopsy.serving.finding import only_model
 
         asked = LabelledImages(chosen.csv, chosen.images, chosen.label, chosen.map)
@@ -108,7 +108,7 @@ def add_explain(verbs: Any) -> None:
     """Add `biopsy explain`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.serving.explain_files import explain_files
+        from biopsy.serving.explain.files import explain_files
 
         failed = explain_files(chosen.inputs, chosen.model, chosen.out, chosen.method)
         if failed:
@@ -138,7 +138,7 @@ def add_serve(verbs: Any) -> None:
     """Add `biopsy serve`."""
 
     def act(chosen: argparse.Namespace) -> None:
-        from biopsy.serving.serve import serve
+        from biopsy.serving.server.run import serve
 
         serve(chosen.model, chosen.host, chosen.port, chosen.token or os.environ.get("BIOPSY_TOKEN"), figures_of)
 

@@ -23,7 +23,7 @@ from biopsy.evaluation.report.results import Result, Run
 from biopsy.evaluation.report.template import template
 from biopsy.evaluation.report.words import headline
 from biopsy.images.decode import read_rgb
-from biopsy.serving.explain import (
+from biopsy.serving.explain.image import (
     METHODS,
     Explanation,
     Method,

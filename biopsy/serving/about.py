@@ -7,7 +7,7 @@ from biopsy.core.protocol import PUBLIC
 from biopsy.images.looks.record import SHORT
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.cases import SETS, promises_of, set_threshold, unsure_below
-from biopsy.serving.explain import methods_of
+from biopsy.serving.explain.image import methods_of
 from biopsy.serving.model import Model
 
 PROTOCOLS = {

@@ -9,8 +9,8 @@ import pytest
 
 from biopsy.networks.backend import keras, tf
 from biopsy.networks.model_file import save_model
-from biopsy.serving.activation import evidence, head_of
-from biopsy.serving.export import export_model
+from biopsy.serving.export.activation import evidence, head_of
+from biopsy.serving.export.run import export_model
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import FEATURES, MAPS, OUTPUT
 from tiny_onnx import DARK, SIZE

@@ -29,10 +29,10 @@ from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceErr
 from biopsy.images.decode import hash_pixels
 from biopsy.images.looks.record import WORDS, ranges_of
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.api import PAGE, Limits, make_app
 from biopsy.serving.model import Model
-from biopsy.serving.queue import Queue, Work
-from biopsy.serving.serve import serve
+from biopsy.serving.server.api import PAGE, Limits, make_app
+from biopsy.serving.server.queue import Queue, Work
+from biopsy.serving.server.run import serve
 from biopsy.serving.training_images import pixel_key
 from conftest import ROOT
 from tiny_onnx import DARK, network, write_onnx
@@ -166,8 +166,8 @@ def test_damage_anywhere_in_an_image_or_a_form_never_makes_the_server_fail(clien
     ("path", "rows", "place"),
     [
         ("/v1/predict", "predictions", "decoding.prepare"),
-        ("/v1/explain", "explanations", "explain.prepare"),
-        ("/v1/explain", "explanations", "responses.read_rgb"),
+        ("/v1/explain", "explanations", "explain.image.prepare"),
+        ("/v1/explain", "explanations", "server.responses.read_rgb"),
     ],
 )
 def test_what_nobody_foresaw_is_a_row_too(

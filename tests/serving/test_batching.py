@@ -15,8 +15,8 @@ from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
 from biopsy.serving.decoding import ENDED, Decoder, Prepared
-from biopsy.serving.queue import Queue, Work
-from biopsy.serving.uploads import Limits
+from biopsy.serving.server.queue import Queue, Work
+from biopsy.serving.server.uploads import Limits
 
 FORM = b'--x\r\nContent-Disposition: form-data; name="images"; filename="%d"\r\n\r\n%d\r\n--x--\r\n'
 

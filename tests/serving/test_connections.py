@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from biopsy.serving import connections
-from biopsy.serving.connections import Connection
+from biopsy.serving.server import connections
+from biopsy.serving.server.connections import Connection
 
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LARGE = 30_000_000  # more than the system keeps for a client

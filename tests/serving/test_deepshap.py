@@ -14,9 +14,9 @@ from coloured import colours
 from biopsy.core.errors import MachineError, ParamsError
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import save_model
-from biopsy.serving import deepshap as module
-from biopsy.serving.deepshap import deepshap
-from biopsy.serving.explain import check_method, explain
+from biopsy.serving.explain import deepshap as module
+from biopsy.serving.explain.deepshap import deepshap
+from biopsy.serving.explain.image import check_method, explain
 from biopsy.serving.model import Model
 from tiny_onnx import DARK, SIZE, write_onnx
 

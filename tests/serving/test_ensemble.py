@@ -12,8 +12,8 @@ from biopsy.core.errors import SourceError
 from biopsy.images.looks.record import Looks, Range
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import Card, save_model
-from biopsy.serving.ensemble import members_of
-from biopsy.serving.export import export_model
+from biopsy.serving.export.ensemble import members_of
+from biopsy.serving.export.run import export_model
 from biopsy.serving.model import describe
 from biopsy.serving.onnx_file import open_file
 from tiny_onnx import DARK, SIZE

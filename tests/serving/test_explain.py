@@ -16,9 +16,9 @@ from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.data import Resize, Tiles
 from biopsy.images.resize import make_views
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.explain import Explanation, lay_on, paint, scale_of
-from biopsy.serving.explain_files import explain_files
-from biopsy.serving.occlusion import CELLS, Subject, faithfulness, occlusion_map
+from biopsy.serving.explain.files import explain_files
+from biopsy.serving.explain.image import Explanation, lay_on, paint, scale_of
+from biopsy.serving.explain.occlusion import CELLS, Subject, faithfulness, occlusion_map
 from conftest import ROOT
 from tiny_onnx import network, write_onnx
 
@@ -168,7 +168,7 @@ def test_ctrl_c_draws_what_is_explained_by_then(tmp_path: Path, monkeypatch: pyt
             raise KeyboardInterrupt
         return explained(subject_of(brightness))
 
-    monkeypatch.setattr("biopsy.serving.explain_files.explain", interrupted)
+    monkeypatch.setattr("biopsy.serving.explain.files.explain", interrupted)
     with pytest.raises(KeyboardInterrupt, match="1 of 3 images have a picture"):
         explain_files([str(tmp_path)], model, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a-explained.png"]

@@ -17,10 +17,12 @@ from biopsy.core.sections.data import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
-from biopsy.serving import export, model, runtimes
+from biopsy.serving import model
+from biopsy.serving.export import run as export
+from biopsy.serving.export import runtimes
+from biopsy.serving.export.quantise import quantise
+from biopsy.serving.export.runtimes import Ask, export_as
 from biopsy.serving.onnx_file import Network, open_file
-from biopsy.serving.quantise import quantise
-from biopsy.serving.runtimes import Ask, export_as
 from cards import CARD
 from schemes import BREAKHIS
 from tiny import make_project

@@ -17,10 +17,10 @@ from biopsy.experiments.explain_report import explain_run
 from biopsy.networks.backend import keras
 from biopsy.networks.build import build_model
 from biopsy.networks.model_file import save_model
-from biopsy.serving.activation import evidence, head_of
-from biopsy.serving.explain import explain, methods_of
-from biopsy.serving.explain_files import explain_files
-from biopsy.serving.gradcam import gradcam, pooled_maps
+from biopsy.serving.explain.files import explain_files
+from biopsy.serving.explain.gradcam import gradcam, pooled_maps
+from biopsy.serving.explain.image import explain, methods_of
+from biopsy.serving.export.activation import evidence, head_of
 from biopsy.serving.model import Model as Trained
 from report_project import HASH, write_project
 from tiny_onnx import DARK, SIZE, encoder, write_onnx

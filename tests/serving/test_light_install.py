@@ -46,10 +46,10 @@ main()
     "explain": "command(['explain', 'a.png']); command(['predict', 'a.png', '--explain', 'maps'])",
     "serve": """
 import uvicorn
-from biopsy.serving import responses
+from biopsy.serving.server import responses
 uvicorn.Server.run = lambda server, sockets: print(server.config.app.title)
 command(["serve", "--port", "0"])
-from biopsy.serving.samples import SAMPLES, sample_png
+from biopsy.serving.server.samples import SAMPLES, sample_png
 dark = biopsy.load("models/dark")
 images = [("a", open("a.png", "rb").read()), *((name, sample_png(name, 90, 60)) for name in SAMPLES)]
 print(responses.predicted_rows(dark, images))

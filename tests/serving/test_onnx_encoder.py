@@ -14,7 +14,7 @@ from biopsy.images.preparation.record import Preparation
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.build import build_model
 from biopsy.networks.model_file import save_model
-from biopsy.serving.export import export_model
+from biopsy.serving.export.run import export_model
 from biopsy.serving.onnx_file import open_file
 from tiny_onnx import DARK, SIZE, corner, encoder
 

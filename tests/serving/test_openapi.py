@@ -9,9 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from jsonschema import Draft202012Validator
 
-from biopsy.serving.api import make_app
 from biopsy.serving.model import Model
-from biopsy.serving.uploads import Limits
+from biopsy.serving.server.api import make_app
+from biopsy.serving.server.uploads import Limits
 from tiny_onnx import network, write_onnx
 
 PNG = cv2.imencode(".png", np.full((48, 64, 3), 40, np.uint8))[1].tobytes()

@@ -15,8 +15,8 @@ import uvicorn
 from accessible import violations
 from biopsy.images.decode import hash_pixels
 from biopsy.images.looks.record import ranges_of
-from biopsy.serving.api import make_app
 from biopsy.serving.model import Model
+from biopsy.serving.server.api import make_app
 from biopsy.serving.training_images import packed, pixel_key
 from servers import free_port
 from tiny_onnx import DARK, write_onnx

@@ -11,7 +11,7 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.images.decode import ImageError
-from biopsy.serving import explain_files
+from biopsy.serving.explain import files as explain_files
 from tiny_onnx import network, write_onnx
 
 Predict = Callable[..., pd.DataFrame]

@@ -15,8 +15,8 @@ from biopsy.core.encoders import terms_of
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE, write_card
-from biopsy.serving import hub
-from biopsy.serving.publish import FILES
+from biopsy.serving.export import hub
+from biopsy.serving.export.publish import FILES
 from model_hub import serving
 from tiny_onnx import DARK, network, write_onnx
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from biopsy.core.errors import MachineError
-from biopsy.serving import tables
-from biopsy.serving.tables import check_out, write_table
+from biopsy.serving.predict import tables
+from biopsy.serving.predict.tables import check_out, write_table
 
 ROW = {
     "image": os.fsdecode(b"a\xe9.png"), "case": "", "predicted": "b", "p_a": 0.25, "error": "", "in_training": False,

@@ -19,8 +19,8 @@ from biopsy.core.files import atomic_file
 from biopsy.images.slides.tissue import Cut, Overview
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.about import LOOKS
+from biopsy.serving.predict.tables import WHOLE, write_table
 from biopsy.serving.slides.heat import LOST, Heat
-from biopsy.serving.tables import WHOLE, write_table
 
 COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
 GREY = (120, 120, 120)  # what shows it

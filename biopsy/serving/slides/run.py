@@ -21,6 +21,7 @@ from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_ov
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.finding import only_model
 from biopsy.serving.model import Model, describe
+from biopsy.serving.predict.tables import KINDS
 from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, TileJournal
 from biopsy.serving.slides.outcome import (
@@ -32,7 +33,6 @@ from biopsy.serving.slides.outcome import (
     write_tiles,
 )
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
-from biopsy.serving.tables import KINDS
 
 
 @dataclass(frozen=True)

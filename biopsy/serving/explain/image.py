@@ -12,8 +12,8 @@ from biopsy.core.errors import ParamsError
 from biopsy.core.sections.data import Resize
 from biopsy.images.prepare import prepare
 from biopsy.images.resize import cut_tiles
+from biopsy.serving.explain.occlusion import FLAT, Faithfulness, Floats, Subject, faithfulness, occlusion_map
 from biopsy.serving.model import Model
-from biopsy.serving.occlusion import FLAT, Faithfulness, Floats, Subject, faithfulness, occlusion_map
 from biopsy.serving.onnx_file import MAPS, OUTPUT
 
 # Matplotlib's managua_r to within 2 of 255, so that the server needs no Matplotlib. It is uniform to the eye, also to a
@@ -110,7 +110,7 @@ def first_method(model: Model) -> Method:
 
 
 def _has_maps(network: Any) -> bool:
-    from biopsy.serving.gradcam import pooled_maps  # brings Keras, which is here where there is a network
+    from biopsy.serving.explain.gradcam import pooled_maps  # brings Keras, which is here where there is a network
 
     return bool(pooled_maps(network))
 
@@ -166,12 +166,12 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
         return Explanation(*about, drops, faithfulness(subject, drops))
     side = subject.cells, subject.cells  # those that occlusion is checked by
     if method == "gradcam":
-        from biopsy.serving.gradcam import gradcam
+        from biopsy.serving.explain.gradcam import gradcam
 
         drops = gradcam(model.network, views, index)
         cells = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drops])
         return Explanation(*about, drops, faithfulness(subject, cells), method)
-    from biopsy.serving.deepshap import background_of, deepshap
+    from biopsy.serving.explain.deepshap import background_of, deepshap
 
     found_by = deepshap(model.network, views, index, background_of(card, model.path))
     width = views.shape[1] / subject.cells

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, some, warn
-from biopsy.serving.chosen import Chosen, Faults
 from biopsy.serving.finding import names_of, only_model
 from biopsy.serving.inputs import GROUPS, Found, find_images
-from biopsy.serving.tables import Row, check_out, spare, write_table
+from biopsy.serving.predict.chosen import Chosen, Faults
+from biopsy.serving.predict.tables import Row, check_out, spare, write_table
 
 if TYPE_CHECKING:
     from biopsy.serving.answering import Answers
@@ -68,7 +68,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     spare(options.out, map(Path, inputs), "--out")
     images = _images(inputs, options)
     from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
-    from biopsy.serving.resume import Progress
+    from biopsy.serving.predict.resume import Progress
 
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
     models = [one.model for one in chosen]
@@ -108,7 +108,7 @@ def _images(inputs: Sequence[str], options: Options) -> list[Found]:
         )
     if options.explain is None:
         return images
-    from biopsy.serving.explain_files import check_folder, without_pictures
+    from biopsy.serving.explain.files import check_folder, without_pictures
 
     check_folder(options.explain, "--explain")
     return without_pictures(images)
@@ -129,7 +129,7 @@ def _watched(answers: "Answers", chosen: Sequence[Chosen], lost: Faults, undrawn
 def _explained(answers: "Answers", chosen: Sequence[Chosen], folder: Path, done: Sequence[Found]) -> "Answers":
     """Pass answers on with a picture each, or why there is none; the names of those of `done` are taken."""
     from biopsy.serving.decoding import named
-    from biopsy.serving.explain_files import Pictures, draw_one
+    from biopsy.serving.explain.files import Pictures, draw_one
 
     pictures = Pictures(folder, "--explain")
 

@@ -21,14 +21,14 @@ from biopsy.evaluation.predictions import Answers, magnifications
 from biopsy.evaluation.report.words import interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.networks.model_file import NOTICE, Card, read_card
-from biopsy.serving.chosen import Watch
 from biopsy.serving.decoding import named
-from biopsy.serving.evaluate_page import render, too_high
+from biopsy.serving.evaluate.labelled import Labelled, count_left_out, read_labelled
+from biopsy.serving.evaluate.page import render, too_high
 from biopsy.serving.figures import FiguresOf, figures_of_test
-from biopsy.serving.labelled import Labelled, count_left_out, read_labelled
 from biopsy.serving.model import Model, describe
 from biopsy.serving.onnx_file import exported_file, open_file
-from biopsy.serving.tables import spare
+from biopsy.serving.predict.chosen import Watch
+from biopsy.serving.predict.tables import spare
 
 FILES = ("metrics.json", "predictions.csv", "report.html")
 

@@ -43,7 +43,7 @@ def convert(model: Any, card: Card) -> bytes:
     with extra("export"):
         import tf2onnx
 
-    from biopsy.serving.onnx_encoder import merge, tail_opset
+    from biopsy.serving.export.onnx_encoder import merge, tail_opset
 
     answer, taken, encoder = answering(model, card)
     opset = tail_opset(encoder) if encoder else OPSET
@@ -72,8 +72,8 @@ def answering(model: Any, card: Card) -> tuple[Callable[[Any], dict[str, Any]], 
     """
     from biopsy.networks.answers import TURNS
     from biopsy.networks.backend import keras, tf
-    from biopsy.serving.activation import evidence, head_of
-    from biopsy.serving.onnx_encoder import VECTORS, find_encoder
+    from biopsy.serving.export.activation import evidence, head_of
+    from biopsy.serving.export.onnx_encoder import VECTORS, find_encoder
 
     turns, views, together = TURNS[card.tta], card.preparation.views, len(model.inputs[0].shape) == 5
     encoder = find_encoder(model)

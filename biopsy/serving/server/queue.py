@@ -13,8 +13,8 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 
 from biopsy.networks.answers import BATCH
-from biopsy.serving.responses import Images
-from biopsy.serving.uploads import Limits, read_images
+from biopsy.serving.server.responses import Images
+from biopsy.serving.server.uploads import Limits, read_images
 
 WAIT = 0.05  # seconds that a prepared image waits for others which are on their way
 

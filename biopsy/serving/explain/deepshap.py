@@ -18,7 +18,7 @@ from biopsy.core.errors import MachineError, ParamsError
 from biopsy.core.extras import extra
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import Card
-from biopsy.serving.gradcam import output_of
+from biopsy.serving.explain.gradcam import output_of
 from biopsy.serving.similar import chunks, learnt_images
 
 BACKGROUND = 4  # training images, evenly spaced: time and memory grow with their number

@@ -14,12 +14,12 @@ from biopsy.core.files import atomic_file
 from biopsy.core.layout import model_name
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.ensemble import Ensemble, join, open_models
+from biopsy.serving.export.ensemble import Ensemble, join, open_models
+from biopsy.serving.export.onnx_graph import convert, rename
+from biopsy.serving.export.quantise import quantise
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, open_file
-from biopsy.serving.onnx_graph import convert, rename
 from biopsy.serving.onnx_metadata import seal
-from biopsy.serving.quantise import quantise
 from biopsy.serving.similar import Kept, measure
 from biopsy.serving.slides.scale import trained_scale
 from biopsy.serving.training_images import packed

@@ -66,8 +66,8 @@ def serve(
         with extra("serve"):
             import uvicorn
 
-            from biopsy.serving.api import make_app
-            from biopsy.serving.connections import Connection, allow_files
+            from biopsy.serving.server.api import make_app
+            from biopsy.serving.server.connections import Connection, allow_files
 
         models = {name: Model(path) for name, path in zip(names, paths, strict=True)}
         for name, model in models.items():

@@ -8,7 +8,7 @@ from biopsy.core.encoders import NO_HEADS
 from biopsy.core.errors import ParamsError, SourceError, some
 from biopsy.core.files import atomic_file, sha256
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.hub import repository_of, upload
+from biopsy.serving.export.hub import repository_of, upload
 from biopsy.serving.onnx_file import export_of, open_file
 from biopsy.serving.similar import read_similar
 

@@ -14,15 +14,15 @@ from biopsy.networks.model_file import NOTICE
 from biopsy.serving.about import LOOKS, about
 from biopsy.serving.cases import promises_of, unsure_below
 from biopsy.serving.decoding import Decoder
-from biopsy.serving.explain import Method, Quick, check_method
-from biopsy.serving.guard import Guard, rejecting
-from biopsy.serving.meter import Meter
+from biopsy.serving.explain.image import Method, Quick, check_method
 from biopsy.serving.model import Model
-from biopsy.serving.queue import Queue, Work
-from biopsy.serving.responses import ExplainOptions, begin_images, explained_rows, predicted_rows
-from biopsy.serving.samples import SAMPLES, sample_png, sample_size
-from biopsy.serving.schema import Explanations, Models, Predictions, Problem
-from biopsy.serving.uploads import Limits, form_schema
+from biopsy.serving.server.guard import Guard, rejecting
+from biopsy.serving.server.meter import Meter
+from biopsy.serving.server.queue import Queue, Work
+from biopsy.serving.server.responses import ExplainOptions, begin_images, explained_rows, predicted_rows
+from biopsy.serving.server.samples import SAMPLES, sample_png, sample_size
+from biopsy.serving.server.schema import Explanations, Models, Predictions, Problem
+from biopsy.serving.server.uploads import Limits, form_schema
 
 PAGE = {
     "": ("index.html", "text/html"),
@@ -82,7 +82,7 @@ def make_app(
         responses={code: ERRORS[code] for code in (401, 403)},
     )
     for path, (name, kind) in PAGE.items():
-        content = files("biopsy.serving").joinpath("page", name).read_bytes()
+        content = files("biopsy.serving.server").joinpath("page", name).read_bytes()
         app.get(f"/{path}", include_in_schema=False)(partial(_send, content, kind))
 
     app.add_middleware(Guard, meter=meter, rejection=rejecting(token, hosts, OPEN))

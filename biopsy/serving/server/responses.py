@@ -17,7 +17,7 @@ from biopsy.core.errors import NO_MEMORY, BiopsyError
 from biopsy.images.decode import read_rgb
 from biopsy.serving.cases import is_unsure
 from biopsy.serving.decoding import UNNAMED, Decoder, named, prepare_image, told
-from biopsy.serving.explain import (
+from biopsy.serving.explain.image import (
     METHODS,
     Explanation,
     Method,
@@ -30,7 +30,7 @@ from biopsy.serving.explain import (
     scale_of,
 )
 from biopsy.serving.model import Answer, Model
-from biopsy.serving.schema import Prediction
+from biopsy.serving.server.schema import Prediction
 
 Images = Sequence[tuple[str, bytes]]
 PICTURE = 1600  # pixels of the longer side of the image beside its map, at most: enough to enlarge it

@@ -16,7 +16,7 @@ from biopsy.core.files import write_png
 from biopsy.core.folders import EXPLAINED
 from biopsy.images.decode import ImageError, read_rgb
 from biopsy.networks.model_file import NOTICE, Card
-from biopsy.serving.explain import (
+from biopsy.serving.explain.image import (
     METHODS,
     Explanation,
     Method,

@@ -12,11 +12,11 @@ from biopsy.core.errors import SourceError
 from biopsy.core.extras import extra
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.ensemble import Ensemble, open_models
-from biopsy.serving.export import images_to_compare, parity
+from biopsy.serving.export.ensemble import Ensemble, open_models
+from biopsy.serving.export.publish import metadata_of
+from biopsy.serving.export.run import images_to_compare, parity
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, open_file
-from biopsy.serving.publish import metadata_of
 
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # from images as the file takes them to probabilities
 
@@ -87,7 +87,7 @@ def _litert(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, 
         from ai_edge_litert.interpreter import Interpreter
 
     from biopsy.networks.backend import tf
-    from biopsy.serving.onnx_graph import answering
+    from biopsy.serving.export.onnx_graph import answering
 
     if isinstance(model, Ensemble):
         raise SourceError("--format litert writes one model, and several were named. Take openvino, or name one.")

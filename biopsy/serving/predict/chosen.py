@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from biopsy.core.errors import warn
 from biopsy.serving.inputs import Found
-from biopsy.serving.tables import Row
+from biopsy.serving.predict.tables import Row
 
 if TYPE_CHECKING:
     import numpy as np
