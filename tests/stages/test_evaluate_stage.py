@@ -93,7 +93,8 @@ def test_a_good_model_scores_one_and_two_runs_leave_the_same_bytes(project: Path
     first = outputs(project)
     (project / "plots/binary-case/test/stale.png").write_text("an earlier run's")
     note_made(project / "plots/binary-case/test")
-    evaluate(project, "binary")
+    # In a process of its own too: where oneDNN is off, the last digit depends on where in memory an array lies.
+    assert run_alone("evaluate", "--task", "binary", "--protocol", "case").returncode == 0
     assert outputs(project) == first
 
 
