@@ -18,7 +18,8 @@ from biopsy.core.errors import BiopsyError, DataError, MachineError
 from biopsy.core.outside import own_names, watch
 from biopsy.core.sections.data import Columns, Data, Ingest
 from biopsy.sources.fetch import outside_paths
-from biopsy.sources.kinds.wsi import Part, Row, Wsi, cut_out, fill, paths, read_rows
+from biopsy.sources.kinds.wsi import Part, cut_out, fill, paths
+from biopsy.sources.slide_table import Row, Wsi, read_rows
 from biopsy.tables.metadata import read_metadata
 from conftest import ROOT, assert_kind
 from painted_slides import BLUE, GLASS, RED, painted, write_slide

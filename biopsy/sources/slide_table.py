@@ -1,0 +1,139 @@
+"""The table of whole slides that a user names: a row for each, with its file, case and scale."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import Field
+
+from biopsy.core.errors import DataError, ParamsError, SourceError, nearest
+from biopsy.core.files import SLIDE_SUFFIXES
+from biopsy.core.folders import files_below, is_file
+from biopsy.core.matching import Matches, match_files
+from biopsy.core.rawcsv import find_column, read_records
+from biopsy.core.sections.section import Section
+from biopsy.core.text import fold, is_missing
+from biopsy.images.slides.reader import PLAUSIBLE
+from biopsy.sources.user_files import expand, user_file
+
+SLIDES = (*SLIDE_SUFFIXES, ".tif", ".tiff")
+OWN = ("path_to_image", "slide", "case", "mpp")  # columns that the tiles' table has of its own
+
+
+class Wsi(Section):
+    """Which slides, and which tiles of them.
+
+    Attributes
+    ----------
+    csv, folder
+        A table with a row for each slide, and the folder that its paths start in.
+    column
+        The table's column of slide files. Other columns are copied to each tile; `case`, where there is none, is the
+        slide, and `mpp`, micrometres per pixel of the slide, counts more than what its file says.
+    regions
+        The label column that the regions of `<slide>.geojson`, beside the slide, fill; None: the CSV has the labels.
+    um_per_pixel, px
+        The scale and the side in pixels of a tile.
+    most
+        Tiles of one slide: of more, as many evenly spread ones.
+    """
+
+    csv: str | None = None
+    folder: str | None = None
+    column: str = "slide"
+    regions: str | None = None
+    um_per_pixel: float = Field(0.5, ge=PLAUSIBLE[0], le=PLAUSIBLE[1])
+    px: int = Field(512, ge=32, le=4096)
+    most: int = Field(200, ge=1, le=1_000_000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A slide of the table: its row, in words too, file, id, case, scale as the table gives it, and other cells.
+
+    `respelled` says what the table calls the file, where it spells it in another way.
+    """
+
+    line: int
+    where: str
+    file: Path
+    name: str
+    case: str
+    mpp: float | None
+    cells: dict[str, str]
+    respelled: str = ""
+
+
+def read_rows(settings: Wsi) -> list[Row]:
+    """Read the table of slides. Raises `DataError` with the row where a slide is missing or named twice."""
+    if not (settings.csv and settings.folder):
+        raise ParamsError("data.source is 'wsi', which needs both data.wsi.csv and data.wsi.folder.")
+    path = user_file(settings.csv, "data.wsi.csv")
+    folder = expand(settings.folder, "data.wsi.folder")
+    if not folder.is_dir():
+        raise SourceError(
+            f"data.wsi.folder: {folder} is not a folder. Set it to the folder that the slides' paths start in."
+        )
+    records = read_records(path, [settings.column], "slide")
+    position = find_column(records.header, settings.column, "data.wsi.column", path)
+    twice = [name for name, times in Counter(records.header).items() if times > 1 and name]
+    if twice:
+        raise DataError(f"{path} has two columns '{twice[0]}'. Rename one.")
+    named = [(line, cells[position] if position < len(cells) else "") for line, cells in records.rows]
+    matches = _match([name for _, name in named], folder)
+    rows: list[Row] = []
+    for line, cells in records.rows:
+        where = f"{path} row {line}"
+        others = dict(zip(records.header, cells + [""] * (len(records.header) - len(cells)), strict=False))
+        others.pop("", None)  # a column without a name, such as the index that pandas writes
+        given = others.pop(records.header[position])
+        file = folder / matches.files.get(given, given)
+        if not given or not is_file(file):
+            near = f" {hint}." if (hint := matches.hints.get(given)) else nearest(given, _slides_in(folder))
+            raise DataError(f"{where}: the slide '{given}' is not in {folder}.{near} Correct the row.")
+        own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
+        name = file.stem
+        respelled = f"row {line}: {given} is {matches.files[given]}" if given in matches.files else ""
+        case = "" if is_missing(own.get("case", "")) else own["case"]
+        rows.append(Row(line, where, file, name, case, _scale(own.get("mpp", ""), where), others, respelled))
+    lacking = [row for row in rows if not row.case]
+    if 0 < len(lacking) < len(rows):
+        raise DataError(
+            f"{lacking[0].where}: no case, which other rows have ({len(lacking):,} such rows): two slides of one case "
+            "could be on both sides of a split. Fill in the column 'case', or delete it."
+        )
+    rows = [replace(row, case=row.case or row.name) for row in rows]
+    folded = Counter(fold(row.name) for row in rows)
+    if again := [row for row in rows if folded[fold(row.name)] > 1]:
+        raise DataError(
+            f"{again[0].where} and {again[1].where}: two slides are called '{again[1].name}'. Rename one, or "
+            "take a row away."
+        )
+    return rows
+
+
+def _match(names: list[str], folder: Path) -> Matches:
+    """Find the slides that the table spells as their files are not."""
+    exact = {name for name in names if name and is_file(folder / name)}
+    return Matches() if len(exact) == len(set(names)) else match_files(names, [*exact, *_slides_in(folder)], ())
+
+
+def _slides_in(folder: Path) -> list[str]:
+    found = (path for path in files_below(folder) if path.suffix.lower() in SLIDES and path.is_file())
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _scale(text: str, where: str) -> float | None:
+    """Read the cell of a slide's scale; None where it is empty."""
+    if is_missing(text):
+        return None
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        value = 0.0
+    if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+        raise DataError(
+            f"{where}: mpp '{text}' is not a number of micrometres per pixel from {PLAUSIBLE[0]:g} to "
+            f"{PLAUSIBLE[1]:g}. A scan at 40x has about 0.25, one at 20x 0.5."
+        )
+    return value
