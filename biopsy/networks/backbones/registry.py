@@ -27,8 +27,8 @@ class Backbone:
         What happens to the pixels, for the model card.
     has_imagenet
         Whether `model.weights: imagenet` can be had.
-    one_thread
-        The pixels of a batch up to which steps are faster on one of TensorFlow's threads than on several.
+    few_pixels
+        The pixels of a batch up to which two threads are enough for a step.
     is_file
         Whether the file that `model.weights` names is the network; `build` takes the section `model.encoder` too.
     """
@@ -39,7 +39,7 @@ class Backbone:
     min_size: int = 32
     preprocessing: str = "pixels / 255"
     has_imagenet: bool = False
-    one_thread: int = 0
+    few_pixels: int = 0
     is_file: bool = False
 
 
