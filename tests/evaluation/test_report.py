@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,9 +29,9 @@ from biopsy.evaluation.report.page import render
 from biopsy.evaluation.report.results import read_results, read_run
 from biopsy.evaluation.report.words import named
 from biopsy.experiments.results import describe_results
+from conftest import ROOT
 from report_project import write_project
 from schemes import params as make_params
-from stages.report import report
 
 
 class Page(HTMLParser):
@@ -331,7 +332,7 @@ def test_a_result_that_is_left_out_is_told_on_the_screen_too(
 ) -> None:
     root, params = copy
     (root / "metrics/tissue-case/details.json").write_text("[]")
-    report(params, root)
+    runpy.run_path(str(ROOT / "stages/report.py"))["report"](params, root)
     assert "warning: tissue, protocol case, is not in this report" in capsys.readouterr().err
 
 
