@@ -18,6 +18,7 @@ from biopsy.core.errors import MachineError
 from biopsy.networks.model_file import write_card
 from biopsy.serving import onnx_file
 from conftest import ROOT
+from painted_slides import write_slide
 from tiny_onnx import DARK, write_onnx
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,6 +40,10 @@ command(["predict", "a.png"])
 assert "pandas" not in sys.modules, "the command waits for pandas"
 command(["list"])
 assert list(biopsy.load("models/dark").predict(["a.png"]).predicted) == ["malignant"]
+command(["predict", "slide.tif", "--out", "slides"])
+import uvicorn
+uvicorn.Server.run = lambda server, sockets: print("serves", server.config.app.title)
+command(["serve", "--port", "0"])
 from biopsy.cli import main
 sys.argv[1:] = ["tune", "adopt"]
 main()
@@ -58,7 +63,14 @@ assert responses.explained_rows(dark, images, responses.ExplainOptions(True, Tru
 """,
 }
 PRINTS = {
-    "predict": ["a.png,malignant", "models/dark", "exports/dark.onnx", "need the extra `pipeline`"],
+    "predict": [
+        "a.png,malignant",
+        "models/dark",
+        "exports/dark.onnx",
+        "slide.tif -> slides/slide",
+        "serves Biopsy",
+        "need the extra `pipeline`",
+    ],
     "explain": ["explanations/a-explained.png", "maps/a-explained.png"],
     "serve": ["Biopsy", "'predicted': 'malignant'"],
 }
@@ -86,6 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_card(tmp_path / "models/dark", card)
     write_onnx(tmp_path / "exports/dark.onnx", card)
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), 40, np.uint8))
+    write_slide(tmp_path / "slide.tif")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "models/dark"
 

@@ -7,24 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from numpy.typing import NDArray
-
 from biopsy.core.files import atomic_file
-from biopsy.images.slides.tissue import Cut, Overview
+from biopsy.images.slides.tissue import Cut
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.about import LOOKS
 from biopsy.serving.predict.tables import WHOLE, write_table
 from biopsy.serving.slides.heat import LOST, Heat
 
-COLOURS = "viridis"  # uniform to the eye, also to a colour-blind one, and unlike the stains
-GREY = (120, 120, 120)  # what shows it
-DRAWN = 1000  # pixels of the longer side of the heat map
 WARNED = 0.1  # of the tiles: at the edge of the tissue, and on folds, some look odd on any slide
 Rows = Iterable[dict[str, str]]
 
@@ -136,35 +125,3 @@ def write_geojson(path: Path, rows: Rows, card: Card) -> None:
             stream.write(comma + json.dumps(feature, ensure_ascii=False))
             comma = ",\n"
         stream.write("\n]}\n")
-
-
-def draw_heatmap(overview: Overview, totals: Totals, card: Card, cut: Cut, title: str) -> Figure:
-    """Lay the probability of the shown classes on the grey overview; what has no tile keeps its colours."""
-    height, width = overview.image.shape[:2]
-    shrink = max(1.0, max(height, width) / DRAWN)
-    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    image = np.asarray(cv2.resize(overview.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    (height, width), step = image.shape[:2], overview.step * shrink
-    heat = totals.heat.at((np.arange(width) + 0.5) * step, (np.arange(height) + 0.5) * step)
-    figure = Figure((10, min(max(8.5 * height / width + 1.4, 3), 14)), layout=ConstrainedLayoutEngine())
-    axes = figure.subplots()
-    axes.imshow(_mixed(image, heat))
-    axes.set_axis_off()
-    figure.suptitle(title, parse_math=False)
-    figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, label=shown_in_words(card), shrink=0.9)
-    lost = f" Grey: {totals.failed:,} tiles could not be predicted." if totals.failed else ""
-    mean = f", overlapping by {cut.overlap:.0%}: the mean of those on a place" if cut.overlap else ""
-    figure.supxlabel(
-        f"{totals.tiles - totals.failed:,} tiles{mean}; no colour: less than half of it tissue.{lost} {NOTICE}"
-        + (f"\n{totals.warning}." if totals.warning else ""),
-        fontsize="small",
-    )
-    return figure
-
-
-def _mixed(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    colours = colormaps[COLOURS](np.nan_to_num(heat), bytes=True)[..., :3]
-    laid = np.round(0.3 * grey + 0.7 * colours).astype(np.uint8)
-    laid[heat == LOST] = GREY
-    return np.where(np.isnan(heat)[..., None], image, laid)

@@ -12,10 +12,11 @@ from threading import Lock
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, warn
-from biopsy.core.files import sha256, write_json, write_png
+from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.images.slides.reader import Slide, open_slide
 from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
 from biopsy.networks.model_file import NOTICE
@@ -26,12 +27,12 @@ from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, TileJournal
 from biopsy.serving.slides.outcome import (
     Totals,
-    draw_heatmap,
     shown_classes,
     shown_in_words,
     write_geojson,
     write_tiles,
 )
+from biopsy.serving.slides.picture import draw_heatmap
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 
 
@@ -179,7 +180,9 @@ def _hash(path: Path) -> str:
 
 
 def _draw(path: Path, name: str, overview: Overview, totals: Totals, model: Model, cutting: Cut) -> None:
-    write_png(path, draw_heatmap(overview, totals, model.card, cutting, name))
+    picture = draw_heatmap(overview, totals, cutting, name, shown_in_words(model.card))
+    with atomic_file(path) as temporary:
+        Image.fromarray(picture).save(temporary, "PNG")
 
 
 def _in_words(summary: dict[str, Any], words: dict[str, str]) -> str:
