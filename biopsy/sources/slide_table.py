@@ -50,7 +50,10 @@ class Wsi(Section):
     @classmethod
     def _is_no_column_of_the_tiles(cls, value: str | None) -> str | None:
         if value is not None and fold(value) in OWN:
-            raise ValueError(f"the tiles have a column '{fold(value)}' of their own. Name another, such as label")
+            raise ValueError(
+                f"data.wsi.regions is '{value}', and the tiles have a column of that name of their own. Name another, "
+                "such as label"
+            )
         return value
 
 

@@ -130,7 +130,7 @@ def test_a_scale_of_the_table_that_contradicts_the_file_is_told_and_counted(
 
 @pytest.mark.parametrize("name", ["slide", "case", "MPP", "path_to_image"])
 def test_regions_fill_no_column_that_the_tiles_have_of_their_own(name: str) -> None:
-    with pytest.raises(ValueError, match=f"the tiles have a column '{name.lower()}' of their own"):
+    with pytest.raises(ValueError, match=f"data.wsi.regions is '{name}', and the tiles have a column of that name"):
         Wsi(regions=name)
 
 
