@@ -14,6 +14,7 @@ from biopsy.evaluation.jackknife import FIGURES, Floats, Ints
 from biopsy.evaluation.outcome import Undefined
 
 SAME = {"truth": "another label", "case": "another case", "slide": "another slide"}  # what must agree, image by image
+ROUNDING = 1e-4  # of probabilities in a file
 OTHERWISE = "Run both with the same data, seed and split."
 
 
@@ -41,11 +42,12 @@ class Pair:
     answers: tuple[Floats, Floats]
     thresholds: tuple[Floats, Floats]
 
-    def differences(self, positive: Sequence[str]) -> dict[str, Difference | Undefined]:
-        """Compare all figures of images, over cases; `positive` names the positive classes."""
-        columns = [i for i, name in enumerate(self.classes) if name in positive]
+    def differences(self, positive: Sequence[str] | Undefined) -> dict[str, Difference | Undefined]:
+        """Compare all figures of images, over cases; `positive` names the positive classes, or why none are."""
+        named = () if isinstance(positive, Undefined) else positive
+        columns = [i for i, name in enumerate(self.classes) if name in named]
         found = paired_difference(self.truth, *self.answers, self.cases, columns, self.thresholds)
-        none = Undefined("the task names no positive class")
+        none = positive if isinstance(positive, Undefined) else Undefined("the task names no positive class")
         return {name: found[name] if columns or name in FIGURES[:4] else none for name in FIGURES}
 
     def areas(self) -> DeLong | None:
@@ -85,11 +87,14 @@ def pair_tables(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str
             f"{OTHERWISE}"
         )
     classes = [[name.removeprefix("p_") for name in _columns(table)] for table in (one, other)]
-    if classes[0] != classes[1]:
+    if sorted(classes[0]) != sorted(classes[1]):
         raise DataError(
             f"{names[0]} and {names[1]} know different classes: {some(classes[0])}, and {some(classes[1])}. {OTHERWISE}"
         )
-    for column, what in (SAME | ({"fold": "another fold"} if "fold" in one else {})).items():
+    folds = ["fold" in table for table in (one, other)]
+    if folds[0] != folds[1]:
+        raise DataError(f"{names[folds[0]]} has no folds, and {names[folds[1]]} has. {OTHERWISE}")
+    for column, what in (SAME | ({"fold": "another fold"} if folds[0] else {})).items():
         apart = int((one[column].to_numpy() != other[column].to_numpy()).sum())
         if apart:
             raise DataError(f"{names[0]} and {names[1]} have {what} for {apart} of {len(one)} images. {OTHERWISE}")
@@ -109,7 +114,7 @@ def pair_tables(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str
         truth[:n],
         one["case"].to_numpy(str)[:n],
         (answers[0], answers[1]),
-        (np.full(r, _threshold(one)), np.full(r, _threshold(other))),
+        (np.full(r, _threshold(one, classes[0])), np.full(r, _threshold(other, classes[0]))),
     )
 
 
@@ -148,6 +153,7 @@ def read_predictions(source: Any, name: str) -> pd.DataFrame:
         odd = set(table["truth"]) - {column.removeprefix("p_") for column in columns}
         if odd:
             raise ValueError(f"no probability of {some(sorted(odd))}")
+        _check(table.assign(**{column: numbers[column] for column in columns}), columns)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise DataError(f"{name} is not a table of predictions ({error}). Make it again with `dvc repro`.") from None
     return table.assign(**{column: numbers[column] for column in columns})
@@ -163,13 +169,40 @@ def _repeats(table: pd.DataFrame) -> Any:
     return table["fold"].str.split("-").str[0].astype(int) if "fold" in table else 1
 
 
-def _threshold(table: pd.DataFrame) -> float:
+def _check(table: pd.DataFrame, columns: list[str]) -> None:
+    """Raise `ValueError` where `evaluate` cannot have written the table, as figures of it would be wrong."""
+    if "fold" in table:
+        odd = set(table["fold"][~table["fold"].str.fullmatch("[1-9][0-9]*-[1-9][0-9]*")])
+        if odd:
+            raise ValueError(f"'{min(odd)}' is not a fold")
+    of_repeats = [
+        sorted(part["image_id"]) for _, part in table.groupby(_repeats(table) if "fold" in table else [1] * len(table))
+    ]
+    if any(len(set(ids)) < len(ids) for ids in of_repeats):
+        raise ValueError("an image has two rows")
+    if any(ids != of_repeats[0] for ids in of_repeats):
+        raise ValueError("its repeats are of different images")
+    given = table[columns].to_numpy(float)
+    if (given < 0).any() or (abs(given.sum(1) - 1) > ROUNDING).any():
+        raise ValueError("the probabilities of an image do not add up to 1")
+    called = np.array([f"p_{name}" for name in table["predicted"]])[:, None] == np.array(columns)
+    if not called.any(1).all():
+        raise ValueError("an image is predicted to be of no class")
+    own = given[called]
+    low = own < given.max(1) - ROUNDING
+    if len(columns) == 2:  # one operating point explains all answers
+        second = called[:, 1]
+        low = second & (given[:, 1] < given[~second, 1].max(initial=0) - ROUNDING)
+    if low.any():
+        raise ValueError("its predictions do not follow from its probabilities")
+
+
+def _threshold(table: pd.DataFrame, classes: Sequence[str]) -> float:
     """Find the operating point between two classes from what was answered: 0.5 where that explains it."""
-    names = _columns(table)
-    if len(names) != 2:
+    if len(classes) != 2:
         return 0.5
-    chosen = table["predicted"] == names[1].removeprefix("p_")
-    scores = table[names[1]]
+    chosen = table["predicted"] == classes[1]
+    scores = table[f"p_{classes[1]}"]
     if ((scores >= 0.5) == chosen).all():
         return 0.5
     return float(scores[chosen].min()) if chosen.any() else 1.0 + 1e-9

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some
-from biopsy.core.protocol import parse_protocol
 from biopsy.evaluation.comparison import DeLong, Difference
 from biopsy.evaluation.outcome import Undefined, settle
 from biopsy.evaluation.pairing import Pair, pair_tables, pool_pairs
-from biopsy.experiments.revisions import Revision, find_revision
+from biopsy.experiments.revisions import Revision, find_revision, protocol_of
 
 OUT_OF_FOLD = "out of fold"
 WORSE = 1  # the exit code where the second is shown to be worse
@@ -93,10 +92,12 @@ def compare(
     common = [model for model in models[0] if all(model in others for others in models)]
     results = [_compare(seeds, model, figure, test) for model in common]
     reasons = [result.found.reason for result in results if isinstance(result.found, Undefined)]
+    if not results:
+        raise DataError(f"The runs of {names[0]} and {names[1]} have no task and protocol in common.")
     if len(reasons) == len(results):
-        way_out = (
-            "" if any(result.part == OUT_OF_FOLD for result in results) else " Protocol case-cv5 tests every case."
-        )
+        few = any("too few cases" in reason for reason in reasons)
+        tested = any(result.part == OUT_OF_FOLD for result in results)
+        way_out = " Protocol case-cv5 tests every case." if few and not tested else ""
         raise DataError(
             f"{figure} of {names[0]} and {names[1]} cannot be compared: {some(dict.fromkeys(reasons), 3)}.{way_out}"
         )
@@ -112,9 +113,10 @@ def _seeds(names: tuple[str, str], root: Path) -> list[tuple[Revision, Revision]
             "order of their seeds."
         )
     commits = [run.commit for run in (*first, *second)]
-    twice = [run.name for run in (*first, *second) if commits.count(run.commit) > 1]
+    twice = list(dict.fromkeys(run.name for run in (*first, *second) if commits.count(run.commit) > 1))
     if twice:
-        raise ParamsError(f"{some(dict.fromkeys(twice))} are one and the same run. Name each run once.")
+        same = f"{some(twice)} are one and the same run" if len(twice) > 1 else f"{twice[0]} is named twice"
+        raise ParamsError(f"{same}. Name each run once.")
     return list(zip(first, second, strict=True))
 
 
@@ -135,7 +137,7 @@ def _models(first: Revision, second: Revision, task: str | None, protocol: str |
 
 def part_of(protocol: str, test: bool) -> str:
     """Say what is compared under a protocol: all folds of a cross-validation, else the test or the validation part."""
-    return OUT_OF_FOLD if parse_protocol(protocol).folds else "test" if test else "validation"
+    return OUT_OF_FOLD if protocol_of(protocol).folds else "test" if test else "validation"
 
 
 def pair_models(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, str], test: bool) -> tuple[Pair, bool]:
@@ -155,11 +157,21 @@ def pair_models(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, st
     return pool_pairs(pairs, name), equal
 
 
+def positive_classes(runs: Sequence[Revision], task: str, pair: Pair) -> list[str] | Undefined:
+    """Name the positive classes of all runs; where they differ, sensitivity is of something else in each."""
+    named = {run.name: run.positive(task, pair.classes) for run in runs}
+    first, *others = named.values()
+    if all(set(other) == set(first) for other in others):
+        return first
+    said = [f"{name}: {some(found) or 'none'}" for name, found in named.items()]
+    return Undefined(f"the positive classes differ ({'; '.join(said)})")
+
+
 def _compare(seeds: Sequence[tuple[Revision, Revision]], model: tuple[str, str], figure: str, test: bool) -> Compared:
     pair, equal = pair_models(seeds, model, test)
     return Compared(
         *model, part_of(model[1], test), len(pair.truth), len(set(pair.cases.tolist())), figure,
-        found=pair.differences(seeds[0][1].positive(model[0]))[figure],
+        found=pair.differences(positive_classes([run for runs in seeds for run in runs], model[0], pair))[figure],
         areas=pair.areas() if figure == "roc_auc" else None,
         equal=equal,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from biopsy.evaluation.outcome import Undefined
 from biopsy.evaluation.report import charts, words
 from biopsy.evaluation.report.card import FIGURES
 from biopsy.evaluation.report.template import template
-from biopsy.experiments.compare import OUT_OF_FOLD, Compared, pair_models, part_of
+from biopsy.experiments.compare import OUT_OF_FOLD, Compared, pair_models, part_of, positive_classes
 from biopsy.experiments.revisions import Revision
 from biopsy.networks.model_file import NOTICE
 
@@ -103,7 +103,7 @@ def _differences(
         except DataError as error:
             says.append(f"The {part} figures cannot be compared: {error}")
             continue
-        differences = pair.differences(sides[0].positive(model[0]))
+        differences = pair.differences(positive_classes(sides, model[0], pair))
         counts = len(pair.truth), len(set(pair.cases.tolist()))
         shown = Compared(*model, part, *counts, SHOWN[MAIN], found=differences[MAIN], areas=None, equal=equal)
         says.append(f"{part.capitalize()}, {counts[0]:,} images of {count(counts[1], 'case')}: {shown.verdict}")

@@ -1,7 +1,7 @@
 """What a git revision, an experiment or the workspace holds: parameters, dvc.lock, and predictions from DVC's cache."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from io import BytesIO
@@ -13,6 +13,8 @@ import yaml
 from biopsy.core.errors import DataError, ParamsError, nearest, reason_of, some
 from biopsy.core.files import parse_json
 from biopsy.core.layout import PREDICTIONS
+from biopsy.core.protocol import Protocol, parse_protocol
+from biopsy.core.text import count, plain
 from biopsy.experiments.dvc_lock import Loader, is_fresh, md5_of, read_stages
 from biopsy.experiments.shell import output, output_or_none
 
@@ -77,10 +79,13 @@ class Revision:
         """(task, protocol) of each model that its parameters name."""
         return [(task, protocol) for task in self.params["tasks"] for protocol in self.params["protocols"]]
 
-    def positive(self, task: str) -> list[str]:
-        """Name the positive classes of a task."""
+    def positive(self, task: str, classes: Sequence[str]) -> list[str]:
+        """Name those of `classes` that are positive; params.yaml may spell them otherwise, such as True for TRUE."""
         tasks = (self.params.get("labels") or {}).get("tasks") or {}
-        return list((tasks.get(task) or {}).get("positive") or [])
+        named = (tasks.get(task) or {}).get("positive") or []
+        by_plain = {plain(name): name for name in classes} | {name: name for name in classes}
+        found = {by_plain.get(str(name), by_plain.get(plain(str(name)))) for name in named}
+        return [name for name in classes if name in found]
 
     def predictions(self, task: str, protocol: str, ending: str) -> "tuple[str, pd.DataFrame]":
         """Read the predictions of one model.
@@ -107,7 +112,15 @@ class Revision:
         model = f"{task}-{protocol}"
         path = (PREDICTIONS / f"{model}{ending}.csv").as_posix()
         md5, content = self.output(f"evaluate@{model}", path)
-        return md5, read_predictions(BytesIO(content), f"{self.name}: {path}")
+        table = read_predictions(BytesIO(content), f"{self.name}: {path}")
+        expected = {fold.name for fold in protocol_of(protocol).folds}
+        found = set(table["fold"]) if "fold" in table else set()
+        if found != expected:
+            raise DataError(
+                f"{self.name}: {path} holds {_folds(found)}, and protocol {protocol} has {_folds(expected)}. Make it "
+                f"again with `dvc repro evaluate@{model}`."
+            )
+        return md5, table
 
     def output(self, stage: str, path: str, cached: bool = True) -> tuple[str, bytes]:
         """Read a file that a stage wrote with its parameters.
@@ -189,6 +202,18 @@ class Revision:
             "Name a revision that has a run" if self.commit else "Run `dvc repro`, or name the project with --root"
         )
         raise DataError(f"{self.name} has no {path}. {way_out}.")
+
+
+def _folds(names: Collection[str]) -> str:
+    return f"{count(len(names), 'fold')} ({some(sorted(names))})" if names else "no folds"
+
+
+def protocol_of(name: str) -> Protocol:
+    """Take the name of a protocol in a params.yaml apart. Raises `DataError` where this version knows none such."""
+    try:
+        return parse_protocol(name)
+    except ValueError as error:
+        raise DataError(f"params.yaml: protocols: {error}. Name another with --protocol.") from None
 
 
 @cache

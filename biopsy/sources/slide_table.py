@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from biopsy.core.errors import DataError, ParamsError, SourceError, nearest
 from biopsy.core.files import SLIDE_SUFFIXES
@@ -28,8 +28,8 @@ class Wsi(Section):
     csv, folder
         A table with a row for each slide, and the folder that its paths start in.
     column
-        The table's column of slide files. Other columns are copied to each tile; `case`, where there is none, is the
-        slide, and `mpp`, micrometres per pixel of the slide, counts more than what its file says.
+        The table's column of slide files. Other columns are copied to each tile; `slide`, where there is none beside
+        it, is the file's name, `case` the slide, and `mpp`, micrometres per pixel, counts more than what the file says.
     regions
         The label column that the regions of `<slide>.geojson`, beside the slide, fill; None: the CSV has the labels.
     um_per_pixel, px
@@ -46,12 +46,23 @@ class Wsi(Section):
     px: int = Field(512, ge=32, le=4096)
     most: int = Field(200, ge=1, le=1_000_000)
 
+    @field_validator("regions")
+    @classmethod
+    def _is_no_column_of_the_tiles(cls, value: str | None) -> str | None:
+        if value is not None and fold(value) in OWN:
+            raise ValueError(
+                f"data.wsi.regions is '{value}', and the tiles have a column of that name of their own. Name another, "
+                "such as label"
+            )
+        return value
+
 
 @dataclass(frozen=True)
 class Row:
-    """A slide of the table: its row, in words too, file, id, case, scale as the table gives it, and other cells.
+    """A slide of the table: its row, in words too, file, its name, case, scale as the table gives it, and other cells.
 
-    `respelled` says what the table calls the file, where it spells it in another way.
+    `respelled` says what the table calls the file, where it spells it in another way. `slide` is what was scanned, of
+    which there may be several files; empty: the name.
     """
 
     line: int
@@ -62,6 +73,7 @@ class Row:
     mpp: float | None
     cells: dict[str, str]
     respelled: str = ""
+    slide: str = ""
 
 
 def read_rows(settings: Wsi) -> list[Row]:
@@ -76,7 +88,8 @@ def read_rows(settings: Wsi) -> list[Row]:
         )
     records = read_records(path, [settings.column], "slide")
     position = find_column(records.header, settings.column, "data.wsi.column", path)
-    twice = [name for name, times in Counter(records.header).items() if times > 1 and name]
+    spelt = (fold(name) if fold(name) in OWN else name for name in records.header)
+    twice = [name for name, times in Counter(spelt).items() if times > 1 and name]
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'. Rename one.")
     named = [(line, cells[position] if position < len(cells) else "") for line, cells in records.rows]
@@ -94,15 +107,17 @@ def read_rows(settings: Wsi) -> list[Row]:
         own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
         name = file.stem
         respelled = f"row {line}: {given} is {matches.files[given]}" if given in matches.files else ""
-        case = "" if is_missing(own.get("case", "")) else own["case"]
-        rows.append(Row(line, where, file, name, case, _scale(own.get("mpp", ""), where), others, respelled))
-    lacking = [row for row in rows if not row.case]
-    if 0 < len(lacking) < len(rows):
-        raise DataError(
-            f"{lacking[0].where}: no case, which other rows have ({len(lacking):,} such rows): two slides of one case "
-            "could be on both sides of a split. Fill in the column 'case', or delete it."
-        )
-    rows = [replace(row, case=row.case or row.name) for row in rows]
+        case, slide = ("" if is_missing(own.get(key, "")) else own[key] for key in ("case", "slide"))
+        rows.append(Row(line, where, file, name, case, _scale(own.get("mpp", ""), where), others, respelled, slide))
+    for key, several in (("case", "two slides"), ("slide", "two files")):
+        lacking = [row for row in rows if not getattr(row, key)]
+        if 0 < len(lacking) < len(rows):
+            raise DataError(
+                f"{lacking[0].where}: no {key}, which other rows have ({len(lacking):,} such rows): {several} of one "
+                f"{key} could be on both sides of a split. Fill in the column '{key}', or delete it."
+            )
+    rows = [replace(row, slide=row.slide or row.name) for row in rows]
+    rows = [replace(row, case=row.case or row.slide) for row in rows]
     folded = Counter(fold(row.name) for row in rows)
     if again := [row for row in rows if folded[fold(row.name)] > 1]:
         raise DataError(

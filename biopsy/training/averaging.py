@@ -2,7 +2,20 @@
 
 from typing import Any
 
+from biopsy.core.errors import warn
 from biopsy.networks.backend import keras
+
+MOST_OF_THE_FIRST = 0.5
+
+
+def check_average(batches: int, epochs: int, momentum: float) -> None:
+    """Warn where most of the average that is saved would be the weights after the first batch."""
+    n = batches * epochs
+    if n > 1 and (first := momentum ** (n - 1)) > MOST_OF_THE_FIRST:
+        warn(
+            f"train.ema is {momentum:g}, and the training has {n} batches ({epochs} epochs of {batches}): {first:.0%} "
+            "of the average that is saved are the weights after the first one. Lower train.ema, or raise train.epochs."
+        )
 
 
 class AveragedWeights(keras.callbacks.Callback):

@@ -12,7 +12,7 @@ from biopsy.core.sections.section import Task
 from biopsy.core.sections.train import Train
 from biopsy.networks.backend import keras
 from biopsy.training.accumulation import LastStep, check_accumulate, steps_an_epoch
-from biopsy.training.averaging import AveragedWeights
+from biopsy.training.averaging import AveragedWeights, check_average
 from biopsy.training.devices import on_devices, shared, shared_validation
 from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.fused_norm import fuse_batch_norms
@@ -146,6 +146,8 @@ def fit(
     batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
     steps = batches_of(len(items), batch)
     check_accumulate(steps, epochs, train.accumulate)
+    if train.ema:
+        check_average(steps, epochs, train.ema)
     images = PixelFeed(store, items, targets[n_train:], params, task, max(2, model.output_shape[-1]), batch, extra)
     feed: Feed = images
     if params.model.feature_views:

@@ -54,6 +54,9 @@ def change(run: Run, name: str, **cells: object) -> Run:
         table = pd.read_csv(path, dtype={"magnification": str})
         for column in set(cells) & set(table):
             table.loc[table["image_id"] == name, column] = cells[column]
+        given = table.filter(regex="^p_")
+        if len(given.columns):
+            table["predicted"] = given.idxmax(axis=1).str.removeprefix("p_")
         write_csv(path, table)
     return read_run(run.params, run.root)
 

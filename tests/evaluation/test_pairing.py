@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,21 @@ def test_runs_on_other_data_are_told_apart_with_a_count(
     assert str(error.value) == f"{sentence} Run both with the same data, seed and split."
 
 
+def test_classes_in_another_order_are_the_same_classes() -> None:
+    poor, good = predictions(skill=0.5, noise=1), predictions(skill=4.0, noise=2)
+    turned = good[[*good.columns[:-2], "p_malignant", "p_benign"]]
+    assert pair_tables(poor, turned, NAMES).differences(["malignant"]) == pair_tables(poor, good, NAMES).differences(
+        ["malignant"]
+    )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_table_of_folds_and_one_without_are_told_apart(turned: bool) -> None:
+    tables = (predictions().assign(fold="1-1"), predictions())
+    with pytest.raises(DataError, match=f"^{NAMES[not turned]} has no folds, and {NAMES[turned]} has"):
+        pair_tables(tables[turned], tables[not turned], NAMES)
+
+
 def test_other_folds_of_the_same_images_are_told_apart() -> None:
     table = predictions().assign(fold="1-1")
     with pytest.raises(DataError, match="have another fold for 4 of 48 images"):
@@ -130,6 +146,24 @@ def test_seeds_keep_their_own_operating_points_and_must_be_of_the_same_images() 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "image_id,slide,case,truth,predicted,p_a\n1,s,c,b,a,0.5\n", "\0"])
 def test_what_is_no_table_of_predictions_is_a_sentence(text: str) -> None:
     with pytest.raises(DataError, match=r"x\.csv is not a table of predictions \(.+\)\. Make it again"):
+        read_predictions(StringIO(text), "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"fold": "first"}, "'first' is not a fold"),
+        ({"fold": ["1-1"] * 40 + ["2-1"] * 8}, "its repeats are of different images"),
+        ({"image_id": "i000"}, "an image has two rows"),
+        ({"p_benign": -3.0, "p_malignant": 4.0}, "do not add up to 1"),
+        ({"p_benign": 0.0, "p_malignant": 0.5}, "do not add up to 1"),
+        ({"predicted": ""}, "an image is predicted to be of no class"),
+        ({"predicted": ["benign", "malignant"] * 24}, "its predictions do not follow from its probabilities"),
+    ],
+)
+def test_a_table_that_evaluate_cannot_have_written_gives_no_figures(changed: dict[str, Any], words: str) -> None:
+    text = predictions().assign(**changed).to_csv(index=False)
+    with pytest.raises(DataError, match=f"x.csv is not a table of predictions .*{words}"):
         read_predictions(StringIO(text), "x.csv")
 
 

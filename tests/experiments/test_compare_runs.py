@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from accessible import violations
 from biopsy import cli
@@ -159,10 +161,11 @@ def test_a_program_and_a_pull_request_get_the_same_figures(project: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["main", "main"], 2, "one and the same run"),
+        (["main", "main"], 2, "main is named twice. Name each run once."),
         (["main", "poor"], 2, "one and the same run"),
-        ([".", "workspace"], 2, "one and the same run"),
+        ([".", "workspace"], 2, "workspace is named twice"),
         (["main,poor1", "better,poor"], 2, "main, poor are one and the same run. Name each run once."),
+        (["main,main", "better,good1"], 2, "main is named twice. Name each run once."),
         (["main,poor1", "better"], 2, "main,poor1 are 2 runs and better are 1. Name as many on both sides"),
         (["main", "bettr"], 2, "there is no revision or experiment 'bettr'. Did you mean 'better'?"),
         (["main", "tried-itt"], 2, "Did you mean 'tried-it'?"),
@@ -226,6 +229,73 @@ def test_missing_damaged_and_stale_predictions_say_what_to_run(
         (root / name).unlink()
         assert compare(root, "workspace", "better") == 3
         assert f"workspace has no {name}" in capsys.readouterr().err
+
+
+def copy_with_params(project: Path, to: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Copy the project; its workspace holds the good model, under changed parameters."""
+    root = shutil.copytree(project, to, symlinks=True)
+    call(root, "git", "checkout", "-q", "better")
+    call(root, "dvc", "checkout", "-q")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    change(params)
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    return root
+
+
+@pytest.mark.parametrize("named", ["Malignant", "MALIGNANT "])
+def test_positive_classes_are_found_as_the_csv_spells_them(named: str, project: Path, tmp_path: Path) -> None:
+    root = copy_with_params(
+        project, tmp_path / "project", lambda p: p["labels"]["tasks"]["binary"].update(positive=[named])
+    )
+    options = ["--figure", "sensitivity", "--json"]
+    for second in ("better", "workspace"):
+        compare(root, "main", second, *options, str(tmp_path / f"{second}.json"))
+    one, other = (json.loads((tmp_path / f"{name}.json").read_text())["results"] for name in ("better", "workspace"))
+    assert one == other
+
+
+def test_runs_with_other_positive_classes_have_no_sensitivity_to_compare(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copy_with_params(
+        project, tmp_path / "project", lambda p: p["labels"]["tasks"]["binary"].update(positive=["benign"])
+    )
+    assert compare(root, "main", "workspace") == 0
+    assert compare(root, "main", "workspace", "--figure", "sensitivity") == 3
+    assert capsys.readouterr().err.endswith(
+        "cannot be compared: the positive classes differ (main: malignant; workspace: benign).\n"
+    )
+
+
+def test_runs_without_a_common_model_say_so(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = copy_with_params(project, tmp_path / "project", lambda p: p.update(protocols=["case-cv3"]))
+    call(root, "git", "commit", "-qam", "folds")
+    call(root, "git", "tag", "folds")
+    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("case-cv3", "case"))
+    assert compare(root, "poor,poor1", "folds,workspace") == 3
+    assert "The runs of poor,poor1 and folds,workspace have no task and protocol in common." in capsys.readouterr().err
+
+
+def test_a_cross_validation_that_lacks_a_fold_and_an_unknown_protocol_are_one_sentence(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copy_with_params(project, tmp_path / "project", lambda p: p.update(protocols=["case-cv3", "patients"]))
+    for name in ("good", "poor"):
+        table = root / f"tables/binary-case-cv3-{name}.csv"
+        table.write_text("".join(line for line in table.open() if ",1-3" not in line))
+    (root / "params.yaml").write_text(PARAMS % "good")
+    call(root, "dvc", "repro", "-q", "evaluate")
+    assert compare(root, "main", "workspace", "--protocol", "case-cv3") == 3
+    assert (
+        "workspace: data/predictions/binary-case-cv3.csv holds 2 folds (1-1, 1-2), and protocol case-cv3 has 3 folds "
+        "(1-1, 1-2, 1-3). Make it again with `dvc repro evaluate@binary-case-cv3`."
+    ) in capsys.readouterr().err
+    (root / "params.yaml").write_text((PARAMS % "good").replace("[case, case-cv3]", "[patients]"))
+    call(root, "git", "commit", "-qam", "old")
+    call(root, "git", "tag", "old")
+    (root / "params.yaml").write_text((PARAMS % "good1").replace("[case, case-cv3]", "[patients]"))
+    assert compare(root, "old", "workspace") == 3
+    assert "protocols: 'patients' is not a protocol" in capsys.readouterr().err
 
 
 def report(project: Path, out: Path, *arguments: str) -> list[str]:

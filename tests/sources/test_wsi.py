@@ -94,6 +94,46 @@ def test_a_case_column_with_gaps_is_refused_since_one_case_would_become_two(
     assert "" not in table.columns
 
 
+@pytest.mark.parametrize("header", ["slide,diagnosis,case,Case", "slide,diagnosis,MPP,mpp", "slide,Slide,diagnosis,x"])
+def test_two_columns_of_one_meaning_are_refused_since_one_would_count_unseen(
+    cut: Callable[..., Any], tmp_path: Path, header: str
+) -> None:
+    write_slide(tmp_path / "slides/a.tif")
+    with pytest.raises(DataError, match=r"slides\.csv has two columns '(case|mpp|slide)'\. Rename one\."):
+        cut(f"{header}\na.tif,0.5,0.5,0.25\n")
+
+
+def test_files_of_one_slide_stay_together_where_the_table_names_the_slide(
+    cut: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in "ab":
+        write_slide(tmp_path / f"slides/{name}.tif")
+    table, _ = cut("file,Slide,diagnosis\na.tif,S1,benign\nb.tif,S1,benign\n", column="file")
+    assert set(zip(table["slide"], table["case"], strict=True)) == {("S1", "S1")}
+    assert set(table["path_to_image"].str[0]) == {"a", "b"}
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(
+        DataError, match=r"slides\.csv row 3: no slide, which other rows have \(1 such rows\): two files"
+    ):
+        cut("file,slide,diagnosis\na.tif,S1,benign\nb.tif,,benign\n", column="file")
+
+
+def test_a_scale_of_the_table_that_contradicts_the_file_is_told_and_counted(
+    cut: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, um in {"a": 0.5, "b": 0.5, "c": None}.items():
+        write_slide(tmp_path / f"slides/{name}.tif", um=um)
+    _, facts = cut("slide,diagnosis,mpp\na.tif,benign,0.25\nb.tif,benign,0.49\nc.tif,benign,0.25\n")
+    assert facts["mpp_not_of_file"] == {"count": 1, "listed": ["row 2: 0.25, a.tif: 0.5"]}
+    assert "the mpp of 1 of 3 slides is not what their files say (row 2: 0.25, a.tif: 0.5)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["slide", "case", "MPP", "path_to_image"])
+def test_regions_fill_no_column_that_the_tiles_have_of_their_own(name: str) -> None:
+    with pytest.raises(ValueError, match=f"data.wsi.regions is '{name}', and the tiles have a column of that name"):
+        Wsi(regions=name)
+
+
 @pytest.mark.parametrize("named", ["SUB/a.TIF", "a.tif", "a", "/mnt/d/sub/a.tif", "sub\\a.tif", "C:\\my\\sub\\a.tif"])
 def test_slides_are_matched_as_images_are_and_counted(cut: Callable[..., Any], tmp_path: Path, named: str) -> None:
     (tmp_path / "slides/sub").mkdir()

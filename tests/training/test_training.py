@@ -15,7 +15,7 @@ from biopsy.evaluation.outcome import figures, make_outcome
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
 from biopsy.training.accumulation import LastStep
-from biopsy.training.averaging import AveragedWeights
+from biopsy.training.averaging import AveragedWeights, check_average
 from biopsy.training.fit import class_weights, fit
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.losses import find as find_loss
@@ -156,6 +156,15 @@ def test_class_weights_follow_what_is_trained_on_or_the_originals_or_are_none() 
     }
     assert found == {"balanced": {0: 1.0, 1: 1.0}, "original": {0: 1.5, 1: 0.75}, "none": None}
     assert class_weights(plain, train_section(class_weights="balanced")) == {0: 1.5, 1: 0.75}
+
+
+@pytest.mark.parametrize(("momentum", "warned"), [(0.9999, True), (0.99, True), (0.95, False)])
+def test_an_average_that_is_mostly_the_first_step_is_told(
+    momentum: float, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_average(32, 2, momentum)
+    told = f"train.ema is {momentum:g}, and the training has 64 batches (2 epochs of 32): {momentum**63:.0%} of"
+    assert (told in capsys.readouterr().err) is warned
 
 
 def test_the_class_weights_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from biopsy.core.engine import LOCAL, Engine, check_opencv
-from biopsy.core.errors import DataError, SourceError, naming
+from biopsy.core.errors import DataError, SourceError, naming, some, warn
 from biopsy.core.files import LISTED
 from biopsy.core.outside import Outside
 from biopsy.core.rawcsv import OWN_ROW
@@ -26,6 +26,7 @@ from biopsy.sources.user_files import counted, expand, make_facts
 
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 AT_ONCE = 2**21  # pixels of the tiles of one call: eight of 512 px
+APART = 1.1  # how much the table's scale may differ from the file's before somebody should look
 T = TypeVar("T")
 
 
@@ -35,7 +36,7 @@ def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -
     here = engine is LOCAL
     width = 1 if here else engine.width
     rows = rows if here else [replace(row, file=row.file.absolute()) for row in rows]
-    left_out: Counter[str] = Counter()
+    left_out, apart = Counter[str](), list[str]()
     columns = list(dict.fromkeys([OWN_ROW, *OWN, *rows[0].cells, *([settings.regions] if settings.regions else [])]))
     count = 0
     with (
@@ -48,8 +49,10 @@ def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -
         for some_rows in _chunks(rows, width):
             parts: list[Part] = []
             chosen = pool.map(lambda row: engine.call(choose, row, settings), some_rows)
-            for row, (kept, reasons) in zip(some_rows, chosen, strict=True):
+            for row, (kept, reasons, said) in zip(some_rows, chosen, strict=True):
                 left_out.update(reasons)
+                if row.mpp and said and not 1 / APART <= row.mpp / said <= APART:
+                    apart.append(f"row {row.line}: {row.mpp:g}, {row.file.name}: {said:g}")
                 some_tiles = _chunks(kept, max(1, AT_ONCE // settings.px**2))
                 parts += [Part(row, settings, tiles, cv2.__version__) for tiles in some_tiles]
             for some_parts in _chunks(parts, 2 * width):  # so many are in memory
@@ -62,10 +65,16 @@ def fill(settings: Wsi, folder: Path, downloads: Path, engine: Engine = LOCAL) -
             bar.update(len(some_rows))
     if not count:
         raise SourceError(f"data.wsi.csv: its {len(rows)} slides give no tile ({counted(+left_out)}).")
+    if apart:
+        warn(
+            f"data.wsi.csv: the mpp of {len(apart):,} of {len(rows):,} slides is not what their files say "
+            f"({some(apart, 3)}). The table counts; empty its cells where the files are right."
+        )
     facts = f"{count:,} tiles of {len(rows):,} whole slides, {settings.px} px of {settings.um_per_pixel:g} um"
     respelled = [row.respelled for row in rows if row.respelled]
     matched = {"count": len(respelled), "listed": respelled[:LISTED]}
-    return make_facts("wsi", facts, count, left_out) | {"matched_loosely": matched}
+    scales = {"count": len(apart), "listed": apart[:LISTED]}
+    return make_facts("wsi", facts, count, left_out) | {"matched_loosely": matched, "mpp_not_of_file": scales}
 
 
 def _chunks(items: list[T], size: int) -> list[list[T]]:
@@ -82,10 +91,14 @@ class Part:
     opencv: str
 
 
-def choose(row: Row, settings: Wsi) -> tuple[list[tuple[Tile, str]], Counter[str]]:
-    """Choose the tiles of a slide, each with its label (empty where the CSV has it), and count what is left out."""
+def choose(row: Row, settings: Wsi) -> tuple[list[tuple[Tile, str]], Counter[str], float | None]:
+    """Choose the tiles of a slide, each with its label (empty where the CSV has it), and count what is left out.
+
+    The last is the scale that the file says, in micrometres per pixel.
+    """
     left_out: Counter[str] = Counter()
-    tiles = find_tiles(open_slide(row.file), row, settings)
+    slide = open_slide(row.file)
+    tiles = find_tiles(slide, row, settings)
     if not tiles:
         left_out["slide without tissue"] += 1
     regions = _regions(row) if settings.regions else None
@@ -99,7 +112,7 @@ def choose(row: Row, settings: Wsi) -> tuple[list[tuple[Tile, str]], Counter[str
     if len(kept) > settings.most:
         left_out["tile beyond data.wsi.most"] += len(kept) - settings.most
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, settings.most).round().astype(int)]
-    return kept, left_out
+    return kept, left_out, slide.um_per_pixel
 
 
 def cut_out(part: Part) -> list[bytes | None]:
@@ -129,7 +142,7 @@ def _write(part: Part, images: list[bytes | None], folder: Path) -> Iterator[dic
         own = {
             OWN_ROW: row.line,
             "path_to_image": name,
-            "slide": row.name,
+            "slide": row.slide,
             "case": row.case,
             "mpp": settings.um_per_pixel,
         }
