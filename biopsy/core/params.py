@@ -178,18 +178,6 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _doubled_images_are_changed(self) -> Self:
-        augment = self.augment
-        if augment.double_minority and not set(self.tasks) & set(augment.copies):
-            task = self.tasks[0]
-            raise ValueError(
-                "augment.double_minority is on, and augment.copies names none of the tasks, so no image would be "
-                f"doubled. Set augment.copies (-S '+augment.copies.{task}={{flip: true}}'), or augment.double_minority "
-                "to false"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _tiles_are_not_mixed_together(self) -> Self:
         mix = self.augment.mix
         if self.resize.mode == "tiles" and self.model.tiles == "mean" and (mix.mixup or mix.cutmix):

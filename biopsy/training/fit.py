@@ -18,7 +18,7 @@ from biopsy.training.divergence import cost_of_a_guess
 from biopsy.training.fused_norm import fuse_batch_norms
 from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import Feed, PixelFeed
-from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, training_items
+from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, check_copies, cuts, training_items
 from biopsy.training.inputs.place import HERE
 from biopsy.training.light_steps import steps_at_once
 from biopsy.training.losses import PlainValidationLoss, make_loss, plain_loss
@@ -142,6 +142,7 @@ def fit(
         `train.accumulate` is more than all batches, or the training diverged.
     """
     train, by_case = params.train, params.train.sampling == "case"
+    check_copies(params.augment, task)
     items = training_items(targets[:n_train], params.augment, task, cases if by_case else None)
     batch, epochs = min(train.batch, len(items)), train.epochs_of(task)
     steps = batches_of(len(items), batch)

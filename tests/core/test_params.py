@@ -43,7 +43,6 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
         ({"ingest.conflicts": "keep_XX"}, ["'ingest.conflicts'", "keep_"]),
         ({"augment.mix.mixpu": 0.2}, ["'augment.mix.mixpu'", "Did you mean 'mixup'?"]),
         ({"train.schedule.name": "cosin"}, ["'train.schedule.name'", "Did you mean 'cosine'?"]),
-        ({"augment.double_minority": True}, ["augment.copies names none of the tasks", "+augment.copies.binary="]),
         ({"seed": -1}, ["'seed'", "-1"]),
         ({"train.learning_rate": float("nan")}, ["'train.learning_rate'"]),
     ],

@@ -211,7 +211,7 @@ def feed(augment: dict[str, Any]) -> Any:
 
 
 def test_extra_inputs_come_with_their_own_image_in_every_batch_of_every_epoch() -> None:
-    augment = {"double_minority": True, "copies": {"binary": {}, "label": {}}, "every": {}}
+    augment = {"double_minority": True, "copies": {"binary": {}}, "every": {}}
     images = feed(augment)
     assert len(images.items) == 9
     batches = [*images.train(range(3)), *images.train(range(1, 3)), *images.train(range(2), shuffled=False)]

@@ -52,7 +52,7 @@ def test_the_tiles_are_the_pixels_that_the_training_sees_and_validation_stays_as
 
 
 def test_where_the_minority_is_doubled_half_of_the_tiles_show_the_copy(store: ImageStore) -> None:
-    params = parameters({"double_minority": True, "copies": {"binary": {"brightness": 0.4}, "label": {}}})
+    params = parameters({"double_minority": True, "copies": {"binary": {"brightness": 0.4}}})
     tiles = draw_tiles(store, TARGETS, params, "binary", CLASSES)
     assert [tile.caption for tile in tiles[6:10]] == ["epoch 6", "epoch 7", "copy, epoch 1", "copy, epoch 2"]
     same = [np.array_equal(tile.pixels, store.array[0]) for tile in tiles]

@@ -17,7 +17,7 @@ from biopsy.networks.build import build_model
 from biopsy.training.accumulation import LastStep
 from biopsy.training.averaging import AveragedWeights, check_average
 from biopsy.training.fit import class_weights, fit
-from biopsy.training.inputs.loader import ImageStore, training_items
+from biopsy.training.inputs.loader import ImageStore, check_copies, training_items
 from biopsy.training.losses import find as find_loss
 from biopsy.training.monitor import best_epoch, defined, early_stopping, score
 from biopsy.training.optimizers.registry import OPTIMIZERS, make_optimizer
@@ -165,6 +165,14 @@ def test_an_average_that_is_mostly_the_first_step_is_told(
     check_average(32, 2, momentum)
     told = f"train.ema is {momentum:g}, and the training has 64 batches (2 epochs of 32): {momentum**63:.0%} of"
     assert (told in capsys.readouterr().err) is warned
+
+
+@pytest.mark.parametrize(("copies", "warned"), [({"binary": {}}, False), ({"multiclass": {}}, True)])
+def test_a_task_whose_copies_nothing_changes_is_told_that_none_is_doubled(
+    copies: dict[str, Any], warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_copies(Augment(double_minority=True, copies=copies), "binary")
+    assert ("augment.copies has no 'binary'" in capsys.readouterr().err) is warned
 
 
 def test_the_class_weights_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from biopsy.core.errors import warn
 from biopsy.core.sections.train import Augment
 from biopsy.tables.split.parts import read_images
 from biopsy.training.inputs.mapped import create_array
@@ -80,6 +81,15 @@ def training_items(targets: np.ndarray, augment: Augment, task: str, cases: np.n
     if cases is not None:
         groups = np.stack([targets, np.unique(cases, return_inverse=True)[1]], axis=1)[index]
     return TrainingItems(index, targets[index], copy, groups)
+
+
+def check_copies(augment: Augment, task: str) -> None:
+    """Warn where images are to be doubled, and nothing says how those of this task are changed."""
+    if augment.double_minority and task not in augment.copies:
+        warn(
+            f"augment.double_minority is on, but augment.copies has no '{task}', so no image of this task is doubled. Set "
+            f"-S '+augment.copies.{task}={{flip: true}}', or augment.double_minority=false."
+        )
 
 
 def encode_targets(targets: np.ndarray, classes: int) -> np.ndarray:
