@@ -87,8 +87,8 @@ def check_copies(augment: Augment, task: str) -> None:
     """Warn where images are to be doubled, and nothing says how those of this task are changed."""
     if augment.double_minority and task not in augment.copies:
         warn(
-            f"augment.double_minority is on, but augment.copies has no '{task}', so no image of this task is doubled. Set "
-            f"-S '+augment.copies.{task}={{flip: true}}', or augment.double_minority=false."
+            f"augment.double_minority is on, but augment.copies has no '{task}', so no image of this task is doubled. "
+            f"Set -S '+augment.copies.{task}={{flip: true}}', or augment.double_minority=false."
         )
 
 
