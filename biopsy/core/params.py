@@ -257,16 +257,32 @@ def check_section(section: type[S], content: Any, above: str = "", origin: str =
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        errors = error.errors()
-        told = [_sentence(dict(e), origin, above, section) for e in errors[:SHOWN]]
+        errors = _meant([dict(e) for e in error.errors()])
+        told = [_sentence(e, origin, above, section) for e in errors[:SHOWN]]
         rest = len(errors) - SHOWN
         more = [f"{count(rest, 'more error')} in {origin}."] if rest > 0 else []
         raise ParamsError(" ".join(told + more)) from None
 
 
+def _names(error: dict[str, Any]) -> list[str]:
+    """Return the keys that lead to an error, without pydantic's own for the kinds that a value may have."""
+    return [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
+
+
+def _meant(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out errors of the kind that was not meant, of a value that may be a number, or a number for each task."""
+
+    def is_meant(error: dict[str, Any]) -> bool:
+        key = _names(error)
+        alone = not any(_names(other)[: len(key)] == key for other in errors if other is not error)
+        return alone or not (error["type"] == "dict_type" or isinstance(error["input"], dict))
+
+    return [error for error in errors if is_meant(error)]
+
+
 def _sentence(error: dict[str, Any], origin: str, above: str, section: type[BaseModel]) -> str:
     """Put one pydantic error into a sentence: key, what is allowed, what was received."""
-    names = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
+    names = _names(error)
     key = ".".join([above, *names] if above else names)
     if key in MOVED:
         return f"{origin}: '{key}' {MOVED[key]}."

@@ -56,6 +56,13 @@ def test_a_mistake_names_key_allowed_and_received(
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize(("given", "key"), [(2.5, "train.epochs"), ({"binary": 2.5}, "train.epochs.binary")])
+def test_a_value_that_may_be_of_two_kinds_is_told_of_the_one_that_was_meant(given: Any, key: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_params({"train": {"epochs": given}})
+    assert str(error.value) == f"params.yaml: '{key}' must be a valid integer. Got 2.5."
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [
