@@ -275,7 +275,8 @@ def _meant(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     def is_meant(error: dict[str, Any]) -> bool:
         key = _names(error)
         alone = not any(_names(other)[: len(key)] == key for other in errors if other is not error)
-        return alone or not (error["type"] == "dict_type" or isinstance(error["input"], dict))
+        number = error["type"].startswith("int_") and isinstance(error["input"], dict)
+        return alone or not (number or error["type"] == "dict_type")
 
     return [error for error in errors if is_meant(error)]
 
