@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from biopsy.core import params as parameters
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import Params, parse_params, read_params
 from conftest import assert_kind
@@ -61,6 +62,15 @@ def test_a_value_that_may_be_of_two_kinds_is_told_of_the_one_that_was_meant(give
     with pytest.raises(ParamsError) as error:
         parse_params({"train": {"epochs": given}})
     assert str(error.value) == f"params.yaml: '{key}' must be a valid integer. Got 2.5."
+
+
+def test_very_many_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    names = parameters._names
+    monkeypatch.setattr(parameters, "_names", lambda error: looked.append(error) or names(error))
+    with pytest.raises(ParamsError, match="more errors"):
+        parse_params({"train": {f"k{number}": 1 for number in range(300)}})
+    assert len(looked) < 300  # and not each with each
 
 
 @pytest.mark.parametrize(
