@@ -107,6 +107,17 @@ def test_the_tiles_are_a_parquet_table_too(predict: Predict, tmp_path: Path) -> 
     assert len(pd.read_parquet(tmp_path / "out/glass/tiles.parquet")) == 0
 
 
+def test_a_parquet_table_of_an_earlier_model_does_not_stay_beside_newer_tiles(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "find_spec", lambda _: None)
+    write_slide(tmp_path / "a.tif")
+    (tmp_path / "out/a").mkdir(parents=True)
+    (tmp_path / "out/a/tiles.parquet").write_bytes(b"of another model")
+    predict("a.tif")
+    assert not (tmp_path / "out/a/tiles.parquet").exists()
+
+
 def test_regions_are_closed_rectangles_in_pixels_at_full_resolution_with_class_and_measurements(
     predict: Predict, tmp_path: Path
 ) -> None:

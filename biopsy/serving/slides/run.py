@@ -115,8 +115,10 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     _answer(overview, slide, model, cutting, journal)
     totals = Totals(card, cutting, (slide.width, slide.height))
     journal.close()
+    packed = folder / "tiles.parquet"
+    packed.unlink(missing_ok=True)  # of an earlier model, and of an environment that could write it
     if find_spec("pyarrow"):
-        write_tiles(folder / "tiles.parquet", journal.rows())
+        write_tiles(packed, journal.rows())
     write_geojson(folder / "tiles.geojson", totals.over(journal.rows()), card)
     _draw(folder / "heatmap.png", path.name, overview, totals, model, cutting)
     shrink = write_pyramid(folder / "heatmap.tif", totals.heat, f"{shown_in_words(card)}. {NOTICE}")
