@@ -24,8 +24,8 @@ def fetch(params: Params, raw: Path, downloads: Path) -> None:
 def main() -> None:
     """Run on the project's own paths."""
     params = read_params()
-    file = params.model.weights_file
-    if file and not file.is_file() and not params.model.weights.startswith("hf:"):  # hours before training says so
+    file = params.model.own_weights
+    if file and not file.is_file():  # hours before training says so
         warn(f"model.weights: {params.model.weights} does not exist, and training will need it.")
     with watch("fetch", outside_paths(params.data)):
         fetch(params, raw=RAW, downloads=Path("data/downloads"))

@@ -62,9 +62,8 @@ def main() -> None:
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
     params = read_params()
-    weights = params.model.weights_file
-    own = [] if weights is None or params.model.weights.startswith("hf:") else [Outside("model.weights", weights)]
-    with watch("train", own):
+    weights = params.model.own_weights
+    with watch("train", [Outside("model.weights", weights)] if weights else []):
         train(params, chosen.task, chosen.protocol)
 
 

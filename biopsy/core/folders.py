@@ -1,7 +1,7 @@
 """What lies in folders: which files are images, and which of them this package drew."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from biopsy.core.errors import DataError
@@ -38,6 +38,11 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 def files_below(folder: Path) -> list[Path]:
     """List what is no folder in a folder and all below it, sorted; see `walk`."""
     return sorted(where / name for where, _, names in walk(folder) for name in names)
+
+
+def names_below(folder: Path, is_kind: Callable[[Path], bool]) -> list[str]:
+    """List the files of a kind in a folder and all below it, with `/` and relative to it."""
+    return [path.relative_to(folder).as_posix() for path in files_below(folder) if is_kind(path)]
 
 
 def is_file(path: Path) -> bool:

@@ -3,16 +3,17 @@
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote
 
 from biopsy.core.errors import some
 from biopsy.core.files import IMAGE_SUFFIXES, LISTED
+from biopsy.core.folders import is_file, names_below
 from biopsy.core.text import QUOTES, fold, seen
 
 NOT_READ = (  # endings of files that hold images and are not read as such
@@ -130,6 +131,30 @@ class _Index:
             return _Found(files, f"folder left out and {LOOSE}")
         files = [] if "/" in path or _after_dot(path) else self.beginnings_below.get(fold(path), [])
         return _Found(files, f"folder left out and {BEGINNING}") if files else None
+
+
+def match_missing(
+    files: Mapping[str, Path], folder: Path, is_kind: Callable[[Path], bool], not_read: Sequence[str] = NOT_READ
+) -> Matches:
+    """Match the paths whose file is not there with the files below a folder; see `match_files`.
+
+    What is there needs no other file, were it called the same.
+
+    Parameters
+    ----------
+    files
+        By the path as the table writes it, the file that it names.
+    folder
+        Which the paths are relative to.
+    is_kind
+        Says of a file below it whether it can be meant.
+    not_read
+        See `match_files`.
+    """
+    there = [path for path, file in files.items() if is_file(file)]
+    if len(there) == len(files):
+        return Matches()
+    return match_files(files, [*there, *names_below(folder, is_kind)], not_read)
 
 
 def match_files(paths: Iterable[str], files: Iterable[str], not_read: Sequence[str] = NOT_READ) -> Matches:

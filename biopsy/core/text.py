@@ -23,6 +23,11 @@ CHANGED = re.compile(
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
 
 
+def as_text(name: str) -> str:
+    """Write what is no text, as a file's name may be, so that UTF-8 can hold it: `\\udce9` for a lone byte."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def count(n: float, name: str) -> str:
     """Write '1 case' or '1,200 cases'; the only place that adds an s."""
     return f"{n:,.0f} {name}{'' if n == 1 else 's'}"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from biopsy.core.errors import DataError, some, warn
 from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, expand
-from biopsy.core.folders import files_below, is_drawn, is_file, is_image
-from biopsy.core.matching import NOT_READ, match_files
+from biopsy.core.folders import files_below, is_drawn, is_image
+from biopsy.core.matching import NOT_READ, match_missing
 from biopsy.core.rawcsv import read_records
 from biopsy.core.text import count, is_missing, plain
 
@@ -159,11 +159,6 @@ def _tell_unread(place: Path, names: Sequence[str]) -> None:
         warn(f"{place} holds {count(len(unread), 'file')} of kinds that are not read ({some(unread, 3)}); left out.")
 
 
-def _images_below(folder: Path) -> list[str]:
-    """List what is named like an image below a folder, relative to it; what cannot be read is a row that says why."""
-    return [p.relative_to(folder).as_posix() for p in files_below(folder) if is_image(p.name)]
-
-
 def _listed_in(path: Path) -> Iterator[Found]:
     """Read the columns `path`, `case` and `slide` of a CSV; relative paths are relative to the CSV's folder."""
     records = read_records(path, [*PATHS, *GROUPS])
@@ -176,10 +171,8 @@ def _listed_in(path: Path) -> Iterator[Found]:
         )
     at = places["path"][0]
     files = {cells[at]: path.parent / Path(cells[at]).expanduser() for _, cells in records.rows if at < len(cells)}
-    there = [name for name, file in files.items() if is_file(file)]
-    if len(there) < len(files):  # what is there needs no other file, were it called the same
-        matched = match_files(files, [*there, *_images_below(path.parent)]).files
-        files |= {name: path.parent / file for name, file in matched.items()}
+    matches = match_missing(files, path.parent, lambda file: is_image(file.name))
+    files |= {name: path.parent / file for name, file in matches.files.items()}
     for name in GROUPS:
         if len(places[name]) > 1:
             raise DataError(f"{path} has {len(places[name])} columns '{name}'. Keep one.")

@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 from biopsy.core.errors import MachineError, naming, warn
 from biopsy.core.locks import acquire
 
+ROUNDED = 1e-3  # how far from 1 the probabilities of a row may add up
+
 
 class Journal:
     """The lines of one piece of work, which one process at a time adds to.

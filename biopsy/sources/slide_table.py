@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from biopsy.core.errors import DataError, ParamsError, SourceError, nearest
 from biopsy.core.files import SLIDE_SUFFIXES
-from biopsy.core.folders import files_below, is_file
-from biopsy.core.matching import Matches, match_files
+from biopsy.core.folders import is_file, names_below
+from biopsy.core.matching import match_missing
 from biopsy.core.rawcsv import find_column, read_records
 from biopsy.core.sections.section import Section
 from biopsy.core.text import fold, is_missing
@@ -93,7 +93,7 @@ def read_rows(settings: Wsi) -> list[Row]:
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'. Rename one.")
     named = [(line, cells[position] if position < len(cells) else "") for line, cells in records.rows]
-    matches = _match([name for _, name in named], folder)
+    matches = match_missing({name: folder / name for _, name in named}, folder, _is_slide, ())
     rows: list[Row] = []
     for line, cells in records.rows:
         where = f"{path} row {line}"
@@ -102,7 +102,7 @@ def read_rows(settings: Wsi) -> list[Row]:
         given = others.pop(records.header[position])
         file = folder / matches.files.get(given, given)
         if not given or not is_file(file):
-            near = f" {hint}." if (hint := matches.hints.get(given)) else nearest(given, _slides_in(folder))
+            near = f" {hint}." if (hint := matches.hints.get(given)) else nearest(given, names_below(folder, _is_slide))
             raise DataError(f"{where}: the slide '{given}' is not in {folder}.{near} Correct the row.")
         own = {fold(name): others.pop(name) for name in list(others) if fold(name) in OWN}
         name = file.stem
@@ -127,15 +127,8 @@ def read_rows(settings: Wsi) -> list[Row]:
     return rows
 
 
-def _match(names: list[str], folder: Path) -> Matches:
-    """Find the slides that the table spells as their files are not."""
-    exact = {name for name in names if name and is_file(folder / name)}
-    return Matches() if len(exact) == len(set(names)) else match_files(names, [*exact, *_slides_in(folder)], ())
-
-
-def _slides_in(folder: Path) -> list[str]:
-    found = (path for path in files_below(folder) if path.suffix.lower() in SLIDES and path.is_file())
-    return [path.relative_to(folder).as_posix() for path in found]
+def _is_slide(path: Path) -> bool:
+    return path.suffix.lower() in SLIDES and path.is_file()
 
 
 def _scale(text: str, where: str) -> float | None:

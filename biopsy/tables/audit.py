@@ -13,7 +13,7 @@ from tqdm import tqdm
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import IMAGE_SUFFIXES, LISTED
 from biopsy.core.sections.data import Ingest
-from biopsy.core.text import count
+from biopsy.core.text import as_text, count
 from biopsy.images.decode import NOT_READ
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.measure import Facts, Failure, measure_all
@@ -216,7 +216,7 @@ def image_files(folder: Path) -> list[str]:
 
 def _not_in_csv(folder: Path, named: set[str]) -> dict[str, Any]:
     """Count the image files of the folder that no row names."""
-    found = [path.encode("utf-8", "backslashreplace").decode() for path in image_files(folder) if path not in named]
+    found = [as_text(path) for path in image_files(folder) if path not in named]
     return {"count": len(found), "listed": sorted(found)[:LISTED]}
 
 

@@ -128,6 +128,11 @@ class Model(Section):
             return cache("weights") / str(self.weights_sha256) / PurePosixPath(found[2]).name
         return None if self.weights in ("none", "imagenet") else Path(self.weights)
 
+    @property
+    def own_weights(self) -> Path | None:
+        """The user's own file that `weights` names; None where it names none, or one of a hub."""
+        return None if re.match(HUB, self.weights) else self.weights_file
+
     @model_validator(mode="after")
     def _a_file_of_a_hub_is_known_by_its_hash(self) -> Self:
         if not self.weights.startswith("hf:"):

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
-from biopsy.core.folders import files_below, is_file, is_image
-from biopsy.core.matching import Matches, match_files
+from biopsy.core.folders import is_file, is_image
+from biopsy.core.matching import match_missing
 from biopsy.core.rawcsv import Records, find_column, read_records
 from biopsy.core.text import alike, changed, count, first_spellings, is_missing, plain, read_magnification
 from biopsy.serving.inputs import PATHS
@@ -198,11 +198,7 @@ def _files(paths: Sequence[str], folder: Path) -> tuple[list[Path | None], dict[
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Name the folder of the images with --images.")
     direct = {path: folder / Path(path).expanduser() for path in paths if path}
-    there = [path for path, file in direct.items() if is_file(file)]
-    matches = Matches()
-    if len(there) < len(direct):  # what is there needs no other file, were it called the same
-        below = [p.relative_to(folder).as_posix() for p in files_below(folder) if is_image(p.name)]
-        matches = match_files(direct, [*there, *below])
+    matches = match_missing(direct, folder, lambda file: is_image(file.name))
     known = direct | {path: folder / file for path, file in matches.files.items()}
     return [known[path] if path and is_file(known[path]) else None for path in paths], matches.hints
 

@@ -12,10 +12,9 @@ import numpy as np
 from biopsy.core.errors import warn
 from biopsy.serving.answering import Answer, Answers, batch_of
 from biopsy.serving.inputs import Found
-from biopsy.serving.journal import Journal
+from biopsy.serving.journal import ROUNDED, Journal
 from biopsy.serving.model import Model
 
-ROUNDED = 1e-3  # how far from 1 probabilities may add up
 OTHER = "of other models or another --explain, so all images are predicted again."
 
 

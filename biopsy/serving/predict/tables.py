@@ -12,11 +12,17 @@ from typing import Any, TextIO
 from biopsy.core.errors import ParamsError
 from biopsy.core.extras import extra
 from biopsy.core.files import atomic_file
+from biopsy.core.text import as_text
 
 KINDS = (".csv", ".json", ".jsonl", ".parquet")
 WHOLE = ("images", "without_prediction", "x", "y", "width", "height")  # columns of whole numbers
 GROUP = 4096  # rows of a Parquet file that are in memory together
 Row = dict[str, Any]
+
+
+def is_share(column: str) -> bool:
+    """Say whether a column holds shares, 0 to 1: probabilities, or the tissue of a tile."""
+    return column.startswith("p_") or column == "tissue"
 
 
 def check_out(out: Path | None) -> None:
@@ -122,7 +128,7 @@ def _write_parquet(rows: Iterator[Row], path: Path) -> None:
     from pyarrow.parquet import write_table as write_whole
 
     def kind(name: str, grouped: bool) -> Any:
-        if name.startswith("p_") or name == "tissue":
+        if is_share(name):
             return pa.float64()
         if name in WHOLE or (grouped and name == "in_training"):
             return pa.int64()
@@ -134,14 +140,9 @@ def _write_parquet(rows: Iterator[Row], path: Path) -> None:
             schema = pa.schema([(name, kind(name, "images" in some[0])) for name in some[0]])
             writer = ParquetWriter(path, schema)
         for row in some:
-            row |= {name: _as_text(value) for name, value in row.items() if isinstance(value, str)}
+            row |= {name: as_text(value) for name, value in row.items() if isinstance(value, str)}
         writer.write_table(pa.Table.from_pylist(some, schema))
     if writer:
         writer.close()
     else:
         write_whole(pa.table({}), path)
-
-
-def _as_text(name: str) -> str:
-    """Write what is no text, as a file's name may be, as the other tables do."""
-    return name.encode("utf-8", "backslashreplace").decode()

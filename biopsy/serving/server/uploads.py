@@ -10,6 +10,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from biopsy.core.text import as_text
+
 FIELDS = 8  # without a file, which are not read
 
 
@@ -75,9 +77,4 @@ async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes
     found = [f for _, f in form.multi_items() if isinstance(f, UploadFile)]
     if not found:
         raise HTTPException(400, "The form has no file. Send images in form fields called images.")
-    return [(_text(f.filename or ""), f.file.read()) for f in found]
-
-
-def _text(name: str) -> str:
-    """Write what is no text, as a name in a charset of the client's choice may be, so that JSON can hold it."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return [(as_text(f.filename or ""), f.file.read()) for f in found]  # a client chooses the charset of its names

@@ -10,11 +10,10 @@ from typing import Any
 from biopsy.core.errors import DataError, warn
 from biopsy.core.files import atomic_file, read_json
 from biopsy.core.folders import HEATMAPS, TILES
-from biopsy.serving.journal import Journal
+from biopsy.serving.journal import ROUNDED, Journal
 
 UNFINISHED, SUMMARY = "tiles.unfinished.csv", "summary.json"
 OUTPUTS = (TILES, "tiles.geojson", *HEATMAPS, SUMMARY)
-ROUNDED = 1e-3  # how far from 1 probabilities may add up
 OTHER = "of another slide, model or scale, so the tiles are predicted again."
 
 

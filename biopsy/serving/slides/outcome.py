@@ -11,7 +11,7 @@ from biopsy.core.files import atomic_file
 from biopsy.images.slides.tissue import Cut
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.about import LOOKS
-from biopsy.serving.predict.tables import WHOLE, write_table
+from biopsy.serving.predict.tables import WHOLE, is_share, write_table
 from biopsy.serving.slides.heat import LOST, Heat
 
 WARNED = 0.1  # of the tiles: at the edge of the tissue, and on folds, some look odd on any slide
@@ -97,7 +97,7 @@ def write_tiles(path: Path, rows: Rows) -> None:
     def typed(name: str, value: str) -> Any:
         if name in WHOLE:
             return int(value)
-        return float(value) if value and (name == "tissue" or name.startswith("p_")) else value
+        return float(value) if value and is_share(name) else value
 
     write_table(([{name: typed(name, value) for name, value in row.items()}] for row in rows), path)
 
