@@ -15,16 +15,15 @@ import resource
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from biopsy.core.shards import files_of, place_of, read_file, write_shard
 from measure import ROOT, Row, options, parse, tell
 
 STAGE = """stages:
@@ -106,14 +105,14 @@ def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, float],
 
 
 def write_tars(folder: Path, files: int, kilobytes: int, shard: int) -> None:
-    """Write so many files of random bytes in tars of `shard` files each."""
-    rng = np.random.default_rng(0)
-    for start in range(0, files, shard):
-        with tarfile.open(folder / f"{start:07}.tar", "w") as tar:
-            for number in range(start, min(start + shard, files)):
-                member = tarfile.TarInfo(f"{number:07}.png")
-                member.size = kilobytes * 1000
-                tar.addfile(member, BytesIO(rng.bytes(member.size)))
+    """Write so many files of random bytes in archives of `shard` files each."""
+    rng, archives = np.random.default_rng(0), -(-files // shard)
+    members: dict[Path, list[Path]] = {}
+    for number in range(files):
+        place = place_of(f"{number:07}", archives)
+        members.setdefault(place.parent, []).append(Path(place.name))
+    for archive, names in members.items():
+        write_shard(folder / archive, ((name, rng.bytes(kilobytes * 1000)) for name in names))
 
 
 def measure_folder(files: int, kilobytes: int, shard: int) -> dict[str, float]:
@@ -138,15 +137,8 @@ def measure_folder(files: int, kilobytes: int, shard: int) -> dict[str, float]:
         shutil.rmtree(source)
         seconds["dvc pull"] = timed(root, "dvc", "pull")
         start = cpu_seconds()
-        for path in sorted(source.iterdir()):  # what an epoch's first reading costs
-            if shard:
-                with tarfile.open(path) as tar:
-                    for member in tar:
-                        stream = tar.extractfile(member)
-                        if stream:
-                            stream.read()
-            else:
-                path.read_bytes()
+        for path in files_of(source, (f"{number:07}" for number in range(files))):
+            read_file(path)  # what an epoch's first reading costs
         seconds["read every image once"] = cpu_seconds() - start
         print(seconds, file=sys.stderr, flush=True)
         return seconds

@@ -9,9 +9,10 @@ import numpy as np
 
 from biopsy.core.errors import ParamsError, SourceError, nearest
 from biopsy.core.files import read_csv
-from biopsy.core.layout import LABELS, ORIGINALS, RESIZED, resized_path
+from biopsy.core.layout import LABELS, ORIGINALS, RESIZED
 from biopsy.core.params import Params, read_params
 from biopsy.core.sections.data import Resize
+from biopsy.core.shards import archive_of, files_of, is_there, read_file
 from biopsy.experiments.compose import compose
 from biopsy.images.decode import read_rgb
 from biopsy.images.preparation.record import FILE, read_preparation, suited
@@ -104,7 +105,7 @@ def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: P
             return Source(files, _classes(files, task, params), str(folder)), notes
         raise SourceError(f"{folder} has no PNG. Name a folder of PNG images, or omit --images.")
     images, classes = _labelled(root, task)
-    if (tree / FILE).is_file() and (found := _there({i: tree / resized_path(i) for i in classes})):
+    if (tree / FILE).is_file() and (found := _there(dict(zip(classes, files_of(tree, classes), strict=True)))):
         made = read_preparation(tree).resize
         if made == params.resize or _suits(made, params.resize):
             ready = made == params.resize
@@ -119,7 +120,7 @@ def _choose(params: Params, task: str, folder: Path | None, root: Path, drawn: P
 
 
 def _there(files: dict[str, Path]) -> dict[str, Path]:
-    return {image_id: path for image_id, path in files.items() if path.is_file()}
+    return {image_id: path for image_id, path in files.items() if is_there(path)}
 
 
 def _suits(made: Resize, wanted: Resize) -> bool:
@@ -159,7 +160,8 @@ def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
     squares = []
     chosen = np.linspace(0, count - 1, min(TILES, count)).astype(int)
     for i in chosen:
-        image = read_rgb(source.files[i], params.ingest.max_pixels)
+        file = source.files[i]
+        image = read_rgb(read_file(file) if archive_of(file) else file, params.ingest.max_pixels)
         size = resize.size
         views = image.reshape(-1, size, size, 3) if source.ready else make_views(image, resize)
         squares.append(views[len(views) // 2])  # of tiles, one from the middle

@@ -1,4 +1,4 @@
-"""A tree of images, one PNG per image_id: made in parallel, whole or not at all, and never twice.
+"""A tree of images, one PNG per image_id (above a limit in archives): made in parallel, whole, and never twice.
 
 New files gather in a staging folder and a journal says which are whole. They are renamed into the tree when all are
 made, so a failure leaves the earlier tree as it was, and nothing is ever written into a file, which may be a hard link
@@ -25,6 +25,7 @@ from biopsy.core.files import check_count
 from biopsy.core.journal import Entry, Journal
 from biopsy.core.layout import resized_path
 from biopsy.core.owned import check_owned, note_made
+from biopsy.core.shards import names_in, place_of, read_file, shards_for, shards_in, write_shard
 from biopsy.images.preparation.record import FILE, Preparation, write_preparation
 
 CHUNK = 256  # jobs handed to the threads at a time: bounds what waits in memory, and what Ctrl-C waits for
@@ -67,9 +68,10 @@ class Maker(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """One run over a tree: its folder, where new files gather, which are complete, and how one is made."""
+    """One run over a tree: its folder, its archives so far, where new files gather, what is whole, who makes them."""
 
     root: Path
+    archives: int
     staging: Path
     journal: Journal
     preparation: Preparation
@@ -95,7 +97,29 @@ class Tree:
         known = self.journal.entries.get(image_id)
         if known is None or known.key != key:
             return False
-        return any(_sha256(place / resized_path(image_id)) == known.sha256 for place in (self.staging, self.root))
+        places = self.staging / resized_path(image_id), self.root / place_of(image_id, self.archives)
+        return any(_sha256(place) == known.sha256 for place in places)
+
+    def pack(self, image_ids: Sequence[str], archives: int) -> None:
+        """Gather in the staging folder what the tree lacks where its images shall lie in so many archives."""
+        if not archives:
+            for image_id in image_ids if self.archives else []:
+                _write(self.staging / resized_path(image_id), self._content(image_id))
+            return
+        members: dict[Path, list[str]] = {}
+        for image_id in sorted(image_ids):
+            members.setdefault(place_of(image_id, archives).parent, []).append(image_id)
+        for archive, ids in tqdm(members.items(), f"{self.maker.title}: pack", delay=2):
+            names, target = [resized_path(image_id) for image_id in ids], self.staging / archive
+            target.unlink(missing_ok=True)  # of an earlier run that was stopped
+            staged = any((self.staging / name).is_file() for name in names)
+            if staged or names_in(self.root / archive) != names:
+                with naming(self.root / archive):
+                    write_shard(target, ((name, self._content(i)) for name, i in zip(names, ids, strict=True)))
+
+    def _content(self, image_id: str) -> bytes:
+        staged = self.staging / resized_path(image_id)
+        return read_file(staged if staged.is_file() else self.root / place_of(image_id, self.archives))
 
 
 def build_tree(
@@ -108,7 +132,8 @@ def build_tree(
     rows
         Each with `image_id` and what `recipe` reads.
     root
-        The tree `<image_id>.png`; views are stacked one below the other. Beside them: `preparation.json`.
+        The tree `<image_id>.png`, in archives above a limit (`shards.py`); views are stacked one below the other.
+        Beside them: `preparation.json`.
     work
         The folder of the files that are not yet in the tree, on the tree's file system; the journal is `<work>.jsonl`.
     preparation
@@ -128,10 +153,13 @@ def build_tree(
     DataError
         The tree holds files of the user's own.
     """
-    wanted = {resized_path(row["image_id"]) for row in rows}
+    archives = shards_for(len(rows))
+    image_ids = [row["image_id"] for row in rows]
+    places = [place_of(image_id, archives) for image_id in image_ids]
+    wanted = {place.parent for place in places} if archives else set(places)
     ours = [FILE, *(path.as_posix() for path in wanted)]
     check_owned(root, ours)
-    tree = Tree(root, work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker)
+    tree = Tree(root, shards_in(root), work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker)
     counts: Counter[str] = Counter()
     cv2.setNumThreads(1)  # the images are the parallel unit
     with ThreadPoolExecutor(maker.width) as pool, tqdm(total=len(rows), desc=maker.title, delay=2) as bar:
@@ -142,6 +170,7 @@ def build_tree(
             ):
                 counts.update(outcomes)
                 bar.update(len(outcomes))
+    tree.pack(image_ids, archives)
     note_made(root, ours)  # before the first of them is there
     (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
     counts["removed"] = _remove_others(root, wanted)
@@ -153,15 +182,14 @@ def build_tree(
     write_preparation(root, preparation)
     note_made(root)
     shutil.rmtree(work, ignore_errors=True)
-    image_ids = {row["image_id"] for row in rows}
-    tree.journal.keep_only(image_ids)
+    tree.journal.keep_only(set(image_ids))
     return counts, {image_id: tree.journal.entries[image_id].note for image_id in image_ids}
 
 
 def _sha256(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except OSError:
         return None  # to be made again
 
 

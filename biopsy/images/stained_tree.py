@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.core.layout import resized_path
 from biopsy.core.sections.data import Stain
+from biopsy.core.shards import files_of, place_of, read_file, shards_in
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
 from biopsy.images.image_tree import Maker, Recipe, Row, build_tree
 from biopsy.images.preparation.record import Preparation, Stains
@@ -75,7 +75,7 @@ def stain_all(
     cv2.setNumThreads(1)  # the images are the parallel unit, for OpenCV and for BLAS
     with threadpool_limits(1):
         if params.reference is None:
-            training = [resized / resized_path(row["image_id"]) for row in rows if row["part"] == "train"]
+            training = files_of(resized, [row["image_id"] for row in rows if row["part"] == "train"])
             target, about = _fit(training, params.method, f"{protocol}: measure")
         else:
             target, about = _fit_reference(Path(params.reference).expanduser(), table, params.method, preparation)
@@ -95,10 +95,10 @@ def stain_all(
 
 
 def _recipe(resized: Path, target: Stains, size: int) -> Callable[[Row], Recipe]:
-    code = f"{code_digest(*CODE)} torchstain {version('torchstain')}"
+    code, archives = f"{code_digest(*CODE)} torchstain {version('torchstain')}", shards_in(resized)
 
     def recipe(row: Row) -> Recipe:
-        path = resized / resized_path(row["image_id"])
+        path = resized / place_of(row["image_id"], archives)
         data = _bytes(path)
 
         def make() -> tuple[bytes, str]:
@@ -160,7 +160,7 @@ def _fit_reference(
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run `dvc repro resize` to make it again.") from None
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biopsy.core.errors import BiopsyError, SourceError
-from biopsy.core.layout import resized_path
+from biopsy.core.shards import files_of, is_there
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.model_file import Card
@@ -178,8 +178,9 @@ def learnt_images(card: Card, folder: Path, train: int, val: int) -> "tuple[pd.D
     for part, most in (("train", train), ("val", val)):
         rows = found[0][found[0]["part"] == part]
         rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
-        chosen.append(rows.assign(file=rows["image_id"].map(lambda name: tree / resized_path(name)).astype(object)))
-    there = all(path.is_file() for rows in chosen for path in rows["file"])
+        files = dict(zip(rows["image_id"], files_of(tree, rows["image_id"]), strict=True))
+        chosen.append(rows.assign(file=rows["image_id"].map(files).astype(object)))
+    there = all(is_there(path) for rows in chosen for path in rows["file"])
     return (chosen[0], chosen[1]) if there and len(chosen[0]) and preparation == card.preparation else None
 
 

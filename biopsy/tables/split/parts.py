@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv
-from biopsy.core.layout import resized_path
 from biopsy.core.protocol import Fold
+from biopsy.core.shards import files_of, read_file
 from biopsy.tables.split.folds import column_of, parts_of
 
 ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
@@ -43,7 +43,7 @@ def read_parts(
     -------
     pandas.DataFrame
         One row per image, sorted by image_id: the labels, `part`, `target` (int, index into `classes`) and `file`
-        (Path).
+        (Path), for `read_file`.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def read_parts(
             "Run `dvc repro`."
         )
     table["target"] = table[task].map(place).astype(int)
-    table["file"] = pd.Series([resized / resized_path(image_id) for image_id in table["image_id"]], dtype=object)
+    table["file"] = pd.Series(files_of(resized, table["image_id"]), dtype=object)
     return table
 
 
@@ -83,7 +83,7 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
     Parameters
     ----------
     files
-        n PNG files, in each of which `views` squares of `size` x `size` pixels stand one below the other.
+        n PNG files (`files_of`), in each of which `views` squares of `size` x `size` pixels stand one below the other.
     size
         Side in pixels.
     views
@@ -105,7 +105,7 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
     by_file = images.reshape(len(files), views * size, size, 3)
 
     def read(i: int) -> None:
-        image = cv2.imread(str(files[i]), cv2.IMREAD_COLOR_RGB)
+        image = _decode(files[i])
         if image is None or image.shape != by_file.shape[1:]:
             wanted = f"{size}x{views * size}"
             found = "cannot be read" if image is None else f"is {image.shape[1]}x{image.shape[0]} pixels, not {wanted}"
@@ -129,6 +129,14 @@ def hash_images(files: list[Path], size: int, views: int = 1) -> str:
     for start in range(0, len(files), CHUNK):
         digest.update(read_images(files[start : start + CHUNK], size, views).data)
     return digest.hexdigest()
+
+
+def _decode(path: Path) -> np.ndarray | None:
+    try:
+        data = np.frombuffer(read_file(path), np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

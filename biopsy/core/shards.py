@@ -1,0 +1,111 @@
+"""Where the images of a tree lie: each in a file or, above a limit, in tar archives such as WebDataset reads.
+
+DVC, file systems and object stores take time for each file. An archive is called `00003-of-00128.tar`. The image's id
+and the number of archives decide which one holds it; that number is a power of two, so that it seldom changes.
+"""
+
+import os
+import tarfile
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+from biopsy.core.layout import resized_path
+
+SINGLE_FILES = 100_000  # images of a tree that may be files of their own
+LEAST = 1000  # images in an archive, and at most twice as many
+
+
+def shards_for(images: int) -> int:
+    """Return into how many archives so many images go; 0: each is a file of its own."""
+    return 0 if images <= SINGLE_FILES else 1 << max(0, (images // LEAST).bit_length() - 1)
+
+
+def shards_in(tree: Path) -> int:
+    """Return in how many archives the images of a tree lie; 0: in files of their own."""
+    found = next(tree.glob("?????-of-?????.tar"), None)
+    return int(found.stem[-5:]) if found else 0
+
+
+def place_of(image_id: str, shards: int) -> Path:
+    """Return where an image lies below a tree of so many archives: `<id>.png`, or `<archive>/<id>.png`."""
+    if not shards:
+        return resized_path(image_id)
+    return Path(f"{zlib.crc32(image_id.encode()) % shards:05}-of-{shards:05}.tar") / resized_path(image_id)
+
+
+def files_of(tree: Path, image_ids: Iterable[str]) -> list[Path]:
+    """Return where the images lie, for `read_file`."""
+    shards = shards_in(tree)
+    return [tree / place_of(image_id, shards) for image_id in image_ids]
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file, or a member of an archive. Raises `OSError`, also where the archive is broken."""
+    if (archive := archive_of(path)) is None:
+        return path.read_bytes()
+    start, size = _member(archive, path)
+    with archive.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(size)
+
+
+def is_there(path: Path) -> bool:
+    """Say whether `read_file` finds it."""
+    try:
+        return path.is_file() or ((archive := archive_of(path)) is not None and bool(_member(archive, path)))
+    except OSError:
+        return False
+
+
+def archive_of(path: Path) -> Path | None:
+    """Return the archive that a path leads into."""
+    return next((above for above in path.parents if above.suffix == ".tar" and above.is_file()), None)
+
+
+def write_shard(path: Path, files: Iterable[tuple[Path, bytes]]) -> None:
+    """Write a whole archive of these files or none; equal files give equal bytes."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(temporary, "w") as archive:
+            for name, data in files:
+                info = tarfile.TarInfo(name.as_posix())
+                info.size = len(data)
+                archive.addfile(info, BytesIO(data))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def names_in(archive: Path) -> list[Path]:
+    """List what an archive holds, in its order; nothing where it is missing or broken."""
+    try:
+        return [Path(name) for name in _members(archive)]
+    except OSError:
+        return []
+
+
+def _member(archive: Path, path: Path) -> tuple[int, int]:
+    try:
+        return _members(archive)[path.relative_to(archive).as_posix()]
+    except KeyError:
+        raise FileNotFoundError(2, os.strerror(2), str(path)) from None
+
+
+def _members(archive: Path) -> dict[str, tuple[int, int]]:
+    """Return where each member begins and how long it is."""
+    found = archive.stat()
+    return _read_members(archive, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(None)
+def _read_members(archive: Path, mtime_ns: int, size: int) -> dict[str, tuple[int, int]]:
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            members = {member.name: (member.offset_data, member.size) for member in opened if member.isfile()}
+    except tarfile.TarError as error:
+        raise OSError(f"{archive} is no whole archive ({error})") from None
+    return {name: (start, length) for name, (start, length) in members.items() if start + length <= size}
