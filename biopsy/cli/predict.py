@@ -27,6 +27,8 @@ def add_predict(verbs: Any) -> None:
                 raise ParamsError("--by is for a CSV of images with a column case or slide, not for whole slides.")
             if chosen.explain:
                 raise ParamsError("--explain is for images. Whole slides get a heat map without it.")
+            if chosen.engine != "local":
+                raise ParamsError("--engine ray is for images. Whole slides are predicted on this machine.")
             if len(models) > 1:
                 raise ParamsError(f"--model: whole slides are predicted by one model. Name one of {some(models)}.")
             model = next(iter(models.values()), None)
@@ -34,7 +36,8 @@ def add_predict(verbs: Any) -> None:
             return
         if chosen.mpp or chosen.tile_mpp or chosen.overlap:
             raise ParamsError("--mpp, --tile-mpp and --overlap are for whole slides, but no input is one.")
-        predict.predict_files(chosen.inputs, predict.Options(models, chosen.out, chosen.by, chosen.explain), figures_of)
+        options = predict.Options(models, chosen.out, chosen.by, chosen.explain, chosen.engine)
+        predict.predict_files(chosen.inputs, options, figures_of)
 
     verb = new_verb(
         verbs, "predict", "predict images with a trained model; research use only",
@@ -58,6 +61,10 @@ def add_predict(verbs: Any) -> None:
         "--out", type=Path, metavar="PATH",
         help=".csv, .json, .jsonl or .parquet (default: CSV on the screen); for slides, a folder; a call that was "
         "stopped continues",
+    )  # fmt: skip
+    verb.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="ray: exported models answer on the Ray cluster at RAY_ADDRESS",
     )  # fmt: skip
     verb.add_argument(
         "--mpp", type=float, metavar="UM", help="micrometres per pixel of the slide, if its file does not say"

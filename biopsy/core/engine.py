@@ -25,10 +25,13 @@ class Engine:
         How many threads keep it busy.
     call
         `(function, *arguments) -> result`. The function is one of a module; what it raises is raised here.
+    share
+        Sends an argument of many calls once; what it returns is given to `call` in its place.
     """
 
     width: int
     call: Callable[..., Any]
+    share: Callable[[Any], Any] = lambda argument: argument
 
 
 LOCAL = Engine(os.cpu_count() or 1, lambda function, *arguments: function(*arguments))
@@ -98,4 +101,4 @@ def _on(ray: Any, cpus: float, gpus: float) -> Engine:
         except ray.exceptions.RayError as error:
             raise MachineError(f"the Ray cluster lost a task: {' '.join(str(error).split())[:300]}") from None
 
-    return Engine(max(2 * int(ray.cluster_resources().get("CPU", 1) // max(cpus, 0.1)), 1), call)
+    return Engine(max(2 * int(ray.cluster_resources().get("CPU", 1) // max(cpus, 0.1)), 1), call, ray.put)

@@ -105,7 +105,7 @@ def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
 def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
     """Read and fully decode a file as `read_rgb` does, and keep what was learnt on the way."""
     path = source if isinstance(source, Path) else Path("the image")  # for errors
-    data = _read_bytes(source, max_pixels) if isinstance(source, Path) else source
+    data = encoded(source, max_pixels) if isinstance(source, Path) else source
     try:
         if not isinstance(source, Path):
             _check_pages(path, BytesIO(data))
@@ -141,8 +141,8 @@ def hash_pixels(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _read_bytes(path: Path, max_pixels: int) -> bytes:
-    """Read a whole regular file, unless it is too large to hold an image of `max_pixels`."""
+def encoded(path: Path, max_pixels: int) -> bytes:
+    """Read a whole regular file, not yet decoded. Raises `ImageError`, also where it is too large for `max_pixels`."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -89,19 +89,20 @@ def answers_of(
         An answer a model.
     """
     work = partial(_begin, models, _alike(models), looked)
-    if all(model.network is None for model in models):  # each image is prepared and answered in one of the threads
-        yield from _in_turn(work, images, 2 * THREADS)
-        return
-    size = batch_of(models)
-    begun = _in_turn(work, images, size)  # the next batch, while the networks work
-    while chunk := list(islice(begun, size)):
-        columns = zip(*(given for _, given in chunk), strict=True)
-        answers = [
-            column if model.network is None else model.answer(column)
-            for model, column in zip(models, columns, strict=True)
-        ]
-        for (about, _), *row in zip(chunk, *answers, strict=True):
-            yield about, tuple(row)
+    with ThreadPoolExecutor(THREADS, "predict") as pool:
+        if all(model.network is None for model in models):  # each image is prepared and answered in one of the threads
+            yield from in_turn(pool, work, images, 2 * THREADS)
+            return
+        size = batch_of(models)
+        begun = in_turn(pool, work, images, size)  # the next batch, while the networks work
+        while chunk := list(islice(begun, size)):
+            columns = zip(*(given for _, given in chunk), strict=True)
+            answers = [
+                column if model.network is None else model.answer(column)
+                for model, column in zip(models, columns, strict=True)
+            ]
+            for (about, _), *row in zip(chunk, *answers, strict=True):
+                yield about, tuple(row)
 
 
 def batch_of(models: Sequence["Model"]) -> int:
@@ -145,14 +146,15 @@ def _prepared(source: Given, model: "Model", hashed: bool, looked: bool) -> Prep
         return error
 
 
-def _in_turn(work: Callable[[T, Any], R], items: Iterable[tuple[T, Any]], ahead: int) -> Iterator[tuple[T, R]]:
+def in_turn(
+    pool: ThreadPoolExecutor, work: Callable[[T, Any], R], items: Iterable[tuple[T, Any]], ahead: int
+) -> Iterator[tuple[T, R]]:
     """Do some work in threads and yield what comes of it in order; at most `ahead` items wait to be taken."""
-    with ThreadPoolExecutor(THREADS, "predict") as pool:
-        begun = deque[tuple[T, Future[R]]]()
-        for about, item in items:
-            begun.append((about, pool.submit(work, about, item)))
-            if len(begun) > ahead:
-                first, done = begun.popleft()
-                yield first, done.result()
-        for first, done in begun:
+    begun = deque[tuple[T, Future[R]]]()
+    for about, item in items:
+        begun.append((about, pool.submit(work, about, item)))
+        if len(begun) > ahead:
+            first, done = begun.popleft()
             yield first, done.result()
+    for first, done in begun:
+        yield first, done.result()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from biopsy.core.engine import LOCAL, open_engine
 from biopsy.core.errors import BiopsyError, DataError, some, warn
 from biopsy.serving.finding import names_of, only_model
 from biopsy.serving.inputs import GROUPS, Found, find_images
@@ -34,12 +35,15 @@ class Options:
         'case' or 'slide': write a row for each of these; None: for each image.
     explain
         A folder for a picture of each image that shows where each model looks; None: no pictures.
+    engine
+        `local`, or `ray`: where .onnx files answer.
     """
 
     models: Mapping[str, Path] = field(default_factory=dict)
     out: Path | None = None
     by: str | None = None
     explain: Path | None = None
+    engine: str = "local"
 
 
 def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresOf | None" = None) -> None:
@@ -68,6 +72,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     spare(options.out, map(Path, inputs), "--out")
     images = _images(inputs, options)
     from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
+    from biopsy.serving.elsewhere import answers_elsewhere
     from biopsy.serving.predict.resume import Progress
 
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
@@ -77,12 +82,13 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     if progress.done:
         print(f"{progress.done:,} of {len(images):,} images are done already.", file=sys.stderr)
     bar = tqdm(progress.left(), "predict", len(images), initial=progress.done, unit="image", delay=2, file=sys.stderr)
-    answers = answers_of(models, ((image, partial(image.source, pixels)) for image in bar))
-    if options.explain:
-        answers = _explained(answers, chosen, options.explain, images[: progress.done])
+    asked = ((image, partial(image.source, pixels)) for image in bar)
     lost = Faults("image", "prediction", "without_prediction" if by else "error")
     undrawn = Faults("prediction", "picture", "explanation_error")
-    with progress:
+    with open_engine(options.engine) as engine, progress:
+        answers = answers_of(models, asked) if engine is LOCAL else answers_elsewhere(engine, models, asked)
+        if options.explain:
+            answers = _explained(answers, chosen, options.explain, images[: progress.done])
         watched = _watched(progress.over(answers), chosen, lost, undrawn)
         known = [name for name in GROUPS if any(getattr(image, name) for image in images)]
         if by:
