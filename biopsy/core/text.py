@@ -33,6 +33,12 @@ def count(n: float, name: str) -> str:
     return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
 
 
+def isolated(name: str) -> str:
+    """Keep a name in Hebrew or Arabic from turning the numbers beside it: 'a: 1' would be shown as '1 :a'."""
+    turns = not name.isascii() and any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\u2068{name}\u2069" if turns else name
+
+
 def plain(text: str) -> str:
     """Reduce a label to letters, digits and signs: `Ductal_Carcinoma` and `ductal carcinoma` are one, `1` and `1.0`.
 

@@ -481,18 +481,43 @@ def test_test_cases_in_validation_are_a_leak_too(copy: tuple[Path, Params]) -> N
     assert checklist_rows(root, params)["C20"].startswith("Protocol case: cases are in two parts")
 
 
-def test_a_slide_with_two_classes_is_not_said_to_have_one(copy: tuple[Path, Params]) -> None:
-    root, params = copy
-    assert "Every slide has one class" in words_of(render(read_run(params, root)))
-    path = root / "data/interim/labels.csv"
-    labels = pd.read_csv(path, dtype=str)
-    write_csv(path, labels.assign(slide=labels["slide"].where(labels.index != 0, labels["slide"].iloc[-1])))
-    assert "Every slide has one class" not in words_of(render(read_run(params, root)))
-
-
 def test_what_guessing_gives_depends_on_how_rare_the_classes_of_the_test_images_are() -> None:
     rng, truth = np.random.default_rng(0), np.repeat([0, 1, 2], [900, 80, 20])
     rare = {"per_class": {name: {"support": n} for name, n in zip("abcd", (900, 80, 20, 0), strict=True)}}
     drawn = [f1_score(truth, rng.integers(0, 4, len(truth)), labels=[0, 1, 2], average="macro") for _ in range(200)]
     assert guessing(rare) == pytest.approx(np.mean(drawn), abs=0.005)
     assert guessing({"per_class": {"a": {"support": 5}, "b": {"support": 5}}}) == 0.5
+
+
+def test_names_of_any_script_and_length_are_shown_whole_and_keep_their_numbers(
+    tmp_path: Path, phone: tuple[Any, list[str]]
+) -> None:
+    names = [
+        "\u05e9\u05e4\u05d9\u05e8",
+        "invasive carcinoma of no special type " * 5,
+        "Nichtinvasivesduktalkarzinom" * 5,
+    ]
+    params = write_project(tmp_path, [name.strip() for name in names], ["case"], cases=15)
+    page, found = phone
+    (tmp_path / "report.html").write_text(render(read_run(params, tmp_path)))
+    page.goto(f"file://{tmp_path / 'report.html'}")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    places = """(at) => {
+        const left = (what) => {
+            const walk = document.createTreeWalker(document.querySelector(at), NodeFilter.SHOW_TEXT);
+            while (walk.nextNode()) {
+                const i = walk.currentNode.data.search(what), range = document.createRange();
+                if (i < 0) continue;
+                range.setStart(walk.currentNode, i);
+                range.setEnd(walk.currentNode, i + 1);
+                return range.getBoundingClientRect().left;
+            }
+        };
+        return [left(/ש/), left(/[0-9]/)];
+    }"""
+    name, area = page.evaluate(places, "figcaption .key")  # the number stands after the name, not before it
+    assert name < area
+    assert found == []

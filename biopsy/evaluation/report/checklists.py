@@ -11,7 +11,7 @@ from biopsy.core.errors import some
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.sections.data import Resize
-from biopsy.core.text import count
+from biopsy.core.text import count, isolated
 from biopsy.evaluation.report import words
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.results import Result, Run
@@ -180,7 +180,7 @@ def of_results(results: Sequence[Result]) -> dict[str, str | None]:
         said["performance"].append(
             f"{name}: macro-F1 {words.number(details['image_level']['macro_f1'])} ({sure}), {of}."
         )
-        support = ", ".join(f"{key} {row['support']:g}" for key, row in details["per_class"].items())
+        support = ", ".join(f"{isolated(key)} {row['support']:g}" for key, row in details["per_class"].items())
         said["performed"].append(f"{name}: {of} ({support}).")
         heat = ", ".join(f"{model['temperature']:g}" for model in details["models"])
         said["calibration"].append(f"{name}: temperature {heat}.")

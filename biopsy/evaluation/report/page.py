@@ -74,16 +74,9 @@ def render(run: Run) -> str:
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
         "chosen": words.chosen_by_validation(params),
-        "mixed_slides": _mixed(labels, run.scheme.columns),
         "checklists": checklists(run, order),
     }
     return template("report.html.j2", autoescape=True).render(context)
-
-
-def _mixed(labels: pd.DataFrame, tasks: Iterable[str]) -> bool:
-    """Tell whether a slide has images of two classes."""
-    known = labels[labels["slide"] != ""] if "slide" in labels else labels[:0]
-    return any(known[known[t] != ""].groupby("slide")[t].nunique().gt(1).any() for t in tasks if t in known)
 
 
 def overview(result: Result, splits: Mapping[str, Any]) -> dict[str, Any]:
