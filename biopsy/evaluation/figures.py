@@ -162,7 +162,7 @@ def _per_class(outcome: Outcome, groups: Names) -> dict[str, Any]:
 def _per_magnification(outcome: Outcome, groups: Names, magnification: Names) -> dict[str, Any]:
     """Compute the main figures at each magnification, the smallest first, unknown ones last."""
     table = {}
-    for value in sorted(set(magnification.tolist()), key=lambda m: (not m.isdigit(), len(m), m)):
+    for value in sorted(set(magnification.tolist()), key=lambda m: float(m or "inf")):
         rows = magnification == value
         part = outcome[rows]
         all_figures = figures(part)
