@@ -521,3 +521,13 @@ def test_names_of_any_script_and_length_are_shown_whole_and_keep_their_numbers(
     name, area = page.evaluate(places, "figcaption .key")  # the number stands after the name, not before it
     assert name < area
     assert found == []
+
+
+def test_validation_images_are_not_counted_as_those_that_the_network_was_trained_on(copy: tuple[Path, Params]) -> None:
+    root, params = copy
+    path = root / "data/predictions/tissue-case-images.csv"
+    looks = pd.read_csv(path, dtype=str)
+    trained = int((looks["part"] == "train").sum())
+    looks.loc[looks.index[looks["part"] == "train"][:5], "part"] = "val"
+    write_csv(path, looks)
+    assert f"The network was trained on {trained - 5} images of these" in words_of(render(read_run(params, root)))

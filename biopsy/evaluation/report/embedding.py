@@ -68,7 +68,7 @@ def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> di
         "rows": [{"question": words, **found[key]} for key, words in QUESTIONS.items()],
         "says": say_shortcut(found),
         "asked": f"{count(int(asked.sum()), 'test image')}, from which it has not learnt" if trained else "all images",
-        "learnt": int((rows["part"] != "test").sum()) if trained else 0,
+        "learnt": int((rows["part"] == "train").sum()) if trained else 0,
         "images": len(rows),
         "maps": [one for way, points in _layouts(features) for one in _maps(result, groups, points, way)],
     }
