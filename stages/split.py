@@ -44,6 +44,7 @@ def split(
         given = read_given(metadata_csv, read_csv(images_csv, ["image_id", "row"]), params.split, params.ingest)
         labels = labels.assign(given=labels["image_id"].map(given).fillna(""))
     splits, summary, drawn, earlier = {}, {}, {}, Earlier(splits_dir)
+    earlier.leave(params.protocols)
     for protocol in params.protocols:
         how = how_drawn(params.seed, scheme.columns, protocol, params.split)
         offered = earlier.offer(labels, protocol, how)

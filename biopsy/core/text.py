@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from textwrap import wrap
 
 # What stands for a missing value, small letters, without brackets around it; the only such list of the project.
 MISSING = frozenset(
@@ -12,6 +13,7 @@ MISSING |= {f"not {word}" for word in ("applicable", "available", "collected", "
 MISSING |= {"#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}  # spreadsheets' own
 QUOTES = " \"'\u2018\u2019\u201c\u201d"  # around a path, as Windows copies it
 DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+LINE = 26  # letters of a name in a picture
 # Letters of other scripts that look like Latin ones, of which a keyboard puts one into an id unseen.
 LOOKALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptux")
 MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -31,6 +33,17 @@ def as_text(name: str) -> str:
 def count(n: float, name: str) -> str:
     """Write '1 case' or '1,200 cases'; the only place that adds an s."""
     return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
+
+
+def drawn(name: str) -> str:
+    """Write a name for a picture: at most three lines, and no formula, which Matplotlib reads between two `$`."""
+    return "\n".join(wrap(name, LINE, max_lines=3, placeholder="…")).replace("$", r"\$")
+
+
+def isolated(name: str) -> str:
+    """Keep a name in Hebrew or Arabic from turning the numbers beside it: 'a: 1' would be shown as '1 :a'."""
+    turns = not name.isascii() and any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\u2068{name}\u2069" if turns else name
 
 
 def plain(text: str) -> str:

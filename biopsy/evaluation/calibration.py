@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.evaluation.intervals import wilson
-from biopsy.evaluation.outcome import Names, Outcome
-from biopsy.networks.temperature import SMALLEST, Calibration, calibrate
+from biopsy.evaluation.outcome import Names, Outcome, log_loss
+from biopsy.networks.temperature import Calibration, calibrate
 
 BINS = 10
 
@@ -65,12 +65,11 @@ def calibration_figures(outcome: Outcome) -> dict[str, float]:
     """
     rows = reliability(outcome, np.full(len(outcome.truth), "", np.str_))
     n = len(outcome.truth)
-    own = outcome.probabilities[np.arange(n), outcome.truth]
     squares = ((outcome.probabilities - np.eye(len(outcome.classes))[outcome.truth]) ** 2).sum(1).mean()
     return {
         "ece": sum(row["images"] * abs(row["stated"] - row["true"]) for row in rows) / n,
         "brier": float(squares) / (2 if len(outcome.classes) == 2 else 1),
-        "log_loss": float(-np.log(np.clip(own, SMALLEST, None)).mean()),
+        "log_loss": log_loss(outcome),
     }
 
 

@@ -17,7 +17,11 @@ from biopsy.evaluation.outcome import DIGITS, Names, Outcome, Undefined, settle
 
 LEVELS = (0.9, 0.95)
 FEWEST = 5  # cases of a class, below which its coverage says more of these few than of the class
+TORN = "images of one case are in several folds, so the folds are not independent"
 TOGETHER = "the cases were each other's calibration, so they are not independent"
+
+
+Places = NDArray[np.int_] | Undefined | None  # the fold of each case; why a case has none; None: a single model
 
 
 def scores(outcome: Outcome) -> NDArray[np.float64]:
@@ -80,18 +84,22 @@ def describe_sets(
     if any((groups == "").any() for _, groups in (val, test)):
         return settle({"cases": None, "from": None, "levels": {f"{level:g}": Undefined(NO_CASES) for level in LEVELS}})
     whole, index = by_case(*test)
-    places = None if folds is None else np.unique(folds[np.unique(index, return_index=True)[1]], return_inverse=True)[1]
+    places: Places = None
+    if folds is not None:
+        places = np.unique(folds[np.unique(index, return_index=True)[1]], return_inverse=True)[1]
+        if len(set(zip(index, folds, strict=True))) > len(whole.truth):
+            places = Undefined(TORN)
     own = own_scores(by_case(*val)[0] if places is None else whole)
     found = {f"{level:g}": _describe(own, whole, places, level) for level in LEVELS}
     return settle({"cases": len(own), "from": "validation" if places is None else "folds", "levels": found})
 
 
-def _describe(
-    own: NDArray[np.float64], whole: Outcome, places: NDArray[np.int_] | None, level: float
-) -> dict[str, Any] | Undefined:
+def _describe(own: NDArray[np.float64], whole: Outcome, places: Places, level: float) -> dict[str, Any] | Undefined:
     threshold, n = conformal_threshold(own, level), len(whole.truth)
     if isinstance(threshold, Undefined):
         return threshold
+    if isinstance(places, Undefined):
+        return {"threshold": threshold, **dict.fromkeys(("covered", "coverage"), places)}
     cuts = np.full(n, threshold)
     for place in range(0 if places is None else places.max() + 1):
         cut = conformal_threshold(own[places != place], level)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
+from biopsy.evaluation.jackknife import FIGURES
 from biopsy.evaluation.outcome import Labels, Names, Outcome, Undefined, class_figures, figures, settle
 
 LEVEL = 0.95
@@ -45,8 +46,8 @@ def evaluate_outcome(outcome: Outcome, groups: Names, magnification: Names) -> d
             "threshold": float(outcome.threshold),
             "image_level": figures(outcome),
             "case_level": _case_figures(outcome, groups),
-            "intervals": _intervals(outcome, groups),
-            "case_intervals": _intervals(*_whole_cases(outcome, groups)),
+            "intervals": _intervals(outcome, groups, unknown=_no_cases(groups)),
+            "case_intervals": _intervals(*_whole_cases(outcome, groups), unknown=_no_cases(groups)),
             "cases_right": _cases_right(outcome, groups),
             "per_class": _per_class(outcome, groups),
             "per_magnification": _per_magnification(outcome, groups, magnification),
@@ -128,15 +129,15 @@ def _whole_cases(outcome: Outcome, groups: Names) -> tuple[Outcome, Names]:
     return cases, groups[np.unique(index, return_index=True)[1]]
 
 
-def _intervals(outcome: Outcome, groups: Names) -> dict[str, Any]:
+def _intervals(outcome: Outcome, groups: Names, unknown: Undefined | None) -> dict[str, Any]:
     """Compute the intervals over new cases, as `[low, high]`, of those figures that the outcome has."""
     about: dict[str, Any] = {"level": LEVEL, "unit": "case"}
-    unknown = _no_cases(groups)
-    if unknown:
-        return about | dict.fromkeys(("accuracy", "macro_f1", "balanced_accuracy", "roc_auc"), unknown)
     positive = [outcome.classes.index(name) for name in outcome.positive]
+    names = [name for name in FIGURES if positive or name not in ("sensitivity", "specificity")]
+    if unknown:
+        return about | dict.fromkeys(names, unknown)
     found = figure_intervals(outcome.truth, outcome.probabilities, groups, positive, outcome.threshold, LEVEL)
-    kept = {name: value for name, value in found.items() if positive or name not in ("sensitivity", "specificity")}
+    kept = {name: found[name] for name in names}
     return about | {name: [v.low, v.high] if isinstance(v, Interval) else v for name, v in kept.items()}
 
 
@@ -161,7 +162,7 @@ def _per_class(outcome: Outcome, groups: Names) -> dict[str, Any]:
 def _per_magnification(outcome: Outcome, groups: Names, magnification: Names) -> dict[str, Any]:
     """Compute the main figures at each magnification, the smallest first, unknown ones last."""
     table = {}
-    for value in sorted(set(magnification.tolist()), key=lambda m: (not m.isdigit(), len(m), m)):
+    for value in sorted(set(magnification.tolist()), key=lambda m: float(m or "inf")):
         rows = magnification == value
         part = outcome[rows]
         all_figures = figures(part)

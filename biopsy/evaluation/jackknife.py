@@ -112,9 +112,9 @@ def leave_one_out(
     cases
         (n,) the case of each image.
     positive
-        The positive classes; sensitivity and specificity sum their probabilities.
+        The positive classes; of more than two classes sensitivity and specificity sum their probabilities.
     threshold
-        Operating point on that sum; with two classes it also decides between them, with more the largest wins.
+        Operating point on that sum; of two classes on the probability of the second, as in `Outcome`.
 
     Returns
     -------
@@ -125,7 +125,8 @@ def leave_one_out(
     width = probabilities.shape[1]
     chosen = (probabilities[:, 1] >= threshold).astype(int) if width == 2 else probabilities.argmax(1)
     confusion = _per_case(index, truth, chosen, width)
-    called = probabilities[:, list(positive)].sum(1) >= threshold
+    # of two classes as they are called: at a tie the second one, whichever is positive
+    called = np.isin(chosen, positive) if width == 2 else probabilities[:, sorted(positive)].sum(1) >= threshold
     calls = _per_case(index, np.isin(truth, positive).astype(int), called.astype(int), 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         figures = {

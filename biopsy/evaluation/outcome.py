@@ -134,9 +134,16 @@ def figures(outcome: Outcome) -> dict[str, float | Undefined]:
         "pr_auc": alone or _over_classes(outcome, metrics.average_precision_score),
         "mcc": alone or constant or metrics.matthews_corrcoef(truth, predicted),
         "cohen_kappa": alone or metrics.cohen_kappa_score(truth, predicted),
-        "log_loss": metrics.log_loss(truth, outcome.probabilities, labels=range(len(outcome.classes))),
+        "log_loss": log_loss(outcome),
         **_of_positives(outcome),
     }
+
+
+def log_loss(outcome: Outcome) -> float:
+    """Compute the mean of minus the logarithm of the probability of the truth; one of 0 counts as 2.2e-16."""
+    from sklearn import metrics
+
+    return float(metrics.log_loss(outcome.truth, outcome.probabilities, labels=range(len(outcome.classes))))
 
 
 def _of_positives(outcome: Outcome) -> dict[str, float | Undefined]:

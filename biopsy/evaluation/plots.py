@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import confusion_matrix
 
-from biopsy.core.text import count
+from biopsy.core.text import count, drawn
 from biopsy.evaluation.outcome import Outcome, Undefined
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import SchemeTask
@@ -44,7 +44,7 @@ class About:
 
 def plot_confusion(outcome: Outcome, about: About) -> Figure:
     """Draw counts and, beside them, each row's shares; a class that is not tested has an empty row."""
-    names = list(outcome.classes)
+    names = [drawn(name) for name in outcome.classes]
     counts = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(names)))
     rows = counts.sum(1, keepdims=True)
     shares = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
@@ -56,7 +56,7 @@ def plot_confusion(outcome: Outcome, about: About) -> Figure:
     left.set_ylabel("actual")
     absent = [name for name, row in zip(names, rows[:, 0], strict=True) if not row]
     if absent:
-        figure.text(0.01, 0.01, f"not in the test set: {', '.join(absent)}", fontsize=8, color="0.35", parse_math=False)
+        figure.text(0.01, 0.01, f"not in the test set: {', '.join(absent)}", fontsize=8, color="0.35")
     return figure
 
 
@@ -81,14 +81,15 @@ def plot_curves(
     x, y = table.columns[1:]
     what, score = ("ROC", "roc_auc") if kind == "roc" else ("Precision and recall", "pr_auc")
     many = len(details["classes"]) > 16  # the legend takes two columns
-    figure = blank(about.title(what), (9.4, 5.6) if many else (7.4, 5.4))
+    long = max(map(len, details["classes"])) > 16
+    figure = blank(about.title(what), (9.4, 5.6) if many or long else (7.4, 5.4))
     axes = figure.subplots()
     classes = details["classes"][1:] if len(details["classes"]) == 2 else details["classes"]
     dashed = set(details["classes"]) - set(about.scheme.positive) if about.scheme.positive else set()
     labels = []  # not those of the lines: one that begins with _ would be left out
     for name in classes:
         area, points = details["per_class"][name][score], table[table["class"] == name]
-        labels.append(f"{name}  not defined" if area is None else f"{name}  {area:.2f}")
+        labels.append(f"{drawn(name)}  not defined" if area is None else f"{drawn(name)}  {area:.2f}")
         style = " " if area is None else "--" if name in dashed else "-"
         axes.plot(points[x], points[y], style, color=about.scheme.colours[name], linewidth=1.8, clip_on=False)
     if kind == "roc":
@@ -99,17 +100,15 @@ def plot_curves(
         axes.set(xlabel="recall (sensitivity)", ylabel="precision")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     axes.grid(alpha=0.3)
-    title, drawn = "area under the curve", list[Artist](axes.lines)
+    title, marks = "area under the curve", list[Artist](axes.lines)
     if isinstance(band, pd.DataFrame):
         shade = about.scheme.colours[classes[0]]
-        drawn.append(axes.fill_between(band["fpr"], band["low"], band["high"], color=shade, alpha=0.18, linewidth=0))
+        marks.append(axes.fill_between(band["fpr"], band["low"], band["high"], color=shade, alpha=0.18, linewidth=0))
         labels.append("95 % interval at\neach threshold")
-    legend = figure.legend(
-        drawn, labels, title=title, loc="outside right center", frameon=False, alignment="left",
+    figure.legend(
+        marks, labels, title=title, loc="outside right center", frameon=False, alignment="left",
         ncols=2 if many else 1, fontsize="small" if many else None,
     )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a class may have two $ in its name
     return figure
 
 
@@ -144,8 +143,8 @@ def _matrix(axes: Axes, values: np.ndarray, names: Sequence[str], form: str, tit
     axes.set_facecolor("0.9")
     axes.imshow(values, cmap="Blues", vmin=0, vmax=top)
     turn = 90 if len(names) * max(map(len, names)) > 40 else 0
-    axes.set_xticks(range(len(names)), names, rotation=turn, parse_math=False)  # a class may have two $ in its name
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_xticks(range(len(names)), names, rotation=turn)
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", title=title)
     size = 9 if len(names) < 16 else 6
     for (i, j), value in np.ndenumerate(values):

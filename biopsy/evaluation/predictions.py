@@ -152,7 +152,7 @@ def magnification_table(details: dict[str, Any]) -> pd.DataFrame:
     """Turn `details['per_magnification']` into a table, a row each: `magnification` is '40X', and so on."""
     names = ["macro_f1", "balanced_accuracy", "accuracy", "images", "cases"]
     rows = [
-        {"magnification": f"{value}X" if value.isdigit() else value, **{name: row[name] for name in names}}
+        {"magnification": value if value == "unknown" else f"{value}X", **{name: row[name] for name in names}}
         for value, row in details["per_magnification"].items()
     ]
     return pd.DataFrame(rows, columns=["magnification", *names])

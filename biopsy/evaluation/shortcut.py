@@ -14,6 +14,7 @@ from biopsy.evaluation.intervals import wilson
 from biopsy.evaluation.outcome import Names
 
 FEWEST_CASES = 5
+UNKNOWN = "cases or slides not known"
 
 
 def measure_shortcut(
@@ -42,11 +43,14 @@ def measure_shortcut(
     itself = np.eye(len(features), dtype=bool)
     own = (cases[:, None] == cases) & (cases != "")
     known = (slides != "") & (cases != "")
-    return {
+    found = {
         "slide": _nearest(apart, slides, ~itself, asked & (slides != ""), cases),
         "type": _nearest(apart, types, ~itself, asked & (types != ""), cases),
         "type_elsewhere": _nearest(apart, types, ~itself & ~own & known[None], asked & (types != "") & known, cases),
     }
+    if not known.any():
+        found["type_elsewhere"]["few"] = UNKNOWN
+    return found
 
 
 def _nearest(

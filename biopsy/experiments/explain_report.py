@@ -76,7 +76,12 @@ def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
     paths = dict(zip(labels["image_id"], labels["path"], strict=True))
     found: list[tuple[Result, list[tuple[Case, list[Explanation]]], list[str]]] = []
     for result in heads:
-        explained, problems = _explain(choose(result, paths, run.root), result, load)
+        cases = choose(result, paths, run.root)
+        explained, problems = _explain(cases[:MOST], result, load)
+        if len(cases) > MOST:
+            problems.append(
+                f"Shown are {MOST} of {len(cases)} images, in the order of the classes: this file stays small."
+            )
         found.append((result, explained, problems))
     every = [e for _, explained, _ in found for _, of_case in explained for e in of_case]
     limits = {method: scale_of(maps) for method in NAMES if (maps := [e for e in every if e.method == method])}
@@ -99,7 +104,7 @@ def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
 
 
 def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
-    """Choose the images of one result, at most `MOST`.
+    """Choose the images of one result.
 
     Of each class the wrong answer of which the model was surest, and of the right ones that whose probability is their
     median. Equal ones go by their names.
@@ -113,7 +118,7 @@ def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
         file = root / ORIGINALS / paths.get(name, name)
         truth = result.scheme.words[test.outcome.classes[test.outcome.truth[row]]]
         chosen.append(Case(kind, truth, str(about["slide"]) or "not known", name, file, job.model))
-    return chosen[:MOST]
+    return chosen
 
 
 def chosen_rows(test: Answers) -> Iterator[tuple[int, str]]:

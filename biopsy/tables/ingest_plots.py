@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from biopsy.core.text import drawn
 from biopsy.tables.labels.scheme import UNLABELLED, LabelScheme, finest
 
 BAR = "#4c72b0"
@@ -48,7 +49,10 @@ def plot_classes(images: pd.DataFrame, scheme: LabelScheme, note: str) -> Figure
     counts["all"] = counts.sum(axis=1)
     figure, axes = _figure(f"Images by class and magnification\n{note}", (6.5, 0.45 * len(rows) + 1.8))
     shades = counts.assign(all=0)  # the sums are read, not compared
-    sns.heatmap(shades, annot=counts, fmt="d", cmap="Blues", cbar=False, linewidths=1, ax=axes)
+    sns.heatmap(
+        shades, annot=counts, fmt="d", cmap="Blues", cbar=False, linewidths=1, ax=axes,
+        yticklabels=[drawn(kind) for kind in rows],
+    )  # fmt: skip
     axes.set(xlabel="", ylabel="")
     axes.tick_params(length=0, rotation=0)
     return figure
@@ -82,6 +86,9 @@ def plot_brightness(images: pd.DataFrame, scheme: LabelScheme, note: str) -> Fig
         x=images["brightness"].to_numpy(), hue=classes.to_numpy(), hue_order=present, palette=colours,
         binwidth=5, binrange=(0, 255), element="step", alpha=0.35, ax=axes,
     )  # fmt: skip
+    legend = axes.get_legend()
+    for text in legend.get_texts() if legend else ():
+        text.set_text(drawn(text.get_text()))
     low, high = images["brightness"].min(), images["brightness"].max()
     axes.set_xlim(max(0, low - 10), min(255, high + 10))
     axes.set(xlabel="mean of all RGB values, 0 black, 255 white", ylabel="images")

@@ -152,7 +152,7 @@ def too_few(targets: Ints, cases: NDArray[np.generic], folds: int) -> str:
     n, counts = len(np.unique(cases)), [len(np.unique(cases[targets == c])) for c in np.unique(targets)]
     if n < folds:
         return f"{n} cases are fewer than model.probe.folds {folds}"
-    return "" if sorted(counts)[-2] > 1 else "but one class has one case only"
+    return "" if sorted(counts)[-2] > 1 else "only one class has two cases or more"
 
 
 def sample_weights(targets: Ints, cases: NDArray[np.generic], kind: str) -> Floats:

@@ -15,7 +15,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from biopsy.core.sections.data import Resize
 from biopsy.evaluation.calibration import calibration_figures, reliability, uncalibrated
 from biopsy.evaluation.operating import choose_threshold, operating_points
-from biopsy.evaluation.outcome import Outcome, make_outcome
+from biopsy.evaluation.outcome import Outcome, figures, make_outcome
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.answers import answer_images, turned
 from biopsy.networks.model_file import Card, read_card, write_card
@@ -212,6 +212,11 @@ def test_the_figures_of_calibration_are_those_of_pencil_and_paper() -> None:
     given, truth = drawn(80, 5, 2.0)
     many = make_outcome(truth, given, list("abcde"))
     assert calibration_figures(many)["brier"] == pytest.approx(brier_score_loss(truth, given))
+
+
+def test_a_truth_that_was_given_no_probability_has_one_log_loss_in_all_tables() -> None:
+    outcome = two([0.0, 1.0], [1, 1])
+    assert calibration_figures(outcome)["log_loss"] == figures(outcome)["log_loss"] == pytest.approx(18.02, abs=0.01)
 
 
 def test_a_bin_says_what_was_stated_what_came_true_and_counts_cases_in_its_band() -> None:

@@ -69,6 +69,19 @@ def test_of_a_cross_validation_a_fold_is_tried_by_the_others_so_that_a_bad_fold_
     assert "to try it, a set for 95 % needs 19" in found["levels"]["0.95"]["reasons"]["coverage"]
 
 
+def test_folds_that_divide_a_case_try_no_set() -> None:
+    outcome, _ = cases([0.9] * 20)
+    outcome = outcome[np.repeat(np.flatnonzero(outcome.truth == 0), 4)]
+    n = len(outcome.truth)
+    names = np.array([f"c{i // 2}" for i in range(n)])
+    whole, torn = (np.array([f"1-{1 + i // step % 2}" for i in range(n)]) for step in (2, 1))
+    tried, not_tried = (describe_sets((outcome, names), (outcome, names), f)["levels"]["0.9"] for f in (whole, torn))
+    assert (tried["of"], tried["lowest"]) == (n // 2, 1)
+    assert not_tried["threshold"] == tried["threshold"]
+    assert not_tried["coverage"] is None
+    assert "several folds" in not_tried["reasons"]["coverage"]
+
+
 def test_images_without_a_case_have_no_set() -> None:
     outcome, groups = cases([0.9] * 20)
     found = describe_sets((outcome, groups), (outcome, np.where(groups == "3", "", groups)))

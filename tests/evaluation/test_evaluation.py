@@ -10,6 +10,7 @@ from sklearn import metrics
 from biopsy.core.errors import DataError
 from biopsy.evaluation import outcome as module
 from biopsy.evaluation.figures import by_case, evaluate_outcome, short_figures, summary
+from biopsy.evaluation.jackknife import FIGURES
 from biopsy.evaluation.outcome import Outcome, Undefined, class_figures, figures, settle
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -177,6 +178,8 @@ def test_case_figures_are_null_where_an_image_has_no_case() -> None:
     assert set(found["case_level"].pop("reasons").values()) == {reason}
     assert set(found["case_level"].values()) == {None}
     assert summary(found, 3)["case_f1"] is None
+    for level in ("intervals", "case_intervals"):
+        assert found[level]["reasons"] == dict.fromkeys(FIGURES, reason)
 
 
 def test_a_case_is_judged_by_its_mean_probability() -> None:

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from biopsy.core.files import write_png
+from biopsy.core.text import drawn
 from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.outcome import Outcome, make_outcome
 from biopsy.evaluation.plots import NOTICE, About, plot_confusion, plot_curves, plot_magnifications
@@ -107,4 +108,24 @@ def test_pictures_of_two_to_thirty_classes_show_every_class_in_a_colour_of_its_o
     for name, figure in all_figures(make_outcome(truth, p, task.names), about).items():
         write_png(tmp_path / f"{name}.png", figure)
         shown = texts(figure)
-        assert name == "magnification" or all(label in shown for label in task.names[1:])
+        assert name == "magnification" or all(drawn(label) in shown for label in task.names[1:])
+
+
+def test_long_names_are_written_in_lines_and_leave_room_for_the_picture(tmp_path: Path) -> None:
+    names = ["invasive carcinoma of no special type " * 4, "Nichtinvasivesduktalkarzinom" * 3, "x"]
+    task = scheme(organ={"column": None, "classes": [name.strip() for name in names]})["organ"]
+    truth, p = np.arange(60) % 3, np.random.default_rng(0).random((60, 3))
+    about = About(task, "organ", "case", 60, 60, synthetic=False)
+    for name, figure in all_figures(make_outcome(truth, p, task.names), about).items():
+        write_png(tmp_path / f"{name}.png", figure)  # a warning that the axes collapsed would be an error
+        canvas = figure.get_window_extent()
+        for axes in figure.axes:
+            for label in (axes.yaxis.label, *axes.get_yticklabels(), *axes.get_xticklabels()):
+                assert label.get_window_extent().x0 >= canvas.x0 - 1, (name, label)
+            assert axes.get_window_extent().width > 100, name
+
+
+def test_a_magnification_with_a_decimal_point_stands_in_its_place_and_the_unknown_last() -> None:
+    outcome = outcome_without_adenosis(n=8)
+    found = evaluate_outcome(outcome, np.arange(8).astype(str), np.array(["", "40", "7.5", "100"] * 2))
+    assert list(magnification_table(found)["magnification"]) == ["7.5X", "40X", "100X", "unknown"]

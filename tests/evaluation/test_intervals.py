@@ -7,9 +7,10 @@ import pytest
 from sklearn import metrics
 
 from biopsy.evaluation.comparison import Difference, delong, paired_difference
+from biopsy.evaluation.figures import evaluate_outcome
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
 from biopsy.evaluation.jackknife import FIGURES, leave_one_out
-from biopsy.evaluation.outcome import Undefined
+from biopsy.evaluation.outcome import Undefined, make_outcome
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -94,6 +95,24 @@ def test_every_case_left_out_keeps_the_mix_and_all_classes_and_equals_scikit_lea
             "specificity": metrics.recall_score(~ill, ~called, **kept),
         }
         assert {name: figures[name].without[case] for name in FIGURES} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("p", "truth", "positive"),
+    [
+        (np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]] * 8), [0, 1, 0] * 8, [0]),  # a tie is called the second class
+        (np.repeat([[3.0, 3, 1, 1, 1, 2, 0, 3]], 24, 0) / 14, [0, 3, 5] * 8, [7, 5, 4, 3]),  # 0.5 only in one order
+    ],
+)
+def test_sensitivity_and_specificity_are_the_same_in_an_interval_as_in_the_table(
+    p: np.ndarray, truth: list[int], positive: list[int]
+) -> None:
+    names = [f"class {i}" for i in range(p.shape[1])]
+    outcome = make_outcome(np.array(truth), p, names, 0.5, [names[i] for i in positive])
+    table = evaluate_outcome(outcome, np.array([f"case {i}" for i in range(len(truth))]), np.full(len(truth), ""))
+    for name in ("sensitivity", "specificity"):
+        low, high = table["intervals"][name]
+        assert low <= table["image_level"][name] <= high, name
 
 
 @pytest.mark.parametrize("seed", range(20))

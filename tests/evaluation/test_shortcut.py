@@ -66,4 +66,7 @@ def test_only_the_asked_images_are_asked_and_an_unknown_case_is_no_other_case() 
     assert lost["slide"]["few"] == "cases not known"
     alone = measure_shortcut(features, cases, cases, cases, EVERY)
     assert alone["type_elsewhere"]["of"] == 0
-    assert "cannot be told" in say_shortcut(alone)[-1]
+    assert "No class has images of two cases" in say_shortcut(alone)[-1]
+    nowhere = measure_shortcut(features, TYPE, cases, np.full(len(cases), ""), EVERY)
+    assert nowhere["type_elsewhere"]["of"] == 0
+    assert "Cases or slides are not known" in say_shortcut(nowhere)[-1]

@@ -71,3 +71,11 @@ def test_a_missing_model_is_a_sentence(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data/raw/images")
     html = explain_run(read_run(params, tmp_path), missing)
     assert len(re.findall(r'<p class="problem">\S*models/tissue-case-cv3/1-\d is missing.', html)) >= 1
+
+
+def test_of_many_classes_the_page_says_how_many_images_it_leaves_out(model: Model, tmp_path: Path) -> None:
+    params = write_project(tmp_path, [f"k{i}" for i in range(14)], ["case"], cases=28)
+    shutil.rmtree(tmp_path / "data/raw/images")
+    html = explain_run(read_run(params, tmp_path), lambda folder: model)
+    (shown,) = re.findall(r"Shown are 24 of (\d+) images", html)
+    assert int(shown) > 24

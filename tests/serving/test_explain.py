@@ -79,6 +79,14 @@ def test_a_constant_answer_gives_a_flat_map_and_one_of_chance_a_map_not_to_rely_
     assert "do not rely on it" in chance.verdict
 
 
+def test_places_that_hardly_change_the_answer_are_not_said_to_matter() -> None:
+    faint = explained(subject_of(lambda views: 0.5 + 0.005 * (brightness(views) - 0.5)))
+    assert faint.check.insertion > faint.check.deletion  # and so by more than any random order
+    assert not faint.trusted
+    assert "no region stands out" in faint.verdict
+    assert "only hiding many" not in faint.verdict
+
+
 @pytest.mark.parametrize(
     "resize",
     [

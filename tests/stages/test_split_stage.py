@@ -93,8 +93,10 @@ def test_a_protocol_added_leaves_the_others_alone_and_one_taken_out_is_removed(t
     assert "data/splits/case-1of3.csv" in more
     assert more["data/splits/case-cv3x2.csv"].startswith(b"image_id,repeat_1,repeat_2,pixels\n")
     assert len(more["metrics/split.json"].splitlines()) < 400
-    split()
+    printed = split()
     assert outputs(tmp_path) == first
+    assert "as `protocols` names them no longer: slide, case-1of3, case-cv3x2. If images are added" in printed
+    assert "no longer" not in split()
 
 
 def test_added_patients_are_placed_around_the_others_and_the_metrics_say_how_many_kept_their_part(

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from biopsy.core.files import write_png
 from biopsy.tables.ingest_plots import plot_brightness, plot_classes, plot_sizes, save_plots
-from schemes import BREAKHIS
+from biopsy.tables.split.plots import plot_split
+from schemes import BREAKHIS, scheme
 
 NOTE = "5 images of 3 slides. Drawn."
 
@@ -54,3 +56,19 @@ def test_plots_of_equal_tables_are_equal_bytes(images: pd.DataFrame, tmp_path: P
         written.append([(tmp_path / f"{name}.png").read_bytes() for name in ("classes", "sizes", "brightness")])
     assert written[0] == written[1]
     assert Image.open(tmp_path / "classes.png").width > 500
+
+
+def test_names_that_look_like_a_formula_are_drawn_as_they_are_written(tmp_path: Path) -> None:
+    names = ["a $\\frac$ b", "long and longer name " * 9]
+    organ = scheme(organ={"column": None, "classes": [name.strip() for name in names]})
+    labels = pd.DataFrame(
+        {
+            "image_id": list("abcdef"), "organ": organ["organ"].names * 3, "slide": list("stuvwx"),
+            "magnification": "40", "brightness": np.arange(6.0),
+        }
+    )  # fmt: skip
+    for name, plot in (("classes", plot_classes), ("brightness", plot_brightness)):
+        write_png(tmp_path / f"{name}.png", plot(labels, organ, NOTE))
+    split = pd.DataFrame({"image_id": list("abcdef"), "part": ["train", "val", "test"] * 2})
+    plot_split(labels, split, organ, "case", "0 of 2", tmp_path / "split.png")
+    assert (tmp_path / "split.png").stat().st_size > 0

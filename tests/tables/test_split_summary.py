@@ -81,6 +81,9 @@ def test_the_summary_says_so_where_slides_and_cases_are_unknown() -> None:
     summary = summarise(table, make_split(table, TASKS, "image", SHARES, 0), "image", BREAKHIS)
     assert "cannot be checked" in summary["says"]
     assert summary["test_images_seen"]["slides"] is None
+    assert (summary["parts"]["test"]["slides"], summary["parts"]["test"]["cases"]) == (None, None)
+    folds = summarise(table, make_split(table, TASKS, "image-cv3", SHARES, 0), "image-cv3", BREAKHIS)
+    assert folds["parts"]["1-1"]["test"]["cases"] is None
     by_case = MANY.assign(slide="")
     assert (
         "come from cases seen"

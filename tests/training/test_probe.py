@@ -131,7 +131,10 @@ def test_of_equal_scores_the_stronger_penalty_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "reason"),
-    [(CASES < 4, "4 cases are fewer than model.probe.folds 5"), ((CASES % 2 == 1) | (CASES == 0), "one case only")],
+    [
+        (CASES < 4, "4 cases are fewer than model.probe.folds 5"),
+        ((CASES % 2 == 1) | (CASES == 0), "only one class has two cases"),
+    ],
 )
 def test_too_few_cases_take_a_fixed_c_and_say_so(rows: np.ndarray, reason: str) -> None:
     found = fit_probe(features()[rows], CLASSES[2][rows], CASES[rows], 2, Probe())

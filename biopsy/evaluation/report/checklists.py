@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from biopsy.core.errors import some
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.sections.data import Resize
-from biopsy.core.text import count
+from biopsy.core.text import count, isolated
 from biopsy.evaluation.report import words
 from biopsy.evaluation.report.flow import data_flow, split_row
 from biopsy.evaluation.report.results import Result, Run
@@ -19,7 +20,6 @@ from biopsy.networks.model_file import NOTICE
 FILE = Path(__file__).with_name("checklists.yaml")
 AUTHOR = "for the author"
 LICENCE = "Apache-2.0"
-LEVELS = {"none": "no case is in two parts", "some": "cases are in two parts", "unknown": "not known"}
 
 
 def checklists(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -59,21 +59,22 @@ def facts(run: Run, results: Sequence[Result]) -> dict[str, str | None]:
         "risk-coverage curves.",
         "uncertainty": "95 % intervals over new cases, by leaving out one case after the other; exact ones "
         "(Clopper-Pearson) of shares of cases. `biopsy compare` gives paired differences.",
-        **of_data(run),
-        **of_parameters(run.params, run.resize),
+        **of_data(run, results),
+        **of_parameters(run.params, run.resize, list(dict.fromkeys(result.job.task for result in results))),
         **of_results(results),
     }
 
 
-def of_data(run: Run) -> dict[str, str | None]:
+def of_data(run: Run, results: Sequence[Result]) -> dict[str, str | None]:
     """Say where the images come from, what was left out or filled, and how they were split."""
     flow, protocols = dict(data_flow(run)), run.params.protocols
     tasks = {name: run.scheme[name] for name in run.params.tasks if name in run.scheme.tasks}
     left = [f"{key}: {flow[key]}." for key in ("Images left out", "Without a label, left out") if key in flow]
     gaps, unlabelled = flow.get("Gaps filled from file names"), run.params.impute.unlabelled
     rest = "is left out" if unlabelled == "drop" else "stops the run"
+    groups = " and by ".join(known_groups(results))
     beside = [f"Protocols {' and '.join(protocols)} side by side."] if len(protocols) > 1 else []
-    levels = [f"protocol {name}: {LEVELS[words.leak(run.splits.get(name, {}))]}" for name in protocols]
+    levels = [f"protocol {name}: {_apart(run.splits.get(name, {}))}" for name in protocols]
     return {
         "tasks": "; ".join(f"{name} ({', '.join(task.words.values())})" for name, task in tasks.items()),
         "source": flow.get("Source"),
@@ -86,9 +87,22 @@ def of_data(run: Run) -> dict[str, str | None]:
         + ".",
         "copies": "Equal pixels and near-copies are looked for and counted.",
         "split": " ".join(split_says(name, run.splits.get(name, {})) for name in protocols) if run.splits else None,
-        "robustness": " ".join([*beside, "Figures by magnification and by slide."]),
+        "robustness": " ".join([*beside, *([f"Figures by {groups}."] if groups else [])]) or None,
+        "clusters": f"Figures by {groups}." if groups else None,
+        "failures": f'Under "Where it fails": by {groups}.' if groups else None,
         "disjoint": f"{'; '.join(levels).capitalize()}. Where the case is not known, the slide counts as one.",
     }
+
+
+def known_groups(results: Sequence[Result]) -> list[str]:
+    """Name those of slide and magnification that are known of tested images."""
+    return [name for name in ("slide", "magnification") if any((r.test.rows[name] != "").any() for r in results)]
+
+
+def _apart(split: Mapping[str, Any]) -> str:
+    """Say whether any two parts share a case."""
+    pairs = ((split.get("shared") or {}).get("cases") or {}).values()
+    return "not known" if not pairs else "cases are in two parts" if any(pairs) else "no case is in two parts"
 
 
 def split_says(name: str, split: Mapping[str, Any]) -> str:
@@ -100,8 +114,8 @@ def split_says(name: str, split: Mapping[str, Any]) -> str:
     return f"Protocol {name} (by {parse_protocol(name).unit}{folds}): {', '.join(sizes) or 'sizes not known'}; {says}."
 
 
-def of_parameters(params: Params, resize: Resize) -> dict[str, str | None]:
-    """Say how images are prepared and how the model is made."""
+def of_parameters(params: Params, resize: Resize, tasks: Sequence[str]) -> dict[str, str | None]:
+    """Say how images are prepared and how the models of these tasks are made."""
     model, train = params.model, params.train
     stain = "no stain normalisation" if params.stain.method == "none" else f"stain by {params.stain.method}"
     inputs = "".join(f" and {name}" for name in model.extra_inputs)
@@ -112,24 +126,44 @@ def of_parameters(params: Params, resize: Resize) -> dict[str, str | None]:
     )
     selection = f"The epoch that is best by {train.monitor} on the validation part"
     selection += "." if stop is None else f"; training stops after {stop} without a gain."
+    if train.monitor == "none":
+        selection = "The last epoch; validation chooses nothing."
+    head = "at random"
+    doubled = [task for task in tasks if params.augment.double_minority and task in params.augment.copies]
+    imbalance = (
+        f"Class weights: {train.class_weights}; sampling by {train.sampling}; minority doubled: "
+        f"{f'for {some(doubled)}' if doubled else 'no'}."
+    )
     if model.head.kind == "probe":
         training = f"A logistic regression on features of the backbone, C of {model.probe.C}."
-        selection = f"C by a cross-validation of {model.probe.folds} folds inside the training part."
+        selection = chosen_by_probe(params)
+        head = "none, it is fitted at once"
+        each = " and, within it, each case" if model.probe.weights == "case" else ""
+        imbalance = f"Each class{each} weighs the same."
     return {
         "preparation": f"Each image: {resize.mode} to {resize.size} px, {resize.structure}, {stain}; the same in "
         "training, test and use.",
         "inputs": f"The pixels{inputs or ' alone'}.",
         "model": f"Backbone {model.backbone}, trainable: {model.trainable}; head {model.head.kind}.",
-        "weights": f"Backbone: {'at random' if model.weights == 'none' else model.weights}; head: at random. Seed "
+        "weights": f"Backbone: {'at random' if model.weights == 'none' else model.weights}; head: {head}. Seed "
         f"{params.seed}.",
         "training": f'{training} Seed {params.seed}; every parameter is under "Where these figures come from".',
         "selection": selection,
         "ensemble": "None: one model answers each image.",
-        "imbalance": f"Class weights: {train.class_weights}; sampling by {train.sampling}; minority doubled: "
-        f"{'yes' if params.augment.double_minority else 'no'}.",
+        "imbalance": imbalance,
         "output": "A probability for each class, brought to the model's temperature; of two classes the second is "
         "called from the model's threshold on, of more the most probable one.",
     }
+
+
+def chosen_by_probe(params: Params) -> str:
+    """Say how the strength of a probe was chosen, and from what it has learnt."""
+    probe = params.model.probe
+    what = [*["C"] * (len(set(probe.C)) > 1), *["the layers"] * (probe.layers == "chosen")]
+    by = f"by a cross-validation of {probe.folds} folds inside the training part, where it has the cases for that"
+    chosen = f"{' and '.join(what).capitalize()} {by}." if what else f"None: C is {probe.C[0]:g}."
+    again = " Then the model is fitted once more on training and validation part together." if probe.refit else ""
+    return chosen + again
 
 
 def of_results(results: Sequence[Result]) -> dict[str, str | None]:
@@ -146,7 +180,7 @@ def of_results(results: Sequence[Result]) -> dict[str, str | None]:
         said["performance"].append(
             f"{name}: macro-F1 {words.number(details['image_level']['macro_f1'])} ({sure}), {of}."
         )
-        support = ", ".join(f"{key} {row['support']:g}" for key, row in details["per_class"].items())
+        support = ", ".join(f"{isolated(key)} {row['support']:g}" for key, row in details["per_class"].items())
         said["performed"].append(f"{name}: {of} ({support}).")
         heat = ", ".join(f"{model['temperature']:g}" for model in details["models"])
         said["calibration"].append(f"{name}: temperature {heat}.")

@@ -16,7 +16,7 @@ from biopsy.evaluation.report.conditions import stain_clusters
 from biopsy.evaluation.report.results import Result
 from biopsy.evaluation.report.scatter import group_map, legend, star_map
 from biopsy.evaluation.report.words import interval
-from biopsy.evaluation.shortcut import measure_shortcut
+from biopsy.evaluation.shortcut import UNKNOWN, measure_shortcut
 
 FEWEST = 10  # images for a map
 FEWEST_TSNE = 50  # images for t-SNE, whose neighbourhoods are of about 30
@@ -68,7 +68,7 @@ def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> di
         "rows": [{"question": words, **found[key]} for key, words in QUESTIONS.items()],
         "says": say_shortcut(found),
         "asked": f"{count(int(asked.sum()), 'test image')}, from which it has not learnt" if trained else "all images",
-        "learnt": int((rows["part"] != "test").sum()) if trained else 0,
+        "learnt": int((rows["part"] == "train").sum()) if trained else 0,
         "images": len(rows),
         "maps": [one for way, points in _layouts(features) for one in _maps(result, groups, points, way)],
     }
@@ -84,7 +84,8 @@ def say_shortcut(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"would be {100 * slide['random']:.0f} %."
         )
     if not far["of"]:
-        return [*says, "No class has images of two cases, so whether the features know it cannot be told."]
+        why = "Cases or slides are not known" if far["few"] == UNKNOWN else "No class has images of two cases"
+        return [*says, f"{why}, so whether the features know the class cannot be told."]
     says.append(
         f"It is of the same class in {100 * near['share']:.0f} %, but without the images of its own case in "
         f"{100 * far['share']:.0f} %; of a random image it would be {100 * far['random']:.0f} %."

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from biopsy.core.text import isolated
 from biopsy.evaluation.report.results import Run
 
 UNITS = ("images", "slides", "cases")
@@ -26,7 +27,7 @@ def data_flow(run: Run) -> list[tuple[str, str]]:
         units = [f"{impute[unit]:,} {unit}" for unit in ("images", "slides", "cases") if impute.get(unit)]
         steps.append(("Used", ", ".join(units)))
         for task, classes in impute.get("labels", {}).items():
-            steps.append((f"Images by {task}", ", ".join(f"{name}: {n:,}" for name, n in classes.items())))
+            steps.append((f"Images by {task}", ", ".join(f"{isolated(name)}: {n:,}" for name, n in classes.items())))
     return steps
 
 

@@ -73,6 +73,7 @@ def render(run: Run) -> str:
         ],
         "limits": words.limits(order, splits),
         "sensitivity": params.evaluate.sensitivity,
+        "chosen": words.chosen_by_validation(params),
         "checklists": checklists(run, order),
     }
     return template("report.html.j2", autoescape=True).render(context)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from biopsy.core.text import count
+from biopsy.core.text import count, isolated
 from biopsy.evaluation.report.groups import MOST_SLIDES
 from biopsy.evaluation.report.results import Result
 
@@ -86,7 +86,7 @@ def _called(rows: list[dict[str, Any]], truth: str, other: str) -> str:
     if not own:
         return f"{truth} is not tested."
     return (
-        f"{truth} predicted as {other}: {sum(row['wrong'] for row in own)} of "
+        f"{isolated(truth)} predicted as {isolated(other)}: {sum(row['wrong'] for row in own)} of "
         f"{count(sum(row['images'] for row in own), 'image')}, on {sum(row['wrong'] > 0 for row in own)} of "
         f"{count(len(own), 'slide')}."
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from biopsy.core.text import count
+from biopsy.core.text import count, isolated
 from biopsy.evaluation.report.words import interval, number
 
 
@@ -33,7 +33,8 @@ def _row(level: str, at: Mapping[str, Any] | None, reason: str) -> dict[str, Any
         return {**row, "reason": at.get("reasons", {}).get("coverage", "not known")}
     ends = f"95 % interval {interval(at['interval'])}" if at["interval"] else f"worst fold {number(at['lowest'], 2)}"
     told = [
-        f"{name} {one['covered']:.4g} of {one['of']:.4g}" + ("" if one["coverage"] is not None else " (too few)")
+        f"{isolated(name)} {one['covered']:.4g} of {one['of']:.4g}"
+        + ("" if one["coverage"] is not None else " (too few)")
         for name, one in at["by_class"].items()
         if one["of"]
     ]

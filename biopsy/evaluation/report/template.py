@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from biopsy.core.text import count
+from biopsy.core.text import count, isolated
 from biopsy.evaluation.report import words
 
 
@@ -21,6 +21,8 @@ def template(name: str, **options: Any) -> Template:
     options
         Of Jinja's `Environment`: how values are escaped.
     """
+    if options.get("autoescape"):
+        options["finalize"] = lambda value: isolated(value) if type(value) is str else value
     environment = Environment(  # noqa: S701 - each caller says how it escapes
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         **options,

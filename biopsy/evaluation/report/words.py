@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.text import count
 from biopsy.networks.temperature import BOUNDS
@@ -16,6 +17,7 @@ SYNTHETIC = (
     "Synthetic sample. These images were drawn by a program. The figures show that the pipeline works and say nothing "
     "about tissue."
 )
+UNITS = {"cases": "case", "slides": "slide", "pixels": "identical image"}
 FEW_CASES = 30  # below, an interval is so wide that few questions can be answered
 
 
@@ -35,12 +37,28 @@ def interval(ends: Sequence[float] | None) -> str:
 
 
 def leak(split: Mapping[str, Any]) -> str:
-    """Say whether the test images come from cases that training has seen: 'none', 'some' or 'unknown'."""
+    """Say whether test images come from cases that training or validation has seen: 'none', 'some' or 'unknown'."""
     seen = split.get("test_images_seen") or {}
-    units = [seen.get(unit) for unit in ("cases", "slides", "pixels")]
-    if any(units):
+    if any(seen.get(unit) for unit in UNITS) or _of_validation(split):
         return "some"
     return "none" if seen.get("cases") == 0 or (seen.get("cases") is None and seen.get("slides") == 0) else "unknown"
+
+
+def leak_says(split: Mapping[str, Any]) -> str | None:
+    """Say in a clause what the test part shares with training, or else with validation; None: not known."""
+    seen = split.get("test_images_seen") or {}
+    if any(seen.get(unit) for unit in UNITS) or not (shared := _of_validation(split)):
+        return split.get("says")
+    return (
+        f"validation and test share {shared}, and the model was chosen or calibrated by validation, or learnt from it"
+    )
+
+
+def _of_validation(split: Mapping[str, Any]) -> str:
+    """Count what validation and test share, '3 cases'; empty where that is nothing."""
+    shared = split.get("shared") or {}
+    found = {word: (shared.get(unit) or {}).get("val_test") for unit, word in UNITS.items()}
+    return next((count(n, word) for word, n in found.items() if n), "")
 
 
 def trust(result: "Result", splits: Mapping[str, Any]) -> tuple[int, int]:
@@ -61,7 +79,7 @@ def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> l
     cases = count(details["cases"], "case") if details["cases"] is not None else "an unknown number of cases"
     of = f"{count(details['images'], 'test image')} of {cases}, protocol {result.job.protocol}"
     sentences = figure_says(details, of)
-    says = split.get("says")
+    says = leak_says(split)
     if kind == "some":
         sentences.append(f"This figure is too high for new patients: {says}.")
         sentences += ["No honest protocol has a result for this task."] if best else []
@@ -87,21 +105,41 @@ def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
     """
     macro_f1, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
     sure = f"95 % interval {interval(ends)}" if ends else "no interval can be given"
+    guessed = guessing(details)
     sentences = [
         f"Macro-F1 {number(macro_f1)} ({sure}) on {of}. 1 is perfect; guessing among {len(details['classes'])} classes "
-        f"gives about {1 / len(details['classes']):.2f}."
+        f"gives about {guessed:.2f}."
     ]
-    if macro_f1 <= 1 / len(details["classes"]):
+    if macro_f1 <= guessed:
         sentences.append("That is no better than guessing.")
     if not ends:
         sentences.append(f"Why no interval: {details['intervals'].get('reasons', {}).get('macro_f1', 'not known')}.")
     right = details["cases_right"]
     if right:
+        repeats = (details.get("repeats") or {}).get("count")
+        mean, kind = (f" on average over {repeats} repeats", "mean of their exact") if repeats else ("", "exact")
         sentences.append(
-            f"{right['right']:g} of {count(right['of'], 'case')} predicted correctly, by the mean probability of their "
-            f"images (exact 95 % interval of the share: {interval(right['interval'])})."
+            f"{right['right']:g} of {count(right['of'], 'case')} predicted correctly{mean}, by the mean probability of "
+            f"their images ({kind} 95 % interval of the share: {interval(right['interval'])})."
         )
     return sentences
+
+
+def guessing(details: Mapping[str, Any]) -> float:
+    """Compute the macro-F1 of answers that name each class equally often, at random, on these test images."""
+    classes = [row["support"] for row in details["per_class"].values()]
+    tested, called = [n / sum(classes) for n in classes if n], 1 / len(classes)
+    return sum(2 * share * called / (share + called) for share in tested) / len(tested)
+
+
+def chosen_by_validation(params: Params) -> str:
+    """Say what the validation figure is, or why it may be too high; empty where it is like any other."""
+    if params.model.head.kind == "probe":
+        again = "The validation figure is that of the model before it was fitted once more with the validation images."
+        return again if params.model.probe.refit else ""
+    return (
+        "" if params.train.monitor == "none" else "Validation chose the epoch, so its figure may be too high as well."
+    )
 
 
 def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
@@ -114,7 +152,9 @@ def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
     for result in results:
         details, name = result.details, result.title
         if leak(splits.get(result.job.protocol, {})) == "some":
-            found.append(f"{name}: what to expect for new patients. Its test shares slides or cases with training.")
+            found.append(
+                f"{name}: what to expect for new patients. Its test shares slides or cases with training or validation."
+            )
         if details["cases"] is not None and details["cases"] < FEW_CASES:
             found.append(
                 f"{name}: small differences. {count(details['cases'], 'test case')} cannot tell close models apart."

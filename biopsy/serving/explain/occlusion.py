@@ -13,7 +13,7 @@ from biopsy.networks.answers import BATCH
 
 Floats = NDArray[np.float64]
 CELLS = 10  # along a side of an image of one view; a hidden square is two cells wide, and moves by one
-FLAT = 0.01  # a map whose values are all smaller names no place
+FLAT = 0.01  # a change of a probability that is none: a map whose values are all smaller names no place
 STEPS, PAIRS = 8, 3  # of the check: of a curve, and random orders beside their opposites
 
 
@@ -65,8 +65,8 @@ class Faithfulness:
     random
         The mean over random orders.
     better
-        Whether insertion exceeds deletion by more than it does for any of the random orders; a map of chance passes
-        one time in eight.
+        Whether insertion exceeds deletion by more than it does for any of the random orders, and by `FLAT` at least:
+        below that the order of the places changes nothing. A map of chance passes one time in eight at most.
     """
 
     deletion: float
@@ -129,5 +129,5 @@ def faithfulness(subject: Subject, drops: Floats) -> Faithfulness:
     curves = np.empty((len(orders), STEPS + 1))
     curves[:, 0], curves[:, -1], curves[:, 1:-1] = given[0], given[1], given[2:].reshape(len(orders), -1)
     (deletion, insertion), *random = np.trapezoid(curves, counts / size, axis=1).reshape(-1, 2).tolist()
-    better = insertion - deletion > max(abs(one - other) for one, other in random)
+    better = insertion - deletion > max(FLAT, *(abs(one - other) for one, other in random))
     return Faithfulness(deletion, insertion, float(np.mean(random)), better)

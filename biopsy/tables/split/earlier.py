@@ -69,6 +69,15 @@ class Earlier:
                     f"{folder} has no {RECORD} that says how its splits were drawn, so all are drawn again."
                 )
 
+    def leave(self, protocols: Sequence[str]) -> None:
+        """Say which tables go, as `protocols` does not name them any more."""
+        gone = [name for name in self._record if name not in protocols and (self.folder / f"{name}.csv").exists()]
+        if gone:
+            self.says.append(
+                f"Removed from {self.folder}, as `protocols` names them no longer: {some(gone)}. If images are added "
+                "before you name them again, earlier images may change parts there."
+            )
+
     def offer(self, labels: pd.DataFrame, protocol: str, how: Drawn) -> pd.DataFrame:
         """Add to the labels what each image was in the earlier table, for `make_split`.
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 
 from biopsy.core.errors import some
 from biopsy.core.protocol import PARTS
+from biopsy.core.text import drawn
 from biopsy.tables.labels.scheme import UNLABELLED, LabelScheme, finest
 from biopsy.tables.split.folds import column_of
 
@@ -53,14 +54,15 @@ def plot_split(
     figure, axes = plt.subplots(figsize=(max(9, 0.75 * len(strata)), 4.5), layout="constrained")
     bottom = np.zeros(len(strata))
     for part in parts:
-        axes.bar(strata, images[part], bottom=bottom, color=colours[part], label=f"{part} ({images[part].sum()})")
+        axes.bar(
+            range(len(strata)), images[part], bottom=bottom, color=colours[part], label=f"{part} ({images[part].sum()})"
+        )
         bottom += images[part].to_numpy()
     for x, stratum in enumerate(strata):
         missing = [part for part in parts if not images.loc[stratum, part]]
         note = " | ".join(str(n) for n in slides.loc[stratum]) + (f"\nno {some(missing, 3)}" if missing else "")
         axes.text(x, bottom[x] + 0.01 * bottom.max(), note, ha="center", va="bottom", fontsize=8)
-    if max(map(len, strata)) > 6:
-        axes.tick_params("x", rotation=30)
+    axes.set_xticks(range(len(strata)), map(drawn, strata), rotation=30 if max(map(len, strata)) > 6 else 0)
     axes.set_ylim(top=1.1 * bottom.max())
     axes.set_ylabel("images")
     axes.set_title(f"protocol {protocol}: {says}", fontsize=10)

@@ -138,6 +138,7 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
     table = _joined(labels, split)
     units = {name: unit for name, unit in {**UNITS, "pixels": "pixels_sha256"}.items() if (table[unit] != "").any()}
     seen = {name: len(_seen(table, unit)) if (unit := units.get(name)) else None for name in (*UNITS, "pixels")}
+    unknown = dict.fromkeys(set(UNITS) - set(units))
     entries = {
         name: {
             label: _class_entry(rows, task.words[str(label)], protocol)
@@ -147,7 +148,7 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
     }
     return {
         "says": leak_sentence(table, seen),
-        "parts": {part: _sizes(table[table["part"] == part]) for part in PARTS},
+        "parts": {part: _sizes(table[table["part"] == part]) | unknown for part in PARTS},
         "shared": {
             name: {f"{a}_{b}": len(_shared(table, unit, a, b)) for a, b in PAIRS} for name, unit in units.items()
         },
