@@ -198,6 +198,8 @@ def test_slides_of_one_case_stay_together_under_case_but_not_under_slide() -> No
         (invented({"A": [1], "DC": [1]}), "image", ["2 image(s)", "three parts"]),
         (invented({"DC": [50]}), "case", ["at least 3 cases", "has 1", "protocols"]),
         (invented({"DC": [9, 9]}), "slide", ["at least 3 slides", "has 2"]),
+        (invented({"A": [9], "DC": [9, 9]}), "case", ["no image for val", "every class", "2 of the 3", "in case A"]),
+        (invented({"A": [9], "DC": [9], "F": [9]}), "slide", ["for val, test", "3 of the 3", "and 1 more"]),
         (invented({"DC": [9, 9, 9]}), "case-1of5", ["at least 5 cases", "has 3"]),
         (invented({"DC": [9, 9, 9]}), "case-cv5x3", ["'case-cv5x3'", "at least 5 cases", "has 3"]),
         (invented({"A": [1, 1, 1]}), "image-1of5", ["at least 5 images", "has 3"]),
