@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.entries import stage_params
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
 from biopsy.core.layout import IMAGES, LABELS, METADATA, SPLITS
 from biopsy.core.outside import Outside, watch
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.earlier import RECORD, Earlier, how_drawn, record_of, written
@@ -79,7 +80,7 @@ def _line(protocol: str, entry: dict[str, object]) -> str:
 
 def main() -> None:
     """Run on the project's own paths."""
-    params = read_params()
+    params = stage_params()
     table = params.split.fold_table
     with watch("split", [Outside("split.fold_table", Path(table))] if table else []):
         split(
