@@ -61,7 +61,7 @@ def _named(params: Params) -> Iterator[tuple[str, str, str]]:
     if params.labels.grammar:
         yield "labels.grammar", params.labels.grammar, GRAMMARS
     for name in params.augment.every:
-        yield "each name in augment.every", name, OPERATIONS
+        yield f"augment.every.{name}: the name", name, OPERATIONS
     for task, strengths in params.augment.copies.items():
         for name in strengths:
-            yield f"each name in augment.copies.{task}", name, OPERATIONS
+            yield f"augment.copies.{task}.{name}: the name", name, OPERATIONS

@@ -42,8 +42,11 @@ def test_the_names_in_the_source_are_those_of_the_registry(
         ({"train.loss.name": "focall"}, "train.loss.name must be one of .*Did you mean 'focal'"),
         ({"stain.method": "macenco"}, "stain.method must be one of macenko, none, .*Did you mean 'macenko'"),
         ({"labels.grammar": "brekhis"}, "labels.grammar must be one of breakhis, null.*Did you mean 'breakhis'"),
-        ({"augment.every": {"flpi": True}}, "each name in augment.every must be one of .*Did you mean 'flip'"),
-        ({"augment.copies": {"binary": {"rot9": True}}}, "augment.copies.binary must be one of .*Did you mean 'rot90'"),
+        ({"augment.every": {"flpi": True}}, "augment.every.flpi: the name must be one of .*Did you mean 'flip'"),
+        (
+            {"augment.copies": {"binary": {"rot9": True}}},
+            "augment.copies.binary.rot9: the name must be one of .*Did you mean 'rot90'",
+        ),
     ],
 )
 def test_a_misspelt_name_stops_every_stage_before_training(

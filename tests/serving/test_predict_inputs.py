@@ -85,6 +85,16 @@ def test_a_folder_s_links_and_pipes_are_rows_that_say_why(project: Path, capsys:
     assert "is a folder or device" in errors["images/pipe.png"]
 
 
+def test_usual_names_of_the_columns_are_known_and_path_and_case_come_first(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "x.csv").write_text("File Name,patient,Slide_ID\nimages/light.png,P1,S1\n")
+    table = predicted(capsys, "x.csv")
+    assert table[["image", "case", "slide"]].to_numpy().tolist() == [["images/light.png", "P1", "S1"]]
+    (project / "x.csv").write_text("file,patient,path,case\nno.png,P1,images/light.png,C1\n")
+    assert predicted(capsys, "x.csv")[["image", "case"]].to_numpy().tolist() == [["images/light.png", "C1"]]
+
+
 @pytest.mark.parametrize("column", ["path", "image", "Path to image"])
 @pytest.mark.parametrize(
     "cell", ["images/light.png", "images\\light.png", "images/light", "light.png", "/x/images/LIGHT.PNG"]

@@ -69,7 +69,7 @@ def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:
     """
     for name in strengths:
         if name not in OPERATIONS:
-            raise ParamsError(unknown(f"each name in {key}", name, OPERATIONS))
+            raise ParamsError(unknown(f"{key}.{name}: the name", name, OPERATIONS))
     checked = {}
     for name, operation in sorted(OPERATIONS.items(), key=lambda item: get_args(Kind).index(item[1].kind)):
         if not strengths.get(name):
