@@ -145,12 +145,13 @@ def _at(path: Path) -> Iterator[Found]:
 
 def _images_in(folder: Path) -> list[Path]:
     """List the images below a folder; say what else there is that a person may take for one."""
-    files = files_below(folder)
+    closed = list[Path]()  # each is a row whose error says why
+    files = files_below(folder, closed)
     drawn = [path for path in files if is_drawn(path)]
     if drawn:
         warn(f"{folder} holds {count(len(drawn), 'picture')} that biopsy drew ({drawn[0].name}); left out.")
     _tell_unread(folder, [path.name for path in files if not path.name.lower().endswith(SLIDE_SUFFIXES)])
-    return [path for path in files if is_image(path.name) and path not in drawn]
+    return sorted([*closed, *(path for path in files if is_image(path.name) and path not in drawn)])
 
 
 def _tell_unread(place: Path, names: Sequence[str]) -> None:
