@@ -283,6 +283,11 @@ def test_copies_of_the_fold_table_with_other_columns_words_and_names_are_matched
     assert parts.to_dict() == {"x/A-1.png": "train", "x/A-2.png": "test", "y/B-1.png": "val", "y/B-2.png": "train"}
 
 
+def test_a_fold_table_without_a_column_of_folds_is_one_fold(tmp_path: Path) -> None:
+    (tmp_path / "fold.csv").write_text("filename,split\na.png,train\nb.png,Test\n")
+    assert read_fold_table(tmp_path / "fold.csv")["split"].tolist() == ["train", "test"]
+
+
 def test_a_name_of_the_fold_table_that_fits_two_images_is_not_guessed(tmp_path: Path) -> None:
     table = tmp_path / "fold.csv"
     table.write_text("filename,number,split\n1,1,train\n2,1,test\n")
@@ -313,7 +318,7 @@ def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: P
     [
         (None, ["cannot be read", "split.fold_table"]),
         ("", ["cannot be read"]),
-        ("filename,split\na.png,train\n", ["no column number"]),
+        ("filename,number\na.png,1\n", ["no column split"]),
         ("filename,number,split\na.png,1,holdout\n", ["row 2 puts a.png", "'holdout'", "train, val or test"]),
         (
             "filename,fold,grp\na.png,1,TRAIN\nb.png,1,train\n",
