@@ -19,6 +19,8 @@ from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
+MUCH = 0.5  # of all images, in one case
+
 
 def split(
     params: Params,
@@ -66,6 +68,12 @@ def split(
     with atomic_file(metrics_json) as temporary:
         temporary.write_text(to_json(summary), "utf-8")
     print(f"split: {len(labels)} images. " + " ".join(_line(name, entry) for name, entry in summary.items()))
+    known = labels.loc[labels["case"] != "", "case"].value_counts()
+    if len(known) > 1 and known.iloc[0] > MUCH * len(labels):
+        print(
+            f"split: warning: {known.iloc[0]:,} of {len(labels):,} images are of case {known.index[0]}. A model learns "
+            "mostly this case, and the figures rest on it or on few images of others."
+        )
     if respelled["count"]:
         listed = some(respelled["listed"], 1)
         print(f"split: the fold table spells {respelled['count']:,} files in another way ({listed}).")
