@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from biopsy.core.entries import stage_params
 from biopsy.core.errors import warn
 from biopsy.core.files import atomic_dir, check_count, write_json
 from biopsy.core.layout import RAW
 from biopsy.core.outside import watch
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
 from biopsy.sources.fetch import fill, outside_paths
 
@@ -23,7 +24,7 @@ def fetch(params: Params, raw: Path, downloads: Path) -> None:
 
 def main() -> None:
     """Run on the project's own paths."""
-    params = read_params()
+    params = stage_params()
     file = params.model.own_weights
     if file and not file.is_file():  # hours before training says so
         warn(f"model.weights: {params.model.weights} does not exist, and training will need it.")

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.entries import stage_params
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
 from biopsy.core.layout import IMAGES, LABELS, METADATA
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
 from biopsy.tables.impute import impute as impute_table
 from biopsy.tables.labels.scheme import write_scheme
@@ -61,7 +62,7 @@ def _told(counts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def main() -> None:
     """Run on the project's own paths."""
     impute(
-        read_params(),
+        stage_params(),
         images_csv=IMAGES,
         metadata_csv=METADATA,
         labels_csv=LABELS,

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from biopsy.core.entries import stage_params
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_json, write_csv, write_json
 from biopsy.core.layout import IMAGES, METADATA, ORIGINALS, SOURCE
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
 from biopsy.tables.audit import Audit, dropped_in_words, image_files
 from biopsy.tables.labels.scheme import LabelScheme
@@ -47,6 +48,11 @@ def ingest(
             f"ingest: warning: images with black rows at an end, as of a file whose end was lost: "
             f"{audit.counts['black_rows']['count']:,} ({some(black, 3)}). Look at them."
         )
+    if scales := audit.scales():
+        print(
+            f"ingest: warning: images of several scales, or so it seems: {scales}. They are not brought to one, and "
+            "the model may learn the scale. Resample the images where they differ in micrometres per pixel."
+        )
     for word in metadata.counts["labels_map_unused"]["listed"]:
         print(f"ingest: warning: labels.map has the word '{word}', which is no label of the table.")
     again = metadata.counts["duplicate_rows"]["count"]
@@ -60,7 +66,7 @@ def ingest(
 def main() -> None:
     """Run on the project's own paths."""
     ingest(
-        read_params(),
+        stage_params(),
         metadata_csv=METADATA,
         images_dir=ORIGINALS,
         source_json=SOURCE,

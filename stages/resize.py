@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from biopsy.core.engine import open_engine
+from biopsy.core.entries import stage_params
 from biopsy.core.files import atomic_file, read_csv, write_json
 from biopsy.core.layout import LABELS, ORIGINALS, RESIZED
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import Preparation, suited
 from biopsy.images.resized_tree import resize_all
@@ -44,7 +45,7 @@ def resize(
 def main() -> None:
     """Run on the project's own paths."""
     resize(
-        read_params(),
+        stage_params(),
         labels_csv=LABELS,
         images_dir=ORIGINALS,
         resized_dir=RESIZED,

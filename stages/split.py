@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from biopsy.core.entries import stage_params
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, atomic_file, read_csv, write_csv
 from biopsy.core.layout import IMAGES, LABELS, METADATA, SPLITS
 from biopsy.core.outside import Outside, watch
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.earlier import RECORD, Earlier, how_drawn, record_of, written
@@ -17,6 +18,8 @@ from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
+
+MUCH = 0.5  # of all images, in one case
 
 
 def split(
@@ -66,6 +69,12 @@ def split(
     with atomic_file(metrics_json) as temporary:
         temporary.write_text(to_json(summary), "utf-8")
     print(f"split: {len(labels)} images. " + " ".join(_line(name, entry) for name, entry in summary.items()))
+    known = labels.loc[labels["case"] != "", "case"].value_counts()
+    if len(known) > 1 and known.iloc[0] > MUCH * len(labels):
+        print(
+            f"split: warning: {known.iloc[0]:,} of {len(labels):,} images are of case {known.index[0]}. A model learns "
+            "mostly this case, and the figures rest on it or on few images of others."
+        )
     if respelled["count"]:
         listed = some(respelled["listed"], 1)
         print(f"split: the fold table spells {respelled['count']:,} files in another way ({listed}).")
@@ -80,7 +89,7 @@ def _line(protocol: str, entry: dict[str, object]) -> str:
 
 def main() -> None:
     """Run on the project's own paths."""
-    params = read_params()
+    params = stage_params()
     table = params.split.fold_table
     with watch("split", [Outside("split.fold_table", Path(table))] if table else []):
         split(

@@ -4,11 +4,12 @@ import argparse
 import shutil
 from pathlib import Path
 
+from biopsy.core.entries import stage_params
 from biopsy.core.errors import some
 from biopsy.core.files import atomic_dir, read_csv, write_json
 from biopsy.core.layout import LABELS, RESIZED, SPLITS, STAINED
 from biopsy.core.outside import Outside, watch
-from biopsy.core.params import Params, read_params
+from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.stage import run_stage
 from biopsy.images.preparation.record import read_preparation, write_preparation
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--protocol", required=True)
     chosen = parser.parse_args()
-    params = read_params()
+    params = stage_params()
     reference = params.stain.reference if params.stain.method != "none" else None
     with watch("stain", [Outside("stain.reference", Path(reference))] if reference else []):
         stain(params, chosen.protocol)

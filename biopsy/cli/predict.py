@@ -99,7 +99,7 @@ def add_evaluate(verbs: Any) -> None:
     add_model(verb)
     verb.add_argument(
         "--csv", type=Path, required=True, metavar="FILE",
-        help="columns path and label and, if known, case, slide and magnification",
+        help="columns path (or file), label and, if known, case (or patient), slide and magnification",
     )  # fmt: skip
     verb.add_argument("--images", type=Path, metavar="FOLDER", help="where the images are (default: the CSV's folder)")
     verb.add_argument("--label", metavar="COLUMN", help="the column of labels (default: as in the model's own data)")

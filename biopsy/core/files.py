@@ -59,9 +59,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise ParamsError(f"{path} is a folder. Name a file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
     temporary = path.with_name(f".{path.stem}.file.{_token()}.tmp{path.suffix}")
+    with _place(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
     try:
         with naming(path):
             yield temporary
@@ -72,16 +75,27 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _place(path: Path) -> Iterator[None]:
+    """Say that nothing can be made where `path` lies, as in /proc, which answers that there is no such folder."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise MachineError(f"{path.parent} takes no files. Name another place for {path.name}.") from None
+
+
+@contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; put it in the place of `path` when the block ends well.
 
     Raises `DataError` where `path` holds files of the user's own.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _place(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     _put_back(path)
     check_owned(path)
     new, old = (path.with_name(f".{path.name}.{kind}.{_token()}.tmp") for kind in ("new", "old"))
-    new.mkdir()
+    with _place(path):
+        new.mkdir()
     try:
         with naming(path):
             yield new

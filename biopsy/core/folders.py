@@ -16,8 +16,15 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("._")
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(folder: Path, closed: list[Path] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walk through a folder and all below it, links followed, each once: yield a folder, its folders and its files.
+
+    Parameters
+    ----------
+    folder
+        Where to begin.
+    closed
+        Is given the folders below it that cannot be read; None: they are an error.
 
     Raises
     ------
@@ -26,6 +33,9 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """
 
     def refuse(error: OSError) -> None:
+        if closed is not None and Path(error.filename) != folder:
+            closed.append(Path(error.filename))
+            return
         raise DataError(f"no way to read the folder {error.filename} ({error.strerror}). Allow it (chmod u+rx).")
 
     seen = {folder.resolve()}  # a link to a folder above it would go round for ever
@@ -35,9 +45,9 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(where), folders, names
 
 
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, closed: list[Path] | None = None) -> list[Path]:
     """List what is no folder in a folder and all below it, sorted; see `walk`."""
-    return sorted(where / name for where, _, names in walk(folder) for name in names)
+    return sorted(where / name for where, _, names in walk(folder, closed) for name in names)
 
 
 def names_below(folder: Path, is_kind: Callable[[Path], bool]) -> list[str]:

@@ -1,5 +1,6 @@
 """Entries of one kind by name: backbones, augmentations, optimisers, losses. Each is registered where its code is."""
 
+from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from biopsy.core.errors import ParamsError, nearest
@@ -14,6 +15,12 @@ class Named(Protocol):
 
 
 E = TypeVar("E", bound=Named)
+
+
+def unknown(key: str, name: str, known: Iterable[str]) -> str:
+    """Say that the parameter `key` names an entry that there is not: the names and the nearest one."""
+    names = sorted(known)
+    return f"{key} must be one of {', '.join(names)}. Got '{name}'.{nearest(name, names)}"
 
 
 class Registry(dict[str, E], Generic[E]):
@@ -43,6 +50,5 @@ class Registry(dict[str, E], Generic[E]):
     def find(self, name: str) -> E:
         """Return the entry called `name`. Raises `ParamsError`, which lists the names and the nearest one."""
         if name not in self:
-            known = sorted([*self, *self.others])
-            raise ParamsError(f"{self.key} must be one of {', '.join(known)}. Got '{name}'.{nearest(name, known)}")
+            raise ParamsError(unknown(self.key, name, [*self, *self.others]))
         return self[name]

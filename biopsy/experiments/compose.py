@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from biopsy.core.entries import check_names
 from biopsy.core.errors import ParamsError, nearest, some
 from biopsy.core.params import Params, parse_params
 
@@ -48,4 +49,6 @@ def compose(experiment: str | None, overrides: Sequence[str], root: Path = Path(
         # Hydra goes on with where it searched, OmegaConf with its own types.
         reason = str(error).split("Config search path:")[0].split("full_key:")[0]
         raise ParamsError(f"{said} cannot be composed: {' '.join(reason.split())}") from None
-    return parse_params(content, f"{conf} composed with {said}" if said else str(conf))
+    params = parse_params(content, f"{conf} composed with {said}" if said else str(conf))
+    check_names(params)
+    return params

@@ -36,8 +36,8 @@ NOT_READ = {
     errno.ENOTDIR: ("missing", "does not exist"),
     errno.ENAMETOOLONG: ("missing", "does not exist: the name is too long"),
     errno.ELOOP: ("missing", "is a link that leads nowhere"),
-    errno.EACCES: ("no_permission", "may not be read (chmod u+r)"),
-    errno.EPERM: ("no_permission", "may not be read (chmod u+r)"),
+    errno.EACCES: ("no_permission", "may not be read (chmod u+rX)"),
+    errno.EPERM: ("no_permission", "may not be read (chmod u+rX)"),
     errno.EIO: ("broken", "cannot be read from the disk"),
 }
 
@@ -145,6 +145,8 @@ def encoded(path: Path, max_pixels: int) -> bytes:
     """Read a whole regular file, not yet decoded. Raises `ImageError`, also where it is too large for `max_pixels`."""
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            next(path.iterdir(), None)  # one that is closed says so
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(path, "not_a_file", "is a folder or device, not a file")
         if status.st_size == 0:

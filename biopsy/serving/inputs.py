@@ -22,8 +22,8 @@ MEMBERS = 100_000  # images of one archive
 TOTAL = 2**36  # bytes of all of them, unpacked
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack in steps that nothing bounds
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)  # of an archive's bytes
-GROUPS = ("case", "slide")
-PATHS = ("path", "path_to_image", "image")  # what predict, ingest and the predictions call the image
+GROUPS = {"case": ("case", "case id", "patient", "patient id"), "slide": ("slide", "slide id")}  # names of columns
+PATHS = ("path", "path_to_image", "image", "file", "filename", "image_path")  # what tables call the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,13 @@ def _at(path: Path) -> Iterator[Found]:
 
 def _images_in(folder: Path) -> list[Path]:
     """List the images below a folder; say what else there is that a person may take for one."""
-    files = files_below(folder)
+    closed = list[Path]()  # each is a row whose error says why
+    files = files_below(folder, closed)
     drawn = [path for path in files if is_drawn(path)]
     if drawn:
         warn(f"{folder} holds {count(len(drawn), 'picture')} that biopsy drew ({drawn[0].name}); left out.")
     _tell_unread(folder, [path.name for path in files if not path.name.lower().endswith(SLIDE_SUFFIXES)])
-    return [path for path in files if is_image(path.name) and path not in drawn]
+    return sorted([*closed, *(path for path in files if is_image(path.name) and path not in drawn)])
 
 
 def _tell_unread(place: Path, names: Sequence[str]) -> None:
@@ -160,11 +161,10 @@ def _tell_unread(place: Path, names: Sequence[str]) -> None:
 
 
 def _listed_in(path: Path) -> Iterator[Found]:
-    """Read the columns `path`, `case` and `slide` of a CSV; relative paths are relative to the CSV's folder."""
+    """Read the columns of paths, cases and slides of a CSV; relative paths are relative to the CSV's folder."""
     records = read_records(path, [*PATHS, *GROUPS])
-    places = {name: [i for i, c in enumerate(records.header) if plain(c) == name] for name in GROUPS}
-    named = [[i for i, c in enumerate(records.header) if plain(c) == plain(name)] for name in PATHS]
-    places["path"] = next(filter(None, named), [])
+    header = [plain(column) for column in records.header]
+    places = {name: _columns(header, names) for name, names in (GROUPS | {"path": PATHS}).items()}
     if len(places["path"]) != 1:
         raise DataError(
             f"{path} needs one column 'path' of image files; it has {some(records.header)}. Rename one to 'path'."
@@ -183,6 +183,12 @@ def _listed_in(path: Path) -> Iterator[Found]:
             raise DataError(f"{path} row {line} has no path. Fill it in, or remove the row.")
         case, slide = ("" if is_missing(group) else group for group in groups)
         yield Found(files[name], case, slide)
+
+
+def _columns(header: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find the columns of the first of these names that there is."""
+    found = ([i for i, column in enumerate(header) if column == plain(name)] for name in names)
+    return next(filter(None, found), [])
 
 
 def _packed_in(path: Path) -> Iterator[Found]:

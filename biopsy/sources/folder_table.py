@@ -1,7 +1,7 @@
 """The table of images that lie in a folder of their class: the data set has no CSV, its folders are the labels."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from biopsy.core.errors import SourceError, some, warn
@@ -55,6 +55,11 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
             f"{where}: there are images in {nested[0]} and in a folder above it. The label is the innermost folder; "
             "for the outermost, set labels.tasks.label.column to folder1, and so on."
         )
+    elif levels := _outer(folders.values()):
+        warn(
+            f"{where}: the label is the innermost folder ({some(sorted({names[-1] for names in named.values()}), 3)}). "
+            f"Where an outer one is the class, name its column in labels.tasks.label.column: {levels}."
+        )
     if odd := sorted({names[-1] for names in named.values() if plain(names[-1]) in NO_CLASSES}):
         warn(
             f"{where}: each folder of images is taken as a class, also {some(odd)}. Where that is no class, move the "
@@ -68,3 +73,13 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
         for path, names in folders.items():
             part = next(filter(None, map(read_part, reversed(names))), "")
             writer.writerow([part, "", path, named[path][-1], *names, *[""] * (depth - len(names))])
+
+
+def _outer(folders: Iterable[Sequence[str]]) -> str:
+    """Say which column holds which folders above the label; one that is the same for all images tells no class."""
+    levels: dict[int, set[str]] = {}
+    for names in folders:
+        *above, _ = (i for i, name in enumerate(names) if not read_part(name))
+        for i in above:
+            levels.setdefault(i, set()).add(names[i])
+    return "; ".join(f"folder{i + 1} ({some(sorted(levels[i]), 3)})" for i in sorted(levels) if len(levels[i]) > 1)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from biopsy.tables.measure import Facts, Failure, measure_all
 from biopsy.tables.metadata import Metadata
 from biopsy.tables.names import fill, image_ids, read_names, whole_slides
 
+SHARE = 0.05  # of the images: fewer of a size are exceptions
+FACTOR = 1.5  # between the sides of two sizes that are hardly one scale
+SAME_SHAPE = 0.02  # width by height: of images that were scaled, not cropped
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
 
 
@@ -92,6 +95,10 @@ class Audit:
             "by_size": dict(Counter(sizes).most_common(LISTED)),
             "brightness": {"mean": round(brightness.mean(), 2), "min": brightness.min(), "max": brightness.max()},
         }
+
+    def scales(self) -> str:
+        """Say which images are, or seem to be, at several scales, as `mixed_scales` does."""
+        return mixed_scales(self.images)
 
     def filled(self) -> pd.DataFrame:
         """Return the images that are left, gaps filled from the file names."""
@@ -197,6 +204,37 @@ class Audit:
         self.counts["slides_under_two_labels"] = slides_under_two_labels(filled, self.scheme)
         gone = self.images[self.images["image_id"].isin(list(reasons))]
         self._drop({index: reasons[image_id] for index, image_id in zip(gone.index, gone["image_id"], strict=True)})
+
+
+def mixed_scales(images: pd.DataFrame) -> str:
+    """Say which micrometres per pixel the images have, or which sizes of one shape where these are not known.
+
+    Parameters
+    ----------
+    images
+        `width`, `height`, `mpp`.
+
+    Returns
+    -------
+    str
+        `350 x 230 (32), 1400 x 920 (32) pixels`; empty where the largest is less than `FACTOR` times the smallest. What
+        fewer than `SHARE` of the images have does not count.
+    """
+    known = images["mpp"] != ""
+    scales = _usual(images.loc[known, "mpp"].astype(float), len(images))
+    if scales and max(scales) >= FACTOR * min(scales):
+        return f"{some((f'{mpp:g} ({n:,})' for mpp, n in sorted(scales.items())), 4)} micrometres per pixel"
+    sizes = _usual(zip(images.loc[~known, "width"], images.loc[~known, "height"], strict=True), len(images))
+    for width, height in sizes:
+        shape = sorted((w, h) for w, h in sizes if abs(w * height / (h * width) - 1) <= SAME_SHAPE)
+        if shape[-1][0] >= FACTOR * shape[0][0]:
+            return f"{some((f'{w} x {h} ({sizes[w, h]:,})' for w, h in shape), 4)} pixels"
+    return ""
+
+
+def _usual(values: Iterable[Any], images: int) -> dict[Any, int]:
+    """Count values, and leave out the rare ones."""
+    return {value: n for value, n in Counter(values).items() if n >= max(2, SHARE * images)}
 
 
 def _is_missing(path: Path) -> bool:

@@ -191,12 +191,26 @@ def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path,
             ["path"],
         ),
     ]
+    for name in params.tasks:
+        _labels_are_no_ids(labels, name, csv)
     for wrong, what, way_out, show in rules:
         rows = labels[wrong].sort_values("row").drop_duplicates("row")
         if len(rows):
             values = rows[show].agg(" ".join, axis=1)
             listed = [f"row {row}: {value}" for row, value in zip(rows["row"], values, strict=True)]
             raise DataError(f"{csv}: {count(len(rows), 'row')} {what} ({some(listed, 3)}). {way_out}.")
+
+
+def _labels_are_no_ids(labels: pd.DataFrame, task: str, csv: Path) -> None:
+    """Reject labels that are the patients: a column was mixed up, and a model of them learns to know patients."""
+    for unit in ("case", "slide"):
+        ids = labels[unit].map(id_key)
+        if len(labels) and (ids != "").all() and (labels[task].map(id_key) == ids).all():
+            raise DataError(
+                f"{csv}: the labels of task '{task}' are the {unit}s ({some(sorted(set(labels[task])), 3)}). Name "
+                f"the classes' column in labels.tasks.{task}.column, or the {unit}s' in ingest.columns.{unit} (without "
+                "a CSV, folder1 is the outermost folder)."
+            )
 
 
 def _unlabelled(labels: pd.DataFrame, task: str, scheme: LabelScheme) -> tuple[pd.Series, str, str, list[str]]:

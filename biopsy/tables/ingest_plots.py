@@ -81,7 +81,7 @@ def plot_brightness(images: pd.DataFrame, scheme: LabelScheme, note: str) -> Fig
     classes = images[scheme.columns[0]].replace("", UNLABELLED)
     colours = task.colours | {UNLABELLED: "0.6"}
     present = [name for name in colours if (classes == name).any()]
-    figure, axes = _figure(f"Mean brightness of an image, by class\n{note}", (6.5, 3.6))
+    figure, axes = _figure(f"Mean brightness of an image, by class\n{note}", (6.5, max(3.6, 0.22 * len(present) + 1.4)))
     sns.histplot(
         x=images["brightness"].to_numpy(), hue=classes.to_numpy(), hue_order=present, palette=colours,
         binwidth=5, binrange=(0, 255), element="step", alpha=0.35, ax=axes,

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.model import Probe
 from biopsy.core.sections.train import Train
+from biopsy.core.text import count
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -151,7 +152,7 @@ def too_few(targets: Ints, cases: NDArray[np.generic], folds: int) -> str:
     """Say why cases cannot be divided into folds that each leave two classes to learn from; empty where they can."""
     n, counts = len(np.unique(cases)), [len(np.unique(cases[targets == c])) for c in np.unique(targets)]
     if n < folds:
-        return f"{n} cases are fewer than model.probe.folds {folds}"
+        return f"{count(n, 'case')} in training {'is' if n == 1 else 'are'} fewer than model.probe.folds {folds}"
     return "" if sorted(counts)[-2] > 1 else "only one class has two cases or more"
 
 

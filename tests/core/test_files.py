@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from biopsy.core.errors import DataError
-from biopsy.core.files import read_csv, read_json, write_csv, write_json
+from biopsy.core.errors import DataError, MachineError
+from biopsy.core.files import atomic_dir, atomic_file, read_csv, read_json, write_csv, write_json
 from biopsy.experiments.dvc_lock import read_stages
 
 TABLE = pd.DataFrame(
@@ -103,3 +104,11 @@ def test_a_damaged_dvc_lock_is_a_sentence(text: str) -> None:
 def test_an_empty_dvc_lock_has_no_stages() -> None:
     assert read_stages("") == {}
     assert read_stages(json.dumps({"stages": {"a": {"cmd": "b"}}})) == {"a": {"cmd": "b"}}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nothing can be made")
+@pytest.mark.parametrize("path", ["/proc/x.csv", "/proc/new/x.csv"])
+@pytest.mark.parametrize("write", [atomic_file, atomic_dir])
+def test_a_place_that_takes_no_files_is_one_sentence(write: Any, path: str) -> None:
+    with pytest.raises(MachineError, match=r"/proc.* takes no files. Name another place for x.csv"), write(Path(path)):
+        pass

@@ -90,3 +90,12 @@ def test_a_half_finished_run_has_cards_of_what_is_tested_and_says_what_is_missin
     cards = model_cards(read_run(params, tmp_path))
     assert list(cards) == ["tissue-case"]
     assert "sizes of the parts are not known" in cards["tissue-case"]
+
+
+def test_the_folder_of_the_user_s_weights_is_not_published(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["benign", "malignant"], ["case"])
+    model = params.model.model_copy(update={"weights": "/home/ann/secret/own.weights.h5"})
+    card = model_cards(read_run(params.model_copy(update={"model": model}), tmp_path))["tissue-case"]
+    assert "weights `own.weights.h5`" in card
+    assert "ann" not in re.findall(r"\w+", card)
+    assert model.model_copy(update={"weights": "imagenet"}).weights_name == "imagenet"

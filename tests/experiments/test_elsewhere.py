@@ -115,6 +115,7 @@ def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch: pytest.Monke
     [
         (["seed=0,1", "train.epoch=3"], "epoch"),
         (["seed=1,2", "train.batch=0"], "train.batch"),
+        (["seed=1,2", "++train.optimizer=adamm"], "Did you mean 'adam'"),
         (["seed=choice("], "seed=choice"),
         (["seed=glob(*)"], "not a sweep"),
     ],

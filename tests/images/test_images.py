@@ -267,7 +267,7 @@ def test_a_file_without_read_permission_says_so(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from biopsy.images.decode import read_rgb; read_rgb(Path({str(path)!r}), 10**6)"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=obey_permissions)
-    assert "may not be read (chmod u+r)" in result.stderr
+    assert "may not be read (chmod u+rX)" in result.stderr
 
 
 def test_an_error_of_the_machine_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,21 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
     assert "1 row of 3 without a case, unlike the others. Each counts as a case" in warned
 
 
+def test_a_table_that_names_no_cases_is_warned_of_where_the_interval_is_printed(evaluate: Evaluate) -> None:
+    found = evaluate("path,label,Klinik\n" + "".join(f"{i}.png,{'B' if i < 12 else 'M'},x\n" for i in range(24)))
+    assert "on 24 images whose cases are not known" in found["said"]
+    assert "names no cases (it has path, label, Klinik): each image counts as one" in found["warned"]
+    assert "names no cases" not in evaluate(table())["warned"]
+
+
+@pytest.mark.parametrize(
+    ("path", "case"), [("file", "patient"), ("File_Name", "Patient ID"), ("image path", "case_id")]
+)
+def test_usual_names_of_the_columns_of_images_and_patients_are_known(evaluate: Evaluate, path: str, case: str) -> None:
+    found = evaluate(table().replace("path", path).replace("case", case))
+    assert (found["metrics"]["images"], found["metrics"]["cases"]) == (24, 12)
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
@@ -186,7 +201,7 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
         ("path,label\nx.png,B\n", [], DataError, "none of the images of its 1 row is in .*x.png.*--images"),
         ("path,label\n/x/0.png,B\n", [], DataError, "first is /x/0.png; sub/0.png is there, in another folder"),
         ("path,kind\n0.png,B\n", [], DataError, "no column of labels .*it has path, kind.*--label"),
-        ("file,label\n0.png,B\n", [], DataError, "needs a column 'path'.*it has file, label"),
+        ("Bild,label\n0.png,B\n", [], DataError, "needs a column 'path'.*it has Bild, label"),
         ("path,label\n", [], DataError, "a header but no rows"),
         ("path,label\n0.png,B\n0.png,M\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),
         ("path,label,case\n0.png,B,a\n0.png,B,b\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from raw import obey_permissions
 
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError
@@ -85,6 +88,16 @@ def test_a_folder_s_links_and_pipes_are_rows_that_say_why(project: Path, capsys:
     assert "is a folder or device" in errors["images/pipe.png"]
 
 
+def test_usual_names_of_the_columns_are_known_and_path_and_case_come_first(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "x.csv").write_text("File Name,patient,Slide_ID\nimages/light.png,P1,S1\n")
+    table = predicted(capsys, "x.csv")
+    assert table[["image", "case", "slide"]].to_numpy().tolist() == [["images/light.png", "P1", "S1"]]
+    (project / "x.csv").write_text("file,patient,path,case\nno.png,P1,images/light.png,C1\n")
+    assert predicted(capsys, "x.csv")[["image", "case"]].to_numpy().tolist() == [["images/light.png", "C1"]]
+
+
 @pytest.mark.parametrize("column", ["path", "image", "Path to image"])
 @pytest.mark.parametrize(
     "cell", ["images/light.png", "images\\light.png", "images/light", "light.png", "/x/images/LIGHT.PNG"]
@@ -96,6 +109,18 @@ def test_the_paths_of_a_table_are_matched_as_for_ingest(
     table = predicted(capsys, "x.csv")
     assert table["image"].tolist() == ["images/light.png", "gone.png"]
     assert table["predicted"].tolist() == ["benign", ""]
+
+
+def test_a_folder_that_may_not_be_read_is_a_row_and_the_others_are_predicted(project: Path) -> None:
+    (project / "images/deep").chmod(0)
+    words = [sys.executable, "-m", "biopsy.cli", "predict", "images"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=project, preexec_fn=obey_permissions)
+    (project / "images/deep").chmod(0o755)
+    table = pd.read_csv(io.StringIO(done.stdout), keep_default_na=False)
+    assert table["image"].tolist() == ["images/deep", "images/light.png", "images/middle.png"]
+    assert table["predicted"].tolist() == ["", "benign", "malignant"]
+    assert "images/deep may not be read (chmod u+r" in table["error"][0]
+    assert done.returncode == DataError.exit_code
 
 
 def pack(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:

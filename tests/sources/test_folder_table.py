@@ -61,6 +61,21 @@ def test_the_folder_that_holds_an_image_is_its_label_and_goes_through_the_map(pr
     assert read.table["case"].tolist() == ["# p8", "p7", "p7"]
 
 
+def test_the_folders_above_the_label_are_named_where_one_of_them_may_be_the_class(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched(project, "set/train/A/100X/p1/a.png", "set/train/DC/40X/p2/b.png", "set/test/A/40X/p3/c.png")
+    told = capsys.readouterr().err
+    assert "the label is the innermost folder (p1, p2, p3)" in told
+    assert "labels.tasks.label.column: folder3 (A, DC); folder4 (100X, 40X)." in told
+    assert "folder1 (" not in told  # one folder around all
+
+
+def test_one_level_of_folders_needs_no_word(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetched(project, "set/train/a/1.png", "set/train/b/2.png", "set/test/a/3.png")
+    assert capsys.readouterr().err == ""
+
+
 def test_folders_called_as_parts_are_the_split_and_no_label(project: Path) -> None:
     names = [f"{part}/{label}/{i}.png" for part in ("Train", "test_set") for label in "ab" for i in range(2)]
     names += ["valid/group/a/0.png", "b/validation/0.png"]

@@ -92,6 +92,21 @@ def test_ingest_and_impute_write_tables_counts_and_plots(
     assert outputs(tmp_path) == before
 
 
+def test_images_of_which_half_are_enlarged_are_named_as_of_several_scales(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    set_params()
+    images = eight_images()
+    for name in NAMES[::2]:
+        pixels = np.asarray(Image.open(io.BytesIO(images[name])))
+        images[name] = png(cv2.resize(pixels, None, fx=2, fy=2))
+    write_raw(tmp_path, images, GOOD)
+    result = run_stage("ingest")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("ingest: warning: images of several scales, or so it seems: ")
+    assert result.stdout.count("(4)") == 2
+
+
 @pytest.mark.parametrize(
     ("csv", "words"),
     [

@@ -104,12 +104,13 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
 
 
 def test_the_validation_images_judge_the_first_fit_and_then_are_learnt_from(
-    tmp_path: Path, trained: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, trained: Callable[..., Any], weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_project(tmp_path)
     kept = ("metrics/binary-case/val.json", "metrics/binary-case/train.json", "data/predictions/binary-case-val.csv")
     first = trained(**{"model.probe.refit": False})
     assert not (tmp_path / "models/binary-case/validation.csv").exists()
+    assert load_model(tmp_path / "models/binary-case")[1].params["model"]["weights"] == Path(weights).name  # no folder
     before = {name: (tmp_path / name).read_bytes() for name in kept}
     again = trained()
     said = capsys.readouterr().out

@@ -120,6 +120,12 @@ def test_protocol_image_needs_neither_slide_nor_case(tmp_path: Path, split) -> N
     assert (tmp_path / "data/splits/image.csv").is_file()
 
 
+def test_a_case_that_holds_most_of_the_images_is_named(split) -> None:
+    whole = invented({"A": [90, 5, 5], "DC": [5, 5, 5]})
+    assert f"split: warning: 90 of {len(whole)} images are of case A0." in split(whole, protocols=["case"])
+    assert "warning" not in split(protocols=["case"])
+
+
 def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Path, split) -> None:
     printed = split(invented({"A": [9, 12], "TA": [7], "DC": [30, 8, 8, 14, 22]}))
     metrics = json.loads((tmp_path / "metrics/split.json").read_text())

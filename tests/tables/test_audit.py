@@ -15,7 +15,7 @@ from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Ingest
 from biopsy.images.decode import Picture, hash_pixels
 from biopsy.tables import measure
-from biopsy.tables.audit import Audit, dropped_in_words
+from biopsy.tables.audit import Audit, dropped_in_words, mixed_scales
 from biopsy.tables.duplicates import resolve, slides_under_two_labels
 from biopsy.tables.metadata import Metadata
 from biopsy.tables.names import count_groups
@@ -207,3 +207,19 @@ def test_every_reason_for_leaving_an_image_out_names_the_parameter_that_decides(
 )
 def test_unknown_slides_are_not_called_none(slides: int, cases: int, words: str) -> None:
     assert count_groups(slides, cases) == words
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([(350, 230, "")] * 5 + [(1400, 920, "")] * 4, "350 x 230 (5), 1400 x 920 (4) pixels"),
+        ([(512, 512, "")] * 5 + [(256, 256, "")] * 5, "256 x 256 (5), 512 x 512 (5) pixels"),
+        ([(700, 460, "0.25")] * 5 + [(700, 460, "0.50")] * 4, "0.25 (5), 0.5 (4) micrometres per pixel"),
+        ([(350, 230, "0.5")] * 5 + [(1400, 920, "0.5")] * 4, ""),  # a scale that is known counts more than a size
+        ([(700, 460, "")] * 5 + [(700, 456, "")] * 4 + [(500, 328, "")] * 4, ""),  # BreakHis
+        ([(700, 460, "")] * 50 + [(1400, 920, "")] * 2, ""),  # two exceptions
+        ([(400, 300, "")] * 5 + [(1000, 300, "")] * 4, ""),  # cropped
+    ],
+)
+def test_images_of_several_scales_are_named(images: list[tuple[int, int, str]], words: str) -> None:
+    assert mixed_scales(pd.DataFrame(images, columns=["width", "height", "mpp"])) == words

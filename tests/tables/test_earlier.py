@@ -151,6 +151,32 @@ def test_an_image_whose_pixels_changed_is_new_and_one_that_went_does_not_come_ba
     assert splits.drawn.model_dump(include={"kept", "earlier"}) == {"kept": 80, "earlier": len(labels)}
 
 
+@pytest.mark.parametrize(
+    ("protocol", "gone"), [("image", "val"), ("case", "test"), ("slide", "val"), ("case-cv4x2", 2)]
+)
+def test_a_part_or_fold_all_of_whose_images_went_draws_afresh_and_says_so(
+    splits: Folder, protocol: str, gone: str | int
+) -> None:
+    labels = patients(0)[1]
+    before = splits.draw(labels, protocol)
+    lost = before.loc[before[before.columns[1]] == gone, "image_id"]
+    left = labels[~labels["image_id"].isin(lost)]
+    pd.testing.assert_frame_equal(splits.draw(left, protocol), make_split(left, TASKS, protocol, SHARES, 0))
+    place = gone if isinstance(gone, str) else f"fold {gone}"
+    assert splits.says == [f"{protocol} is drawn again: no image of {place} is left."]
+    assert splits.drawn.kept == 0
+
+
+@pytest.mark.parametrize("protocol", ["image", "case"])
+def test_a_class_all_of_whose_training_images_went_is_drawn_into_training_again(splits: Folder, protocol: str) -> None:
+    labels = patients(0)[1]
+    before = labels.merge(splits.draw(labels, protocol), on="image_id")
+    lost = before.loc[(before["part"] == "train") & (before["multiclass"] == "A"), "image_id"]
+    after = splits.draw(labels[~labels["image_id"].isin(lost)], protocol).merge(labels, on="image_id")
+    assert "A" in set(after.loc[after["part"] == "train", "multiclass"])
+    assert splits.says == [f"{protocol} is drawn again: no training image of multiclass 'A' is left."]
+
+
 @pytest.mark.parametrize("protocol", ["case", "case-cv4x2"])
 @pytest.mark.parametrize("link", ["pixels", "case"])
 def test_what_links_two_sides_is_named_with_the_way_out(splits: Folder, protocol: str, link: str) -> None:

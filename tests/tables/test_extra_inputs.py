@@ -93,6 +93,7 @@ def test_equal_numbers_and_empty_columns_give_nothing_to_learn_and_no_nan(slides
         ("slide,age\ns1,5\ns1,6\n", ["different rows for one slide (s1)"]),
         ("slide,age\n", ["no row", "one slide per row"]),
         ("slide,age\ns1,5\ns2,6\ns3,7\ns4,8\n", ["no row for 1 of 5 slides (s5)", "s4"]),
+        ("slide,age\nLONG-NAME-1,5\nLONG-NAME-2,6\n", ["5 of 5 slides", "It names long-name-1, long-name-2."]),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(slides: Path, content: str, words: list[str]) -> None:

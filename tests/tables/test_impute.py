@@ -143,6 +143,17 @@ def test_a_slide_that_contradicts_its_name_is_an_error_and_trusted_is_its_own_ca
     assert labels.iloc[0][["slide", "case"]].tolist() == ["S1", "S1"]
 
 
+@pytest.mark.parametrize("unit", ["case", "slide"])
+def test_labels_that_are_the_cases_or_slides_are_an_error(unit: str) -> None:
+    labels = ("A", "A", "F", "DC")
+    ids = [("", name.lower()) if unit == "case" else (name.lower(), f"p{name}") for name in labels]
+    rows = [(f"{n}.png", "", name, "", *ids[n]) for n, name in enumerate(labels)]
+    words = refusal(*rows, tasks=["multiclass"])
+    assert f"the labels of task 'multiclass' are the {unit}s (A, DC, F)" in words
+    assert "labels.tasks.multiclass.column" in words
+    assert f"ingest.columns.{unit}" in words
+
+
 def test_a_slide_in_two_cases_is_an_error() -> None:
     message = refusal(("x.png", "benign", "A", "", "1", "P1"), ("y.png", "benign", "A", "", "1", "P2"))
     assert "2 rows with a slide that is in several cases (row 2: 1 P1, row 3: 1 P2)" in message

@@ -7,8 +7,9 @@ from PIL import Image
 
 from biopsy.core.files import write_png
 from biopsy.tables.ingest_plots import plot_brightness, plot_classes, plot_sizes, save_plots
+from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.split.plots import plot_split
-from schemes import BREAKHIS, scheme
+from schemes import BREAKHIS, params, scheme
 
 NOTE = "5 images of 3 slides. Drawn."
 
@@ -47,6 +48,14 @@ def test_brightness_shows_every_class_that_is_there(images: pd.DataFrame) -> Non
     legend = plot_brightness(images, BREAKHIS, NOTE).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["benign", "malignant", "unlabelled"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_thirty_classes_leave_room_for_the_plots(tmp_path: Path) -> None:
+    names = [f"class number {i}" for i in range(30)]
+    table = pd.DataFrame({"label": names * 2, "magnification": "", "width": 64, "height": 64, "brightness": 100.0})
+    labels = {"name": "many", "tasks": {"label": {"column": "label", "classes": names}}}
+    save_plots(table, LabelScheme.of(params(tasks=["label"], labels=labels).labels), NOTE, tmp_path)
 
 
 def test_plots_of_equal_tables_are_equal_bytes(images: pd.DataFrame, tmp_path: Path) -> None:

@@ -198,6 +198,8 @@ def test_slides_of_one_case_stay_together_under_case_but_not_under_slide() -> No
         (invented({"A": [1], "DC": [1]}), "image", ["2 image(s)", "three parts"]),
         (invented({"DC": [50]}), "case", ["at least 3 cases", "has 1", "protocols"]),
         (invented({"DC": [9, 9]}), "slide", ["at least 3 slides", "has 2"]),
+        (invented({"A": [9], "DC": [9, 9]}), "case", ["no image for val", "every class", "2 of the 3", "in case A"]),
+        (invented({"A": [9], "DC": [9], "F": [9]}), "slide", ["for val, test", "3 of the 3", "and 1 more"]),
         (invented({"DC": [9, 9, 9]}), "case-1of5", ["at least 5 cases", "has 3"]),
         (invented({"DC": [9, 9, 9]}), "case-cv5x3", ["'case-cv5x3'", "at least 5 cases", "has 3"]),
         (invented({"A": [1, 1, 1]}), "image-1of5", ["at least 5 images", "has 3"]),
@@ -281,6 +283,11 @@ def test_copies_of_the_fold_table_with_other_columns_words_and_names_are_matched
     assert parts.to_dict() == {"x/A-1.png": "train", "x/A-2.png": "test", "y/B-1.png": "val", "y/B-2.png": "train"}
 
 
+def test_a_fold_table_without_a_column_of_folds_is_one_fold(tmp_path: Path) -> None:
+    (tmp_path / "fold.csv").write_text("filename,split\na.png,train\nb.png,Test\n")
+    assert read_fold_table(tmp_path / "fold.csv")["split"].tolist() == ["train", "test"]
+
+
 def test_a_name_of_the_fold_table_that_fits_two_images_is_not_guessed(tmp_path: Path) -> None:
     table = tmp_path / "fold.csv"
     table.write_text("filename,number,split\n1,1,train\n2,1,test\n")
@@ -311,7 +318,7 @@ def test_images_that_the_fold_table_lacks_are_counted_in_the_error(fold_table: P
     [
         (None, ["cannot be read", "split.fold_table"]),
         ("", ["cannot be read"]),
-        ("filename,split\na.png,train\n", ["no column number"]),
+        ("filename,number\na.png,1\n", ["no column split"]),
         ("filename,number,split\na.png,1,holdout\n", ["row 2 puts a.png", "'holdout'", "train, val or test"]),
         (
             "filename,fold,grp\na.png,1,TRAIN\nb.png,1,train\n",
@@ -369,7 +376,9 @@ def test_a_published_protocol_tests_its_slides_that_are_here_and_draws_val_by_ca
 
 
 def test_a_published_protocol_on_other_images_says_that_they_are_none_of_its_test_slides() -> None:
-    with pytest.raises(DataError, match=r"'audit' leaves no image for test. None of these images is a test image"):
+    with pytest.raises(
+        DataError, match=r"'audit' leaves no image for test. None of these .* test image .*BreakHis. Add some, or"
+    ):
         check_split(MANY, make_split(MANY, TASKS, "audit", SHARES, 0), "audit")
 
 

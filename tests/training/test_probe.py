@@ -132,7 +132,7 @@ def test_of_equal_scores_the_stronger_penalty_is_taken() -> None:
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        (CASES < 4, "4 cases are fewer than model.probe.folds 5"),
+        (CASES < 4, "4 cases in training are fewer than model.probe.folds 5"),
         ((CASES % 2 == 1) | (CASES == 0), "only one class has two cases"),
     ],
 )
@@ -140,6 +140,10 @@ def test_too_few_cases_take_a_fixed_c_and_say_so(rows: np.ndarray, reason: str) 
     found = fit_probe(features()[rows], CLASSES[2][rows], CASES[rows], 2, Probe())
     assert (found.C, found.scores) == (FALLBACK, {})
     assert reason in found.notes[0]
+
+
+def test_one_case_is_said_in_the_singular() -> None:
+    assert probe.too_few(np.arange(2), np.zeros(2), 5) == "1 case in training is fewer than model.probe.folds 5"
 
 
 def test_a_class_without_training_images_gets_no_probability() -> None:

@@ -133,6 +133,11 @@ class Model(Section):
         """The user's own file that `weights` names; None where it names none, or one of a hub."""
         return None if re.match(HUB, self.weights) else self.weights_file
 
+    @property
+    def weights_name(self) -> str:
+        """What `weights` names, of a file its name: where it lies on this machine is nobody else's business."""
+        return self.own_weights.name if self.own_weights else self.weights
+
     @model_validator(mode="after")
     def _a_file_of_a_hub_is_known_by_its_hash(self) -> Self:
         if not self.weights.startswith("hf:"):

@@ -145,7 +145,7 @@ def of_parameters(params: Params, resize: Resize, tasks: Sequence[str]) -> dict[
         "training, test and use.",
         "inputs": f"The pixels{inputs or ' alone'}.",
         "model": f"Backbone {model.backbone}, trainable: {model.trainable}; head {model.head.kind}.",
-        "weights": f"Backbone: {'at random' if model.weights == 'none' else model.weights}; head: {head}. Seed "
+        "weights": f"Backbone: {'at random' if model.weights == 'none' else model.weights_name}; head: {head}. Seed "
         f"{params.seed}.",
         "training": f'{training} Seed {params.seed}; every parameter is under "Where these figures come from".',
         "selection": selection,

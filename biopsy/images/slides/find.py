@@ -31,7 +31,10 @@ def find_slides(inputs: Sequence[str]) -> list[Path]:
     for given in inputs:
         path = Path(given).expanduser()
         if path.is_dir():
-            named = _slides_alone(given, files_below(path))
+            closed = list[Path]()
+            named = _slides_alone(given, files_below(path, closed))
+            if named and closed:
+                files_below(path)  # says so: slides have no row for it, unlike images
         elif not path.exists() and glob.has_magic(given):
             named = _slides_alone(given, expand(path))
         else:

@@ -114,20 +114,23 @@ def _inverted_residual(x: Any, width: int, expansion: int, stride: int, name: st
     return keras.layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
 
 
-for _name, _network, _what, _pixels in (
-    ("resnet34", resnet(basic_block, (3, 4, 6, 3)), "ResNet34 (He et al., 2016, arXiv 1512.03385)", TORCH_STYLE),
-    ("torch_resnet50", resnet(bottleneck, (3, 4, 6, 3)), "ResNet50 with the stride on the 3x3 (v1.5)", TORCH_STYLE),
-    ("torch_mobilenetv2", mobilenet_v2, "MobileNetV2 (Sandler et al., 2018, arXiv 1801.04381)", TORCH_STYLE),
-    (
+def _entry(name: str, network: Callable[[Any], Any], what: str, pixels: str = TORCH_STYLE) -> Backbone:
+    return Backbone(
+        name,
+        own_network(network),
+        f"{what}, as PyTorch computes it; weights by `biopsy convert-weights`.",
+        preprocessing=pixels,
+    )
+
+
+register(_entry("resnet34", resnet(basic_block, (3, 4, 6, 3)), "ResNet34 (He et al., 2016, arXiv 1512.03385)"))
+register(_entry("torch_resnet50", resnet(bottleneck, (3, 4, 6, 3)), "ResNet50 with the stride on the 3x3 (v1.5)"))
+register(_entry("torch_mobilenetv2", mobilenet_v2, "MobileNetV2 (Sandler et al., 2018, arXiv 1801.04381)"))
+register(
+    _entry(
         "cerberus",
         resnet(basic_block, (3, 4, 6, 3), unit_style, stem_stride=1),
         "The encoder of CERBERUS (Graham et al., 2022, arXiv 2203.00077): ResNet34 whose stem keeps the sides",
         UNIT_STYLE,
-    ),
-):
-    register(
-        Backbone(
-            _name, own_network(_network), f"{_what}, as PyTorch computes it; weights by `biopsy convert-weights`.",
-            preprocessing=_pixels,
-        )
-    )  # fmt: skip
+    )
+)

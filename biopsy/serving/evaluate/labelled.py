@@ -13,7 +13,7 @@ from biopsy.core.folders import is_file, is_image
 from biopsy.core.matching import match_missing
 from biopsy.core.rawcsv import Records, find_column, read_records
 from biopsy.core.text import alike, changed, count, first_spellings, is_missing, plain, read_magnification
-from biopsy.serving.inputs import PATHS
+from biopsy.serving.inputs import GROUPS, PATHS
 from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.names import read_names
 from biopsy.tables.split.parts import cases_of
@@ -53,7 +53,7 @@ def read_labelled(
     Parameters
     ----------
     csv
-        Its columns: `path` (or `path_to_image`, or `image`), the label, `case`, `slide`, `magnification`. Where a row
+        Its columns: `path` (or another of `PATHS`), the label, `case`, `slide` (`GROUPS`), `magnification`. Where a row
         has no label, or neither case nor slide, the file name tells them if it follows the scheme's grammar.
     folder
         What paths are relative to; a path may leave out folders or the ending, as for `ingest`.
@@ -74,7 +74,7 @@ def read_labelled(
     scheme = scheme.model_copy(update={"map": {**scheme.map, **meant}})
     columns = {"image_id": _image(records, csv), "text": _labels(records, scheme, task, label, csv)}
     for fact in FACTS:
-        place = _find(records, [fact], csv)
+        place = _find(records, GROUPS.get(fact, (fact,)), csv)
         columns |= {} if place is None else {fact: place}
     rows = pd.DataFrame(
         [
@@ -99,6 +99,11 @@ def read_labelled(
         warn(
             f"{csv}: {count(alone, 'row')} of {len(rows):,} without a case, unlike the others. Each counts as a case, "
             "so intervals may be too narrow: fill in the column 'case'."
+        )
+    elif alone:
+        warn(
+            f"{csv} names no cases (it has {some(records.header, 12)}): each image counts as one, so intervals are too "
+            "narrow where several images are of one patient. Call the column of patients 'case'."
         )
     _settle_doubles(rows, csv)
     rows["hint"] = rows["image_id"].map(hints)

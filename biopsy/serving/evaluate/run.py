@@ -117,10 +117,10 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
         new.write_text(page, "utf-8")
     macro, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
     sure = f"95 % interval {interval(ends)}" if ends else "too few cases for an interval"
-    print(
-        f"evaluate {path}: macro-F1 {number(macro)} ({sure}) on {count(details['images'], 'image')} of "
-        f"{count(details['cases'], 'case')} -> {out / FILES[2]}"
-    )
+    known = details["cases_are"]["case"] + details["cases_are"]["slide"]
+    cases = f"of {count(details['cases'], 'case')}" if known else "whose cases are not known"
+    images = count(details["images"], "image")
+    print(f"evaluate {path}: macro-F1 {number(macro)} ({sure}) on {images} {cases} -> {out / FILES[2]}")
     if answered.seen:
         warn(f"{too_high(details)} See the column 'in_training' of {FILES[1]}.")
     return int((rows["error"] != "").sum())

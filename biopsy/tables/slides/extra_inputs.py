@@ -162,9 +162,10 @@ def read_facts(rows: "pd.DataFrame", inputs: Sequence[str], slides_csv: Path) ->
         keys = facts["slide"].map(id_key)
         unknown = sorted(set(facts["slide"][~keys.isin(table.index)]))
         if unknown:
+            meant = nearest(unknown[0], table.index) or f" It names {some(sorted(table.index), 3)}."
             raise DataError(
                 f"data.slides has no row for {len(unknown)} of {facts['slide'].nunique()} slides ({some(unknown)})."
-                f"{nearest(unknown[0], table.index)} Add them, with empty cells where nothing is known."
+                f"{meant} Add them, with empty cells where nothing is known."
             )
         joined = table.loc[keys].reset_index(drop=True).add_prefix(PREFIX)
         facts = pd.concat([facts, joined], axis=1)

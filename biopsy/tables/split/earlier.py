@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import read_csv
-from biopsy.core.protocol import parse_protocol
+from biopsy.core.protocol import UNITS, parse_protocol
 from biopsy.core.sections.data import Split
 from biopsy.tables.split.folds import column_of
 
@@ -111,7 +111,13 @@ class Earlier:
         found = labels[["image_id"]].assign(**{PIXELS: short(labels)}).merge(table, "left", ["image_id", PIXELS])
         columns = [column for column in table if column not in ("image_id", PIXELS)]
         kept = {f"{KEPT}{column}": found[column].fillna("").to_numpy(str) for column in columns}
-        return labels.assign(**kept) if any((values != "").any() for values in kept.values()) else labels
+        if not any((values != "").any() for values in kept.values()):
+            return labels
+        if lost := _lost(table[columns], kept) or _lacking(labels, kept, protocol, how.tasks):
+            self.says.append(f"{protocol} is drawn again: {lost}.")
+            del self._tables[protocol]
+            return labels
+        return labels.assign(**kept)
 
     def settle(self, labels: pd.DataFrame, split: pd.DataFrame, protocol: str, how: Drawn) -> Drawn:
         """Count which images kept their part; a table to which nothing was added keeps its own counts."""
@@ -127,6 +133,26 @@ class Earlier:
             f"were placed around them. To draw all again: `rm -r {self.folder}`, then `dvc repro split`."
         )
         return how.model_copy(update={"kept": kept, "earlier": len(before)})
+
+
+def _lost(before: pd.DataFrame, kept: dict[str, NDArray[np.str_]]) -> str:
+    """Say which part or fold would be empty, because all of its images are gone."""
+    for column in before:
+        if gone := sorted(set(before[column]) - set(kept[f"{KEPT}{column}"])):
+            return f"no image of {'' if column == 'part' else 'fold '}{gone[0]} is left"
+    return ""
+
+
+def _lacking(labels: pd.DataFrame, kept: dict[str, NDArray[np.str_]], protocol: str, tasks: Sequence[str]) -> str:
+    """Say which class training would not see, although validation or test would, because its images are gone."""
+    found = parse_protocol(protocol)
+    if found.k or found.unit not in UNITS:
+        return ""
+    parts = kept[f"{KEPT}part"]
+    for task in tasks:
+        if gone := sorted(set(labels[task]) - set(labels[task][(parts == "train") | (parts == "")])):
+            return f"no training image of {task} '{gone[0]}' is left"
+    return ""
 
 
 def how_drawn(seed: int, tasks: Sequence[str], protocol: str, shares: Split) -> Drawn:

@@ -38,13 +38,14 @@ def read_fold_table(path: Path) -> pd.DataFrame:
         raise DataError(f"split.fold_table cannot be read: {error}") from None
     header = [plain(name) for name in records.header]
     at = {key: [header.index(name) for name in map(plain, names) if name in header] for key, names in COLUMNS.items()}
-    if missing := [key for key, places in at.items() if not places]:
+    if missing := [key for key, places in at.items() if not places and key != "number"]:
         raise DataError(
             f"split.fold_table {path} has no column {some(missing)}; it has {some(records.header)}. "
             "The official table has filename, maginfication, number, split."
         )
     cells = [[*cells, *[""] * len(header)] for _, cells in records.rows]
-    table = pd.DataFrame({key: [row[places[0]] for row in cells] for key, places in at.items()}, dtype=str)
+    known = {key: [row[places[0]] if places else "1" for row in cells] for key, places in at.items()}
+    table = pd.DataFrame(known, dtype=str)  # without a column of folds it is a table of one
     table.insert(0, "row", [row for row, _ in records.rows])
     numbers = table["number"].map(plain)  # 1.0 is 1
     if "1" not in set(numbers):

@@ -183,7 +183,26 @@ def _by_group(table: pd.DataFrame, tasks: Sequence[str], unit: str, shares: Spli
     order = np.array(("train", "test", "val"))  # what a class too small for all three loses first stands last
     wanted = np.array([getattr(shares, part) for part in order])
     fixed = fixed_groups(groups, table, "part", order, unit)
-    return order[assign_groups(_counts(groups, table, tasks), wanted, seed, fixed)][groups]
+    parts = order[assign_groups(_counts(groups, table, tasks), wanted, seed, fixed)][groups]
+    if empty := [part for part in PARTS if part not in parts]:
+        raise DataError(_too_few(groups, table, tasks, unit, empty, len(np.unique(groups[parts == "train"]))))
+    return parts
+
+
+def _too_few(groups: Codes, table: pd.DataFrame, tasks: Sequence[str], unit: str, empty: list[str], used: int) -> str:
+    """Say why parts are empty: training must see every class, and takes the groups that the rare ones are in."""
+    held = {
+        f"{task} '{name}'": table[unit][rows.index]
+        for task in tasks
+        for name, rows in table.groupby(task)
+        if len(np.unique(groups[rows.index])) == 1
+    }
+    rare = some((f"{label} is in {unit} {ids.iloc[0]} alone" for label, ids in held.items()), 3)
+    return (
+        f"protocol '{unit}' leaves no image for {some(empty)}: training must see every class, and takes {used} of the "
+        f"{groups.max() + 1} {unit}s{f' ({rare})' if rare else ''}. Add {unit}s of these classes, or take '{unit}' "
+        f"out of `protocols` ('image' needs no {unit}s, but leaks them)."
+    )
 
 
 def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat: int, seed: int) -> Codes:

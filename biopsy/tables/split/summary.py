@@ -97,11 +97,12 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     empty = [part for part in PARTS if not (split["part"] == part).any()]
     if empty:
         whose = "the fold table" if protocol == "fold1" else "that test set, which is of BreakHis"
-        hint = f"None of these images is a test image of {whose}. " if protocol in PUBLIC and "test" in empty else ""
-        way_out = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
+        ways = "name fewer folds" if parse_protocol(protocol).k else f"change split.{empty[0]}"
+        ways = f"Use more images or slides, {ways}"
+        if protocol in PUBLIC and "test" in empty:
+            ways = f"None of these images is a test image of {whose}. Add some"
         raise DataError(
-            f"protocol '{protocol}' leaves no image for {some(empty)}. {hint}Use more images or slides, "
-            f"{way_out}, or take '{protocol}' out of `protocols`."
+            f"protocol '{protocol}' leaves no image for {some(empty)}. {ways}, or take '{protocol}' out of `protocols`."
         )
     table = _joined(labels, split)
     for unit in _promised(protocol):

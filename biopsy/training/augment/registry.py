@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from biopsy.core.errors import ParamsError, nearest
-from biopsy.core.registry import Registry
+from biopsy.core.errors import ParamsError
+from biopsy.core.registry import Registry, unknown
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Kind = Literal["turn", "colour", "policy", "mask"]
@@ -69,8 +69,7 @@ def check_strengths(strengths: Mapping[str, Any], key: str) -> dict[str, Any]:
     """
     for name in strengths:
         if name not in OPERATIONS:
-            known = ", ".join(OPERATIONS)
-            raise ParamsError(f"unknown augmentation '{key}.{name}'; known are {known}.{nearest(name, OPERATIONS)}")
+            raise ParamsError(unknown(f"{key}.{name}: the name", name, OPERATIONS))
     checked = {}
     for name, operation in sorted(OPERATIONS.items(), key=lambda item: get_args(Kind).index(item[1].kind)):
         if not strengths.get(name):
