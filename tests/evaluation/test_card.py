@@ -26,6 +26,15 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+@pytest.mark.parametrize(("source", "warned"), [("local", True), ("wsi", False)])
+def test_whole_slides_are_no_use_unless_the_model_is_of_their_tiles(tmp_path: Path, source: str, warned: bool) -> None:
+    params = write_project(tmp_path, ["benign", "malignant"], ["case"])
+    params = params.model_copy(update={"data": params.data.model_copy(update={"source": source})})
+    card = model_cards(read_run(params, tmp_path))["tissue-case"]
+    assert "Not for: any decision on a patient, images of other organs or stains," in card
+    assert ("stains, whole slides, or" in card) is warned
+
+
 def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) -> None:
     params = write_project(tmp_path, ["benign", ODD], ["case"])
     head, body = parse(model_cards(read_run(params, tmp_path))["tissue-case"])
