@@ -91,7 +91,7 @@ def test_too_few_cases_take_all_layers_and_say_so() -> None:
     few = {name: found[rows] for name, found in layers("late").items()}
     found = fit_layers(few, TARGETS[rows], CASES[rows], 2, CHOSEN)
     assert found.layers == ("early", "middle", "late")
-    assert "layers are taken together, not chosen: 4 cases are fewer" in found.notes[0]
+    assert "layers are taken together, not chosen: 4 cases in training are fewer" in found.notes[0]
 
 
 def test_a_choice_of_one_layer_is_one_sentence() -> None:
