@@ -4,6 +4,7 @@ DVC, file systems and object stores take time for each file. An archive is calle
 and the number of archives decide which one holds it; that number is a power of two, so that it seldom changes.
 """
 
+import errno
 import os
 import tarfile
 import zlib
@@ -25,7 +26,7 @@ def shards_for(images: int) -> int:
 
 def shards_in(tree: Path) -> int:
     """Return in how many archives the images of a tree lie; 0: in files of their own."""
-    found = next(tree.glob("?????-of-?????.tar"), None)
+    found = next(tree.glob(f"{5 * '[0-9]'}-of-{5 * '[0-9]'}.tar"), None)
     return int(found.stem[-5:]) if found else 0
 
 
@@ -43,7 +44,7 @@ def files_of(tree: Path, image_ids: Iterable[str]) -> list[Path]:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file, or a member of an archive. Raises `OSError`, also where the archive is broken."""
+    """Read a file, or a member of an archive. Raises `OSError`; of a broken archive, that the file is not there."""
     if (archive := archive_of(path)) is None:
         return path.read_bytes()
     start, size = _member(archive, path)
@@ -92,7 +93,7 @@ def _member(archive: Path, path: Path) -> tuple[int, int]:
     try:
         return _members(archive)[path.relative_to(archive).as_posix()]
     except KeyError:
-        raise FileNotFoundError(2, os.strerror(2), str(path)) from None
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
 
 
 def _members(archive: Path) -> dict[str, tuple[int, int]]:
@@ -107,5 +108,5 @@ def _read_members(archive: Path, mtime_ns: int, size: int) -> dict[str, tuple[in
         with tarfile.open(archive, "r:") as opened:
             members = {member.name: (member.offset_data, member.size) for member in opened if member.isfile()}
     except tarfile.TarError as error:
-        raise OSError(f"{archive} is no whole archive ({error})") from None
+        raise FileNotFoundError(errno.ENOENT, f"no whole archive ({error})", str(archive)) from None
     return {name: (start, length) for name, (start, length) in members.items() if start + length <= size}

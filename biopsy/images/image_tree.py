@@ -189,7 +189,7 @@ def build_tree(
 def _sha256(path: Path) -> str | None:
     try:
         return hashlib.sha256(read_file(path)).hexdigest()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
         return None  # to be made again
 
 

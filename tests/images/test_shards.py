@@ -155,6 +155,9 @@ def test_images_of_a_damaged_archive_are_made_again_and_no_others(tree: Tree, da
         victim.write_bytes({"cut": content[:700], "noise": bytes(range(256)) * 8, "empty": b""}[damage])
     with pytest.raises(DataError, match=r"\.png cannot be read\. Run `dvc repro resize` to make it again\."):
         tree.pixels()
+    lost = pd.DataFrame({"image_id": IDS, "part": "train", "pixels_sha256": ""})
+    with pytest.raises(DataError, match=r"\.png is missing\. Run `dvc repro resize` to make it again\."):
+        stain_all(lost, tree.folder, tree.root / "case", tree.root / "work", Stain(method="reinhard"), HOW)
     counts = tree.build()
     assert counts["made"] in (inside, inside - 1)  # a cut may spare the first
     assert (tree.pixels() == before).all()

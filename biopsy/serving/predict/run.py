@@ -72,7 +72,6 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     spare(options.out, map(Path, inputs), "--out")
     images = _images(inputs, options)
     from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
-    from biopsy.serving.elsewhere import answers_elsewhere
     from biopsy.serving.predict.resume import Progress
 
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
@@ -86,7 +85,12 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     lost = Faults("image", "prediction", "without_prediction" if by else "error")
     undrawn = Faults("prediction", "picture", "explanation_error")
     with open_engine(options.engine) as engine, progress:
-        answers = answers_of(models, asked) if engine is LOCAL else answers_elsewhere(engine, models, asked)
+        if engine is LOCAL:
+            answers = answers_of(models, asked)
+        else:
+            from biopsy.serving.elsewhere import answers_elsewhere
+
+            answers = answers_elsewhere(engine, models, asked)
         if options.explain:
             answers = _explained(answers, chosen, options.explain, images[: progress.done])
         watched = _watched(progress.over(answers), chosen, lost, undrawn)
