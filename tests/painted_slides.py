@@ -26,3 +26,13 @@ def write_slide(path: Path, pixels: np.ndarray | None = None, um: float | None =
             about = {**scale, "subfiletype": 1} if level else scale
             file.write(small, tile=(64, 64), photometric="rgb", compression="deflate", metadata=None, **about)
     return path
+
+
+def damage(path: Path) -> None:
+    """Overwrite one tile of a slide: x 128 to 192, y 64 to 128."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        start, length = page.dataoffsets[8 + 2], page.databytecounts[8 + 2]
+    content = bytearray(path.read_bytes())
+    content[start : start + length] = bytes(length)
+    path.write_bytes(content)

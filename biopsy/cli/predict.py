@@ -27,12 +27,11 @@ def add_predict(verbs: Any) -> None:
                 raise ParamsError("--by is for a CSV of images with a column case or slide, not for whole slides.")
             if chosen.explain:
                 raise ParamsError("--explain is for images. Whole slides get a heat map without it.")
-            if chosen.engine != "local":
-                raise ParamsError("--engine ray is for images. Whole slides are predicted on this machine.")
             if len(models) > 1:
                 raise ParamsError(f"--model: whole slides are predicted by one model. Name one of {some(models)}.")
             model = next(iter(models.values()), None)
-            predict_slides(slides, Options(model, chosen.out, chosen.mpp, chosen.tile_mpp, chosen.overlap))
+            asked = Options(model, chosen.out, chosen.mpp, chosen.tile_mpp, chosen.overlap, chosen.engine)
+            predict_slides(slides, asked)
             return
         if chosen.mpp or chosen.tile_mpp or chosen.overlap:
             raise ParamsError("--mpp, --tile-mpp and --overlap are for whole slides, but no input is one.")

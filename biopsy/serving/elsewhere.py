@@ -14,6 +14,7 @@ from biopsy.core.engine import Engine, check_opencv
 from biopsy.core.errors import BiopsyError, DataError, ParamsError
 from biopsy.images.decode import encoded
 from biopsy.serving.answering import Answer, Asked, T, answers_of, in_turn
+from biopsy.serving.decoding import Image
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import exported_file
 
@@ -28,8 +29,8 @@ def _loaded(content: bytes) -> Model:
         return Model(path)
 
 
-def answer_there(opencv: str, images: Sequence[bytes | BiopsyError], *models: bytes) -> list[tuple[Answer, ...]]:
-    """Answer the bytes of images with models that are the bytes of .onnx files."""
+def answer_there(opencv: str, images: Sequence[Image | BiopsyError], *models: bytes) -> list[tuple[Answer, ...]]:
+    """Answer images, none of them a path, with models that are the bytes of .onnx files."""
     check_opencv(opencv)
     asked = ((None, image) for image in images)
     return [answers for _, answers in answers_of([_loaded(content) for content in models], asked)]
@@ -47,17 +48,14 @@ def answers_elsewhere(
     models
         Of .onnx files.
     images
-        As for `answers_of`; no arrays.
+        As for `answers_of`.
 
     Raises
     ------
     ParamsError
         A model is a folder: its network needs Keras, and its training images this project.
     """
-    if folders := [model.path for model in models if exported_file(model.path) is None]:
-        raise ParamsError(
-            f"--engine ray takes exported models. Run `biopsy export {folders[0]}`, and name the .onnx file."
-        )
+    check_exported(models)
     shared = [engine.share(model.path.read_bytes()) for model in models]
     pixels = max(model.card.preparation.max_pixels for model in models)
 
@@ -77,7 +75,15 @@ def answers_elsewhere(
             yield from zip(abouts, answers, strict=True)
 
 
-def _content(source: Any, max_pixels: int) -> bytes | BiopsyError:
+def check_exported(models: Sequence[Model]) -> None:
+    """Raise `ParamsError` where a model is a folder, which another machine could not answer with."""
+    if folders := [model.path for model in models if exported_file(model.path) is None]:
+        raise ParamsError(
+            f"--engine ray takes exported models. Run `biopsy export {folders[0]}`, and name the .onnx file."
+        )
+
+
+def _content(source: Any, max_pixels: int) -> Any:
     """Read what is sent; an error without its class, which may not be rebuilt there."""
     try:
         given = source() if callable(source) else source

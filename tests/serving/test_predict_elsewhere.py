@@ -1,4 +1,4 @@
-"""`biopsy predict --engine ray`: the table that this machine would write, from machines that see none of its files."""
+"""`biopsy predict --engine ray`: what this machine would write, from machines that see none of its files."""
 
 import os
 import pickle
@@ -17,6 +17,8 @@ from biopsy.core.engine import Engine
 from biopsy.core.errors import DataError, MachineError, ParamsError
 from biopsy.serving.elsewhere import answer_there
 from biopsy.serving.predict import run
+from biopsy.serving.slides import run as slides
+from painted_slides import damage, write_slide
 from tiny_onnx import DARK, network, write_onnx
 
 INPUTS = ("images", "more.zip", "list.csv")
@@ -93,12 +95,37 @@ def test_a_machine_with_another_opencv_is_named(project: Path) -> None:
         answer_there("1.0", [], Path("one.onnx").read_bytes())
 
 
-def test_whole_slides_stay_here(project: Path) -> None:
-    Path("slide.svs").write_bytes(b"II*\0")
-    with pytest.raises(
-        ParamsError, match=r"^--engine ray is for images\. Whole slides are predicted on this machine\.$"
-    ):
-        command(["predict", "slide.svs", "--engine", "ray", "--model", "one.onnx"])
+def predict_slide(out: str, *more: str) -> dict[str, bytes]:
+    with pytest.raises(DataError, match="tiles have no prediction"):
+        command(["predict", "slide.tiff", "--model", "one.onnx", "--out", out, *more])
+    return {path.name: path.read_bytes() for path in Path(out, "slide").iterdir()}
+
+
+@pytest.fixture
+def slide(project: Path) -> Path:
+    """A slide with a damaged tile."""
+    write_slide(project / "slide.tiff")
+    damage(project / "slide.tiff")
+    return project / "slide.tiff"
+
+
+def test_the_tiles_of_a_slide_are_answered_there(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = predict_slide("here")
+    assert "summary.json" in here
+    tasks: list[int] = []
+
+    def call(function: Any, *arguments: Any) -> Any:
+        tasks.append(len(arguments[1]))
+        return ship(function, *arguments)
+
+    @contextmanager
+    def engine(kind: str) -> Iterator[Engine]:
+        assert kind == "ray"
+        yield Engine(1, call)
+
+    monkeypatch.setattr(slides, "open_engine", engine)
+    assert predict_slide("there", "--engine", "ray") == here
+    assert sum(tasks) == here["tiles.csv"].count(b"\n") - 1
 
 
 @pytest.mark.slow

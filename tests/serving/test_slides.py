@@ -30,7 +30,7 @@ from biopsy.serving.slides.heat import LOST, Heat, write_pyramid
 from biopsy.serving.slides.journal import TileJournal
 from biopsy.serving.slides.scale import Scale, trained_scale
 from cards import CARD
-from painted_slides import BLUE, GLASS, RED, painted, write_slide
+from painted_slides import BLUE, GLASS, RED, damage, painted, write_slide
 from tiny_onnx import DARK, SIZE, write_onnx
 
 OUTPUTS = ["heatmap.png", "heatmap.tif", "summary.json", "tiles.csv", "tiles.geojson"]
@@ -387,12 +387,7 @@ def test_damaged_tiles_are_rows_with_their_reason_and_the_others_are_as_before(
     if levels == 1:
         path = path.rename(tmp_path / "a.ome.tif")
     whole = predict(path.name, out="whole")
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        start, length = page.dataoffsets[8 + 2], page.databytecounts[8 + 2]  # x 128 to 192, y 64 to 128
-    content = bytearray(path.read_bytes())
-    content[start : start + length] = bytes(length)
-    path.write_bytes(content)
+    damage(path)
     for _ in range(2):  # the first time, and from what it left
         with pytest.raises(DataError, match="4 of the tiles have no prediction"):
             predict(path.name)

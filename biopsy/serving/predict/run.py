@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from biopsy.core.engine import LOCAL, open_engine
+from biopsy.core.engine import open_engine
 from biopsy.core.errors import BiopsyError, DataError, some, warn
 from biopsy.serving.finding import names_of, only_model
 from biopsy.serving.inputs import GROUPS, Found, find_images
@@ -71,7 +71,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     paths = names_of(options.models) or {"": only_model()}
     spare(options.out, map(Path, inputs), "--out")
     images = _images(inputs, options)
-    from biopsy.serving.answering import answers_of  # seconds, after mistakes have shown
+    from biopsy.serving.answering import answers_on  # seconds, after mistakes have shown
     from biopsy.serving.predict.resume import Progress
 
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]
@@ -85,12 +85,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     lost = Faults("image", "prediction", "without_prediction" if by else "error")
     undrawn = Faults("prediction", "picture", "explanation_error")
     with open_engine(options.engine) as engine, progress:
-        if engine is LOCAL:
-            answers = answers_of(models, asked)
-        else:
-            from biopsy.serving.elsewhere import answers_elsewhere
-
-            answers = answers_elsewhere(engine, models, asked)
+        answers = answers_on(engine, models, asked)
         if options.explain:
             answers = _explained(answers, chosen, options.explain, images[: progress.done])
         watched = _watched(progress.over(answers), chosen, lost, undrawn)

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from biopsy.core.engine import Engine, open_engine
 from biopsy.core.errors import BiopsyError, DataError, ParamsError, warn
 from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.images.slides.reader import Slide, open_slide
 from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
 from biopsy.networks.model_file import NOTICE
+from biopsy.serving.answering import answers_on
+from biopsy.serving.elsewhere import check_exported
 from biopsy.serving.finding import only_model
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict.tables import KINDS
@@ -38,13 +41,14 @@ from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 
 @dataclass(frozen=True)
 class Options:
-    """What a person asks for: the model, the folder, scales in micrometres per pixel, overlap; see `plan`."""
+    """What a person asks for: model, folder, scales in micrometres per pixel and overlap (see `plan`), engine."""
 
     model: Path | None
     out: Path | None
     mpp: float | None = None
     tile_mpp: float | None = None
     overlap: float = 0.0
+    engine: str = "local"
 
 
 def predict_slides(paths: Sequence[Path], options: Options) -> None:
@@ -77,23 +81,26 @@ def predict_slides(paths: Sequence[Path], options: Options) -> None:
     model = Model(source)
     print(describe(model.card), file=sys.stderr)
     errors, failed = [], 0
-    for path in paths:
-        try:
-            failed += _predict(path, model, source, options.out / path.stem, options)
-        except BiopsyError as error:
-            if len(paths) == 1:
-                raise
-            errors.append(str(error))
-            print(f"error: {error}", file=sys.stderr)
+    if options.engine != "local":
+        check_exported([model])
+    with open_engine(options.engine) as engine:
+        for path in paths:
+            try:
+                failed += _predict(path, model, source, options, engine)
+            except BiopsyError as error:
+                if len(paths) == 1:
+                    raise
+                errors.append(str(error))
+                print(f"error: {error}", file=sys.stderr)
     if errors:
         raise DataError(f"{len(errors)} of {len(paths)} slides have no prediction. The lines above say why.")
     if failed:
         raise DataError(f"{failed:,} of the tiles have no prediction. The column 'error' of tiles.csv says why.")
 
 
-def _predict(path: Path, model: Model, source: Path, folder: Path, options: Options) -> int:
-    """Predict one slide; return how many tiles have no prediction."""
-    slide, card = open_slide(path), model.card
+def _predict(path: Path, model: Model, source: Path, options: Options, engine: Engine) -> int:
+    """Predict one slide into the folder of its name; return how many tiles have no prediction."""
+    slide, card, folder = open_slide(path), model.card, Path(options.out or "", path.stem)
     scale = scale_in(model.facts) if model.network is None else trained_scale(source, card)
     cutting = plan(slide, card, scale, options.mpp, options.tile_mpp, options.overlap)
     about = {
@@ -112,7 +119,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
         print(f"{folder} is complete already: nothing has changed since.", file=sys.stderr)
         return int(found["tiles_without_prediction"])
     overview = look_over(slide)
-    _answer(overview, slide, model, cutting, journal)
+    _answer(overview, slide, model, journal, engine, cutting)
     totals = Totals(card, cutting, (slide.width, slide.height))
     journal.close()
     packed = folder / "tiles.parquet"
@@ -141,7 +148,7 @@ def _predict(path: Path, model: Model, source: Path, folder: Path, options: Opti
     return totals.failed
 
 
-def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journal: TileJournal) -> None:
+def _answer(overview: Overview, slide: Slide, model: Model, journal: TileJournal, engine: Engine, cutting: Cut) -> None:
     """Predict the tiles that have no row yet."""
     total = sum(1 for _ in cut(slide, overview, cutting))  # counted, not kept: there may be a million
     if not total:
@@ -159,7 +166,7 @@ def _answer(overview: Overview, slide: Slide, model: Model, cutting: Cut, journa
         print(f"{done:,} of {total:,} tiles are done already.", file=sys.stderr)
     with journal.table() as rows, tqdm(total=total, initial=done, unit="tile", delay=2, file=sys.stderr) as bar:
         try:
-            for tile, given in model.answers((tile, partial(read, tile)) for tile in tiles):
+            for tile, (given,) in answers_on(engine, [model], ((tile, partial(read, tile)) for tile in tiles)):
                 row = model.row("", given)
                 row = {name: value for name, value in row.items() if name in journal.columns}
                 place = asdict(tile)
