@@ -1,10 +1,10 @@
-"""How sure a model may sound: one number, the temperature, fitted on validation images after training.
+"""How sure a model may sound: one number, the temperature, fitted on images that the model has not learnt from.
 
 Every probability p of a model becomes p^(1/T), scaled to sum to 1 (Guo et al., ICML 2017). Above 1 the model sounds
 less sure than it was, below 1 surer; the class with the largest probability stays the same.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,11 @@ class Calibration(BaseModel):
     Attributes
     ----------
     images, cases
-        Of the validation part.
+        Of the part that it was fitted on, or could not be.
+    part
+        `val`; or `train` if validation is too small: its images answered out of the inner folds of a probe.
     log_loss_before, log_loss_after
-        Of the validation part, each case counting the same; None where nothing was fitted.
+        Of that part, each case counting the same; None where nothing was fitted.
     reason
         Why nothing was fitted; None where something was.
     """
@@ -35,6 +37,7 @@ class Calibration(BaseModel):
 
     images: int = Field(ge=0)
     cases: int = Field(ge=0)
+    part: Literal["val", "train"] = "val"
     log_loss_before: float | None = None
     log_loss_after: float | None = None
     reason: str | None = None

@@ -1,4 +1,4 @@
-"""What a model that has just been trained answers about its validation images, and the temperature fitted on that."""
+"""The temperature of a model that has just been trained, and its answers about validation images, which it needs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,24 +10,33 @@ from biopsy.networks.temperature import Calibration, fit_temperature, why_not
 
 
 def fit_calibration(
-    answers: Callable[[], np.ndarray], targets: np.ndarray, cases: np.ndarray
+    answers: Callable[[], np.ndarray], inner: np.ndarray | None, targets: np.ndarray, cases: np.ndarray, n_train: int
 ) -> tuple[float, Calibration]:
-    """Fit the temperature; `answers` is not called where validation is too small, which saves seconds.
+    """Fit the temperature on validation, or where that does not suffice on the inner folds of a probe.
 
     Parameters
     ----------
     answers
-        Gives what `ask` returns about the n validation images.
+        Gives what `ask` returns about the n - n_train validation images; not called where those are too few.
+    inner
+        (n_train, classes), a probe's answers about its training images out of folds of their cases; None: there are
+        none.
     targets, cases
-        (n,) the class and the case of each.
+        (n,) the class and the case of each image, those of training first.
 
     Returns
     -------
     float, Calibration
         As `fit_temperature`.
     """
-    given = np.full((len(targets), 1), np.nan) if why_not(targets, cases) else answers()
-    return fit_temperature(given, targets, cases)
+    val = targets[n_train:], cases[n_train:]
+    given = np.full((len(val[0]), 1), np.nan) if why_not(*val) else answers()
+    temperature, fitted = fit_temperature(given, *val)
+    if fitted.reason and inner is not None:
+        other, found = fit_temperature(inner, targets[:n_train], cases[:n_train])
+        if not found.reason:
+            return other, found.model_copy(update={"part": "train"})
+    return temperature, fitted
 
 
 def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None, tta: str) -> np.ndarray:

@@ -1,13 +1,10 @@
 """The probe: logistic regression on features, its strength chosen by folds of cases, as the weights of one dense layer.
 
-scikit-learn does the fitting; it is imported there, since every training imports this module. Scaling and whitening are
-folded into the layer; a layer before it subtracts the mean.
+Scaling and whitening are folded into the layer; a layer before it subtracts the mean.
 Duplicated images of a case change nothing where `weights` is 'case'.
 """
 
-import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +14,7 @@ from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.model import Probe
 from biopsy.core.sections.train import Train
 from biopsy.core.text import count
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
+from biopsy.training.regression import Floats, Ints, all_classes, regress, softmax, standardise
 
 FALLBACK = 100.0  # C, where there are too few cases to choose; its neighbours do as well on BreakHis
 OF_STEPS = (
@@ -33,12 +28,6 @@ OF_STEPS = (
     "schedule",
     "monitor",
 )  # of `train`
-NEVER = -30.0  # the bias of a class without training images: exp(-30) of the others' weight
-FLAT = 1e-6  # a feature of a smaller deviation says nothing
-LEAST = 1e-2  # of the largest deviation: smaller ones count as this, else weights are so large that float32 rounds them
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int_]
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,8 @@ class FittedProbe:
         Macro-F1 of the pooled answers out of the inner folds, by C; empty where nothing was chosen.
     notes
         Sentences for the user.
+    inner
+        (n, classes) float64, the pooled answers out of the inner folds with this C; None where nothing was chosen.
     layers
         Those that it sees (`biopsy.training.probe_layers`).
     """
@@ -67,15 +58,12 @@ class FittedProbe:
     C: float
     scores: dict[float, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    inner: Floats | None = None
     layers: tuple[str, ...] = ()
 
     def probabilities(self, features: NDArray[np.floating]) -> Floats:
         """Answer: features (n, p) to (n, classes), rows that sum to 1."""
-        logits = (np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias
-        if logits.shape[1] == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        return softmax((np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias)
 
 
 def without_effect(train: Train) -> list[str]:
@@ -127,25 +115,28 @@ def fit_probe(
     if not np.isfinite(features).all():
         raise DataError("the backbone's features are not finite numbers. Check model.weights, or set train.precision.")
     grid, notes = sorted(set(settings.C)), list[str]()
-    chosen, scores = grid[0], dict[float, float]()
+    chosen, scores, inner = grid[0], dict[float, float](), None
     choice = len(grid) > 1 or settings.layers == "chosen"
     if choice and (few := too_few(targets, cases, settings.folds)):
         chosen = min(grid, key=lambda c: abs(np.log(c / FALLBACK)))
         notes.append(f"C is {chosen:g}, not chosen: {few}")
     elif choice:
-        scores, lost = _inner_scores(features, targets, cases, settings, seed)
+        answers = _inner_answers(features, targets, cases, settings, classes, seed)
+        lost = [c for c in grid if c not in answers]
         notes += [f"C {c:g} is left out: no convergence in {settings.max_iter} steps" for c in lost]
+        scores = _scores(answers, targets, cases, settings)
         chosen = max(scores, key=lambda c: (round(scores[c], 9), -c), default=grid[0])
+        inner = answers.get(chosen)
     weights = sample_weights(targets, cases, settings.weights)
-    offset, scale = _standard(features, weights, settings)
-    answer = _regress((features - offset) @ scale, targets, weights, chosen, settings.max_iter)
+    offset, scale = standardise(features, weights, settings)
+    answer = regress((features - offset) @ scale, targets, weights, chosen, settings.max_iter)
     if answer is None:
         raise ParamsError(
             f"model.probe.max_iter: the logistic regression with C {chosen:g} did not converge in {settings.max_iter} "
             "steps. Set a larger number, or smaller ones in model.probe.C"
         )
-    kernel, bias = _all_classes(answer, classes)
-    return FittedProbe(offset, scale @ kernel, bias, chosen, scores, tuple(notes))
+    kernel, bias = all_classes(answer, classes)
+    return FittedProbe(offset, scale @ kernel, bias, chosen, scores, tuple(notes), inner)
 
 
 def too_few(targets: Ints, cases: NDArray[np.generic], folds: int) -> str:
@@ -203,85 +194,35 @@ def grouped_folds(targets: Ints, cases: NDArray[np.generic], folds: int, seed: i
     return found[of_image]
 
 
-def _inner_scores(
-    features: NDArray[np.floating], targets: Ints, cases: NDArray[np.generic], settings: Probe, seed: int
-) -> tuple[dict[float, float], list[float]]:
-    """Score each C on the pooled answers about left-out cases, and list those that did not converge."""
-    from sklearn.metrics import f1_score
-
+def _inner_answers(
+    features: NDArray[np.floating], targets: Ints, cases: NDArray[np.generic], settings: Probe, classes: int, seed: int
+) -> dict[float, Floats]:
+    """Answer about left-out cases, pooled over the folds: (n, classes) by C, of those that converged in every fold."""
     grid, found = sorted(set(settings.C)), grouped_folds(targets, cases, settings.folds, seed)
-    chosen = np.zeros((len(grid), len(targets)), int)
-    lost: set[float] = set()
+    given = {c: np.zeros((len(targets), classes)) for c in grid}
     for fold in range(settings.folds):
         inside, outside = found != fold, found == fold
         weights = sample_weights(targets[inside], cases[inside], settings.weights)
-        offset, scale = _standard(features[inside], weights, settings)
+        offset, scale = standardise(features[inside], weights, settings)
         known, asked = (features[inside] - offset) @ scale, (features[outside] - offset) @ scale
-        for row, c in enumerate(grid):
-            answer = _regress(known, targets[inside], weights, c, settings.max_iter)
+        for c in list(given):
+            answer = regress(known, targets[inside], weights, c, settings.max_iter)
             if answer is None:
-                lost.add(c)
-            else:
-                chosen[row, outside] = answer.predict(asked)
+                del given[c]
+                continue
+            kernel, bias = all_classes(answer, classes)
+            given[c][outside] = softmax(asked @ kernel + bias)
+    return given
+
+
+def _scores(
+    answers: dict[float, Floats], targets: Ints, cases: NDArray[np.generic], settings: Probe
+) -> dict[float, float]:
+    """Score each C by its macro-F1."""
+    from sklearn.metrics import f1_score
+
     counted = 1 / _images_of_case(targets, cases) if settings.weights == "case" else None
-    scores = {
-        c: float(f1_score(targets, chosen[row], average="macro", sample_weight=counted, zero_division=0))
-        for row, c in enumerate(grid)
-        if c not in lost
+    return {
+        c: float(f1_score(targets, given.argmax(axis=1), average="macro", sample_weight=counted, zero_division=0))
+        for c, given in answers.items()
     }
-    return scores, sorted(lost)
-
-
-def _standard(features: NDArray[np.floating], weights: Floats, settings: Probe) -> tuple[Floats, Floats]:
-    """Find (offset, matrix): (x - offset) @ matrix is standardised or whitened, and divided by the root of its width.
-
-    Mean and deviation are weighted like the images. Of more features than images the matrix turns to the directions
-    that the images span: the regression is the same there, in a fraction of the time.
-    """
-    share = weights / weights.sum()
-    offset = share @ features.astype(np.float64)
-    deviation = np.sqrt(share @ (features - offset) ** 2)
-    least = max(FLAT, LEAST * deviation.max())
-    scale = np.where(deviation > FLAT, 1 / np.maximum(deviation, least), 0.0)
-    if settings.pca is None:
-        scale = scale / np.sqrt(len(scale))
-        if len(scale) <= len(features):
-            return offset, np.diag(scale)
-        return offset, scale[:, None] * np.linalg.qr(((features - offset) * scale).T)[0]
-    most = min(features.shape)
-    if settings.pca > most:
-        raise ParamsError(
-            f"model.probe.pca is {settings.pca}, and {features.shape[0]} training images with {features.shape[1]} "
-            f"features have at most {most} components. Set a smaller number, or null"
-        )
-    standard = (features - offset) * scale * np.sqrt(share)[:, None]
-    _, sizes, axes = np.linalg.svd(standard, full_matrices=False)
-    sizes, axes = sizes[: settings.pca], axes[: settings.pca]
-    inverse = np.where(sizes > FLAT * sizes[0], 1 / np.maximum(sizes, FLAT * sizes[0]), 0.0)
-    return offset, scale[:, None] * axes.T * inverse / np.sqrt(len(sizes))
-
-
-def _regress(features: Floats, targets: Ints, weights: Floats, c: float, steps: int) -> "LogisticRegression | None":
-    """Fit scikit-learn's logistic regression; None where it did not converge."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=c, solver="lbfgs", max_iter=steps, tol=1e-6)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            return model.fit(features, targets, sample_weight=weights)
-        except ConvergenceWarning:
-            return None
-
-
-def _all_classes(answer: "LogisticRegression", classes: int) -> tuple[Floats, Floats]:
-    """Arrange what scikit-learn found for the classes it has seen as kernel and bias of all."""
-    if classes == 2:
-        return answer.coef_.T, answer.intercept_
-    kernel, bias = np.zeros((answer.coef_.shape[1], classes)), np.full(classes, NEVER)
-    coefficients, intercepts = answer.coef_, answer.intercept_
-    if len(answer.classes_) == 2:  # scikit-learn has one row then, of the second class against the first
-        coefficients, intercepts = (np.concatenate([np.zeros_like(a), a]) for a in (coefficients, intercepts))
-    kernel[:, answer.classes_], bias[answer.classes_] = coefficients.T, intercepts
-    return kernel, bias

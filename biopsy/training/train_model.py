@@ -143,7 +143,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         card = card.model_copy(update={"probe": ProbeChoice(layers=list(state.probe.layers), C=state.probe.C)})
     val_extra = None if material.extra is None else material.extra[n_train:]
     answers = cache(lambda: ask(model, material.images[n_train:], val_extra, card.tta))
-    card = calibrated(card, material, answers, job.title)
+    inner = state.probe.inner if probe and card.tta == "none" else None  # which turns no image
+    inner = None if inner is None else inner.reshape(n_train, each, -1).mean(axis=1)
+    card = calibrated(card, material, answers, inner, job.title)
     best = best_epoch(state.history, params.train.monitor)
     plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)
@@ -195,12 +197,15 @@ def read_material(params: Params, job: Job, spill: Path) -> Material:
     return Material(card, table, n_train, store, extra)
 
 
-def calibrated(card: Card, material: Material, answers: Callable[[], np.ndarray], title: str) -> Card:
-    """Add to a card the temperature, fitted on the validation answers, and how the training images look."""
+def calibrated(
+    card: Card, material: Material, answers: Callable[[], np.ndarray], inner: np.ndarray | None, title: str
+) -> Card:
+    """Add to a card the temperature (see `fit_calibration`), and how the training images look."""
     n_train, table = material.n_train, material.table
-    temperature, fitted = fit_calibration(answers, material.targets[n_train:], material.cases[n_train:])
+    temperature, fitted = fit_calibration(answers, inner, material.targets, material.cases, n_train)
     look = looks_of_training(material.images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
-    print(f"train {title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else ""))
+    how = f" (from the inner folds of {fitted.cases} training cases)" if fitted.part == "train" else ""
+    print(f"train {title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else how))
     return card.model_copy(update={"temperature": temperature, "calibration": fitted, "training": look})
 
 

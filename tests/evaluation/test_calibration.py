@@ -139,12 +139,28 @@ def test_training_asks_about_validation_images_only_where_they_suffice() -> None
     rng, network = np.random.default_rng(0), Network()
     pixels, targets = rng.integers(0, 256, (40, 2, 4, 4, 3)).astype(np.uint8), rng.integers(0, 2, 40)
     answers = partial(ask, network, pixels, None, "none")
-    assert fit_calibration(answers, targets, np.arange(40) // 5)[0] == 1
+    assert fit_calibration(answers, None, targets, np.arange(40) // 5, 0)[0] == 1
     assert network.asked == 0
-    temperature, _ = fit_calibration(answers, targets, np.arange(40))
+    temperature, _ = fit_calibration(answers, None, targets, np.arange(40), 0)
     assert network.asked == 80
     given = answer_images(Network(), pixels.astype(np.float32), 1.0, "none")
     assert temperature == fit_temperature(given, targets, np.arange(40))[0] != 1
+
+
+def test_where_validation_does_not_suffice_the_inner_folds_of_a_probe_do() -> None:
+    inner, truth = drawn(300, 3, 4.0, seed=2)
+    val = np.concatenate([GIVEN, np.zeros((40, 1))], axis=1)
+    targets, few, many = np.concatenate([truth, TRUTH]), np.arange(340) % 300, np.arange(340)
+    few[300:] = 300 + np.arange(40) // 5  # 8 cases of validation
+    temperature, found = fit_calibration(lambda: val, inner, targets, few, 300)
+    assert (temperature, found.part, found.images, found.cases) == (pytest.approx(4, rel=0.2), "train", 300, 300)
+    assert found.reason is None
+    assert temperature == fit_temperature(inner, truth, np.arange(300))[0]
+    assert fit_calibration(lambda: val, inner, targets, many, 300) == fit_temperature(val, TRUTH, np.arange(40))
+    right = np.eye(3)[truth]  # of which nothing can be learnt: the reason is that of validation
+    temperature, found = fit_calibration(lambda: val, right, targets, few, 300)
+    assert (temperature, found.part) == (1, "val")
+    assert "too few validation cases: 8" in str(found.reason)
 
 
 def test_a_loaded_model_answers_with_calibrated_probabilities() -> None:

@@ -100,14 +100,14 @@ def test_no_fold_shares_a_case_and_none_is_empty() -> None:
 
 def test_c_is_chosen_on_cases_that_the_inner_fit_did_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, np.ndarray]] = []
-    regress = probe._regress
+    regress = probe.regress
 
     def spy(known: np.ndarray, targets: np.ndarray, *rest: Any) -> Any:
         answer = regress(known, targets, *rest)
         seen.append((len(known), answer.coef_))
         return answer
 
-    monkeypatch.setattr(probe, "_regress", spy)
+    monkeypatch.setattr(probe, "regress", spy)
     fit_probe(features(), CLASSES[2], CASES, 2, Probe(C=[1.0, 10.0]))
     found = grouped_folds(CLASSES[2], CASES, 5, 0)
     inner = [int((found != fold).sum()) for fold in range(5)]
@@ -127,6 +127,18 @@ def test_of_equal_scores_the_stronger_penalty_is_taken() -> None:
     found = fit_probe(x, CLASSES[2], CASES, 2, Probe(C=[1000.0, 10.0, 100.0]))
     assert set(found.scores.values()) == {1.0}
     assert found.C == 10.0
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_inner_answers_are_those_of_fits_without_the_case(classes: int) -> None:
+    x, y = features(classes), CLASSES[classes]
+    found = fit_probe(x, y, CASES, classes, Probe(C=[1.0, 30.0], folds=4), seed=3)
+    assert found.inner is not None
+    folds = grouped_folds(y, CASES, 4, 3)
+    for fold in range(4):
+        without = fit_probe(x[folds != fold], y[folds != fold], CASES[folds != fold], classes, Probe(C=[found.C]))
+        np.testing.assert_allclose(found.inner[folds == fold], without.probabilities(x[folds == fold]), atol=1e-9)
+    assert fit_probe(x, y, CASES, classes, Probe(C=[1.0])).inner is None
 
 
 @pytest.mark.parametrize(
@@ -160,8 +172,8 @@ def test_a_probe_that_does_not_converge_is_one_sentence_and_a_c_that_does_not_is
 ) -> None:
     with pytest.raises(ParamsError, match=r"model\.probe\.max_iter.*C 10 did not converge in 1 steps"):
         fit_probe(features(), CLASSES[2], CASES, 2, Probe(C=[10.0], max_iter=1))
-    regress = probe._regress
-    monkeypatch.setattr(probe, "_regress", lambda *given: None if given[3] == 100.0 else regress(*given))
+    regress = probe.regress
+    monkeypatch.setattr(probe, "regress", lambda *given: None if given[3] == 100.0 else regress(*given))
     found = fit_probe(features(), CLASSES[2], CASES, 2, Probe(C=[10.0, 100.0]))
     assert found.C == 10.0
     assert found.notes == ("C 100 is left out: no convergence in 1000 steps",)

@@ -51,13 +51,13 @@ def test_the_choice_sees_no_image_beyond_the_training_rows_and_scores_no_case_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[int, float]] = []
-    regress = probe._regress
+    regress = probe.regress
 
     def spy(known: np.ndarray, targets: np.ndarray, weights: np.ndarray, *rest: Any) -> Any:
         seen.append((len(known), round(float(weights.sum()), 6)))  # the number of cases
         return regress(known, targets, weights, *rest)
 
-    monkeypatch.setattr(probe, "_regress", spy)
+    monkeypatch.setattr(probe, "regress", spy)
     fit_layers(layers("late"), TARGETS, CASES, 2, CHOSEN)
     folds = grouped_folds(TARGETS, CASES, 5, 0)
     inner = [(int((folds != fold).sum()), len(set(CASES[folds != fold]))) for fold in range(5) for _ in CHOSEN.C]

@@ -174,7 +174,7 @@ def limits(results: "Sequence[Result]", splits: Mapping[str, Any]) -> list[str]:
         if flat:
             found.append(
                 f"{name}: useful probabilities. The temperature of {count(flat, 'model')} went to the largest value, "
-                f"{BOUNDS[1]:g}, because on validation the model was hardly better than guessing."
+                f"{BOUNDS[1]:g}, because on images that it had not seen the model was hardly better than guessing."
             )
         if parse_protocol(result.job.protocol).folds and "operating_point" in details:
             found.append(
