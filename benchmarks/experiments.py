@@ -9,8 +9,9 @@ compared with its base on the same images; the interval is over cases (biopsy/ev
 changes the images is the probe; of what changes the training, a linear head on the same features. Such heads train all
 their epochs at a constant rate on the four other folds, since a few validation cases cannot say which epoch to keep.
 Augmented images are stored once: every other epoch sees them, and the images themselves in the others.
-Stains are brought to the mean over all images, which needs no label. About 30 minutes on two idle cores; features are
-kept in BIOPSY_CACHE.
+Stains are brought to the mean over all images, which needs no label. About 30 minutes on two idle cores; features and
+answers are kept in BIOPSY_CACHE. `--backbones` adds presets that train the backbone or mix pixels, binary by case: each
+tile counts as an image, for five epochs at a constant rate. Two hours more without a GPU.
 """
 
 import argparse
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from honest import FOLDS, ROOT, TASKS, Floats, Ints, read_table
+from backbones import restart, trained, variables_of
+from experiments_page import LINEAR, PROBE, Answered, report
+from honest import FOLDS, ROOT, Floats, Ints, read_table
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
@@ -30,9 +33,6 @@ from biopsy.core.errors import BiopsyError
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import cache
 from biopsy.core.params import Params
-from biopsy.evaluation.comparison import Difference, paired_difference
-from biopsy.evaluation.intervals import Interval, figure_intervals
-from biopsy.evaluation.jackknife import leave_one_out
 from biopsy.experiments.compose import compose
 from biopsy.experiments.page import read_preset, write_head
 from biopsy.images.preparation.record import Preparation
@@ -51,26 +51,13 @@ from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items
 from biopsy.training.probe import fit_probe, grouped_folds
 
-PROBE, LINEAR = "recommended", "linear head"
+LONG = ("hybrid", "mednext")  # hours on two cores
+UNFROZEN = ("unfreeze_3", "unfreeze_all")  # measured at a tenth of the learning rate too
+EPOCHS = 5  # over all tiles, where the network itself runs in every epoch; as many steps as a head takes in 30
 BATCH = 8  # images of six tiles
-FIGURES = {"binary": "macro_f1", "multiclass": "accuracy"}  # adenosis has one case: no interval of eight classes' F1
-SAME = "same answers"
 OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' frequencies are part of
 STRETCHED = ["resize.mode=stretch", "model.tiles=each"]
 FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads; and the rate, unless a preset sets it
-
-NAMES = {"binary": "binary", "multiclass": "eight types"}
-ABOUT = """# Which experiment does what?
-
-Each preset is tested on top of the [recommended](training.md#frozen-backbones) one, by
-`python benchmarks/experiments.py`: {images} real BreakHis images of {cases} cases, each predicted once in
-{folds}-fold cross-validation, one draw. Rows give the difference to the first row, its 95 % interval
-over cases, and a verdict: better or worse if the interval excludes 0. The figure is macro-F1 (binary) or
-accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in twenty gets a verdict by
-chance; a true difference of {smallest:.2f} is detected four times in five. A linear head trains on the recommended
-features for 30 epochs at a constant rate and keeps the last; nothing is tuned. By image, heads are measured where the
-report has a finding.
-"""
 
 
 @dataclass(frozen=True)
@@ -172,12 +159,12 @@ class Heads:
         )  # fmt: skip
         if not self.start:
             compile_model(model, train, targets, epochs, steps)
-            self.start = [np.array(variable) for variable in self._variables()]
+            self.start = [np.array(variable) for variable in variables_of(model)]
         elif train.loss.name in OF_TARGETS or train.schedule.name == "cosine":
-            self._restart()
+            restart(model, self.start)
             compile_model(model, train, targets, epochs, steps)
         else:
-            self._restart()
+            restart(model, self.start)
         averaged, items = AveragedWeights(), training_items(targets, self.params.augment, self.task)
         model.fit(
             feed.train(range(epochs)), steps_per_epoch=steps, epochs=epochs, class_weight=class_weights(items, train),
@@ -189,16 +176,16 @@ class Heads:
         given = np.asarray(model.predict_on_batch(asked), np.float64)
         return np.concatenate([1 - given, given], axis=1) if given.shape[1] == 1 else given
 
-    def _variables(self) -> list[Any]:
-        return [*self.model.variables, *self.model.optimizer.variables]
 
-    def _restart(self) -> None:
-        for variable, value in zip(self._variables(), self.start, strict=True):
-            variable.assign(value)
+def section_of(params: Params) -> str:
+    """Say in which of `SECTIONS` a preset stands: in the last if no features can be stored for a head."""
+    if params.model.trainable != "none" or params.augment.mix.mixup > 0 or params.augment.mix.cutmix > 0:
+        return "network"
+    return "images" if params.model.head.kind == "probe" else "head"
 
 
-def composed(weights: str, only: list[str]) -> tuple[dict[str, Params], dict[str, list[str]]]:
-    """Compose the presets that can be compared on stored features; name the others by why not."""
+def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, Params], dict[str, list[str]]]:
+    """Compose the presets that can be compared; name the others by why not."""
     given = ["data=breakhis", f"model.weights={weights}"]
     constant = [*FIXED, "train.schedule.name=constant"]
     base = compose("recommended", given, ROOT)
@@ -214,16 +201,24 @@ def composed(weights: str, only: list[str]) -> tuple[dict[str, Params], dict[str
         except BiopsyError:
             left.setdefault("They need a table or a file", []).append(name)
             continue
-        model, mix = params.model, params.augment.mix
-        if model.trainable != "none" or mix.mixup or mix.cutmix:
-            left.setdefault("They train the backbone or mix pixels, so no features can be stored", []).append(name)
+        model = params.model
+        if only and name not in only:
+            left.setdefault("For lack of time", []).append(name)
+        elif section_of(params) == "network" and (not backbones or name in LONG):
+            left.setdefault("They train a network on pixels, which takes hours", []).append(name)
+        elif section_of(params) == "network" and model.backbone in (base.model.backbone, "cnn"):
+            squares = 6 if params.resize.mode == "tiles" else 1
+            more = [*constant, "model.tiles=each", f"train.epochs={EPOCHS * 6 // squares}"]
+            more += ["model.weights=none"] if model.backbone == "cnn" else []
+            found[name] = compose(name, [*given, *more], ROOT)
+            if name in UNFROZEN:
+                slower = f"train.learning_rate={found[name].train.learning_rate / 10}"
+                found[f"{name}, rate / 10"] = compose(name, [*given, *more, slower], ROOT)
         elif (model.backbone, model.features, model.tiles) != (base.model.backbone, base.model.features, "mean"):
             left.setdefault("They take another network or layer", []).append(name)
-        elif only and name not in only:
-            left.setdefault("For lack of time", []).append(name)
         else:
             kept = "schedule" in " ".join(read_preset(path).changes)
-            more = [] if model.head.kind == "probe" else FIXED if kept else constant
+            more = [] if section_of(params) == "images" else FIXED if kept else constant
             found[name] = compose(name, [*given, *more], ROOT)
     return found, left
 
@@ -231,26 +226,36 @@ def composed(weights: str, only: list[str]) -> tuple[dict[str, Params], dict[str
 def answers_of(images: Images, presets: dict[str, Params]) -> dict[str, dict[str, Floats]]:
     """Answer with each preset: probabilities by '<task>-<protocol>'. What was answered before is found in the cache."""
     given: dict[str, dict[str, Floats]] = {}
-    held: tuple[str, NDArray[np.float32]] | None = None
+    held: tuple[str, NDArray[Any]] = "", np.empty(0)
     for name, params in tqdm(sorted(presets.items(), key=lambda item: features_key(item[1])), "presets"):
         key = features_key(params)
-        held = held if held and held[0] == key else (key, features_of(images, params, name))
+        section = section_of(params)
+        if section != "network" and held[0] != key:
+            held = key, features_of(images, params, name)
+        seen: NDArray[Any] = images.of(params) if section == "network" else held[1]
         for model in models_of(name, params):
             task, _, protocol = model.partition("-")
             folds = images.folds[protocol]
-            told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([held[1], folds])]
+            told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([seen, folds])]
             path = cache("experiments") / f"{hashlib.sha256(' '.join(told).encode()).hexdigest()}.npy"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if section == "network":
+                    answers = trained(params, task, seen, images.targets[task], folds, f"{name}, {model}")
+                else:
+                    answers = answer(params, images, task, folds, seen)
                 with atomic_file(path) as temporary, temporary.open("wb") as stream:
-                    np.save(stream, answer(params, images, task, folds, held[1]))
+                    np.save(stream, answers)
             given.setdefault(name, {})[model] = np.load(path)
     return given
 
 
 def models_of(name: str, params: Params) -> list[str]:
     """List '<task>-<protocol>' of what is measured: of a head, which takes longer, what the report could compare."""
-    if params.model.head.kind == "probe":
+    section = section_of(params)
+    if section == "network":
+        return ["binary-case"]
+    if section == "images":
         return ["binary-case", "binary-image", "multiclass-case", "multiclass-image"]
     tried = name == LINEAR or read_preset(ROOT / f"conf/experiment/{name}.yaml").report
     return ["binary-case", *(["binary-image"] if tried else [])]
@@ -261,104 +266,31 @@ def features_key(params: Params) -> str:
     return f"{params.resize} {params.stain} {params.augment.every} {params.model.tiles} {params.model.features}"
 
 
-def base_cells(images: Images, answers: dict[str, Floats]) -> list[str]:
-    """Write the figures of a base: by case with interval, then by image."""
-    cells = []
-    for model, given in answers.items():
-        task, _, protocol = model.partition("-")
-        asked = images.targets[task], given, images.cases, TASKS[task]
-        value, span = leave_one_out(*asked, 0.5)[1][FIGURES[task]].estimate, figure_intervals(*asked)[FIGURES[task]]
-        assert isinstance(span, Interval), span.reason
-        cells += [f"{value:.2f}", *([f"{span.low:.2f}..{span.high:.2f}"] if protocol == "case" else []), "base"]
-    return cells
-
-
-def differences(
-    images: Images, base: dict[str, Floats], answers: dict[str, Floats]
-) -> dict[str, tuple[Difference, str]]:
-    """Compare a preset with its base, and give a verdict: of what both were asked."""
-    found = {}
-    for model in (model for model in base if model in answers):
-        task, one, other = model.partition("-")[0], base[model], answers[model]
-        figures = paired_difference(images.targets[task], one, other, images.cases, TASKS[task])
-        difference = figures[FIGURES[task]]
-        assert isinstance(difference, Difference), difference.reason
-        verdict = ("better" if difference.estimate > 0 else "worse") if difference.shown else "cannot tell"
-        found[model] = difference, SAME if (one.argmax(1) == other.argmax(1)).all() else verdict
-    return found
-
-
-def cells_of(found: dict[str, tuple[Difference, str]], base: dict[str, Floats]) -> list[str]:
-    """Write the cells of a row: dashes where the preset was not asked."""
-    cells = []
-    for model in base:
-        by_case = model.endswith("-case")
-        if model not in found:
-            cells += ["-"] * (2 + by_case)
-            continue
-        difference, verdict = found[model]
-        span = f"{difference.interval.low:+.2f}..{difference.interval.high:+.2f}"
-        cells += [f"{round(difference.estimate, 2) + 0.0:+.2f}", *([span] if by_case else []), verdict]
-    return cells
-
-
-def report(
-    images: Images, presets: dict[str, Params], answers: dict[str, dict[str, Floats]], left: dict[str, list[str]]
-) -> tuple[str, dict[str, str]]:
-    """Write docs/experiments.md, and for each preset what its head says."""
-    sections, said, smallest = list[str](), dict[str, str](), list[float]()
-    for base, title in ((PROBE, "What the network sees"), (LINEAR, "How a linear head is trained")):
-        models = {model: answers[base][model] for model in sorted(answers[base], key=lambda m: ("image" in m, m))}
-        heads = [
-            f"{NAMES[task]}, by {protocol}|" + ("interval|" if protocol == "case" else "") + "verdict"
-            for task, _, protocol in (model.partition("-") for model in models)
-        ]
-        sections += [f"## {title}", "", f"|experiment|{'|'.join(heads)}|"]
-        sections += ["|---" * (sections[-1].count("|") - 1) + "|", f"|`{base}`|{'|'.join(base_cells(images, models))}|"]
-        for name, params in presets.items():
-            if name in (PROBE, LINEAR) or (params.model.head.kind == "probe") != (base == PROBE):
-                continue
-            found = differences(images, models, answers[name])
-            sections.append(f"|`{name}`|{'|'.join(cells_of(found, models))}|")
-            smallest.append(found["binary-case"][0].smallest)
-            told = [
-                f"{model} {round(difference.estimate, 2) + 0.0:+.2f} ({verdict})"
-                for model, (difference, verdict) in found.items()
-            ]
-            said[name] = f"against `{base}`, {', '.join(told)}; docs/experiments.md"
-        sections.append("")
-    sections += ["## Not run", ""]
-    sections += [f"- {why}: {', '.join(f'`{name}`' for name in names)}." for why, names in left.items()]
-    said |= {name: "not on this base; docs/experiments.md says why" for names in left.values() for name in names}
-    about = ABOUT.format(
-        images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS,
-        smallest=np.median(smallest),
-    )  # fmt: skip
-    return "\n".join([about, *sections]) + "\n", said
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default=os.environ.get("BIOPSY_REAL_DATA"), help="holds BreakHis's PNGs")
     parser.add_argument("weights", nargs="?", default="imagenet", help="a .weights.h5; default: Keras's own")
     parser.add_argument("--only", nargs="+", default=[], metavar="PRESET", help="these alone")
+    parser.add_argument("--backbones", action="store_true", help="presets that train the backbone or mix pixels too")
     parser.add_argument("--page", type=Path, help="write the page here, and what was measured into the presets' heads")
     chosen = parser.parse_args()
     if not chosen.folder:
         parser.error("name the folder of BreakHis, or set BIOPSY_REAL_DATA")
-    presets, left = composed(chosen.weights, chosen.only)
+    presets, left = composed(chosen.weights, chosen.only, chosen.backbones)
     files, targets, cases = read_table(Path(chosen.folder), presets[PROBE].ingest.max_pixels)
     images = Images(files, targets, cases, {"case": grouped_folds(targets["multiclass"], cases, FOLDS, 0)})
     images.folds["image"] = np.zeros(len(files), int)
     by_image = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(files, targets["multiclass"])
     for fold, (_, asked) in enumerate(by_image):
         images.folds["image"][asked] = fold
-    text, heads = report(images, presets, answers_of(images, presets), left)
+    answered = Answered(targets, cases, answers_of(images, presets))
+    text, heads = report(answered, {name: section_of(params) for name, params in presets.items()}, left)
     print(text)
     if chosen.page:
         chosen.page.write_text(text, "utf-8")
         for name, measured in heads.items():
-            write_head(ROOT / f"conf/experiment/{name}.yaml", measured)
+            if (preset := ROOT / f"conf/experiment/{name}.yaml").is_file():
+                write_head(preset, measured)
 
 
 if __name__ == "__main__":

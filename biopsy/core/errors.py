@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
+STOPPED = 130  # exit status after Ctrl-C, as of a shell
 NO_MEMORY = (
     "there is no memory left, or a limit (ulimit -v) is reached. Close other programs, raise the limit or use a larger "
     "machine."
@@ -118,7 +119,7 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to c
         main()
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        _leave(f"stopped: {str(stop) or interrupted}", 130)
+        _leave(f"stopped: {str(stop) or interrupted}", STOPPED)
     except BiopsyError as error:
         _leave(f"error: {error}", error.exit_code)
     except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at its end

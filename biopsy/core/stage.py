@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from biopsy.core.errors import BiopsyError, MachineError, run
+from biopsy.core.errors import STOPPED, BiopsyError, MachineError, run
 from biopsy.core.locks import stage_lock, stop_with_parent
 from biopsy.core.outside import own_names
 from biopsy.core.params import read_params
@@ -39,7 +39,12 @@ def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` agai
             except BiopsyError as error:
                 raise type(error)(own_names(str(error))) from None
 
-    run(locked, interrupted)
+    try:
+        run(locked, interrupted)
+    except SystemExit as end:
+        if end.code == STOPPED and "tensorflow" in sys.modules:
+            os._exit(STOPPED)  # its threads still work; now and then an interpreter that ends under them crashes
+        raise
 
 
 def _name(arguments: list[str]) -> str:
