@@ -19,6 +19,7 @@ from biopsy.networks.build import check_model
 from biopsy.networks.model_file import read_card
 from biopsy.sources.web.hub import fetch_weights
 from biopsy.training.augment.pipeline import check_augment
+from biopsy.training.calibration import calibrate_models
 from biopsy.training.fit import check_engine, check_train
 from biopsy.training.light_steps import choose_threads
 from biopsy.training.train_model import FILES, mean_figures, train_model
@@ -37,6 +38,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
     resumed = job.resume.exists()
     trained = [train_model(params, each, code) for each in job.each]
+    calibrate_models(job.each, [one.evidence for one in trained])
     with atomic_dir(job.plots / "train") as plots:
         for each in job.each:
             each.within(plots).mkdir(exist_ok=True)

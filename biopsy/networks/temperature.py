@@ -26,7 +26,8 @@ class Calibration(BaseModel):
     images, cases
         Of the part that it was fitted on, or could not be.
     part
-        `val`; or `train` if validation is too small: its images answered out of the inner folds of a probe.
+        `val`; `folds`: of a cross-validation, the validation parts of all folds but for what this one tests; `train`,
+        where validation is too small: beside it the training images, answered out of the inner folds of a probe.
     log_loss_before, log_loss_after
         Of that part, each case counting the same; None where nothing was fitted.
     reason
@@ -37,7 +38,7 @@ class Calibration(BaseModel):
 
     images: int = Field(ge=0)
     cases: int = Field(ge=0)
-    part: Literal["val", "train"] = "val"
+    part: Literal["val", "train", "folds"] = "val"
     log_loss_before: float | None = None
     log_loss_after: float | None = None
     reason: str | None = None

@@ -1,39 +1,123 @@
-"""The temperature of a model that has just been trained, and its answers about validation images, which it needs."""
+"""The temperature of models that have just been trained, fitted on what they answer about images not learnt from."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from biopsy.core.job import Job
 from biopsy.networks.answers import BATCH, answer_images
-from biopsy.networks.temperature import Calibration, fit_temperature, why_not
+from biopsy.networks.model_file import read_card, write_card
+from biopsy.networks.temperature import Calibration, fit_temperature
 
 
-def fit_calibration(
-    answers: Callable[[], np.ndarray], inner: np.ndarray | None, targets: np.ndarray, cases: np.ndarray, n_train: int
-) -> tuple[float, Calibration]:
-    """Fit the temperature on validation, or where that does not suffice on the inner folds of a probe.
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """Images that a model had not learnt from, and what it answered at temperature 1.
+
+    Attributes
+    ----------
+    ids, cases
+        (n,) str, of each image.
+    targets
+        (n,) int, its class.
+    given
+        (n, classes) float64; not numbers where nobody asked.
+    """
+
+    ids: NDArray[np.str_]
+    cases: NDArray[np.str_]
+    targets: NDArray[np.int_]
+    given: NDArray[np.float64]
+
+    def without(self, ids: frozenset[str]) -> Self:
+        """Leave images out."""
+        kept = ~np.isin(self.ids, np.array(sorted(ids), str))
+        return replace(
+            self, ids=self.ids[kept], cases=self.cases[kept], targets=self.targets[kept], given=self.given[kept]
+        )
+
+    def joined(self, *others: "Unseen") -> "Unseen":
+        """Return these images and those of others."""
+        every = (self, *others)
+        return Unseen(
+            np.concatenate([one.ids for one in every]), np.concatenate([one.cases for one in every]),
+            np.concatenate([one.targets for one in every]), np.concatenate([one.given for one in every]),
+        )  # fmt: skip
+
+    def fit(self) -> tuple[float, Calibration]:
+        """Fit a temperature."""
+        return fit_temperature(self.given, self.targets, self.cases)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """On what the temperature of one model can be fitted.
+
+    Attributes
+    ----------
+    val
+        Its validation images.
+    inner
+        Its training images, answered out of the inner folds of a probe; None: there are none.
+    tested
+        The images of its test part, which may decide nothing.
+    """
+
+    val: Unseen
+    inner: Unseen | None
+    tested: frozenset[str]
+
+
+def calibrate_models(jobs: Sequence[Job], evidence: Sequence[Evidence]) -> None:
+    """Fit the temperature of each model, and write it into its card.
 
     Parameters
     ----------
-    answers
-        Gives what `ask` returns about the n - n_train validation images; not called where those are too few.
-    inner
-        (n_train, classes), a probe's answers about its training images out of folds of their cases; None: there are
-        none.
-    targets, cases
-        (n,) the class and the case of each image, those of training first.
+    jobs
+        A model, or those of all folds of a cross-validation.
+    evidence
+        Of each.
+    """
+    for job, own in zip(jobs, evidence, strict=True):
+        others = [
+            one.val for other, one in zip(jobs, evidence, strict=True)
+            if other != job and job.fold and other.fold and other.fold.repeat == job.fold.repeat
+        ]  # fmt: skip
+        temperature, fitted = find_temperature(own, others)
+        on = f"{fitted.cases} cases of {PARTS[fitted.part]}"
+        print(f"train {job.title}: temperature {temperature:g} ({fitted.reason or f'fitted on {on}'})")
+        card = read_card(job.model)
+        write_card(job.model, card.model_copy(update={"temperature": temperature, "calibration": fitted}))
+
+
+PARTS = {"val": "validation", "train": "validation and the inner folds", "folds": "all folds' validation"}
+
+
+def find_temperature(own: Evidence, folds: Sequence[Unseen]) -> tuple[float, Calibration]:
+    """Fit a temperature on as many images as can be had that no model of this kind has learnt from.
+
+    Parameters
+    ----------
+    own
+        Of the model. A few validation cases do not suffice: then the inner folds of a probe are added.
+    folds
+        The validation images of the other folds, whose models answered them; those that this one tests are left out.
 
     Returns
     -------
     float, Calibration
         As `fit_temperature`.
     """
-    val = targets[n_train:], cases[n_train:]
-    given = np.full((len(val[0]), 1), np.nan) if why_not(*val) else answers()
-    temperature, fitted = fit_temperature(given, *val)
-    if fitted.reason and inner is not None:
-        other, found = fit_temperature(inner, targets[:n_train], cases[:n_train])
+    if folds:
+        temperature, fitted = own.val.joined(*folds).without(own.tested).fit()
+        if not fitted.reason:
+            return temperature, fitted.model_copy(update={"part": "folds"})
+    temperature, fitted = own.val.fit()
+    if fitted.reason and own.inner is not None:
+        other, found = own.val.joined(own.inner).fit()
         if not found.reason:
             return other, found.model_copy(update={"part": "train"})
     return temperature, fitted

@@ -22,11 +22,12 @@ from biopsy.images.preparation.record import images_of, suited
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.model_file import Card, ProbeChoice, save_model
+from biopsy.networks.temperature import both_classes, why_not
 from biopsy.networks.validation import VALIDATION, write_validation
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.slides.extra_inputs import encode_extra
 from biopsy.tables.split.parts import cases_of, hash_images, read_parts
-from biopsy.training.calibration import ask, fit_calibration
+from biopsy.training.calibration import Evidence, Unseen, ask
 from biopsy.training.card import describe, fingerprint
 from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import fit
@@ -42,10 +43,11 @@ FILES = ("model.keras", "model.json", VALIDATION)  # what the folder of a model 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is told of one training: its figures, and how long its epochs of this run took."""
+    """What is told of one training: its figures, how long its epochs of this run took, what calibrates its model."""
 
     figures: dict[str, Any]
     seconds: list[float]
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Material:
         Their pixels; `views` entries an image.
     extra
         (n, k) float32, what the model is told beside the pixels; None where that is nothing.
+    tested
+        The images of the test part, which are not read.
     """
 
     card: Card
@@ -71,6 +75,7 @@ class Material:
     n_train: int
     store: ImageStore
     extra: np.ndarray | None
+    tested: frozenset[str]
 
     @property
     def views(self) -> int:
@@ -93,9 +98,14 @@ class Material:
         """(n,) the case of each image."""
         return cases_of(self.table)
 
+    def unseen(self, rows: slice, given: np.ndarray) -> Unseen:
+        """Say of some images what the model answered that had not learnt from them."""
+        ids, wide = self.table["image_id"].to_numpy(str), both_classes(np.asarray(given, np.float64))
+        return Unseen(ids[rows], self.cases[rows], self.targets[rows], wide)
+
 
 def train_model(params: Params, job: Job, code: str) -> Trained:
-    """Train one model and write it and its card; its curves wait beside its resume state, as the state itself does.
+    """Train one model and write it and its card, at temperature 1; its curves wait beside its resume state.
 
     A model that an earlier, interrupted run has finished is restored from there, not trained again.
 
@@ -143,9 +153,12 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         card = card.model_copy(update={"probe": ProbeChoice(layers=list(state.probe.layers), C=state.probe.C)})
     val_extra = None if material.extra is None else material.extra[n_train:]
     answers = cache(lambda: ask(model, material.images[n_train:], val_extra, card.tta))
+    look = looks_of_training(material.images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
+    card = card.model_copy(update={"training": look})
     inner = state.probe.inner if probe and card.tta == "none" else None  # which turns no image
     inner = None if inner is None else inner.reshape(n_train, each, -1).mean(axis=1)
-    card = calibrated(card, material, answers, inner, job.title)
+    asked = job.fold or inner is not None or not why_not(material.targets[n_train:], cases[n_train:])
+    given = answers() if asked else np.full((len(table) - n_train, 1), np.nan)  # too few: saves seconds
     best = best_epoch(state.history, params.train.monitor)
     plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)
@@ -170,6 +183,11 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
         | {key: round(value, 6) for key, value in kept.items()},
         state.seconds,
+        Evidence(
+            material.unseen(slice(n_train, None), given),
+            None if inner is None else material.unseen(slice(n_train), inner),
+            material.tested,
+        ),
     )
 
 
@@ -184,7 +202,7 @@ def read_material(params: Params, job: Job, spill: Path) -> Material:
     scheme = read_scheme(job.root / "models/labels.json")
     table = read_parts(job.labels, job.split, tree, job.task, scheme[job.task].names, job.fold)
     encoder, extra = encode_extra(table, params.model.extra_inputs, job.root / SLIDES)
-    test = list(table.loc[table["part"] == "test", "file"])
+    test, tested = list(table.loc[table["part"] == "test", "file"]), table.loc[table["part"] == "test", "image_id"]
     used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
     table, extra = table.iloc[used], None if extra is None else extra[used]
     n_train, size, views = int((table["part"] == "train").sum()), preparation.size, preparation.views
@@ -194,19 +212,7 @@ def read_material(params: Params, job: Job, spill: Path) -> Material:
     data = {what: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for what, a in seen.items() if a is not None}
     data["test_pixels"] = hash_images(test, size, views)  # `evaluate` asks for them; nothing is learnt from a hash
     card = describe(params, job, scheme, preparation, encoder, data)
-    return Material(card, table, n_train, store, extra)
-
-
-def calibrated(
-    card: Card, material: Material, answers: Callable[[], np.ndarray], inner: np.ndarray | None, title: str
-) -> Card:
-    """Add to a card the temperature (see `fit_calibration`), and how the training images look."""
-    n_train, table = material.n_train, material.table
-    temperature, fitted = fit_calibration(answers, inner, material.targets, material.cases, n_train)
-    look = looks_of_training(material.images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
-    how = f" (from the inner folds of {fitted.cases} training cases)" if fitted.part == "train" else ""
-    print(f"train {title}: temperature {temperature:g}" + (f" ({fitted.reason})" if fitted.reason else how))
-    return card.model_copy(update={"temperature": temperature, "calibration": fitted, "training": look})
+    return Material(card, table, n_train, store, extra, frozenset(tested))
 
 
 def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """How sure a model sounds, whether that holds, and from which score on it calls an image positive."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from biopsy.networks.answers import answer_images, turned
 from biopsy.networks.model_file import Card, read_card, write_card
 from biopsy.networks.temperature import FEWEST_CASES, calibrate, fit_temperature
 from biopsy.serving.model import Model
-from biopsy.training.calibration import ask, fit_calibration
+from biopsy.training.calibration import Evidence, Unseen, ask, find_temperature
 from schemes import BREAKHIS
 
 CARD = Card(
@@ -135,32 +134,44 @@ def test_where_nothing_can_be_fitted_the_temperature_is_1_with_a_reason(
     assert found.log_loss_before is None
 
 
-def test_training_asks_about_validation_images_only_where_they_suffice() -> None:
-    rng, network = np.random.default_rng(0), Network()
-    pixels, targets = rng.integers(0, 256, (40, 2, 4, 4, 3)).astype(np.uint8), rng.integers(0, 2, 40)
-    answers = partial(ask, network, pixels, None, "none")
-    assert fit_calibration(answers, None, targets, np.arange(40) // 5, 0)[0] == 1
-    assert network.asked == 0
-    temperature, _ = fit_calibration(answers, None, targets, np.arange(40), 0)
-    assert network.asked == 80
-    given = answer_images(Network(), pixels.astype(np.float32), 1.0, "none")
-    assert temperature == fit_temperature(given, targets, np.arange(40))[0] != 1
+def unseen(given: np.ndarray, targets: np.ndarray, cases: np.ndarray, start: int = 0) -> Unseen:
+    """Images that are numbered from `start`."""
+    ids = np.arange(start, start + len(targets)).astype(str)
+    return Unseen(ids, cases.astype(str), targets, given)
 
 
-def test_where_validation_does_not_suffice_the_inner_folds_of_a_probe_do() -> None:
-    inner, truth = drawn(300, 3, 4.0, seed=2)
-    val = np.concatenate([GIVEN, np.zeros((40, 1))], axis=1)
-    targets, few, many = np.concatenate([truth, TRUTH]), np.arange(340) % 300, np.arange(340)
+def test_where_validation_does_not_suffice_the_inner_folds_of_a_probe_are_added() -> None:
+    given, truth = drawn(340, 3, 4.0, seed=2)
+    few, many = np.arange(340) % 300, np.arange(340)
     few[300:] = 300 + np.arange(40) // 5  # 8 cases of validation
-    temperature, found = fit_calibration(lambda: val, inner, targets, few, 300)
-    assert (temperature, found.part, found.images, found.cases) == (pytest.approx(4, rel=0.2), "train", 300, 300)
-    assert found.reason is None
-    assert temperature == fit_temperature(inner, truth, np.arange(300))[0]
-    assert fit_calibration(lambda: val, inner, targets, many, 300) == fit_temperature(val, TRUTH, np.arange(40))
-    right = np.eye(3)[truth]  # of which nothing can be learnt: the reason is that of validation
-    temperature, found = fit_calibration(lambda: val, right, targets, few, 300)
+    inner = unseen(given[:300], truth[:300], few[:300])
+    val = {name: unseen(given[300:], truth[300:], cases[300:], 300) for name, cases in (("few", few), ("many", many))}
+    temperature, found = find_temperature(Evidence(val["few"], inner, frozenset()), [])
+    assert (temperature, found.part, found.images, found.cases) == (pytest.approx(5, rel=0.3), "train", 340, 308)
+    assert temperature == fit_temperature(given, truth, few.astype(str))[0]
+    temperature, found = find_temperature(Evidence(val["many"], inner, frozenset()), [])
+    assert (temperature, found.part, found.cases) == (
+        fit_temperature(given[300:], truth[300:], many[300:])[0],
+        "val",
+        40,
+    )
+    temperature, found = find_temperature(Evidence(val["few"], None, frozenset()), [])
     assert (temperature, found.part) == (1, "val")
     assert "too few validation cases: 8" in str(found.reason)
+
+
+def test_of_folds_the_validation_images_of_all_are_used_but_not_those_that_are_tested() -> None:
+    given, truth = drawn(300, 2, 3.0, seed=5)
+    cases = np.arange(300) // 2
+    folds = [unseen(given[s : s + 60], truth[s : s + 60], cases[s : s + 60], s) for s in range(0, 300, 60)]
+    tested = frozenset(map(str, range(60, 120)))
+    temperature, found = find_temperature(Evidence(folds[0], None, tested), folds[1:])
+    kept = np.r_[0:60, 120:300]
+    assert (found.part, found.images, found.cases, found.reason) == ("folds", 240, 120, None)
+    assert temperature == fit_temperature(given[kept], truth[kept], cases[kept])[0] != 1
+    few = [unseen(one.given, one.targets, np.zeros(60)) for one in folds]
+    temperature, found = find_temperature(Evidence(few[0], None, frozenset()), few[1:])
+    assert (temperature, found.part) == (1, "val")
 
 
 def test_a_loaded_model_answers_with_calibrated_probabilities() -> None:

@@ -86,6 +86,17 @@ def test_folds_that_were_finished_are_not_trained_again(done: tuple[Path, str, P
     assert (figures["folds"], figures["epochs"], figures["train_images"]) == (3, 2, 8)
 
 
+def test_the_temperature_of_a_fold_rests_on_the_validation_images_of_all_but_on_none_that_it_tests(
+    done: tuple[Path, str, Params],
+) -> None:
+    root, said, _ = done
+    folds = pd.read_csv(root / "data/splits/case-cv3.csv").set_index("image_id")["repeat_1"]
+    for number in (1, 2, 3):
+        found = read(root / "models" / NAME / f"1-{number}/model.json")["calibration"]
+        assert (found["part"], found["images"], found["reason"]) == ("folds", int((folds != number).sum()), None)
+    assert said.count(": temperature ") == 3
+
+
 def test_a_fold_is_what_it_is_when_trained_alone(done: tuple[Path, str, Params]) -> None:
     """So the folds before it, and the stop, leave no trace."""
     root, _, params = done
