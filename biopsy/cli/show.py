@@ -1,6 +1,8 @@
 """`biopsy list`, `info`, `results`, `report`, `show-augment`, `completion`: the verbs that show what there is."""
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ def add_list(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.experiments.listing import list_kinds
 
-        for line in list_kinds(chosen.kind, chosen.root):
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in list_kinds(chosen.kind, chosen.root, width):
             print(line, flush=True)
 
     verb = new_verb(
