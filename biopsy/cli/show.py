@@ -118,7 +118,7 @@ def add_show_augment(verbs: Any) -> None:
         print("; ".join([f"wrote {path}", *notes]))
 
     verb = new_verb(
-        verbs, "show-augment", "draw what an experiment's augmentation makes of an image",
+        verbs, "show-augment", "draw what an experiment's augmentation does to an image",
         "biopsy show-augment medaugment",
         "biopsy show-augment -S augment=erasing --images data/resized --out erasing.png",
     )  # fmt: skip
@@ -144,7 +144,7 @@ def add_completion(verbs: Any) -> None:
         print(shtab.complete(new_parser(), chosen.shell))
 
     verb = new_verb(
-        verbs, "completion", "write what lets a shell complete `biopsy`'s verbs, options and files",
+        verbs, "completion", "print a script that makes a shell complete `biopsy` commands",
         "biopsy completion bash > ~/.local/share/bash-completion/completions/biopsy",
         "biopsy completion zsh > ~/.zfunc/_biopsy",
     )  # fmt: skip
