@@ -113,7 +113,7 @@ def add_convert_encoder(verbs: Any) -> None:
         print(convert_encoder(chosen.encoder, chosen.out, chosen.weights, chosen.size))
 
     verb = new_verb(
-        verbs, "convert-encoder", "make an .onnx file of an encoder of timm, for `model.backbone: onnx`",
+        verbs, "convert-encoder", "write a timm encoder as an .onnx file, for `model.backbone: onnx`",
         "biopsy convert-encoder tf_efficientnet_lite0 lite0.onnx",
         "HF_TOKEN=... biopsy convert-encoder virchow2 virchow2.onnx",
         "biopsy convert-encoder vit_small_patch16_224 vit.onnx --weights vit.safetensors",

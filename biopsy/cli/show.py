@@ -1,6 +1,8 @@
 """`biopsy list`, `info`, `results`, `report`, `show-augment`, `completion`: the verbs that show what there is."""
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ def add_list(verbs: Any) -> None:
     def act(chosen: argparse.Namespace) -> None:
         from biopsy.experiments.listing import list_kinds
 
-        for line in list_kinds(chosen.kind, chosen.root):
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in list_kinds(chosen.kind, chosen.root, width):
             print(line, flush=True)
 
     verb = new_verb(
@@ -115,7 +118,7 @@ def add_show_augment(verbs: Any) -> None:
         print("; ".join([f"wrote {path}", *notes]))
 
     verb = new_verb(
-        verbs, "show-augment", "draw what an experiment's augmentation makes of an image",
+        verbs, "show-augment", "draw what an experiment's augmentation does to an image",
         "biopsy show-augment medaugment",
         "biopsy show-augment -S augment=erasing --images data/resized --out erasing.png",
     )  # fmt: skip
@@ -141,7 +144,7 @@ def add_completion(verbs: Any) -> None:
         print(shtab.complete(new_parser(), chosen.shell))
 
     verb = new_verb(
-        verbs, "completion", "write what lets a shell complete `biopsy`'s verbs, options and files",
+        verbs, "completion", "print a script that makes a shell complete `biopsy` commands",
         "biopsy completion bash > ~/.local/share/bash-completion/completions/biopsy",
         "biopsy completion zsh > ~/.zfunc/_biopsy",
     )  # fmt: skip

@@ -17,14 +17,13 @@ from biopsy.core.encoders import ENCODERS
 from biopsy.core.errors import SourceError
 from biopsy.serving.onnx_metadata import read_facts
 
-WIDTH = 100
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
 # What reading a file of ours raises where somebody edited it.
 EDITED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 NO_MODEL = "none here: `dvc repro` trains models, `biopsy export` makes .onnx files of them"
 
 
-def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
+def list_kinds(kind: str | None = None, root: Path = Path(), width: int | None = None) -> Iterator[str]:
     """Say what there is.
 
     Parameters
@@ -33,11 +32,13 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
         'presets', 'models', 'encoders', 'augmentations' or 'backbones'; None: all, the quick ones first.
     root
         The project's folder: its conf/, models/, exports/ and metrics/.
+    width
+        Longer lines are cut at a word; None: none is, so that a program such as `grep` sees them whole.
 
     Yields
     ------
     str
-        Lines of at most 100 columns.
+        A line.
     """
     makers = {
         "presets": _presets,
@@ -50,17 +51,19 @@ def list_kinds(kind: str | None = None, root: Path = Path()) -> Iterator[str]:
         try:
             for heading, entries in makers[name](root):
                 yield heading
-                width = max(map(len, entries), default=0)
-                yield from (_fit(f"  {entry:{width}}  {text}") for entry, text in entries.items())
+                column = max(map(len, entries), default=0)
+                yield from (_fit(f"  {entry:{column}}  {text}", width) for entry, text in entries.items())
         except ModuleNotFoundError as error:
             if kind:
                 raise
             yield f"{name}: need the extra `pipeline` (there is no package {error.name})"
 
 
-def _fit(line: str) -> str:
+def _fit(line: str, width: int | None) -> str:
     """Cut a line at a word where it is too long."""
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rpartition(' ')[0].rstrip('.,;:(')} …"
+    if width is None or len(line) <= width:
+        return line
+    return f"{line[: width - 1].rpartition(' ')[0].rstrip('.,;:(')} …"
 
 
 def _presets(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -145,7 +148,7 @@ def _words(card: Mapping[str, Any], figures: Mapping[str, Any] | None) -> str:
     if figures and test.get("macro_f1") is not None:
         told = f"macro-F1 {test['macro_f1']:.3f}"
         if test.get("f1_low") is not None:
-            told += f" ({test['f1_low']:.3f} to {test['f1_high']:.3f})"
+            told += f" ({test['f1_low']:.3f}-{test['f1_high']:.3f})"
         if figures.get("cases") is not None:
             told += f", {figures['cases']} cases"
     return f"{card['task']}, protocol {card['protocol']}{', synthetic' if card['synthetic'] else ''}: {told}"
@@ -157,7 +160,7 @@ def _augmentations(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
         from biopsy.training.augment.registry import OPERATIONS
 
     yield (
-        "augmentations: dvc exp run -S ++augment.every.NAME=STRENGTH",
+        "augmentations: dvc exp run -S '++augment.every.NAME=STRENGTH'",
         {f"{name}={json.dumps(o.example).translate(_AS_HYDRA)}": o.description for name, o in OPERATIONS.items()},
     )
 

@@ -58,7 +58,7 @@ def normalise(image: Image, target: Stains) -> Image:
     method, weight = find(target.method), tissue_weight(image)
     pixels = _tissue(image, weight)
     own = method.measure(pixels)
-    if max(to / of for to, of in zip(target.spreads, own.spreads, strict=True)) > LARGEST_GAIN:
+    if any(to > LARGEST_GAIN * of for to, of in zip(target.spreads, own.spreads, strict=True)):
         raise NotNormalised("stain too faint")
     changed = method.apply(pixels, target)[:, 0].astype(np.float32)
     inside = weight > 0

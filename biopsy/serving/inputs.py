@@ -38,6 +38,8 @@ class Found:
         As a table names them; empty where it does not.
     member, archive
         Of an image in an archive, its place there, and the archive, open; else None.
+    hint
+        Of a file that a table names and that is not there, what is there instead; else empty.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Found:
     slide: str = ""
     member: zipfile.ZipInfo | None = None
     archive: zipfile.ZipFile | None = None
+    hint: str = ""
 
     @property
     def name(self) -> str:
@@ -57,8 +60,11 @@ class Found:
         Raises
         ------
         DataError
-            The member is damaged, encrypted, or has more bytes than an image of `max_pixels` (width x height) can have.
+            The member is damaged, encrypted, or has more bytes than an image of `max_pixels` (width x height) can have;
+            or the file is not there, and another may be meant.
         """
+        if self.hint:
+            raise DataError(f"{self.name} does not exist ({self.hint})")
         if self.member is None or self.archive is None:
             return self.path
         if self.member.flag_bits & 1:
@@ -182,7 +188,7 @@ def _listed_in(path: Path) -> Iterator[Found]:
         if not name:
             raise DataError(f"{path} row {line} has no path. Fill it in, or remove the row.")
         case, slide = ("" if is_missing(group) else group for group in groups)
-        yield Found(files[name], case, slide)
+        yield Found(files[name], case, slide, hint=matches.hints.get(name, ""))
 
 
 def _columns(header: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -12,7 +12,7 @@ from biopsy.images.looks.tissue import tissue_weight
 from biopsy.images.preparation.record import Stains
 from biopsy.images.resize import resize_rgb
 from biopsy.images.stain import mean_of, measure, normalise
-from biopsy.images.stains.registry import METHODS, NotNormalised
+from biopsy.images.stains.registry import METHODS, NotNormalised, Pixels, StainMethod, numbers
 
 
 def lab(image: np.ndarray) -> np.ndarray:
@@ -61,6 +61,22 @@ def test_glass_stays_as_it_is_and_the_image_s_own_stain_changes_next_to_nothing(
     assert np.abs(changed[19:].astype(int) - image[19:]).mean() > 5
     same = normalise(image, measure(image, method))
     assert np.abs(same.astype(int) - image).mean() < 3
+
+
+def test_a_method_of_ones_own_need_not_measure_a_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that only shifts each channel ended in a traceback: max() of an empty sequence."""
+
+    def measure_mean(pixels: Pixels) -> Stains:
+        return Stains(method="shift", directions=numbers(pixels.reshape(-1, 3).mean(0)), spreads=())
+
+    def shift(pixels: Pixels, target: Stains) -> Pixels:
+        by = np.subtract(target.directions, pixels.reshape(-1, 3).mean(0))
+        return (pixels + by).clip(0, 255).astype(np.uint8)
+
+    monkeypatch.setitem(METHODS, "shift", StainMethod("shift", measure_mean, shift, "Mean of each channel."))
+    target = mean_of([measure(tissue(seed, 0.6), "shift") for seed in (1, 2)])
+    changed = measure(normalise(tissue(3), target), "shift")
+    np.testing.assert_allclose(changed.directions, target.directions, atol=3)
 
 
 def test_the_mean_over_images_is_the_mean_of_their_numbers_and_stains_keep_their_length() -> None:

@@ -124,16 +124,17 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
         "2.png,,P1": "it has no label",
         "nowhere.png,B,P0": "there is no such file",
         ",B,P0": "there is no such file",
+        "sub/3.jpg,B,P0": "there is no such file (sub/3.png is there, with another ending)",
         "1.png,benign,p0": "an earlier row lists it",
         "broken.png,B,P0": "broken.png",
     }
-    found = evaluate(table() + "\n".join(reasons), fails="6 rows have no prediction.*'error' of predictions.csv")
+    found = evaluate(table() + "\n".join(reasons), fails="7 rows have no prediction.*'error' of predictions.csv")
     rows, left = found["rows"], found["metrics"]["left_out"]
     assert all(reason in error for reason, error in zip(reasons.values(), rows["error"][24:], strict=True))
     assert (rows["error"][:24] == "").all()
-    assert sum(left.values()) == 6 == len(rows) - found["metrics"]["images"] == (rows["predicted"] == "").sum()
-    assert "6 rows of the table are not in these figures" in found["page"]
-    assert "2 rows left out: there is no such file" in found["warned"]
+    assert sum(left.values()) == 7 == len(rows) - found["metrics"]["images"] == (rows["predicted"] == "").sum()
+    assert "7 rows of the table are not in these figures" in found["page"]
+    assert "3 rows left out: there is no such file" in found["warned"]
     assert "may be one" not in found["warned"]
     assert "the cases 007, 7 may be one" in evaluate("path,label,case\n0.png,B,007\n20.png,M,7\n")["warned"]
     assert "changed the cases 4-Mar" in evaluate("path,label,case\n0.png,B,4-Mar\n20.png,M,7\n")["warned"]

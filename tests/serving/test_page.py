@@ -104,7 +104,8 @@ def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_prev
     page.locator("#files").set_input_files([tmp_path / "a.tif", tmp_path / "broken.png"])
     page.get_by_text("2 images done.").wait_for()
     page.get_by_text("no preview").wait_for()
-    assert "1 of 1 are training or validation images of this model" in page.locator("#summary").inner_text()
+    marked = page.locator("#summary .caution").all_inner_texts()  # grey, they were less visible than the prediction
+    assert any("1 of 1 are training or validation images of this model" in text for text in marked)
     assert [blank.inner_text() for blank in page.locator(".blank").all()] == ["no preview", ""]
     assert violations(page) == []
 
@@ -129,7 +130,8 @@ def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_an
     assert "not tissue: what the model says of it means nothing" in real
     assert "unlike the training images in tissue colour, green to red: the prediction" in real
     summary = page.locator("#summary")  # of the last model
-    assert "1 of 1 look unlike the training images" in summary.inner_text()
+    assert "1 of 1 look unlike the training images" in summary.locator(".caution").inner_text()
+    assert "unlike the training" in " ".join(page.locator("#results > li").nth(1).locator(".caution").all_inner_texts())
     assert "drawn images" not in summary.inner_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
@@ -219,11 +221,13 @@ def test_an_answer_that_the_model_is_unsure_of_is_marked_and_a_case_gets_the_cla
         said.append([item.inner_text() for item in page.locator("#results > li, #summary").all()])
         if model == "dark":
             page.get_by_role("button", name="Clear").press("Enter")
-    assert not any("Unsure" in text or "May be" in text for text in said[0])  # no figures: nothing is promised
+    assert not any("Unsure" in text or "Possible:" in text for text in said[0])  # no figures: nothing is promised
     summary, dark, middle = said[1]
     assert "Unsure" not in dark
     assert "Unsure: no class reaches 90.0 %" in middle
-    assert "May be: benign, malignant. The true class is among these for 90.0 % of new patients." in summary
+    assert (
+        "Possible: benign, malignant. The true class is among these for 90 % of new patients like those of" in summary
+    )
     assert page.locator("#results > li").last.locator(".bars rect").count() == 4  # two bars, with the line in each
     assert violations(page) == []
     assert found == []

@@ -111,6 +111,16 @@ def test_the_paths_of_a_table_are_matched_as_for_ingest(
     assert table["predicted"].tolist() == ["benign", ""]
 
 
+def test_a_path_that_two_files_fit_is_a_row_that_names_them(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its row said that the file does not exist, although one of the two was meant."""
+    for folder in ("a", "b"):
+        (project / folder).mkdir()
+        (project / folder / "same.png").write_bytes(png(40))
+    (project / "x.csv").write_text("path\nsame.png\nimages/light.png\n")
+    error = predicted(capsys, "x.csv")["error"]
+    assert error.tolist() == ["same.png does not exist (2 files fit: a/same.png, b/same.png)", ""]
+
+
 def test_a_folder_that_may_not_be_read_is_a_row_and_the_others_are_predicted(project: Path) -> None:
     (project / "images/deep").chmod(0)
     words = [sys.executable, "-m", "biopsy.cli", "predict", "images"]

@@ -52,7 +52,7 @@ def reliability_chart(
     parts += [
         f'<circle cx="{_x(row["stated"]):.1f}" cy="{_y(row["true"]):.1f}" r="4.5" fill="{AFTER}"/>' for row in after
     ]
-    return _square(parts, stated, "share that came true", title)
+    return _square(parts, stated, "observed share", title)
 
 
 def curve_chart(lines: Iterable[Line], across: str, up: str, title: str, below: bool = False) -> Markup:

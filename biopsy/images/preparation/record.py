@@ -24,7 +24,8 @@ class Stains(BaseModel):
         Reinhard: the mean of L* (0 to 100), a*, b*. Macenko: the optical density (red, green, blue) of a unit of
         haematoxylin, then of eosin, each of length one; six numbers.
     spreads
-        Reinhard: the deviations of L*, a*, b*. Macenko: the 99th percentile of the amount of each stain.
+        Reinhard: the deviations of L*, a*, b*. Macenko: the 99th percentile of the amount of each stain. Empty of a
+        method that enlarges no contrast.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

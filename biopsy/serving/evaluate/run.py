@@ -22,7 +22,7 @@ from biopsy.evaluation.report.words import interval, number
 from biopsy.evaluation.shift import describe_shift
 from biopsy.networks.model_file import NOTICE, Card, read_card
 from biopsy.serving.decoding import named
-from biopsy.serving.evaluate.labelled import Labelled, count_left_out, read_labelled
+from biopsy.serving.evaluate.labelled import NO_FILE, Labelled, count_left_out, read_labelled
 from biopsy.serving.evaluate.page import render, too_high
 from biopsy.serving.figures import FiguresOf, figures_of_test
 from biopsy.serving.model import Model, describe
@@ -189,4 +189,5 @@ def _predictions(answered: _Answered, model: Model, card: Card) -> pd.DataFrame:
     ]  # fmt: skip
     table[columns] = ""
     table.loc[rows["error"] == "", columns] = told
-    return table.assign(error=rows["error"])
+    hints = [f" ({hint})" if isinstance(hint, str) else "" for hint in rows["hint"]]
+    return table.assign(error=rows["error"].where(rows["error"] != NO_FILE, rows["error"] + hints))

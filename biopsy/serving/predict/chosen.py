@@ -97,7 +97,7 @@ class Watch:
         if self._unlike:
             warn(
                 f"{model}{self._unlike:,} of {self._images:,} images look unlike the training images, so their "
-                "predictions may be unreliable. The column 'unlike_training' of a table by image says how."
+                "predictions may be unreliable. See the column 'unlike_training' of the table of images."
             )
         if self._same and self._answered > 1:
             warn(

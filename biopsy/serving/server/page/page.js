@@ -145,12 +145,12 @@ function show(row, file, model) {
   else add(text, "p", words(model, row.predicted), "says");
   add(text, "div", row.image || "pasted image", "name");
   if (state.models.length > 1) add(text, "div", row.model, "name");
-  if (drawn.has(file)) add(text, "div", model.synthetic ? "a drawing by this server, like those the model was trained on" : "a drawing by this server, not tissue: what the model says of it means nothing", "small");
-  if (row.in_training) add(text, "div", "a training or validation image of this model, which does better on it than on new ones", "small");
+  if (drawn.has(file)) add(text, "div", model.synthetic ? "a drawing by this server, like those the model was trained on" : "a drawing by this server, not tissue: what the model says of it means nothing", model.synthetic ? "small" : "caution");
+  if (row.in_training) add(text, "div", "a training or validation image of this model, which does better on it than on new ones", "caution");
   if (row.error) add(text, "div", row.error, "error");
   else {
-    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${row.unlike_training.map((name) => state.looks[name] ?? name).join("; ")}: the prediction may be unreliable`, "small");
-    if (row.abstain) add(text, "div", unsure(model.unsure_below.image), "unsure");
+    if (row.unlike_training?.length) add(text, "div", `unlike the training images in ${row.unlike_training.map((name) => state.looks[name] ?? name).join("; ")}: the prediction may be unreliable`, "caution");
+    if (row.abstain) add(text, "div", unsure(model.unsure_below.image), "caution");
     bars(item, model, row.probabilities, model.unsure_below.image);
     if (row.similar) alike(item, row, model);
     offer(item, row, file, model, model.explains[0]);
@@ -239,19 +239,19 @@ function summarise(model) {
   const parts = counts.map(([text, n]) => `${n} ${text}`);
   if (rows.length > good.length) parts.push(`${rows.length - good.length} without a prediction`);
   add(box, "p", `${model.name}, ${rows.length} ${rows.length === 1 ? "image" : "images"}: ${parts.join(", ")}.`, "says");
-  if (model.synthetic) add(box, "div", "This model was trained on drawn images, so its answers about real tissue mean nothing.", "small");
+  if (model.synthetic) add(box, "div", "This model was trained on drawn images, so its answers about real tissue mean nothing.", "caution");
   const learnt = good.filter((r) => r.in_training).length;
-  if (learnt) add(box, "div", `${learnt} of ${good.length} are training or validation images of this model, which does better on them than on new ones.`, "small");
+  if (learnt) add(box, "div", `${learnt} of ${good.length} are training or validation images of this model, which does better on them than on new ones.`, "caution");
   const unlike = good.filter((r) => r.unlike_training?.length).length;
-  if (unlike) add(box, "div", `${unlike} of ${good.length} look unlike the training images, so their predictions may be unreliable.`, "small");
+  if (unlike) add(box, "div", `${unlike} of ${good.length} look unlike the training images, so their predictions may be unreliable.`, "caution");
   if (good.length > 1) {
-    add(box, "div", "Mean over these images. It stands for a patient only if all of them are the patient's.", "small");
+    add(box, "div", "The mean of these images. It describes a patient only if all images are of that patient.", "small");
     const mean = Object.fromEntries(model.classes.map((c) => [c.name, good.reduce((sum, r) => sum + r.probabilities[c.name], 0) / good.length]));
     const below = model.unsure_below.case, sets = model.case_sets;
-    if (below && Math.max(...Object.values(mean)) < below) add(box, "div", unsure(below), "unsure");
+    if (below && Math.max(...Object.values(mean)) < below) add(box, "div", unsure(below), "caution");
     if (sets) {
       const kept = model.classes.filter((c) => mean[c.name] >= sets.at_least - 1e-6).map((c) => c.words);
-      add(box, "div", `May be: ${kept.join(", ") || "none of the classes"}. The true class is among these for ${percent(sets.share)} of new patients.`, "small");
+      add(box, "div", `Possible: ${kept.join(", ") || "none of the classes"}. The true class is among these for ${+(100 * sets.share).toFixed(1)} % of new patients like those of the validation.`, "small");
     }
     bars(box, model, mean, below);
   }
