@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import biopsy
+from biopsy.cli import command
 from biopsy.core.errors import DataError, SourceError
 from tiny_onnx import network, write_onnx
 
@@ -84,3 +85,17 @@ def test_a_pickled_model_answers_alike_and_is_rejected_where_its_file_has_change
 def test_what_is_no_path_of_a_model_is_told(given: Any) -> None:
     with pytest.raises(SourceError, match="load takes the path of a model, and was given"):
         biopsy.load(given)
+
+
+def test_a_name_that_begins_as_that_of_an_unknown_user_is_the_name_of_a_file(
+    model: biopsy.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").rename("~$a.png")
+    (tmp_path / "named.csv").write_text("path,label,case\n~$a.png,benign,1\n")
+    command(["predict", "--model", "dark.onnx", "named.csv", "--out", "out.csv"])
+    assert pd.read_csv("out.csv")["predicted"].tolist() == ["malignant"]
+    command(["predict", "--model", "dark.onnx", "~$a.png", "--out", "again.csv"])
+    assert pd.read_csv("again.csv")["predicted"].tolist() == ["malignant"]
+    command(["evaluate", "--model", "dark.onnx", "--csv", "named.csv", "--images", ".", "--out", "tested"])
+    assert (tmp_path / "tested/predictions.csv").exists()
