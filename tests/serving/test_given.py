@@ -52,7 +52,7 @@ def test_what_is_no_list_of_images_is_told_and_not_iterated(model: biopsy.Model,
         (Image.new("RGB", (48, 48)), "Got Image"),
         (np.ma.array(PIXELS, mask=PIXELS > 0), "image 0 is a masked array. Fill it first"),
         ("", "image 0 has an empty path"),
-        ("a\0.png", "does not exist: its name holds a zero byte"),
+        ("a\0.png", "does not exist: no file can have such a name"),
     ],
 )
 def test_an_item_that_is_no_image_is_a_row_with_its_reason_and_the_others_are_predicted(
