@@ -88,6 +88,9 @@ def reason_of(error: BaseException, most: int = 200) -> str:
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
+_NAME_YOURSELF = ": `git config --global user.name NAME; git config --global user.email ADDRESS`"  # DVC says no more
+
+
 def reason_in(log: str) -> str:
     """Find why a command failed in what it printed: the first error (ours comes before DVC's), else the last line.
 
@@ -98,7 +101,8 @@ def reason_in(log: str) -> str:
     """
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     told = [line.partition(": ")[2] for line in lines if line.lower().startswith("error: ")]
-    return (told or lines[-1:] or [""])[0]
+    reason = (told or lines[-1:] or [""])[0]
+    return reason + _NAME_YOURSELF if "Git user name and email" in reason else reason
 
 
 def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to continue.") -> None:

@@ -44,6 +44,14 @@ IMAGE_SUFFIXES = {
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".dcm", ".btf")
 
 
+def at_home(path: str | Path) -> Path:
+    """Write out `~` and `~user`; where there is no such user, as in `~$note.png`, the name stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def expand(pattern: Path) -> list[Path]:
     """List what a pattern such as `slides/**/*.png` matches, sorted."""
     # `Path.glob` would raise where `**` stands beside other letters.

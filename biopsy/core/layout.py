@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from biopsy.core.errors import MachineError
+
 RAW = Path("data/raw")
 ORIGINALS, METADATA = RAW / "images", RAW / "metadata.csv"
 SLIDES, SOURCE = RAW / "slides.csv", RAW / "source.json"
@@ -45,4 +47,9 @@ def model_name(model: Path) -> str:
 def cache(kind: str) -> Path:
     """Return where this machine keeps what can be had again, for all projects: `$BIOPSY_CACHE/<kind>`."""
     base = os.environ.get("BIOPSY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "biopsy")
-    return Path(base).expanduser() / kind
+    try:
+        return Path(base).expanduser() / kind
+    except RuntimeError:  # a user whom the machine does not know, as in some containers
+        raise MachineError(
+            "this user has no home folder. Set HOME, or BIOPSY_CACHE, to a folder to write in."
+        ) from None

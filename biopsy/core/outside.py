@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from biopsy.core.errors import BiopsyError, DataError
-from biopsy.core.files import IMAGE_SUFFIXES, atomic_file, sha256
+from biopsy.core.files import IMAGE_SUFFIXES, at_home, atomic_file, sha256
 from biopsy.core.stores import is_address, list_objects
 
 FILE = Path("data/outside.yaml")
@@ -90,7 +90,7 @@ def measure(path: Path | str) -> dict[str, Any] | None:
     if is_address(path):
         return _measure_objects(str(path))
     try:
-        path = Path(path).expanduser()
+        path = at_home(path)
         if path.is_dir():
             return _measure_folder(path)
         stat = path.stat()

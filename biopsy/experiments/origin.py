@@ -62,7 +62,10 @@ def find_origin(root: Path, revision: str = "HEAD") -> Origin:
     DataError
         There is no git remote `origin`, it lacks the revision, or there is no default DVC remote.
     """
-    commit = output("git", "rev-parse", "--verify", f"{revision}^{{commit}}", cwd=root).strip()
+    output("git", "rev-parse", "--git-dir", cwd=root)
+    commit = (output_or_none("git", "rev-parse", "--verify", f"{revision}^{{commit}}", cwd=root) or "").strip()
+    if not commit:
+        raise DataError(f"this repository has no commit, branch or tag '{revision}'. `git fetch` gets newer ones.")
     url = (output_or_none("git", "remote", "get-url", "origin", cwd=root) or "").strip()
     if not url:
         raise DataError("this repository has no git remote called origin, from which another machine could clone it.")

@@ -39,7 +39,9 @@ def output(*command: str, cwd: Path = Path(), env: Mapping[str, str] | None = No
         raise MachineError(f"{command[0]} is not on the PATH. Activate the environment.") from None
     if done.returncode:
         said = reason_in(done.stderr) or reason_in(done.stdout) or f"exit code {done.returncode}"
-        raise DataError(f"`{' '.join(command[:3])}` failed: {said}")
+        outside = "not a git repository" in said or "not inside of a DVC repository" in said
+        way = ". Run this in the project's folder, or name that with --root." if outside else ""
+        raise DataError(f"`{' '.join(command[:3])}` failed: {said}{way}")
     return done.stdout
 
 

@@ -158,6 +158,8 @@ def encoded(path: Path, max_pixels: int) -> bytes:
                 path, "too_many_pixels", f"has {status.st_size:,} bytes, too many for {max_pixels:,} pixels"
             )
         return path.read_bytes()
+    except ValueError:  # a zero byte, or a letter that the file system cannot write
+        raise ImageError(path, "missing", "does not exist: no file can have such a name") from None
     except OSError as error:
         if error.errno not in NOT_READ:
             raise

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
 from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.files import at_home
 from biopsy.core.sections.data import Stain
 from biopsy.core.shards import files_of, place_of, read_file, shards_in
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
@@ -78,7 +79,7 @@ def stain_all(
             training = files_of(resized, [row["image_id"] for row in rows if row["part"] == "train"])
             target, about = _fit(training, params.method, f"{protocol}: measure")
         else:
-            target, about = _fit_reference(Path(params.reference).expanduser(), table, params.method, preparation)
+            target, about = _fit_reference(at_home(params.reference), table, params.method, preparation)
         counts, notes = build_tree(
             rows,
             stained,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biopsy.core.errors import DataError, some, warn
-from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, expand
+from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, at_home, expand
 from biopsy.core.folders import files_below, is_drawn, is_image
 from biopsy.core.matching import NOT_READ, match_missing
 from biopsy.core.rawcsv import read_records
@@ -115,9 +115,9 @@ def find_images(inputs: Sequence[str]) -> list[Found]:
 
 def _named_by(given: str) -> Iterator[Found]:
     """Yield the images of one input."""
-    path = Path(given).expanduser()
+    path = at_home(given)
     if given == "-":
-        yield from (Found(Path(line).expanduser()) for line in _lines_of_input())
+        yield from (Found(at_home(line)) for line in _lines_of_input())
     elif path.exists():
         yield from _at(path)
     elif glob.has_magic(given):  # a pattern that no shell has expanded
@@ -176,7 +176,7 @@ def _listed_in(path: Path) -> Iterator[Found]:
             f"{path} needs one column 'path' of image files; it has {some(records.header)}. Rename one to 'path'."
         )
     at = places["path"][0]
-    files = {cells[at]: path.parent / Path(cells[at]).expanduser() for _, cells in records.rows if at < len(cells)}
+    files = {cells[at]: path.parent / at_home(cells[at]) for _, cells in records.rows if at < len(cells)}
     matches = match_missing(files, path.parent, lambda file: is_image(file.name))
     files |= {name: path.parent / file for name, file in matches.files.items()}
     for name in GROUPS:

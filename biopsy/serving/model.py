@@ -16,6 +16,7 @@ from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
 from biopsy.serving.answering import NO_NUMBER, Answer, Asked, T, answers_of
 from biopsy.serving.decoding import Image, Prepared, named
+from biopsy.serving.given import image_of, listed
 from biopsy.serving.onnx_file import FEATURES, OUTPUT, Network, exported_file, load_network
 from biopsy.serving.revision import find_model
 from biopsy.serving.similar import Similar, read_similar
@@ -67,6 +68,10 @@ class Model:
         self.network = network
         self.learnt = learnt_from(self.card, path)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path and the hash: another process of this machine loads the same model again."""
+        return _unpickled, (self.path.resolve(), self.sha256)
+
     def predict(self, images: Iterable[Image]) -> "pd.DataFrame":
         """Predict images.
 
@@ -82,6 +87,11 @@ class Model:
             1, rows sum to 1), `error` (empty, or why the image has no prediction), `in_training` (whether it has the
             pixels of a training or validation image; None: not known), `unlike_training` (in what it lies far outside
             the training images, such as 'density red'; None: not known).
+
+        Raises
+        ------
+        DataError
+            `images` is one image, a table, or nothing that holds images.
         """
         with extra("predict"):
             import pandas as pd  # a second, which the command and the server need not spend
@@ -102,8 +112,11 @@ class Model:
     def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; few images are in memory at a time."""
         called = (
-            ((str(image), "") if isinstance(image, str | Path) else (str(number), f"image {number}"), image)
-            for number, image in enumerate(images)
+            (
+                (str(image), "") if isinstance(image, str | Path) and image else (str(number), f"image {number}"),
+                image_of(image),
+            )
+            for number, image in enumerate(listed(images))
         )
         for (name, words), given in self.answers(called):
             yield self.row(name, replace(given, error=named(given.error, words)))
@@ -206,11 +219,20 @@ def load(path: str | Path) -> Model:
     Raises
     ------
     SourceError
-        Files missing, edited or unsafe; or a model that needs more than images.
+        Files missing, edited or unsafe; or a model that needs more than images; or `path` is no path.
     MachineError
         A package is not installed.
     """
+    if not isinstance(path, str | Path):
+        raise SourceError(f"load takes the path of a model, and was given {type(path).__name__}.")
     return Model(find_model(path))
+
+
+def _unpickled(path: Path, sha256: str) -> Model:
+    model = Model(path)
+    if model.sha256 != sha256:
+        raise SourceError(f"{path} has changed since the model was pickled. Load it again and pickle that.")
+    return model
 
 
 def describe(card: Card) -> str:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from biopsy.core.errors import SourceError, reason_of
+from biopsy.core.errors import MachineError, SourceError, reason_of
 from biopsy.core.extras import extra
 from biopsy.core.layout import cache
 
@@ -47,7 +47,7 @@ def fetch_revision(repository: str, revision: str, path: str) -> Path:
     SourceError
         No such repository, revision or path, or a remote that does not give the files.
     MachineError
-        DVC is not installed.
+        DVC is not installed, or the folder cannot be written.
     """
     with extra("pipeline"):
         from dvc.api import DVCFileSystem
@@ -57,8 +57,7 @@ def fetch_revision(repository: str, revision: str, path: str) -> Path:
         asked = f"{repository}\n{found.repo.get_rev()}\n{path}"
         kept = cache("models") / hashlib.sha256(asked.encode()).hexdigest()[:16] / Path(path).name
         if not kept.exists():
-            kept.parent.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(dir=kept.parent.parent))
+            part = _new_folder(kept.parent.parent)
             try:
                 found.get(path, str(part / kept.name), recursive=True)
                 kept.parent.mkdir(exist_ok=True)
@@ -70,3 +69,13 @@ def fetch_revision(repository: str, revision: str, path: str) -> Path:
     except (DvcException, OSError) as error:
         raise SourceError(f"{repository}@{revision}:{path} cannot be fetched: {reason_of(error)}.") from None
     return kept
+
+
+def _new_folder(parent: Path) -> Path:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=parent))
+    except OSError as error:
+        raise MachineError(
+            f"{parent} cannot be written ({reason_of(error)}). Set BIOPSY_CACHE to a folder that can."
+        ) from None

@@ -211,7 +211,7 @@ def test_job_files_have_the_structure_that_their_schedulers_read(jobs: dict[str,
         (["--render", "slurm", "--", "dvc", "exp", "run", "-S", "seed=x"], "seed"),
         (["--render", "slurm", "--", "dvc", "exp", "run", "-S", "seed=1\n#SBATCH -x"], "line break"),
         (["--render", "slurm", "--", "dvc", "exp", "run", "-n", "$(id)"], "named with"),
-        (["--render", "slurm", "--revision", "no-such"], "rev-parse"),
+        (["--render", "slurm", "--revision", "no-such"], "no commit, branch or tag 'no-such'"),
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, list) else "",
 )

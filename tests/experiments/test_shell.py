@@ -21,7 +21,14 @@ def test_a_command_returns_what_it_prints_in_its_folder(tmp_path: Path) -> None:
         (("dvcc", "exp"), ".", MachineError, "dvcc is not on the PATH. Activate the environment."),
         (("ls",), "gone", DataError, "`ls` cannot run in gone, which is not a folder."),
         (("git", "show", "HEAD"), ".", DataError, "`git show HEAD` failed: fatal: not a git repository"),
+        (("git", "show", "HEAD"), ".", DataError, ". Run this in the project's folder, or name that with --root."),
         (("sh", "-c", "echo first; echo 'ERROR: why' >&2; echo last >&2; exit 3"), ".", DataError, "failed: why"),
+        (
+            ("sh", "-c", "echo 'ERROR: unexpected error - Git user name and email must be configured' >&2; exit 3"),
+            ".",
+            DataError,
+            "must be configured: `git config --global user.name NAME; git config --global user.email ADDRESS`",
+        ),
         (("sh", "-c", "exit 3"), ".", DataError, "failed: exit code 3"),
     ],
 )

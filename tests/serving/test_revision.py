@@ -9,7 +9,8 @@ import pytest
 
 import biopsy
 from biopsy.cli import command
-from biopsy.core.errors import SourceError
+from biopsy.core.errors import MachineError, SourceError
+from biopsy.core.layout import cache
 from biopsy.serving.revision import parse_revision
 from scratch import call, commit
 from tiny_onnx import DARK, write_onnx
@@ -100,3 +101,24 @@ def test_a_remote_without_the_file_leaves_nothing_half_fetched(
     with pytest.raises(SourceError, match="its remote lacks the files"):
         biopsy.load(f"{root}@v1:exports/dark.onnx")
     assert not list((tmp_path / "cache").rglob("*.onnx"))
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_the_repository_is_not_blamed(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for place in ("/proc/none", str(tmp_path / "file/cache")):
+        monkeypatch.setenv("BIOPSY_CACHE", place)
+        with pytest.raises(MachineError, match=rf"^{place}/models cannot be written .* Set BIOPSY_CACHE"):
+            biopsy.load(f"{repository}@v1:exports/dark.onnx")
+
+
+def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_CACHE_HOME", "BIOPSY_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(MachineError, match="Set HOME, or BIOPSY_CACHE"):
+        cache("models")

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import TiffImagePlugin
 
 from biopsy.core.errors import ParamsError, warn
-from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, expand
+from biopsy.core.files import IMAGE_SUFFIXES, SLIDE_SUFFIXES, at_home, expand
 from biopsy.core.folders import files_below, is_drawn
 from biopsy.core.text import count
 from biopsy.images.decode import BROKEN, TIFF
@@ -29,7 +29,7 @@ def find_slides(inputs: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     rest = []
     for given in inputs:
-        path = Path(given).expanduser()
+        path = at_home(given)
         if path.is_dir():
             closed = list[Path]()
             named = _slides_alone(given, files_below(path, closed))

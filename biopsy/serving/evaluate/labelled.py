@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from biopsy.core.errors import DataError, ParamsError, nearest, some, warn
+from biopsy.core.files import at_home
 from biopsy.core.folders import is_file, is_image
 from biopsy.core.matching import match_missing
 from biopsy.core.rawcsv import Records, find_column, read_records
@@ -202,7 +203,7 @@ def _files(paths: Sequence[str], folder: Path) -> tuple[list[Path | None], dict[
     """Find each path's file, None where there is none; say by path what is there instead."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Name the folder of the images with --images.")
-    direct = {path: folder / Path(path).expanduser() for path in paths if path}
+    direct = {path: folder / at_home(path) for path in paths if path}
     matches = match_missing(direct, folder, lambda file: is_image(file.name))
     known = direct | {path: folder / file for path, file in matches.files.items()}
     return [known[path] if path and is_file(known[path]) else None for path in paths], matches.hints
