@@ -51,8 +51,7 @@ from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items
 from biopsy.training.probe import fit_probe, grouped_folds
 
-LONG = ("hybrid", "mednext")  # hours on two cores
-UNFROZEN = ("unfreeze_3", "unfreeze_all")  # measured at a tenth of the learning rate too
+LONG = ("cutmix", "hybrid", "mednext")  # hours on two cores
 EPOCHS = 5  # over all tiles, where the network itself runs in every epoch; as many steps as a head takes in 30
 BATCH = 8  # images of six tiles
 OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' frequencies are part of
@@ -205,13 +204,13 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
         if only and name not in only:
             left.setdefault("For lack of time", []).append(name)
         elif section_of(params) == "network" and (not backbones or name in LONG):
-            left.setdefault("They train a network on pixels, which takes hours", []).append(name)
+            left.setdefault("They train on pixels, which takes hours without a GPU", []).append(name)
         elif section_of(params) == "network" and model.backbone in (base.model.backbone, "cnn"):
             squares = 6 if params.resize.mode == "tiles" else 1
             more = [*constant, "model.tiles=each", f"train.epochs={EPOCHS * 6 // squares}"]
             more += ["model.weights=none"] if model.backbone == "cnn" else []
             found[name] = compose(name, [*given, *more], ROOT)
-            if name in UNFROZEN:
+            if name == "unfreeze_3":  # quick, for what is frozen runs once: a tenth of the learning rate too
                 slower = f"train.learning_rate={found[name].train.learning_rate / 10}"
                 found[f"{name}, rate / 10"] = compose(name, [*given, *more, slower], ROOT)
         elif (model.backbone, model.features, model.tiles) != (base.model.backbone, base.model.features, "mean"):
