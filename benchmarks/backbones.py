@@ -10,6 +10,7 @@ from tqdm import tqdm, trange
 from biopsy.core.params import Params
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
+from biopsy.networks.temperature import both_classes
 from biopsy.tables.labels.breakhis import TYPES
 from biopsy.training.fit import class_weights, compile_model
 from biopsy.training.inputs.features import FeatureFeed
@@ -109,8 +110,7 @@ class Backbones:
             shuffle=False, verbose=0,
         )  # fmt: skip
         found = np.asarray(predict(model, self.seen[np.repeat(asked, self.views)]), np.float64)
-        found = np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
-        return found.reshape(-1, self.views, self.classes).mean(axis=1)
+        return both_classes(found).reshape(-1, self.views, self.classes).mean(axis=1)
 
 
 def trained(params: Params, task: str, pixels: NDArray[np.uint8], targets: Ints, folds: Ints, title: str) -> Floats:

@@ -41,6 +41,7 @@ from biopsy.images.stain import mean_of, measure, restain
 from biopsy.images.stains.registry import NotNormalised
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
+from biopsy.networks.temperature import both_classes
 from biopsy.tables.labels.breakhis import TYPES, parse
 from biopsy.tables.slides.extra_inputs import Category
 from biopsy.training.averaging import AveragedWeights
@@ -172,8 +173,7 @@ class Heads:
         if train.ema:
             averaged.set_model(model)
             averaged.on_test_begin()
-        given = np.asarray(model.predict_on_batch(asked), np.float64)
-        return np.concatenate([1 - given, given], axis=1) if given.shape[1] == 1 else given
+        return both_classes(np.asarray(model.predict_on_batch(asked), np.float64))
 
 
 def section_of(params: Params) -> str:

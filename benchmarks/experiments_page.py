@@ -35,7 +35,7 @@ report has a finding.
 
 NETWORK = (
     "Each of an image's six tiles is trained on as an image, for five epochs at a constant rate (`baseline_cnn`: its\n"
-    "one square, for 30). `mixup` allows no class weights, so nearly all its answers are malignant."
+    "one square, for 30). `mixup` allows no class weights."
 )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from biopsy.cli import command
-from biopsy.core.engine import Engine
+from biopsy.core.engine import LOCAL, Engine
 from biopsy.core.errors import DataError, MachineError, ParamsError
 from biopsy.serving.elsewhere import answer_there
 from biopsy.serving.predict import run
@@ -55,26 +55,33 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let `--engine ray` ship its tasks to a stand-in; how many images each of them held."""
+    held: list[int] = []
+
+    def call(function: Any, *arguments: Any) -> Any:
+        held.append(len(arguments[1]))
+        return ship(function, *arguments)
+
+    @contextmanager
+    def engine(kind: str) -> Iterator[Engine]:
+        yield Engine(1, call) if kind == "ray" else LOCAL
+
+    for verb in (run, slides):
+        monkeypatch.setattr(verb, "open_engine", engine)
+    return held
+
+
 def table(out: str, *more: str) -> bytes:
     with pytest.raises(DataError, match=r"^4 of the images have no prediction"):
         command(["predict", *INPUTS, "--model", "one.onnx", "--model", "two.onnx", "--out", out, *more])
     return Path(out).read_bytes()
 
 
-def test_other_machines_give_the_same_table(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_machines_give_the_same_table(project: Path, tasks: list[int]) -> None:
     here = table("here.csv")
-    tasks: list[int] = []
-
-    def call(function: Any, *arguments: Any) -> Any:
-        tasks.append(len(arguments[1]))
-        return ship(function, *arguments)
-
-    @contextmanager
-    def engine(kind: str) -> Iterator[Engine]:
-        assert kind == "ray"
-        yield Engine(1, call)
-
-    monkeypatch.setattr(run, "open_engine", engine)
+    assert not tasks
     assert table("there.csv", "--engine", "ray") == here
     assert 2 * sum(tasks) == here.count(b"\n") - 1
     assert tasks == [16, 16, sum(tasks) - 32]
@@ -109,21 +116,9 @@ def slide(project: Path) -> Path:
     return project / "slide.tiff"
 
 
-def test_the_tiles_of_a_slide_are_answered_there(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tiles_of_a_slide_are_answered_there(slide: Path, tasks: list[int]) -> None:
     here = predict_slide("here")
     assert "summary.json" in here
-    tasks: list[int] = []
-
-    def call(function: Any, *arguments: Any) -> Any:
-        tasks.append(len(arguments[1]))
-        return ship(function, *arguments)
-
-    @contextmanager
-    def engine(kind: str) -> Iterator[Engine]:
-        assert kind == "ray"
-        yield Engine(1, call)
-
-    monkeypatch.setattr(slides, "open_engine", engine)
     assert predict_slide("there", "--engine", "ray") == here
     assert sum(tasks) == here["tiles.csv"].count(b"\n") - 1
 
