@@ -200,6 +200,9 @@ def test_it_can_be_read_without_eyes(project: tuple[Path, Params]) -> None:
     assert len(set(ids)) == len(ids)
     targets = {str(a["href"])[1:] for a in page.all("a")} | {str(a["aria-labelledby"]) for a in page.all("section")}
     assert targets <= set(ids)
+    headings = [str(a["id"]) for tag, a in page.tags if tag == "h2"]
+    contents = [str(a["href"])[1:] for a in page.all("a")][: len(headings)]
+    assert contents == headings
 
 
 def test_abstaining_is_reported_with_what_it_costs_and_what_it_gains(project: tuple[Path, Params]) -> None:
