@@ -1,6 +1,7 @@
 """The experiments that DVC keeps: their parameters, and the figures that are theirs."""
 
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -16,11 +17,14 @@ from biopsy.core.files import parse_json
 from biopsy.core.layout import SPLITS
 from biopsy.core.params import flat
 from biopsy.experiments.dvc_lock import is_fresh, md5_of, read_stages
+from biopsy.experiments.revisions import EXPERIMENTS
 from biopsy.experiments.shell import output, output_or_none
 
 BASELINE = "baseline"  # what runs without a preset are called
 WITH = " with "  # between a preset and what else was set
 NAMED = 3  # at most so many differing settings are named
+FAILED = "refs/exps/celery/failed"  # DVC's queue; its log has a line for each
+FAILED_FROM = re.compile(r"dvc-exp:[0-9a-f]+:([0-9a-f]+):")
 UNFINISHED = ("queued", "running")
 FIGURES = {"train": ("train",), "evaluate": ("test", "details")}  # by the stage that writes them
 Read = Callable[[str, str], str | None]
@@ -62,8 +66,17 @@ def settings(content: Mapping[str, Any]) -> list[str]:
 def shown_runs(root: Path) -> list[Run]:
     """Ask DVC for all experiments of the project at `root`. Raises what `shell.output` does."""
     print("reading the experiments that DVC keeps; this may take a minute", file=sys.stderr, flush=True)
-    shown = json.loads(output("dvc", "exp", "show", "--json", "-A", "--hide-queued", cwd=root))
+    # With `--all-commits` DVC reads each commit's parameters and lock: minutes where the history is long.
+    revisions = [word for commit in _baselines(root) for word in ("--rev", commit)]
+    shown = json.loads(output("dvc", "exp", "show", "--json", "--hide-queued", *revisions, cwd=root))
     return parse_runs(shown, lambda rev, path: output_or_none("git", "show", f"{rev}:./{path}", cwd=root))
+
+
+def _baselines(root: Path) -> list[str]:
+    """List the commits that experiments start from: of those that DVC keeps, and of those that failed in its queue."""
+    kept = output("git", "for-each-ref", "--format=%(refname)", EXPERIMENTS, cwd=root).split()
+    failed = output_or_none("git", "log", "-g", "--format=%gs", FAILED, cwd=root) or ""
+    return sorted({"".join(ref.split("/")[2:4]) for ref in kept} | set(FAILED_FROM.findall(failed)))
 
 
 def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -277,33 +277,43 @@ def _propose(trial: Any, key: str, space: Interval | Choices) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class _dvc:  # noqa: N801 (used like a function)
+@contextmanager
+def _dvc(arguments: list[str], progress: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run DVC in a process group of its own; leaving the block ends it, stages and all, and clears up after it."""
-
-    def __init__(self, arguments: list[str], progress: Path, log: Path) -> None:
-        self.arguments, self.progress, self.log = arguments, progress, log
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        self.before = _temporary_folders()
-        with self.log.open("w") as stream:
-            self.process = subprocess.Popen(
-                ["dvc", *self.arguments],
-                env={**os.environ, "BIOPSY_PROGRESS": str(self.progress)},
+    before, process = _temporary_folders(), None
+    try:
+        with log.open("w") as stream, _interrupted_after():
+            process = subprocess.Popen(
+                ["dvc", *arguments],
+                env={**os.environ, "BIOPSY_PROGRESS": str(progress)},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGKILL):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, number)
+        yield process
+    finally:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):  # DVC misses one while it starts
+            if process is not None and process.poll() is None:
+                os.killpg(process.pid, number)
                 with suppress(subprocess.TimeoutExpired):
-                    self.process.wait(timeout=30)
-        if self.process.returncode != 0:  # killed by another, too: `dvc exp show` would take what it left for running
-            for folder in _temporary_folders() - self.before:
+                    process.wait(timeout=15)
+        # Killed by another, too: `dvc exp show` would take what it left for running.
+        if process is not None and process.returncode != 0:
+            for folder in _temporary_folders() - before:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: a process that it kept from being known would run on unseen."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _temporary_folders() -> set[Path]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from biopsy.cli import command
-from scratch import call, environment, stand_in
+from biopsy.experiments.runs import _baselines
+from scratch import call, commit, environment, stand_in
 
 TRAIN = """
 import json, pathlib, yaml
@@ -70,6 +71,10 @@ def test_a_failed_experiment_of_a_queue_stops_no_other_and_its_reason_shows(
     assert said.count("Failed") == 1
     assert said.count("Success") == 2
 
+    baseline = call(project, "git", "rev-parse", "HEAD").stdout.strip()
+    for name in ("later", "latest"):
+        (project / name).touch()
+        commit(project, name)
     picture, heads = tmp_path / "experiments.png", str(project / "conf/experiment")
     command(["experiments", "--root", str(project), "--plot", str(picture), "--heads", heads, "--about", "A stand-in."])
     page, said = capsys.readouterr()
@@ -78,4 +83,5 @@ def test_a_failed_experiment_of_a_queue_stops_no_other_and_its_reason_shows(
     assert "- lion, seed 0: no lions here. Use adopt." in page
     assert "|`adopt`|1|-|-|-|-|0.25|-0.25|" in page
     assert picture.is_file()
+    assert _baselines(project) == [baseline]  # of all commits DVC would read parameters and lock, for minutes
     assert "# Measured: macro-F1 binary-case 0.25 (1 seed;" in (project / "conf/experiment/adopt.yaml").read_text()

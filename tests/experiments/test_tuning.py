@@ -16,7 +16,7 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, ParamsError
 from biopsy.core.params import parse_params
-from biopsy.experiments.tuning import Trials, check_search, to_copy
+from biopsy.experiments.tuning import Trials, _dvc, check_search, to_copy
 from conftest import ROOT, assert_kind
 from scratch import commit, stand_in
 
@@ -70,7 +70,13 @@ def project(tmp_path: Path) -> Path:
 
 def environment(root: Path, **more: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    settings = {"PATH": path, "PYTHONPATH": str(ROOT), "GIT_CONFIG_GLOBAL": os.devnull, "RUNS": str(root / ".git/runs")}
+    settings = {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "DVC_NO_ANALYTICS": "1",
+        "RUNS": str(root / ".git/runs"),
+    }
     return {**os.environ, **settings, **more}
 
 
@@ -117,6 +123,7 @@ def test_a_search_is_killed_goes_on_stops_bad_trials_and_promotes_the_best(proje
     searching.send_signal(signal.SIGINT)
     searching.wait(timeout=60)
     assert experiments(project) == {}
+    runs.write_text("x")  # on a slow machine the next trial had begun as well
 
     done = tune(project, *experiment, "--trials", "4")
     found = experiments(project)
@@ -136,6 +143,24 @@ def test_a_search_is_killed_goes_on_stops_bad_trials_and_promotes_the_best(proje
 
     call(project, "dvc", "exp", "apply", best)
     assert f"learning_rate: {found[best]!r}" in (project / "params.yaml").read_text()
+
+
+def test_ctrl_c_while_a_trial_starts_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start(_: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(popen(["sleep", "60"], **options))
+        os.kill(os.getpid(), signal.SIGINT)  # before anybody has been told which process it is
+        time.sleep(0.05)
+        return begun[0]
+
+    popen = subprocess.Popen
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(KeyboardInterrupt), _dvc(["exp", "run"], tmp_path / "epochs", tmp_path / "log"):
+        pytest.fail("the trial went on")
+    assert begun[0].poll() == -signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def trainings(project: Path) -> list[int]:
