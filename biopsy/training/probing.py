@@ -13,6 +13,7 @@ import numpy as np
 from biopsy.core.params import Params
 from biopsy.core.sections.section import Task
 from biopsy.networks.backend import keras
+from biopsy.networks.temperature import both_classes
 from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
@@ -142,7 +143,6 @@ def _set(model: Any, probe: FittedProbe) -> None:
 
 def _figures(head: Any, features: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Measure the plain cross-entropy and the accuracy."""
-    given = np.asarray(head.predict_on_batch(features), np.float64)
-    given = np.concatenate([1 - given, given], axis=1) if given.shape[1] == 1 else given
+    given = both_classes(np.asarray(head.predict_on_batch(features), np.float64))
     own = np.clip(given[np.arange(len(targets)), targets], SMALLEST, 1.0)
     return {"loss": float(-np.log(own).mean()), "accuracy": float((given.argmax(axis=1) == targets).mean())}

@@ -176,6 +176,13 @@ def test_what_a_table_lacks_is_said_in_the_verdict(evaluate: Evaluate, images: P
     assert says in " ".join(evaluate(rows)["page"].split())
 
 
+def test_labels_that_come_from_file_names_are_counted(evaluate: Evaluate, images: Path) -> None:
+    picture(images / "SOB_B_A-14-22549AB-100-001.png", LIGHT_TISSUE)
+    rows = "path,label,case\nSOB_B_A-14-22549AB-100-001.png,,\n20.png,M,b\n"
+    assert "1 row of 2 without a label, which the file names give" in evaluate(rows)["warned"]
+    assert "file names" not in evaluate(table())["warned"]
+
+
 def test_a_model_that_does_not_look_at_images_is_named(evaluate: Evaluate, images: Path) -> None:
     for name in ("same/a.png", "same/b.png"):
         picture(images / name, LIGHT_TISSUE)

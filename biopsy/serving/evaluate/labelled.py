@@ -87,7 +87,10 @@ def read_labelled(
     for word in meant:
         if plain(word) not in labels:
             warn(f"--map {word}={meant[word]}: no row of {csv} has the label {word}.")
+    written = rows["text"]
     rows = _complete(rows, scheme, task)
+    if named := int((rows["text"] != written).sum()):
+        warn(f"{csv}: {count(named, 'row')} of {len(rows):,} without a label, which the file names give.")
     files, hints = _files(list(rows["image_id"]), folder)
     rows["file"] = pd.Series(files, rows.index, dtype=object)
     rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]
