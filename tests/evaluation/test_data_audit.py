@@ -136,6 +136,11 @@ def test_a_planted_crop_that_the_pattern_misses_is_found_by_its_features_and_sho
     assert "<li>Protocol case: 1 pair in two parts.</li>" in shown
     assert "in two parts of case; cases c00 and c17" in shown
     assert shown.count('src="data:image/jpeg') == 2
+    first, again = audits(read_run(run.params, run.root).results * 2, labels, images, 10**6)
+    assert again["alike"] == {
+        "says": [*first["alike"]["says"], "They are those of tissue, protocol case."],
+        "pairs": [],
+    }
 
 
 def test_what_is_near_is_measured_against_other_cases_and_needs_some(run: Run) -> None:

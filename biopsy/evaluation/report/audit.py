@@ -23,13 +23,14 @@ MANY = 0.1  # share of the labels, above which errors of the model are more like
 
 
 def audits(results: Iterable[Result], labels: pd.DataFrame, images: Path, max_pixels: int) -> list[dict[str, Any]]:
-    """Audit several results, as `audit`; odd images that an earlier one shows are not shown again."""
+    """Audit several results, as `audit`; pictures that an earlier one shows are not shown again."""
     found: list[dict[str, Any]] = []
     for one in (audit(result, labels, images, max_pixels) for result in results):
-        odd = one["unlike"]
-        twin = next((other for other in found if odd["sheet"] and other["unlike"]["sheet"] == odd["sheet"]), None)
-        if twin:
-            one["unlike"] = {"says": [*odd["says"], f"They are those of {twin['title']}."], "sheet": []}
+        for kind, pictures in (("unlike", "sheet"), ("alike", "pairs")):
+            own = one[kind]
+            twin = next((other for other in found if own[pictures] and other[kind][pictures] == own[pictures]), None)
+            if twin:
+                one[kind] = {"says": [*own["says"], f"They are those of {twin['title']}."], pictures: []}
         found.append(one)
     return found
 
