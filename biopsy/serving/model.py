@@ -225,7 +225,10 @@ def load(path: str | Path) -> Model:
     """
     if not isinstance(path, str | Path):
         raise SourceError(f"load takes the path of a model, and was given {type(path).__name__}.")
-    return Model(find_model(path))
+    try:
+        return Model(find_model(path))
+    except OSError as error:  # a folder that may not be read, a name too long
+        raise SourceError(f"{str(path)[:200]} cannot be read: {error.strerror or error}.") from None
 
 
 def _unpickled(path: Path, sha256: str) -> Model:

@@ -99,3 +99,8 @@ def test_a_name_that_begins_as_that_of_an_unknown_user_is_the_name_of_a_file(
     assert pd.read_csv("again.csv")["predicted"].tolist() == ["malignant"]
     command(["evaluate", "--model", "dark.onnx", "--csv", "named.csv", "--images", ".", "--out", "tested"])
     assert (tmp_path / "tested/predictions.csv").exists()
+
+
+def test_a_path_that_is_too_long_is_told() -> None:
+    with pytest.raises(SourceError, match="cannot be read: File name too long"):
+        biopsy.load("a" * 5000)
