@@ -19,7 +19,7 @@ from biopsy.evaluation.appearance import appearance_table
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.predictions import Answers, predict
 from biopsy.images.preparation.record import Preparation, images_of
-from biopsy.networks.answers import BATCH, answer_images
+from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.features import feature_model
 from biopsy.networks.model_file import Card, load_model
@@ -78,7 +78,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
             seen.update(pixels.data)
             return pixels
 
-        batch = max(1, BATCH // preparation.views)
+        batch = images_at_once(preparation.views)
         now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
         before = earlier_answers(job.model, card, list(rows["image_id"]), batch) if part == "val" else None
         probabilities = predict(before or now, list(rows["file"]), read, batch, extra)
@@ -104,7 +104,7 @@ def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Prepa
     read = partial(read_views, size=preparation.size, views=views)
 
     def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        step = max(1, BATCH // views)
+        step = images_at_once(views)
         parts = [answer_images(network, pixels[i : i + step], 1.0, "none") for i in range(0, len(pixels), step)]
         return np.concatenate(parts)
 

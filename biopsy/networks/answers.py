@@ -20,6 +20,11 @@ def turned(pixels: NDArray[np.float32], tta: str) -> Iterator[NDArray[np.float32
         yield seen.swapaxes(-3, -2) if number & 4 else seen
 
 
+def images_at_once(views: int) -> int:
+    """Return how many images of so many squares the network sees at once: what it keeps of each square is large."""
+    return max(1, BATCH // views)
+
+
 def answer_images(model: Any, asked: Any, temperature: float, tta: str) -> NDArray[np.float32]:
     """Return one calibrated answer an image, the mean of those about its tiles and about its flips and turns.
 

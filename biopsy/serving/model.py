@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.core.extras import extra
-from biopsy.networks.answers import BATCH, answer_images
+from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.model_file import NOTICE, Card, load_model
 from biopsy.networks.temperature import both_classes
 from biopsy.serving.answering import NO_NUMBER, Answer, Asked, T, answers_of
@@ -134,7 +134,7 @@ class Model:
     @property
     def batch(self) -> int:
         """How many images the network sees at once."""
-        return max(1, BATCH // self.card.preparation.views)
+        return images_at_once(self.card.preparation.views)
 
     def answer(self, images: Sequence[Prepared | BiopsyError]) -> Iterator[Answer]:
         """Answer prepared images in order, as many in one run of the network as it takes; an error has no answer.

@@ -18,6 +18,7 @@ from biopsy.core.errors import BiopsyError, SourceError
 from biopsy.core.shards import files_of, is_there
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
+from biopsy.networks.answers import images_at_once
 from biopsy.networks.model_file import Card
 from biopsy.serving.onnx_file import FEATURES, Network
 from biopsy.serving.training_images import table_of
@@ -29,7 +30,7 @@ MOST, HELD = 2000, 500  # training and validation images, evenly spaced, that ar
 LEAST = 10  # validation images: of fewer, nothing usual is known
 FEW = 5  # training images nearby, whose mean distance is an image's distance
 SHOWN = 3
-SIDE, CHUNK = 96, 32  # pixels of a picture; images in memory at a time
+SIDE = 96  # pixels of a picture
 Kept = Literal["names", "pictures", "none"]
 
 
@@ -185,11 +186,12 @@ def learnt_images(card: Card, folder: Path, train: int, val: int) -> "tuple[pd.D
 
 
 def chunks(files: list[Path], card: Card) -> Iterator[NDArray[np.uint8]]:
-    """Read prepared images, (n, views, size, size, 3), some at a time."""
+    """Read prepared images, (n, views, size, size, 3), as many at a time as the network sees at once."""
     from biopsy.tables.split.parts import read_views  # pandas: a second
 
-    for start in range(0, len(files), CHUNK):
-        yield read_views(files[start : start + CHUNK], card.preparation.size, card.preparation.views)
+    step = images_at_once(card.preparation.views)
+    for start in range(0, len(files), step):
+        yield read_views(files[start : start + step], card.preparation.size, card.preparation.views)
 
 
 def _features(network: Network, files: list[Path], card: Card) -> tuple[NDArray[np.float32], list[str]]:

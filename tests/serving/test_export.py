@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.sections.data import Resize, Tiles
 from biopsy.images.preparation.record import Preparation, write_preparation
+from biopsy.networks.answers import BATCH
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import NOTICE, Card, save_model
 from biopsy.serving import model
@@ -23,6 +25,7 @@ from biopsy.serving.export import runtimes
 from biopsy.serving.export.quantise import quantise
 from biopsy.serving.export.runtimes import Ask, export_as
 from biopsy.serving.onnx_file import Network, open_file
+from biopsy.serving.similar import chunks
 from cards import CARD
 from schemes import BREAKHIS
 from tiny import make_project
@@ -97,6 +100,29 @@ def test_the_file_gives_the_probabilities_of_the_folder(
         tmp_path / "models/m", tmp_path / "b.onnx", tmp_path, {"figures": {"test": {"accuracy": 0.5}}}
     )
     assert again.read_bytes() == content
+
+
+def test_no_network_sees_more_squares_at_once_than_it_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 32 images of six tiles at once, an export took 7 GB."""
+    seen: dict[str, list[int]] = {"ask": [], "probabilities": []}
+
+    def watch(kind: type, name: str) -> None:
+        real = getattr(kind, name)
+
+        def ask(self: Any, views: Any, *outputs: str) -> Any:
+            seen[name].append(views.shape[0] * views.shape[1])
+            return real(self, views, *outputs)
+
+        monkeypatch.setattr(kind, name, ask)
+
+    watch(Network, "ask")
+    watch(export.Model, "probabilities")
+    write_model(tmp_path / "models/m", TILED)
+    export.export_model(tmp_path / "models/m", root=tmp_path)
+    assert seen == {"ask": [BATCH, BATCH], "probabilities": [BATCH, BATCH]}  # 32 drawn images of two tiles
+    write_tree(tmp_path, TILES)
+    files = sorted((tmp_path / "data/resized").glob("*.png")) * 5
+    assert [len(images) for images in chunks(files, TILED)] == [BATCH // 2, 20 - BATCH // 2]
 
 
 def test_other_probabilities_than_those_of_keras_are_no_export(

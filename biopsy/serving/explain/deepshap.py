@@ -61,7 +61,7 @@ def background_of(card: Card, folder: Path) -> NDArray[np.uint8]:
             f"DeepSHAP compares with training images, and those of {folder} are not here. Run `dvc pull` or "
             "`dvc repro` in its project, or use the method 'gradcam'."
         )
-    return next(chunks(list(parts[0]["file"]), card))
+    return np.concatenate(list(chunks(list(parts[0]["file"]), card)))
 
 
 def deepshap(network: Any, views: NDArray[np.uint8], index: int, background: NDArray[np.uint8]) -> Shap:

@@ -1,6 +1,6 @@
 """`biopsy export`: one ONNX file of a trained model, checked against Keras on real images before it is kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from biopsy.core.errors import BiopsyError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import model_name
 from biopsy.images.preparation.record import images_of
+from biopsy.networks.answers import images_at_once
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.export.ensemble import Ensemble, join, open_models
 from biopsy.serving.export.onnx_graph import convert, rename
@@ -24,6 +25,7 @@ from biopsy.serving.similar import Kept, measure
 from biopsy.serving.slides.scale import trained_scale
 from biopsy.serving.training_images import packed
 
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # from images as a file takes them to probabilities
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between Keras and ONNX Runtime
 LICENCE = "Apache-2.0"  # where nothing but this code has gone in: drawn images, no weights of others
 UNKNOWN = "not set: whoever owns the images and the first weights decides"
@@ -88,7 +90,7 @@ def export_model(
     with atomic_file(out) as temporary:
         temporary.write_bytes(seal(network, facts))
         exported = Network(out, *open_file(temporary))
-        difference = parity(f"{folder} gives other probabilities as ONNX", exported(images), model, images)
+        difference = parity(f"{folder} gives other probabilities as ONNX", exported, model, images)
         # Rounded up: the last digits differ between processors, and the file should not.
         limit = next(step for step in (1e-6, 1e-5, LARGEST_DIFFERENCE) if difference <= step)
         compared = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
@@ -102,12 +104,14 @@ def export_model(
     return out, difference
 
 
-def parity(fault: str, given: NDArray[Any], model: Model | Ensemble, images: NDArray[np.uint8]) -> float:
-    """Return the largest difference of probabilities, (n, classes), from those of Keras.
+def parity(fault: str, ask: Ask, model: Model | Ensemble, images: NDArray[np.uint8]) -> float:
+    """Return the largest difference between the probabilities that `ask` gives, (n, classes), and those of Keras.
 
     Raises `SourceError`, which begins with `fault`, where it is more than 1e-4.
     """
-    difference = float(np.abs(given - model.probabilities(images)).max())
+    step = images_at_once(images.shape[1])
+    parts = [images[start : start + step] for start in range(0, len(images), step)]
+    difference = float(np.max([np.abs(ask(part) - model.probabilities(part)).max() for part in parts]))
     if not difference <= LARGEST_DIFFERENCE:  # NaN, too
         raise SourceError(
             f"{fault} (by up to {difference:.2g}; {LARGEST_DIFFERENCE:g} is allowed), so it was not written."

@@ -1,12 +1,10 @@
 """An exported model for other runtimes, OpenVINO and LiteRT: compared with Keras as the .onnx file is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from biopsy.core.errors import SourceError
 from biopsy.core.extras import extra
@@ -14,11 +12,9 @@ from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE
 from biopsy.serving.export.ensemble import Ensemble, open_models
 from biopsy.serving.export.publish import metadata_of
-from biopsy.serving.export.run import images_to_compare, parity
+from biopsy.serving.export.run import Ask, images_to_compare, parity
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, open_file
-
-Ask = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]  # from images as the file takes them to probabilities
 
 
 def export_as(kind: str, models: Sequence[Path], onnx: Path, root: Path = Path()) -> tuple[Path, float]:
@@ -56,8 +52,12 @@ def export_as(kind: str, models: Sequence[Path], onnx: Path, root: Path = Path()
     images, _ = images_to_compare(root, card)
     with TemporaryDirectory(dir=onnx.parent, prefix=".") as folder:
         made, ask = MAKERS[kind](Path(folder, onnx.stem), content, model)
-        given = ask(images[:, 0] if card.preparation.views == 1 else images)
-        difference = parity(f"{onnx} gives other probabilities as {made.suffix}", given, model, images)
+        difference = parity(
+            f"{onnx} gives other probabilities as {made.suffix}",
+            lambda part: ask(part[:, 0] if card.preparation.views == 1 else part),
+            model,
+            images,
+        )
         digests = {file.name: sha256(file) for file in sorted(Path(folder).iterdir())}
         made.with_name(f"{made.name}.json").write_text(metadata_of(facts, digests), "utf-8")
         for file in sorted(Path(folder).iterdir()):
