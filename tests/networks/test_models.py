@@ -32,6 +32,24 @@ def test_two_classes_have_one_output_and_more_have_as_many(classes: int, images:
     assert card.classes == CARD.classes
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_that_was_trained_in_a_mixed_precision_answers_in_float32(
+    precision: str, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build_model(Model(), 32, 8, extra=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    save_model(model, tmp_path, CARD)
+    plain = build_model(Model(), 32, 8, extra=1)
+    plain.set_weights(model.get_weights())
+    asked = {"pixels": images, "extra": np.array([[1 / 3], [300.7], [-2.1]], np.float32)}
+    found = load_model(tmp_path)[0].predict_on_batch(asked)
+    np.testing.assert_array_equal(found, plain.predict_on_batch(asked))
+    assert not np.array_equal(found, model.predict_on_batch(asked))
+
+
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
     digests = []
     for run in ("one", "two"):
