@@ -24,7 +24,7 @@ class Calibration(BaseModel):
     Attributes
     ----------
     images, cases
-        Of the part that it was fitted on, or could not be.
+        Of the part that it was fitted on, or could not be; classes that the model has not learnt are left out.
     part
         `val`; `folds`: of a cross-validation, the validation parts of all folds but for what this one tests; `train`,
         where validation is too small: beside it the training images, answered out of the inner folds of a probe.

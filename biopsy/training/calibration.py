@@ -15,7 +15,10 @@ from biopsy.networks.temperature import Calibration, fit_temperature
 
 @dataclass(frozen=True, eq=False)
 class Unseen:
-    """Images that a model had not learnt from, and what it answered at temperature 1.
+    """Images that a model had not learnt from, of classes that it had learnt, and what it answered at temperature 1.
+
+    A class that was not learnt gets hardly any probability. That says nothing about how sure the model may be of the
+    others, and one such image would outweigh all of them.
 
     Attributes
     ----------
@@ -38,6 +41,10 @@ class Unseen:
         return replace(
             self, ids=self.ids[kept], cases=self.cases[kept], targets=self.targets[kept], given=self.given[kept]
         )
+
+    def answered(self) -> Self:
+        """Leave out the images that nobody was asked about."""
+        return self.without(frozenset(self.ids[np.isnan(self.given).any(axis=1)].tolist()))
 
     def joined(self, *others: "Unseen") -> "Unseen":
         """Return these images and those of others."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -21,6 +22,7 @@ from biopsy.networks.model_file import Card, read_card, write_card
 from biopsy.networks.temperature import FEWEST_CASES, calibrate, fit_temperature
 from biopsy.serving.model import Model
 from biopsy.training.calibration import Evidence, Unseen, ask, find_temperature
+from biopsy.training.train_model import Material
 from schemes import BREAKHIS
 
 CARD = Card(
@@ -158,6 +160,22 @@ def test_where_validation_does_not_suffice_the_inner_folds_of_a_probe_are_added(
     temperature, found = find_temperature(Evidence(val["few"], None, frozenset()), [])
     assert (temperature, found.part) == (1, "val")
     assert "too few validation cases: 8" in str(found.reason)
+
+
+def test_images_of_a_class_that_the_model_has_not_learnt_take_no_part() -> None:
+    """One in a thousand of them, with a probability of e^-30, would set the temperature."""
+    given, truth = drawn(300, 3, 1.0, seed=3)
+    names, part = np.arange(300).astype(str), np.arange(300) < 100  # the first 100 are training images
+    truth[5] = truth[150] = 2
+    learnt = np.where((truth == 2) & part, 0, truth)
+    table = pd.DataFrame({"image_id": names, "case": names, "slide": names, "target": learnt})
+    material = Material(CARD, table, 100, store=None, extra=None, tested=frozenset())  # type: ignore[arg-type]
+    found = material.unseen(slice(100, None), given[100:])
+    kept = np.arange(300)[~part & (truth != 2)]
+    assert found.ids.tolist() == names[kept].tolist()
+    np.testing.assert_array_equal(found.given, given[kept])
+    found.given[3:7] = np.nan
+    assert found.answered().ids.tolist() == names[np.delete(kept, np.s_[3:7])].tolist()
 
 
 def test_of_folds_the_validation_images_of_all_are_used_but_not_those_that_are_tested() -> None:
