@@ -91,7 +91,10 @@ library_name: keras
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"fold": "1-2"}, "`model.onnx` is the model of fold 1-2. The figures are those of the models of all folds"),
+        (
+            {"fold": "1-2"},
+            "`model.onnx` is the model of fold 1-2, and the figures are those of the models of all folds, each on",
+        ),
         ({"model_sha256": "c" * 64, "members": [SHA, "b" * 64]}, "`model.onnx` is the mean of the models below"),
     ],
     ids=["fold", "mean of the folds"],

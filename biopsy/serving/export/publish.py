@@ -114,16 +114,13 @@ def _for_file(text: str, card: Card) -> str:
     text = re.sub(rf"models/{re.escape(f'{card.task}-{card.protocol}')}(/\d+-\d+)?", "model.onnx", text)
     text = text.replace("library_name: keras", "library_name: onnx").replace(*BESIDE).replace(FOLDS, "")
     if card.members:
-        says = (
-            "the mean of the models below, which has no figures of its own. The figures are those of each model alone"
-        )
+        says = "the mean of the models below, which has no figures of its own: the figures are those of these models"
     elif card.fold:
-        says = f"the model of fold {card.fold}. The figures are those of the models of all folds"
+        says = f"the model of fold {card.fold}, and the figures are those of the models of all folds"
     else:
         return text
-    return text.replace(
-        "## How to load it\n", f"## How to load it\n\n`model.onnx` is {says}, on images that it had not seen.\n", 1
-    )
+    heading = "## How to load it\n"
+    return text.replace(heading, f"{heading}\n`model.onnx` is {says}, each on images that it had not seen.\n", 1)
 
 
 def metadata_of(facts: dict[str, str], digest: str | dict[str, str]) -> str:
