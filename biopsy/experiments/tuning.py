@@ -30,7 +30,7 @@ from biopsy.experiments.shell import output
 STUDIES = Path(".dvc/tmp/tune")  # git and DVC leave this folder alone
 MAY_VARY = ("train.", "model.", "augment.", "resize.", "stain.")  # other keys change which images validate
 CHANGE_THE_LOSS = ("train.loss.", "model.head.l2")
-HOPELESS = 3  # so many failures before the first success end the search
+HOPELESS, UNLUCKY = 3, 10  # so many failures in a row end the search: before the first success, and after it
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,10 @@ def tune(experiment: str, task: str | None, protocol: str, trials: int | None, o
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             failures += 1
             print(f"{job.study}-{trial.number:03d}: failed: {error}", flush=True)
-            if failures >= HOPELESS and not _settled(study):
-                raise DataError(f"the first {failures} trials failed, the last one because: {error}") from None
+            if failures >= (UNLUCKY if _settled(study) else HOPELESS):
+                raise DataError(f"{failures} trials in a row failed, the last one because: {error}") from None
             continue
+        failures = 0
         state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
         study.tell(trial, value, state=state)
     print(describe(study, job, search))

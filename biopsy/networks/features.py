@@ -91,7 +91,13 @@ def feature_model(model: Any) -> Any:
 def _pool(feature_map: Any, pool: str) -> list[Any]:
     ops, over = keras.ops, (1, 2)
     if pool == "gem":
+        feature_map = _wide(feature_map)
         powers = ops.mean(ops.power(ops.maximum(feature_map, 0.0), GEM_POWER), axis=over)
         return [ops.power(powers + TINY, 1 / GEM_POWER)]
     mean = keras.layers.GlobalAveragePooling2D()(feature_map)
-    return [mean, ops.sqrt(ops.var(feature_map, axis=over) + TINY)] if pool == "sd" else [mean]
+    return [mean, ops.sqrt(ops.var(_wide(feature_map), axis=over) + TINY)] if pool == "sd" else [mean]
+
+
+def _wide(feature_map: Any) -> Any:
+    """Cast to float32: of float16, the third power of 41 and the slope of a root near 0 overflow."""
+    return feature_map if feature_map.dtype == "float32" else keras.ops.cast(feature_map, "float32")

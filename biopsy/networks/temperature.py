@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 # of one case are not independent.
 FEWEST_CASES = 10
 BOUNDS = (0.1, 10.0)  # temperatures that are tried
+# How far temperatures lie from 1 before anything was seen: the standard deviation of their logarithm, half to double.
+# Without it, a temperature of 10 cases makes the test log loss of an honest model worse by more than 0.05 in a third of
+# simulated draws, with it in a tenth; models that are twice or four times too sure gain as much with it.
+SPREAD = 0.7
 F = TypeVar("F", bound=np.floating)
 SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
@@ -24,7 +28,7 @@ class Calibration(BaseModel):
     Attributes
     ----------
     images, cases
-        Of the part that it was fitted on, or could not be.
+        Of the part that it was fitted on, or could not be; classes that the model has not learnt are left out.
     part
         `val`; `folds`: of a cross-validation, the validation parts of all folds but for what this one tests; `train`,
         where validation is too small: beside it the training images, answered out of the inner folds of a probe.
@@ -89,6 +93,8 @@ def fit_temperature(
 ) -> tuple[float, Calibration]:
     """Find the temperature with the lowest log loss of the validation images, each case counting the same.
 
+    Few cases pull less than many: the likeliest temperature is sought where its logarithm is normal around 0.
+
     Parameters
     ----------
     probabilities
@@ -125,7 +131,10 @@ def fit_temperature(
 
     from scipy.optimize import minimize_scalar  # here: who only predicts needs no SciPy
 
-    found = minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=tuple(np.log(BOUNDS)), method="bounded")
+    def cost(log: float) -> float:
+        return loss(float(np.exp(log))) + log**2 / (2 * SPREAD**2 * len(names))
+
+    found = minimize_scalar(cost, bounds=tuple(np.log(BOUNDS)), method="bounded")
     temperature = round(float(np.exp(found.x)), 3)
     losses = {"log_loss_before": round(loss(1.0), 6), "log_loss_after": round(loss(temperature), 6)}
     return temperature, counts.model_copy(update=losses)

@@ -8,14 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.job import Job
-from biopsy.networks.answers import BATCH, answer_images
+from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.model_file import read_card, write_card
 from biopsy.networks.temperature import Calibration, fit_temperature
+
+PARTS = {"val": "validation", "train": "validation and the inner folds", "folds": "all folds' validation"}
 
 
 @dataclass(frozen=True, eq=False)
 class Unseen:
-    """Images that a model had not learnt from, and what it answered at temperature 1.
+    """Images that a model had not learnt from, of classes that it had learnt, and what it answered at temperature 1.
+
+    A class that was not learnt gets hardly any probability. That says nothing about how sure the model may be of the
+    others, and one such image would outweigh all of them.
 
     Attributes
     ----------
@@ -38,6 +43,10 @@ class Unseen:
         return replace(
             self, ids=self.ids[kept], cases=self.cases[kept], targets=self.targets[kept], given=self.given[kept]
         )
+
+    def answered(self) -> Self:
+        """Leave out the images that nobody was asked about."""
+        return self.without(frozenset(self.ids[np.isnan(self.given).any(axis=1)].tolist()))
 
     def joined(self, *others: "Unseen") -> "Unseen":
         """Return these images and those of others."""
@@ -93,9 +102,6 @@ def calibrate_models(jobs: Sequence[Job], evidence: Sequence[Evidence]) -> None:
         write_card(job.model, card.model_copy(update={"temperature": temperature, "calibration": fitted}))
 
 
-PARTS = {"val": "validation", "train": "validation and the inner folds", "folds": "all folds' validation"}
-
-
 def find_temperature(own: Evidence, folds: Sequence[Unseen]) -> tuple[float, Calibration]:
     """Fit a temperature on as many images as can be had that no model of this kind has learnt from.
 
@@ -142,7 +148,7 @@ def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None, tta: str) -> n
     numpy.ndarray
         (n, 1) or (n, classes) float32, as the model gives them, at temperature 1.
     """
-    step, parts = max(1, BATCH // pixels.shape[1]), []
+    step, parts = images_at_once(pixels.shape[1]), []
     for start in range(0, len(pixels), step):
         seen = pixels[start : start + step].astype(np.float32)
         asked = seen if extra is None else {"pixels": seen, "extra": extra[start : start + step]}

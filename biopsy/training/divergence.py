@@ -14,6 +14,27 @@ def cost_of_a_guess(model: Any, classes: int) -> float:
     return math.log(classes) + sum(float(penalty) for penalty in model.losses)
 
 
+def check_steps(optimizer: Any) -> None:
+    """Reject a training whose every step was left out, as those of float16 are whose gradients overflow.
+
+    Parameters
+    ----------
+    optimizer
+        At the end of the training.
+
+    Raises
+    ------
+    ParamsError
+        The weights are those of the start.
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None and not int(inner.iterations):
+        raise ParamsError(
+            "train.precision: in mixed_float16 the gradients of all steps overflowed, so nothing was learnt. Set "
+            "mixed_bfloat16 or float32, or more train.epochs."
+        )
+
+
 def check_losses(history: list[dict[str, float]], guess: float, finished: bool) -> None:
     """Stop a training that has diverged. What rounds to infinity on one processor is a huge number on another.
 

@@ -47,7 +47,8 @@ class FittedProbe:
     notes
         Sentences for the user.
     inner
-        (n, classes) float64, the pooled answers out of the inner folds with this C; None where nothing was chosen.
+        (n, classes) float64, the pooled answers out of the inner folds with this C; None where nothing was chosen. Not
+        numbers for images of a class that is in one fold alone: who answered had not learnt it.
     layers
         Those that it sees (`biopsy.training.probe_layers`).
     """
@@ -127,6 +128,10 @@ def fit_probe(
         scores = _scores(answers, targets, cases, settings)
         chosen = max(scores, key=lambda c: (round(scores[c], 9), -c), default=grid[0])
         inner = answers.get(chosen)
+        if inner is not None:
+            inner = np.where(
+                _learnt(targets, grouped_folds(targets, cases, settings.folds, seed))[:, None], inner, np.nan
+            )
     weights = sample_weights(targets, cases, settings.weights)
     offset, scale = standardise(features, weights, settings)
     answer = regress((features - offset) @ scale, targets, weights, chosen, settings.max_iter)
@@ -192,6 +197,12 @@ def grouped_folds(targets: Ints, cases: NDArray[np.generic], folds: int, seed: i
         filled[fold, main[case]] += 1
         found[case] = fold
     return found[of_image]
+
+
+def _learnt(targets: Ints, folds: Ints) -> NDArray[np.bool_]:
+    """Say of each image whether other folds hold its class too."""
+    alone = [label for label in np.unique(targets) if len(np.unique(folds[targets == label])) == 1]
+    return ~np.isin(targets, alone)
 
 
 def _inner_answers(

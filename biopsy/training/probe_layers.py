@@ -49,6 +49,8 @@ def fit_layers(
         candidates = [*([name] for name in names), names]
     fitted = [_fit(features, layers, targets, cases, classes, settings, seed) for layers in candidates]
     best = max(fitted, key=lambda one: round(one.scores.get(one.C, 0.0), 9))
+    if len(candidates) > 1:
+        notes = (f"the inner folds chose {' + '.join(best.layers)}",)
     return replace(best, notes=(*notes, *best.notes))
 
 

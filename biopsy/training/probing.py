@@ -99,8 +99,6 @@ def fit_head(
         print(f"{title}: {note}")
     _set(model, probe)
     head = keras.Model(model.get_layer("probe_centre").input, model.output)
-    if params.model.probe.layers == "chosen":
-        print(f"{title}: the inner folds chose {' + '.join(probe.layers)}")
     figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
         figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import keras
-from biopsy.training.divergence import check_losses
+from biopsy.training.divergence import check_losses, check_steps
 from biopsy.training.inputs.place import HERE
 
 # What each callback counts, by the callback's class.
@@ -129,6 +129,8 @@ class TrainingState(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._begun)
         finished = bool(self.model.stop_training) or self.epoch >= self.params["epochs"]
         check_losses(self.history, self.guess, finished)
+        if finished:
+            check_steps(self.model.optimizer)
         if HERE.rank:
             return
         best = self.early_stopping.best_weights or []

@@ -99,9 +99,10 @@ class Material:
         return cases_of(self.table)
 
     def unseen(self, rows: slice, given: np.ndarray) -> Unseen:
-        """Say of some images what the model answered that had not learnt from them."""
-        ids, wide = self.table["image_id"].to_numpy(str), both_classes(np.asarray(given, np.float64))
-        return Unseen(ids[rows], self.cases[rows], self.targets[rows], wide)
+        """Say of some images what the model answered that had not learnt from them, if it had learnt their class."""
+        ids, wide = self.table["image_id"].to_numpy(str)[rows], both_classes(np.asarray(given, np.float64))
+        foreign = ids[~np.isin(self.targets[rows], self.targets[: self.n_train])]
+        return Unseen(ids, self.cases[rows], self.targets[rows], wide).without(frozenset(foreign.tolist()))
 
 
 def train_model(params: Params, job: Job, code: str) -> Trained:
@@ -185,7 +186,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         state.seconds,
         Evidence(
             material.unseen(slice(n_train, None), given),
-            None if inner is None else material.unseen(slice(n_train), inner),
+            None if inner is None else material.unseen(slice(n_train), inner).answered(),
             material.tested,
         ),
     )

@@ -87,6 +87,7 @@ def test_very_many_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
         (b"augment: {every: {rotate: .nan}}\n", "'augment.every.rotate' must be a finite number"),
         (b"tune: {space: {a: {low: 1, high: 1e300}}}\n", "'tune.space.a.high' must be a finite number"),
         (b"tune: {space: {a: {choices: [1, .inf]}}}\n", "choices.1.' must be a finite number"),
+        (b"tune: {space: {a: {low: 1, choices: [1, 2]}}}\n", "tune.space.a has choices and an interval.*defaults"),
         (b"train: {cache_mb: 1" + b"0" * 400 + b"}\n", "a number of 401 digits"),
         (
             b"a: &a ["

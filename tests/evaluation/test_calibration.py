@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -21,6 +22,7 @@ from biopsy.networks.model_file import Card, read_card, write_card
 from biopsy.networks.temperature import FEWEST_CASES, calibrate, fit_temperature
 from biopsy.serving.model import Model
 from biopsy.training.calibration import Evidence, Unseen, ask, find_temperature
+from biopsy.training.train_model import Material
 from schemes import BREAKHIS
 
 CARD = Card(
@@ -85,12 +87,24 @@ def test_the_temperature_undoes_what_a_model_boasts(boast: float) -> None:
     assert (found.images, found.cases, found.reason) == (3000, 3000, None)
 
 
-def test_the_temperature_is_that_of_scikit_learn() -> None:
-    given, truth = drawn(300, 3, 2.0, seed=1)
-    temperature, found = fit_temperature(given, truth, np.arange(300))
+def test_the_temperature_of_many_cases_is_that_of_scikit_learn() -> None:
+    given, truth = drawn(3000, 3, 2.0, seed=1)
+    temperature, found = fit_temperature(given, truth, np.arange(3000))
     theirs = CalibratedClassifierCV(FrozenEstimator(Fixed()), method="temperature").fit(given, truth)
     assert calibrate(given, temperature) == pytest.approx(theirs.predict_proba(given), abs=1e-3)
     assert found.log_loss_after == pytest.approx(log_loss(truth, theirs.predict_proba(given)), abs=1e-5)
+
+
+@pytest.mark.parametrize(("boast", "most"), [(0.5, 0.0), (1.0, 0.03), (2.0, 0.0), (4.0, -0.2)])
+def test_ten_cases_do_not_make_a_model_clearly_worse(boast: float, most: float) -> None:
+    """Without the pull towards 1 the test log loss of an honest model grows by 0.14 on average."""
+    asked, truth = drawn(4000, 2, boast, seed=99)
+    before, worse = log_loss(truth, asked), list[float]()
+    for seed in range(60):
+        temperature, _ = fit_temperature(*drawn(10, 2, boast, seed), np.arange(10))
+        worse.append(log_loss(truth, calibrate(asked, temperature)) - before)
+    assert np.mean(worse) < most
+    assert np.quantile(worse, 0.9) < 0.1
 
 
 def test_each_case_counts_the_same_however_many_images_it_has() -> None:
@@ -158,6 +172,22 @@ def test_where_validation_does_not_suffice_the_inner_folds_of_a_probe_are_added(
     temperature, found = find_temperature(Evidence(val["few"], None, frozenset()), [])
     assert (temperature, found.part) == (1, "val")
     assert "too few validation cases: 8" in str(found.reason)
+
+
+def test_images_of_a_class_that_the_model_has_not_learnt_take_no_part() -> None:
+    """One in a thousand of them, with a probability of e^-30, would set the temperature."""
+    given, truth = drawn(300, 3, 1.0, seed=3)
+    names, part = np.arange(300).astype(str), np.arange(300) < 100  # the first 100 are training images
+    truth[5] = truth[150] = 2
+    learnt = np.where((truth == 2) & part, 0, truth)
+    table = pd.DataFrame({"image_id": names, "case": names, "slide": names, "target": learnt})
+    material = Material(CARD, table, 100, store=None, extra=None, tested=frozenset())  # type: ignore[arg-type]
+    found = material.unseen(slice(100, None), given[100:])
+    kept = np.arange(300)[~part & (truth != 2)]
+    assert found.ids.tolist() == names[kept].tolist()
+    np.testing.assert_array_equal(found.given, given[kept])
+    found.given[3:7] = np.nan
+    assert found.answered().ids.tolist() == names[np.delete(kept, np.s_[3:7])].tolist()
 
 
 def test_of_folds_the_validation_images_of_all_are_used_but_not_those_that_are_tested() -> None:

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from biopsy.cli import command
-from biopsy.core.errors import BiopsyError, ParamsError
+from biopsy.core.errors import BiopsyError, DataError, ParamsError
 from biopsy.core.params import parse_params
+from biopsy.experiments import tuning
 from biopsy.experiments.tuning import Trials, _dvc, check_search, to_copy
 from conftest import ROOT, assert_kind
 from scratch import commit, stand_in
@@ -172,7 +173,26 @@ def trainings(project: Path) -> list[int]:
 
 def test_trials_that_all_fail_end_the_search_with_the_reason(project: Path) -> None:
     done = tune(project, "adopt", "-S", "train.batch=13", check=False)
-    assert_kind(done, "first 3 trials failed", "train.batch 13 is unlucky")
+    assert_kind(done, "3 trials in a row failed", "train.batch 13 is unlucky")
+
+
+def test_trials_that_all_fail_after_one_that_did_not_end_the_search_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    begun: list[int] = []
+
+    def run(trial: Any, *_: object) -> float:
+        begun.append(trial.number)
+        if len(begun) > 1:
+            raise DataError("the disk is gone.")
+        return 0.5
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuning, "run_trial", run)
+    with pytest.raises(DataError, match=r"^10 trials in a row failed, the last one because: the disk is gone\."):
+        command(["tune", "adopt"])
+    assert len(begun) == 11
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from biopsy.core.sections.model import Head, Model
 from biopsy.networks.backbones.registry import Backbone, register
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model, check_model, count_weights
+from biopsy.networks.features import pool_maps
 from biopsy.networks.model_file import load_model, read_card, save_model, write_card
 from biopsy.training.memory import check_batch, limits_in_words, step_bytes
 from cards import CARD
@@ -30,6 +31,47 @@ def test_two_classes_have_one_output_and_more_have_as_many(classes: int, images:
     np.testing.assert_array_equal(loaded.predict_on_batch(images), model.predict_on_batch(images))
     assert model.output_shape == (None, 1 if classes == 2 else classes)
     assert card.classes == CARD.classes
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_that_was_trained_in_a_mixed_precision_answers_in_float32(
+    precision: str, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build_model(Model(), 32, 8, extra=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    save_model(model, tmp_path, CARD)
+    plain = build_model(Model(), 32, 8, extra=1)
+    plain.set_weights(model.get_weights())
+    asked = {"pixels": images, "extra": np.array([[1 / 3], [300.7], [-2.1]], np.float32)}
+    found = load_model(tmp_path)[0].predict_on_batch(asked)
+    np.testing.assert_array_equal(found, plain.predict_on_batch(asked))
+    assert not np.array_equal(found, model.predict_on_batch(asked))
+
+
+@pytest.mark.parametrize("pool", ["gem", "sd"])
+def test_pooling_in_float16_overflows_neither_forwards_nor_backwards(pool: str) -> None:
+    """A step whose gradients overflow is left out: of 10 steps of a training with `gem`, none was taken."""
+    maps = np.random.default_rng(0).uniform(0, 90, (2, 4, 4, 3)).astype(np.float32)
+    maps[0] = 0
+    found = []
+    for precision in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(precision)
+        try:
+            given = keras.Input((4, 4, 3))
+            last = keras.layers.Activation("linear")(given)
+            model = keras.Model(given, pool_maps([last, last], pool))
+        finally:
+            keras.config.set_dtype_policy("float32")
+        with tf.GradientTape() as tape:
+            seen = tf.constant(maps)
+            tape.watch(seen)
+            scaled = tf.reduce_mean(tf.cast(model(seen), tf.float32)) * 2**15
+        assert np.isfinite(tape.gradient(scaled, seen)).all()
+        found.append(np.asarray(model(seen), np.float32))
+    np.testing.assert_allclose(*found, rtol=5e-3, atol=2e-3)
 
 
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:

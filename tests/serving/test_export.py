@@ -37,11 +37,11 @@ TILED = DARK.model_copy(update={"preparation": TILES})
 MANY = CARD.model_copy(update={"task": "multiclass", "labels": BREAKHIS, "preparation": DARK.preparation})
 
 
-def write_model(folder: Path, card: Card, channels: int = 4) -> None:
+def write_model(folder: Path, card: Card, channels: int = 4, activation: str = "relu") -> None:
     """Random weights large enough that the answers differ between images."""
     keras.utils.set_random_seed(1)
     pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
-    maps = keras.layers.Conv2D(channels, 3, activation="relu")(keras.layers.Rescaling(1 / 64)(pixels))
+    maps = keras.layers.Conv2D(channels, 3, activation=activation)(keras.layers.Rescaling(1 / 64)(pixels))
     features = keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
     classes = len(card.classes)
     output = keras.layers.Dense(*((1, "sigmoid") if classes == 2 else (classes, "softmax")))(features)
@@ -123,6 +123,20 @@ def test_no_network_sees_more_squares_at_once_than_it_should(tmp_path: Path, mon
     write_tree(tmp_path, TILES)
     files = sorted((tmp_path / "data/resized").glob("*.png")) * 5
     assert [len(images) for images in chunks(files, TILED)] == [BATCH // 2, 20 - BATCH // 2]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_what_networks_are_made_of_can_be_exported(
+    tmp_path: Path, precision: str, activation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keras.config.set_dtype_policy(precision)
+    try:
+        write_model(tmp_path / "models/m", DARK, activation=activation)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert export.export_model(tmp_path / "models/m", root=tmp_path)[1] <= 1e-5
+    assert "not supported" not in caplog.text
 
 
 def test_other_probabilities_than_those_of_keras_are_no_export(

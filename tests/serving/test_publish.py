@@ -5,6 +5,7 @@ import runpy
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from biopsy.cli import command
 from biopsy.core.encoders import terms_of
 from biopsy.core.errors import BiopsyError, MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
+from biopsy.evaluation import report
 from biopsy.networks.model_file import NOTICE, write_card
 from biopsy.serving.export import hub
 from biopsy.serving.export.publish import FILES
@@ -69,6 +71,56 @@ def test_the_folder_holds_what_a_stranger_needs_and_its_example_runs(
     monkeypatch.setattr(sys, "argv", ["example.py", "a.png"])
     runpy.run_path("shared/example.py")
     assert "malignant" in capsys.readouterr().out
+
+
+FOLDS = f"""---
+library_name: keras
+---
+{NOTICE}
+
+## How to load it
+
+`biopsy predict images/ --model models/binary-case-cv3/1-1`, `load("models/binary-case-cv3/1-1")`
+
+`model.json` beside `model.keras` holds the classes. The other folds lie beside this one.
+
+{"b" * 64}, {SHA}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"fold": "1-2"},
+            "`model.onnx` is the model of fold 1-2, and the figures are those of the models of all folds, each on",
+        ),
+        ({"model_sha256": "c" * 64, "members": [SHA, "b" * 64]}, "`model.onnx` is the mean of the models below"),
+    ],
+    ids=["fold", "mean of the folds"],
+)
+def test_a_fold_and_the_mean_of_all_folds_are_published_with_the_card_of_their_cross_validation(
+    change: dict[str, Any], words: str
+) -> None:
+    card = CARD.model_copy(update={"protocol": "case-cv3", **change})
+    write_onnx(Path("exports/binary-case-cv3.onnx"), card, network())
+    Path("plots/cards/binary-case-cv3.md").write_text(FOLDS)
+    command(["publish", "shared", "--model", "exports/binary-case-cv3.onnx", "--yes"])
+    told = Path("shared/README.md").read_text()
+    assert words in told
+    assert '`biopsy predict images/ --model model.onnx`, `load("model.onnx")`' in told
+    assert "`model.onnx` holds the classes.\n" in told
+    assert "model.json" not in told
+    template = Path(report.__file__).with_name("card.md.j2").read_text()
+    assert "`model.json` beside `model.keras` holds" in template
+    assert "The other folds lie beside this one." in template
+
+
+def test_models_that_no_card_names_together_are_one_sentence() -> None:
+    members = CARD.model_copy(update={"model_sha256": "c" * 64, "members": [SHA, "b" * 64]})
+    write_onnx(Path("exports/mean.onnx"), members, network())
+    with pytest.raises(SourceError, match=r"binary-case\.md does not name all models whose answers exports/mean\.onnx"):
+        command(["publish", "shared", "--model", "exports/mean.onnx"])
 
 
 def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exported_are_one_sentence() -> None:

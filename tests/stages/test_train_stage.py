@@ -16,8 +16,11 @@ import cv2
 import numpy as np
 import pytest
 
+from biopsy.core.job import Job
 from biopsy.core.owned import note_made
-from biopsy.core.params import parse_params
+from biopsy.core.params import parse_params, read_params
+from biopsy.networks.backend import keras
+from biopsy.training import train_model
 from conftest import ROOT, assert_kind
 from scratch import warm
 from tiny import ORDER, make_project, read
@@ -138,7 +141,24 @@ def test_a_killed_training_ends_alike_with_adopt_an_average_and_a_cosine(
     rates = whole[f"plots/{NAME}/train/plots/metrics/learning_rate.tsv"].decode().split()[3::2]
     assert len(set(rates)) == 6
     with zipfile.ZipFile(project / "models" / NAME / "model.keras") as archive:
-        assert PRECISION in archive.read("config.json").decode()
+        assert "float16" not in archive.read("config.json").decode()
+
+
+def test_the_precision_is_that_of_the_training(
+    project: Path, set_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[str]()
+
+    def stops(model: Any, *_: object, **__: object) -> Any:
+        seen.extend({layer.compute_dtype for layer in model.layers if layer.weights})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_model, "fit", stops)
+    params = read_params(set_params(SHORT | {"train.precision": "mixed_bfloat16"}))
+    with pytest.raises(KeyboardInterrupt):
+        train_model.train_model(params, Job("multiclass", "case", 0, project), "code")
+    keras.config.set_dtype_policy("float32")
+    assert sorted(seen) == ["bfloat16", "float32"]  # the last layer's
 
 
 def test_the_unbroken_run_cut_its_learning_rate_and_stopped_early(unbroken: dict[str, bytes]) -> None:

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from biopsy.core.errors import ParamsError
-from biopsy.training.divergence import check_losses
+from biopsy.networks.backend import keras
+from biopsy.training.divergence import check_losses, check_steps
 
 GUESS = math.log(8)
 
@@ -32,6 +33,22 @@ def test_a_finite_loss_far_above_a_guess_stops_after_three_epochs_and_at_the_end
     for told, finished in (([2.0, loss, loss, loss], False), ([loss], True), ([2.0, loss], True)):
         with pytest.raises(ParamsError, match=r"train\.learning_rate: with 0\.5 the training diverged: its loss is"):
             check_losses(history(told), GUESS, finished)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "float32"])
+def test_a_training_of_float16_whose_every_step_overflowed_is_no_model(precision: str) -> None:
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+    weight = keras.Variable(1.0)
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.array(math.inf)])
+    if precision == "float32":
+        check_steps(optimizer)
+        return
+    with pytest.raises(ParamsError, match=r"train\.precision: in mixed_float16 the gradients of all steps overflowed"):
+        check_steps(optimizer)
+    optimizer.apply([keras.ops.array(1.0)])
+    check_steps(optimizer)
 
 
 def test_a_training_whose_best_epoch_is_far_worse_than_a_guess_is_not_saved() -> None:

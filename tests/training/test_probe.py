@@ -141,6 +141,16 @@ def test_the_inner_answers_are_those_of_fits_without_the_case(classes: int) -> N
     assert fit_probe(x, y, CASES, classes, Probe(C=[1.0])).inner is None
 
 
+def test_no_inner_answer_is_about_a_class_that_the_inner_fit_has_not_learnt() -> None:
+    """Its probability is e^-30 there: a temperature fitted on it makes all answers of the model alike."""
+    y = np.where(CASES == 3, 2, CLASSES[2])
+    found = fit_probe(features(), y, CASES, 3, Probe(C=[1.0, 30.0], folds=4))
+    assert found.inner is not None
+    assert np.isnan(found.inner[y == 2]).all()
+    assert np.isfinite(found.inner[y != 2]).all()
+    assert np.isfinite(list(found.scores.values())).all()
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [

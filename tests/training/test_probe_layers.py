@@ -92,6 +92,7 @@ def test_too_few_cases_take_all_layers_and_say_so() -> None:
     found = fit_layers(few, TARGETS[rows], CASES[rows], 2, CHOSEN)
     assert found.layers == ("early", "middle", "late")
     assert "layers are taken together, not chosen: 4 cases in training are fewer" in found.notes[0]
+    assert "inner folds chose" not in " ".join(found.notes)
 
 
 def test_a_choice_of_one_layer_is_one_sentence() -> None:

@@ -1,8 +1,8 @@
 """The sections `tune` and `evaluate`."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from biopsy.core.sections.section import Fraction, Section
 
@@ -40,6 +40,17 @@ class Tune(Section):
     startup: int = Field(5, ge=1)
     grace_epochs: int = Field(3, ge=0)
     space: dict[str, Interval | Choices] = Field(default_factory=dict)
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _of_one_kind(cls, space: Any) -> Any:
+        for key, given in space.items() if isinstance(space, dict) else ():
+            if isinstance(given, dict) and "choices" in given and {"low", "high", "log"} & given.keys():
+                raise ValueError(
+                    f"tune.space.{key} has choices and an interval, and may have one of them. A file of conf/tune that "
+                    "begins with `defaults: [default]` takes over the intervals of default.yaml: leave that line out"
+                )
+        return space
 
 
 class Evaluate(Section):

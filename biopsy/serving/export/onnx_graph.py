@@ -47,7 +47,9 @@ def convert(model: Any, card: Card) -> bytes:
 
     answer, taken, encoder = answering(model, card)
     opset = tail_opset(encoder) if encoder else OPSET
-    made, _ = tf2onnx.convert.from_function(tf.function(answer, autograph=False), [taken], opset=opset)
+    made, _ = tf2onnx.convert.from_function(
+        tf.function(answer, autograph=False), [taken], opset=opset, custom_op_handlers={"Erfc": (_erfc, [])}
+    )
     if encoder:
         made = merge(encoder, made, card)
     rename(made.graph, {INPUT, OUTPUT, FEATURES, MAPS})
@@ -138,6 +140,17 @@ def _calibrated(p: Any, temperature: float) -> Any:
 
     p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
     return p if temperature == 1 else tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / temperature)
+
+
+def _erfc(graph: Any, node: Any, *_: object) -> None:
+    """Write 1 - Erf for Erfc, which TensorFlow's GELU has and ONNX has not; called by tf2onnx."""
+    import numpy as np
+
+    output, shape, kind = node.output[0], graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
+    inner = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[kind])
+    one = graph.make_const(f"{node.name}_one", np.array(1, np.float32))
+    graph.remove_node(node.name)
+    graph.make_node("Sub", [one.output[0], inner.output[0]], outputs=[output], shapes=[shape], dtypes=[kind])
 
 
 def rename(graph: Any, keep: set[str]) -> None:

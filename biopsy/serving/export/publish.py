@@ -1,19 +1,23 @@
 """`biopsy publish`: what a stranger can use, in a folder or on the hub: model card, ONNX file, metadata, example."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from biopsy.core.encoders import NO_HEADS
 from biopsy.core.errors import ParamsError, SourceError, some
 from biopsy.core.files import atomic_file, sha256
-from biopsy.networks.model_file import NOTICE
+from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.export.hub import repository_of, upload
 from biopsy.serving.onnx_file import export_of, open_file
 from biopsy.serving.similar import read_similar
 
 FILES = ("README.md", "example.py", "metadata.json", "model.onnx")
 BULKY = ("card", "learnt_from", "similar")  # what metadata.json leaves to the .onnx file
+# What a card says, and what is true of the file.
+BESIDE = ("`model.json` beside `model.keras` holds", "`model.onnx` holds")
+FOLDS = " The other folds lie beside this one."
 EXAMPLE = f'''"""Predict images: `python example.py image.png ...`. {NOTICE}
 
 Needs Biopsy with its extra `predict`: no TensorFlow, no Keras.
@@ -69,10 +73,15 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
             "and name its card with --card."
         )
     told = text.read_text("utf-8")
-    if card.model_sha256 not in told or NOTICE not in told:
+    if NOTICE not in told or not all(digest in told for digest in card.members or [card.model_sha256]):
+        if card.members:
+            raise SourceError(
+                f"{text} does not name all models whose answers {path} averages. The card of a cross-validation names "
+                "its folds; for other models write one with their hashes and the notice of theirs, and use --card."
+            )
         raise SourceError(f"{text} is not the card of {path}, whose hash it does not name. Run `dvc repro report`.")
     written = {
-        "README.md": _for_file(told, f"models/{card.task}-{card.protocol}").encode(),
+        "README.md": _for_file(told, card).encode(),
         "example.py": EXAMPLE.encode(),
         "metadata.json": metadata_of(facts, sha256(path)).encode(),
         "model.onnx": content,
@@ -100,9 +109,18 @@ def _exported(model: Path) -> Path:
     raise SourceError(f"{model} was not exported since it was made. Run `biopsy export {model}` first.")
 
 
-def _for_file(text: str, folder: str) -> str:
-    """Let a card of Keras's folder speak of the .onnx file beside it."""
-    return text.replace("library_name: keras", "library_name: onnx").replace(folder, "model.onnx")
+def _for_file(text: str, card: Card) -> str:
+    """Let the card of a folder, or of the folders of all folds, speak of the .onnx file beside it."""
+    text = re.sub(rf"models/{re.escape(f'{card.task}-{card.protocol}')}(/\d+-\d+)?", "model.onnx", text)
+    text = text.replace("library_name: keras", "library_name: onnx").replace(*BESIDE).replace(FOLDS, "")
+    if card.members:
+        says = "the mean of the models below, which has no figures of its own: the figures are those of these models"
+    elif card.fold:
+        says = f"the model of fold {card.fold}, and the figures are those of the models of all folds"
+    else:
+        return text
+    heading = "## How to load it\n"
+    return text.replace(heading, f"{heading}\n`model.onnx` is {says}, each on images that it had not seen.\n", 1)
 
 
 def metadata_of(facts: dict[str, str], digest: str | dict[str, str]) -> str:
