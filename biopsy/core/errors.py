@@ -144,12 +144,15 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to c
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an error of the operating system say which file it is about: that of a full disk does not know."""
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an error of the operating system say which file it is about: that of a full disk does not know.
+
+    One about `temporary`, a name that the user does not know, is told of `path`.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or error.filename == str(temporary):
             error.filename = str(path)
         raise
 
