@@ -84,7 +84,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(folder: Path, names: Sequence[str]) -> Iterator[list[Path]]:
-    """Yield temporary paths for files that are one result, in order; where the block fails, none of them is replaced."""
+    """Yield temporary paths for files that are one result; where the block fails, none of them is replaced."""
     with ExitStack() as opened:
         yield [opened.enter_context(atomic_file(folder / name)) for name in names]
 

@@ -10,7 +10,7 @@ from biopsy.core.layout import model_name
 def find_models(root: Path = Path()) -> list[Path]:
     """List the model folders in models/, or, where there are none, the files in exports/.
 
-    Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, and another model be taken.
+    Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, to another model.
     """
     folders = [path for path in _within(root / "models") if (path / "model.json").is_file()]
     return folders or [path for path in _within(root / "exports") if path.suffix == ".onnx"]

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from raw import obey_permissions
 
 from biopsy.cli import command
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.images.looks.record import Looks, Range
-from raw import obey_permissions
 from tiny_onnx import DARK, write_onnx
 
 
