@@ -9,6 +9,7 @@ from biopsy.core.files import atomic_file, read_csv, write_csv, write_json
 from biopsy.core.layout import IMAGES, LABELS, METADATA
 from biopsy.core.params import Params
 from biopsy.core.stage import run_stage
+from biopsy.core.text import count
 from biopsy.tables.impute import impute as impute_table
 from biopsy.tables.labels.scheme import write_scheme
 from biopsy.tables.names import count_groups
@@ -35,6 +36,12 @@ def impute(
         f"gaps filled: {filled or 'none'}; contradictions: {counts['contradictions']['count']}"
         + (f"; {unlabelled} without a label left out." if unlabelled else ".")
     )
+    if slides := counts["slides_as_cases"]:
+        print(
+            f"impute: warning: cases are not known, so {count(slides, 'slide')} count as one case each. If a patient "
+            "may have several slides, name the column of patients in ingest.columns.case: else the images of one "
+            "patient may be in training and test."
+        )
     for unit, ids in _told(counts["alike"]):
         groups = some((" / ".join(group) for group in ids["listed"]), 3)
         print(

@@ -22,6 +22,12 @@ NO_MEMORY = (
 )
 
 
+NO_THREAD = (
+    "no thread can be started: a limit on processes or memory (ulimit -u, -v, or a container's) is reached. Raise it, "
+    "or close other programs."
+)
+
+
 class BiopsyError(Exception):
     """What went wrong, where (file, row, value) and the way out, in one sentence or two."""
 
@@ -131,25 +137,23 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to c
         sys.exit(141)
     except MemoryError:
         _leave(f"error: {NO_MEMORY}", MachineError.exit_code)
-    except ImportError as error:
-        sentence = _import_sentence(error)
-        if sentence is None:
-            raise
-        _leave(f"error: {sentence}", MachineError.exit_code)
-    except OSError as error:
-        sentence = _machine_sentence(error)
+    except (ImportError, OSError, RuntimeError) as error:
+        sentence = _sentence_of(error)
         if sentence is None:
             raise
         _leave(f"error: {sentence}", MachineError.exit_code)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an error of the operating system say which file it is about: that of a full disk does not know."""
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an error of the operating system say which file it is about: that of a full disk does not know.
+
+    One about `temporary`, a name that the user does not know, is told of `path`.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or error.filename == str(temporary):
             error.filename = str(path)
         raise
 
@@ -169,6 +173,15 @@ def _open_standard_streams() -> None:
                 os.close(opened)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
+def _sentence_of(error: Exception) -> str | None:
+    """Say what the user can do about an error of the machine, or return None."""
+    if isinstance(error, ImportError):
+        return _import_sentence(error)
+    if isinstance(error, OSError):
+        return _machine_sentence(error)
+    return NO_THREAD if "can't start new thread" in str(error) else None
 
 
 def _import_sentence(error: ImportError) -> str | None:

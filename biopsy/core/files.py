@@ -9,7 +9,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,13 +68,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise ParamsError(f"{path} is a folder. Name a file.")
     temporary = path.with_name(f".{path.stem}.file.{_token()}.tmp{path.suffix}")
-    with _place(path):
+    with _place(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         temporary.unlink()
     _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
     try:
-        with naming(path):
+        with naming(path, temporary):
             yield temporary
             _sync(temporary)
         temporary.replace(path)
@@ -83,10 +83,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _place(path: Path) -> Iterator[None]:
+def atomic_files(folder: Path, names: Sequence[str]) -> Iterator[list[Path]]:
+    """Yield temporary paths for files that are one result; where the block fails, none of them is replaced."""
+    with ExitStack() as opened:
+        yield [opened.enter_context(atomic_file(folder / name)) for name in names]
+
+
+@contextmanager
+def _place(path: Path, temporary: Path) -> Iterator[None]:
     """Say that nothing can be made where `path` lies, as in /proc, which answers that there is no such folder."""
     try:
-        yield
+        with naming(path, temporary):
+            yield
     except FileNotFoundError:
         raise MachineError(f"{path.parent} takes no files. Name another place for {path.name}.") from None
 
@@ -97,15 +105,15 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
     Raises `DataError` where `path` holds files of the user's own.
     """
-    with _place(path):
+    new, old = (path.with_name(f".{path.name}.{kind}.{_token()}.tmp") for kind in ("new", "old"))
+    with _place(path, new):
         path.parent.mkdir(parents=True, exist_ok=True)
     _put_back(path)
     check_owned(path)
-    new, old = (path.with_name(f".{path.name}.{kind}.{_token()}.tmp") for kind in ("new", "old"))
-    with _place(path):
+    with _place(path, new):
         new.mkdir()
     try:
-        with naming(path):
+        with naming(path, new):
             yield new
         check_owned(path)  # hours may have passed
         note_made(path, names_in(new))  # before the renames, between which the machine may stop

@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
         raise ParamsError(f"{path} is missing. {restore}") from None
     except IsADirectoryError:
         raise ParamsError(f"{path} is a folder, not a file. {restore}") from None
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ParamsError(f"{path} is not valid YAML: {reason}. Correct it, or `git checkout {path}`.") from None
     for key, value in _leaves(content):

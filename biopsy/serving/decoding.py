@@ -184,15 +184,24 @@ def _work(connection: Connection, memory: int) -> None:
     """Be a process: work on one image after the other, until the server has gone. Ctrl-C is for the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)  # there are as many processes as processors
-    statm = Path("/proc/self/statm")
-    if statm.exists():  # Linux
-        own = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (own + memory, own + memory))
+    _limit(memory)
     try:
         while True:
             connection.send(told(*connection.recv()))
     except (EOFError, OSError):
         return
+
+
+def _limit(memory: int) -> None:
+    """Let this process take so many bytes more, or what a limit of the machine's (ulimit -v) leaves it."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():  # no Linux
+        return
+    most = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if allowed != resource.RLIM_INFINITY:
+        most = min(most, allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def told(work: Callable[[bytes], Any], image: bytes) -> Any:

@@ -8,9 +8,16 @@ from biopsy.core.layout import model_name
 
 
 def find_models(root: Path = Path()) -> list[Path]:
-    """List the model folders in models/, or, where there are none, the files in exports/."""
-    folders = sorted(path.parent for path in (root / "models").glob("*/model.json"))
-    return folders or sorted((root / "exports").glob("*.onnx"))
+    """List the model folders in models/, or, where there are none, the files in exports/.
+
+    Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, to another model.
+    """
+    folders = [path for path in _within(root / "models") if (path / "model.json").is_file()]
+    return folders or [path for path in _within(root / "exports") if path.suffix == ".onnx"]
+
+
+def _within(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def only_model() -> Path:

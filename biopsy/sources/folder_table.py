@@ -1,6 +1,7 @@
 """The table of images that lie in a folder of their class: the data set has no CSV, its folders are the labels."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,10 @@ COLUMNS = ("split", "Magnification", "path_to_image", "label")  # an empty cell 
 NO_CLASSES = {
     *("images", "image", "imgs", "img", "pictures", "photos", "patches", "tiles", "data", "masks", "mask", "labels"),
     *("annotations", "annotation", "groundtruth", "gt", "segmentation", "segmentations", "overlays", "thumbnails"),
+}  # fmt: skip
+DRAWN = {
+    *("mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "anno", "annotation", "overlay"),
+    *("explained", "heatmap", "contour", "boundary"),
 }  # fmt: skip
 
 
@@ -66,6 +71,11 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
             "folder away, name a CSV with the labels in data.local.csv, or, for an outer folder that is the class, set "
             "labels.tasks.label.column to folder1, and so on."
         )
+    if drawn := _masks(paths):
+        warn(
+            f"{where}: {len(drawn):,} of {len(paths):,} images are called as a mask or an overlay of another "
+            f"({some(drawn, 3)}), and are taken as images of the class. Move them away, or name a CSV without them."
+        )
     depth = max(map(len, folders.values()))
     with target.open("x", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -73,6 +83,13 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
         for path, names in folders.items():
             part = next(filter(None, map(read_part, reversed(names))), "")
             writer.writerow([part, "", path, named[path][-1], *names, *[""] * (depth - len(names))])
+
+
+def _masks(paths: Sequence[str]) -> list[str]:
+    """List the images that are called as another beside them, and a word such as `_mask` more."""
+    stems = {str(PurePosixPath(path).with_suffix("")): path for path in paths}
+    parts = ((path, re.fullmatch(r"(.+?)[ _.-]+([A-Za-z]+)[ _-]*\d*", stem)) for stem, path in stems.items())
+    return [path for path, found in parts if found and found[1] in stems and plain(found[2]) in DRAWN]
 
 
 def _outer(folders: Iterable[Sequence[str]]) -> str:

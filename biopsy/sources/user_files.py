@@ -129,4 +129,4 @@ def make_facts(
 
 def counted(left_out: Mapping[str, int]) -> str:
     """Put counts into words: `2 not an image, 1 broken link`."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()) if count)

@@ -87,6 +87,7 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
         "filled": filled,
         "read_off_names": [column for column in facts if column not in filled],
         "contradictions": {"policy": policy, "count": len(contradictions), "listed": contradictions[:LISTED]},
+        "slides_as_cases": _slides_as_cases(labels, images, names),
         "alike": {unit: _listed(alike(labels[unit])) for unit in ("slide", "case")},
         "changed": {column: _listed(changed(labels[column])) for column in ("slide", "case", *scheme.columns)},
         "names_without_facts": int((names == "").all(axis=1).sum()),
@@ -158,6 +159,12 @@ def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.Data
     labels["case"] = first_spellings(labels["case"].where(own, labels["slide"]))
     labels["slide"] = first_spellings(whole_slides(labels))
     return labels
+
+
+def _slides_as_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.DataFrame) -> int:
+    """Count the slides that stand for a case, which neither the table nor the file names tell."""
+    told = (images["case"] != "") | (labels["case"] == names.loc[labels.index, "case"]) | (labels["case"] == "")
+    return labels.loc[~told, "case"].nunique()
 
 
 def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path, without_case: pd.Series) -> None:

@@ -34,7 +34,10 @@ SCHEMA = pa.DataFrameSchema(
             str,
             [
                 _rule(r"^\.?/*$", "without a path. Fill it in or delete the row"),
-                _rule(r"[\x00-\x1f\x7f]", "with a control character in the path. Look for a misplaced quote"),
+                _rule(
+                    r"[\x00-\x1f\x7f]",
+                    "with a control character in the path. Rename the file, or look for a misplaced quote",
+                ),
                 _rule(r"^(?:/.|[A-Za-z]:)", "with an absolute path. Write it relative to the image folder"),
                 _rule(
                     r"(?:^|[/\\])\.\.(?:[/\\]|$)",

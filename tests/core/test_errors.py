@@ -201,6 +201,7 @@ run(main)
         (OSError(errno.EFBIG, "x", "out.csv"), "out.csv would be larger than a file may be here"),
         (OSError(errno.ENOMEM, "x"), "no memory left"),
         (OSError("100 requested and 3 written"), "no space left on the disk"),
+        (RuntimeError("can't start new thread"), "no thread can be started: a limit on processes or memory"),
     ],
 )
 def test_the_limits_of_a_machine_are_sentences(
@@ -218,6 +219,14 @@ def test_a_broken_import_of_our_own_keeps_its_traceback(error: Exception) -> Non
         raise error
 
     with pytest.raises(ImportError):
+        run(main)
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
         run(main)
 
 

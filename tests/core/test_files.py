@@ -1,5 +1,6 @@
 """Files of our own that are torn, foreign, edited or gone: one sentence with the file and what to run."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from biopsy.core.errors import DataError, MachineError
-from biopsy.core.files import atomic_dir, atomic_file, read_csv, read_json, write_csv, write_json
+from biopsy.core.files import atomic_dir, atomic_file, atomic_files, read_csv, read_json, write_csv, write_json
 from biopsy.experiments.dvc_lock import read_stages
 
 TABLE = pd.DataFrame(
@@ -112,3 +113,24 @@ def test_an_empty_dvc_lock_has_no_stages() -> None:
 def test_a_place_that_takes_no_files_is_one_sentence(write: Any, path: str) -> None:
     with pytest.raises(MachineError, match=r"/proc.* takes no files. Name another place for x.csv"), write(Path(path)):
         pass
+
+
+def test_a_place_without_permission_is_told_by_the_name_that_the_user_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(OSError, match="Read-only") as raised, atomic_file(tmp_path / "report.html"):
+        pass
+    assert raised.value.filename == str(tmp_path / "report.html")
+
+
+def test_files_that_are_one_result_are_replaced_all_or_none(tmp_path: Path) -> None:
+    with atomic_files(tmp_path, ["a", "b"]) as (first, second):
+        first.write_text("old a")
+        second.write_text("old b")
+    with pytest.raises(FileNotFoundError), atomic_files(tmp_path, ["a", "b"]) as (first, _):
+        first.write_text("new a")  # and no b
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old a", "b": "old b"}

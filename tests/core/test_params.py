@@ -1,5 +1,6 @@
 """params.yaml: typed, bounded, checked before any work, one sentence a mistake."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,17 @@ def test_errors_that_are_not_shown_are_counted(set_params: Callable[..., Path]) 
 def test_an_anchor_may_be_used(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: &seed 7\ndata: {sample: {seed: *seed}}\n")
     assert read_params(tmp_path / "params.yaml").data.sample["seed"] == 7
+
+
+def test_a_file_without_permission_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError):  # which `errors` puts into words
+        read_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_or_a_folder_says_how_to_get_it_back(tmp_path: Path) -> None:

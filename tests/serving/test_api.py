@@ -66,6 +66,14 @@ def parts(*contents: bytes) -> Parts:
     return [("images", (f"{number}.png", content)) for number, content in enumerate(contents)]
 
 
+def test_a_monitor_may_ask_with_head(client: TestClient) -> None:
+    for path in ("/", "/health", "/ready", "/v1/models"):
+        given = client.head(path)
+        assert (given.status_code, given.content) == (200, b"")
+    assert client.head("/v1/predict").status_code == 405
+    assert client.head("/nowhere").status_code == 404
+
+
 def test_each_image_is_a_row_in_order_with_the_class_its_probabilities_and_whether_it_was_learnt_from(
     client: TestClient, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 """The server's queue: small requests are worked on together, and a process that decodes may end without harm."""
 
 import asyncio
+import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,6 +16,7 @@ from fastapi import HTTPException, Request
 from biopsy.core.errors import DataError
 from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
+from biopsy.serving import decoding
 from biopsy.serving.decoding import ENDED, Decoder, Prepared
 from biopsy.serving.server.queue import Queue, Work
 from biopsy.serving.server.uploads import Limits
@@ -145,6 +148,18 @@ def test_an_image_that_ends_its_process_or_needs_too_much_memory_is_an_error_and
     assert isinstance(decoder.begin_prepare(plain, preparation, False).result(20), Prepared)
     process.seconds = 0.2
     assert [str(error) for error in decoder.finish([decoder.begin(_hang, b"")])] == [ENDED]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory on Linux alone")
+@pytest.mark.parametrize("allowed", [resource.RLIM_INFINITY, 10**15, 10**6])
+def test_a_limit_of_the_machine_is_not_raised(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (allowed, allowed))
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    decoding._limit(10**9)
+    ((soft, hard),) = limits
+    assert soft == hard
+    assert hard == allowed if allowed == 10**6 else 10**9 < hard < 10**14
 
 
 def _hang(_: bytes) -> None:

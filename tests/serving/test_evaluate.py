@@ -1,5 +1,6 @@
 """`biopsy evaluate`: a trained model on labelled images of elsewhere, good ones and bad ones."""
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
     assert "changed the cases 4-Mar" in evaluate("path,label,case\n0.png,B,4-Mar\n20.png,M,7\n")["warned"]
     warned = evaluate("path,label,case\n0.png,B,a\n20.png,M,b\n21.png,M,\n")["warned"]
     assert "1 row of 3 without a case, unlike the others. Each counts as a case" in warned
+
+
+def test_a_full_disk_leaves_figures_predictions_and_page_of_one_run(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(table())
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    write = Path.write_text
+
+    def full(path: Path, text: str, *rest: str) -> int:
+        if path.suffix == ".html":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, text, *rest)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        evaluate(table(n=20))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_a_table_that_names_no_cases_is_warned_of_where_the_interval_is_printed(evaluate: Evaluate) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from raw import obey_permissions
 
 from biopsy.cli import command
 from biopsy.core.errors import DataError, ParamsError
@@ -110,6 +112,19 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(
         command(["predict", "in"])
     if shut != "in":
         assert pd.read_csv(io.StringIO(capsys.readouterr().out))["image"].tolist() == ["in/a.png", "in/shut"]
+
+
+@pytest.mark.parametrize("shut", ["models", "models/best", "exports"])
+def test_a_model_that_cannot_be_looked_at_is_no_missing_one(tmp_path: Path, shut: str) -> None:
+    for file in ("exports/a.onnx", *(["models/best/model.json", "models/other/model.json"] if shut[0] == "m" else [])):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / shut).chmod(0)
+    asked = [sys.executable, "-c", "from biopsy.serving.finding import only_model as f; print(f())"]
+    told = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, preexec_fn=obey_permissions)
+    (tmp_path / shut).chmod(0o755)
+    assert told.stdout == ""
+    assert f"Permission denied: '{shut}" in told.stderr
 
 
 def test_what_biopsy_drew_and_what_it_cannot_read_is_told_and_left_out(

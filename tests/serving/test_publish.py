@@ -1,5 +1,6 @@
 """`biopsy publish`: a folder of card, file, metadata and example, written only when it is asked for twice."""
 
+import errno
 import json
 import runpy
 import socket
@@ -121,6 +122,23 @@ def test_models_that_no_card_names_together_are_one_sentence() -> None:
     write_onnx(Path("exports/mean.onnx"), members, network())
     with pytest.raises(SourceError, match=r"binary-case\.md does not name all models whose answers exports/mean\.onnx"):
         command(["publish", "shared", "--model", "exports/mean.onnx"])
+
+
+def test_a_full_disk_leaves_no_card_of_one_model_beside_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    command(["publish", "shared", "--yes"])
+    before = {path.name: path.read_bytes() for path in Path("shared").iterdir()}
+    Path("plots/cards/binary-case.md").write_text(f"{TEXT} of another training")
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix == ".onnx":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        command(["publish", "shared", "--yes"])
+    assert {path.name: path.read_bytes() for path in Path("shared").iterdir()} == before
 
 
 def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exported_are_one_sentence() -> None:

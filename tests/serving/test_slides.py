@@ -248,6 +248,23 @@ def test_a_model_without_a_scale_reads_full_resolution_and_says_so_until_a_scale
     assert "does not know the scale" not in capsys.readouterr().err
 
 
+def test_without_a_scale_a_tile_has_as_many_pixels_as_a_training_image(
+    predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of 64x48 pixels were squeezed to the network's square: a tile of that size would show larger cells."""
+    looks = ranges_of([{**look_at(np.full((1, SIZE, SIZE, 3), RED, np.uint8)), "width": 64.0, "height": 48.0}])
+    write_onnx(tmp_path / "exports/tiny.onnx", DARK.model_copy(update={"training": looks}))
+    write_slide(tmp_path / "a.tif")
+    table = predict("a.tif", "--tile-mpp", "0.5")
+    assert table[["width", "height"]].drop_duplicates().to_numpy().tolist() == [[64, 48]]
+    assert not table["unlike_training"].str.contains("width|height").any()
+    assert {tuple(place) for place in predict("a.tif", "--tile-mpp", "1", out="b")[["width", "height"]].to_numpy()} == {
+        (128, 96)
+    }
+    predict("a.tif", out="c")
+    assert "so tiles of 64x48 pixels are read at the full resolution" in capsys.readouterr().err
+
+
 def test_tiles_unlike_the_training_images_are_named_and_from_a_tenth_on_the_user_is_warned(
     predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

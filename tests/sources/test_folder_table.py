@@ -1,5 +1,6 @@
 """Data sets that have no CSV: the folder of an image is its label."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -103,6 +104,22 @@ def test_where_all_images_are_hidden_none_is_found(project: Path) -> None:
 def test_images_at_two_depths_of_one_folder_are_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetched(project, "a/1.png", "a/cropped/2.png", "b/1.png")
     assert "there are images in a/cropped and in a folder above it" in capsys.readouterr().err
+
+
+DRAWN = ["a/benign (1)_mask.png", "a/benign (1)_mask_1.png", "b/x_1_anno.bmp", "b/x-Label.png", "b/x-explained.png"]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [([], ""), (DRAWN, r"5 of 11 images are called as a mask or an overlay of another \(a/benign \(1\)_mask\.png")],
+)
+def test_masks_beside_their_images_are_a_warning(
+    project: Path, capsys: pytest.CaptureFixture[str], drawn: list[str], told: str
+) -> None:
+    fetched(project, "a/benign (1).png", "b/x_1.jpg", "b/x_2.jpg", "b/x.png", "b/label.png", "a/tumor_seg.png", *drawn)
+    said = capsys.readouterr().err
+    assert re.search(told, said)
+    assert told or "mask" not in said.replace(str(project), "")
 
 
 def test_folders_called_as_no_class_is_are_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,7 +179,10 @@ def test_name_outside_utf8_is_counted(mine: Path, tmp_path: Path) -> None:
         ({"csv": "my images"}, ["data.local.csv", "my images is a folder, not a CSV file"]),
         ({"images": "nowhere"}, ["data.local.images", "nowhere is not a folder"]),
         ({"images": "my.csv"}, ["data.local.images", "my.csv is not a folder"]),
-        ({"images": "texts"}, ["data.local.images", "no image lies below texts", "1 not an image"]),
+        (
+            {"images": "texts"},
+            ["data.local.images", "no image lies below texts (1 not an image). Images are .png", "DICOM"],
+        ),
         ({"images": "."}, ["data.local.images", "contains this pipeline's own data"]),
     ],
 )

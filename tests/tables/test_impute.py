@@ -132,6 +132,16 @@ def test_slide_and_case_stand_in_for_each_other_where_names_do_not_tell() -> Non
         assert imputed(row)[0][["slide", "case"]].to_numpy().tolist() == [[both, both]]
 
 
+def test_slides_that_stand_for_unknown_cases_are_counted_since_a_patient_may_have_several() -> None:
+    slides = [(f"{i}.png", "benign", "A", "", f"TCGA-A1-0001-01Z-00-DX{i}") for i in (1, 2)]
+    assert imputed(*slides, slides[0])[1]["slides_as_cases"] == 2
+    assert imputed(*((*row, "TCGA-A1-0001") for row in slides))[1]["slides_as_cases"] == 0
+    assert imputed((DC, "malignant"), ("x.png", "benign", "A"))[1]["slides_as_cases"] == 0
+    assert imputed((DC,), ("x.png", "benign", "A", "", "S1"))[1]["slides_as_cases"] == 1
+    dropped = imputed(*slides, ("y.png", "", "", "", "S3"), impute={"unlabelled": "drop"})[1]
+    assert dropped["slides_as_cases"] == 2
+
+
 def test_the_csvs_case_wins_over_the_slides_number() -> None:
     labels, _ = imputed((A, "", "", "", "", "patient 7"))
     assert labels.iloc[0][["slide", "case"]].tolist() == ["22549AB", "patient 7"]

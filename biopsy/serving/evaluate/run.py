@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from biopsy.core.errors import DataError, ParamsError, some, warn
-from biopsy.core.files import atomic_file, sha256, write_csv, write_json
+from biopsy.core.files import atomic_files, sha256, write_csv, write_json
 from biopsy.core.text import count
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
@@ -111,9 +111,9 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
     looks = pd.DataFrame(answered.looks).reindex(columns=list(LOOKS))
     page = render(card, details, replace(test, rows=test.rows.join(looks)), rows)
     answered.watch.tell(learnt=False)  # it is said of the figure, below
-    write_json(out / FILES[0], details)
-    write_csv(out / FILES[1], _predictions(answered, model, card))
-    with atomic_file(out / FILES[2]) as new:
+    with atomic_files(out, FILES) as (metrics, predictions, new):
+        write_json(metrics, details)
+        write_csv(predictions, _predictions(answered, model, card))
         new.write_text(page, "utf-8")
     macro, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
     sure = f"95 % interval {interval(ends)}" if ends else "too few cases for an interval"

@@ -7,7 +7,7 @@ from typing import Any
 
 from biopsy.core.encoders import NO_HEADS
 from biopsy.core.errors import ParamsError, SourceError, some
-from biopsy.core.files import atomic_file, sha256
+from biopsy.core.files import atomic_files, sha256
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.export.hub import repository_of, upload
 from biopsy.serving.onnx_file import export_of, open_file
@@ -94,9 +94,9 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
         return [*lines, "Nothing was written. Add --yes to publish."]
     if repository:
         return [*lines, f"published: {upload(repository, written, f'{card.task}-{card.protocol}. {NOTICE}')}"]
-    for name, data in written.items():
-        with atomic_file(folder / name) as temporary:
-            temporary.write_bytes(data)
+    with atomic_files(folder, list(written)) as places:  # the card of one model beside another would mislead
+        for place, data in zip(places, written.values(), strict=True):
+            place.write_bytes(data)
     return [*lines, f"published in {folder}. {NOTICE}"]
 
 

@@ -92,6 +92,9 @@ def plan(
         size = (scale.width, scale.height)
     elif resize.mode == "tiles":
         size = (resize.tiles.px * resize.tiles.columns, resize.tiles.px * resize.tiles.rows)
+    elif card.training and {"width", "height"} <= set(card.training.ranges):  # as much tissue as a training image shows
+        ranges = card.training.ranges
+        size = (round(ranges["width"].median), round(ranges["height"].median))
     if um and not slide_um:
         raise ParamsError(
             f"{slide.path} does not say how many micrometres a square pixel is, but tiles are read at {um:g}. Set it "

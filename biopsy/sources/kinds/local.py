@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import ParamsError, SourceError
+from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.core.outside import Outside
 from biopsy.core.sections.section import Section
 from biopsy.core.stores import is_address
@@ -41,7 +42,11 @@ def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
     paths, unnamed = keep_named(paths, csv_file) if csv_file else leave_hidden(paths)
     left_out.update(unnamed)
     if not paths:
-        raise SourceError(f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'}).")
+        kinds = f" Images are {', '.join(IMAGE_SUFFIXES)}; make others, such as DICOM, PNGs."
+        raise SourceError(
+            f"{IMAGES}: no image lies below {images} ({counted(left_out) or 'it is empty'})."
+            + (kinds if left_out.get("not an image") else "")
+        )
     if csv_file:
         copy_file(csv_file, folder / "metadata.csv")
     else:

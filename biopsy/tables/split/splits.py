@@ -248,7 +248,8 @@ def _given(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) 
     if len(lacking):
         raise DataError(
             f"{len(lacking)} of {len(table)} images have no part in the column '{shares.column}' ({some(lacking, 3)}). "
-            "Fill it in, or take 'given' out of `protocols`."
+            "Fill it in (without a CSV: set split.column to folder1, the outermost folder, and say in split.map which "
+            "of its names are train, val and test), or take 'given' out of `protocols`."
         )
     parts = table["given"].to_numpy(dtype="<U5")
     unit = next((unit for unit in ("case", "slide") if (table[unit] != "").all()), "image")
