@@ -13,7 +13,7 @@ from biopsy.core.stage import run_stage
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.split.earlier import RECORD, Earlier, how_drawn, record_of, written
 from biopsy.tables.split.fold_table import is_official, match_fold_table, read_fold_table
-from biopsy.tables.split.given import read_given
+from biopsy.tables.split.given import read_given, unused_column
 from biopsy.tables.split.plots import plot_split
 from biopsy.tables.split.published import PUBLISHED
 from biopsy.tables.split.splits import make_split
@@ -46,6 +46,11 @@ def split(
     if "given" in params.protocols:
         given = read_given(metadata_csv, read_csv(images_csv, ["image_id", "row"]), params.split, params.ingest)
         labels = labels.assign(given=labels["image_id"].map(given).fillna(""))
+    elif column := unused_column(metadata_csv, params.ingest):
+        print(
+            f"split: the table's column '{column}' says train and test, and is not used. To use it: -S "
+            f"'split.column={column}' -S 'protocols=[given]'."
+        )
     splits, summary, drawn, earlier = {}, {}, {}, Earlier(splits_dir)
     earlier.leave(params.protocols)
     for protocol in params.protocols:

@@ -24,10 +24,14 @@ TABLE = invented({"A": [9, 12, 7], "F": [20, 15, 9, 6], "DC": [30, 8, 8, 14, 22]
 def prepare(tmp_path: Path, set_params: Callable[..., Path]) -> Callable[..., None]:
     """Write labels and parameters; `split__train=0.6` sets `split.train`."""
 
-    def write(table: pd.DataFrame = TABLE, **overrides: object) -> None:
+    def write(table: pd.DataFrame = TABLE, parts: bool = False, **overrides: object) -> None:
         set_params({key.replace("__", "."): value for key, value in overrides.items()})
         write_csv(tmp_path / "data/interim/labels.csv", table)
         write_scheme(tmp_path / "models/labels.json", BREAKHIS)
+        (metadata := tmp_path / "data/raw/metadata.csv").parent.mkdir(parents=True, exist_ok=True)
+        metadata.write_text(
+            "path_to_image,Partition\na.png,train\nb.png,test\nc.png,\n" if parts else "path_to_image\na.png\n"
+        )
 
     return write
 
@@ -124,6 +128,12 @@ def test_a_case_that_holds_most_of_the_images_is_named(split) -> None:
     whole = invented({"A": [90, 5, 5], "DC": [5, 5, 5]})
     assert f"split: warning: 90 of {len(whole)} images are of case A0." in split(whole, protocols=["case"])
     assert "warning" not in split(protocols=["case"])
+
+
+def test_parts_that_the_table_has_and_nobody_asked_for_are_named(split) -> None:
+    said = "the table's column 'Partition' says train and test, and is not used. To use it: -S 'split.column=Partition'"
+    assert said in split(parts=True)
+    assert "is not used" not in split()
 
 
 def test_what_cannot_be_tested_is_listed_and_shown_but_is_no_error(tmp_path: Path, split) -> None:

@@ -9,7 +9,7 @@ from label_tables import MANY
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.data import Columns, Ingest, Split
-from biopsy.tables.split.given import read_given
+from biopsy.tables.split.given import read_given, unused_column
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, summarise
 from schemes import BREAKHIS, TASKS, params
@@ -31,6 +31,21 @@ def test_the_usual_words_are_read_in_any_case_and_others_by_the_map(tmp_path: Pa
     assert given(tmp_path, rows) == ["train", *["val"] * 4, "test", "", ""]
     by_number = Split.model_validate({"map": {0: "train", 1: "val", 2: "test"}}).map
     assert given(tmp_path, ["a.png,0", "b.png,1.0", "c.png,2"], map=by_number) == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("file,set\na.png,train\nb.png,TEST\nc.png,\n", "set"),
+        ("file,set\na.png,Training\nb.png,test_set\nc.png,valid\n", "set"),
+        ("file,set\na.png,train\nb.png,val\n", ""),
+        ("file,set\na.png,train\nb.png,test\nc.png,fold 3\n", ""),
+        ("file,label\na.png,benign\n", ""),
+    ],
+)
+def test_a_column_of_parts_is_noticed(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert unused_column(tmp_path / "a.csv", COLUMNS) == name
 
 
 def test_a_word_that_is_no_part_names_its_rows_and_the_map(tmp_path: Path) -> None:

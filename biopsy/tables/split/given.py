@@ -5,10 +5,26 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from biopsy.core.errors import DataError, some, warn
-from biopsy.core.protocol import read_part
+from biopsy.core.protocol import PARTS, read_part
 from biopsy.core.rawcsv import cell_reader, columns_in, find_column, read_records
 from biopsy.core.sections.data import Ingest, Split
 from biopsy.core.text import count, is_missing, look_up, plain
+
+
+def unused_column(csv: Path, columns: Ingest) -> str:
+    """Name a column of the CSV that puts images into train and test, and into no more than parts; empty where none is.
+
+    Parameters
+    ----------
+    csv, columns
+        As for `read_given`, which reads the column where it is asked for.
+    """
+    records = read_records(csv, columns_in(columns.columns.path))
+    for at, name in enumerate(records.header):
+        words = {plain(cells[at]) for _, cells in records.rows if at < len(cells) and not is_missing(cells[at])}
+        if {"train", "test"} <= {read_part(word) for word in words} <= {*PARTS}:
+            return name
+    return ""
 
 
 def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest) -> pd.Series:
