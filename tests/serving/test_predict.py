@@ -130,7 +130,7 @@ def test_a_bad_file_is_a_row_with_its_reason_and_the_others_are_predicted(
 def test_a_folder_and_a_file_answer_side_by_side(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("biopsy.serving.model.BATCH", 2)  # the three images are two batches
+    monkeypatch.setattr("biopsy.networks.answers.BATCH", 2)  # the three images are two batches
     models = ["--model", "models/binary-case", "--model", str(write_onnx(tmp_path / "dark.onnx"))]
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="1 of the images has no prediction"):
