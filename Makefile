@@ -25,7 +25,7 @@ test: $(VENV)/dev ## Format, lint, types, tests
 	ruff format --check .
 	ruff check .
 	mypy
-	$(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12
+	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
 
 coverage: $(VENV)/dev ## The tests, and what of the code they reach; tracing makes them take half as long again
 	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
