@@ -1,6 +1,7 @@
 """A network put together, saved, loaded in safe mode; what is rejected. Each backbone by itself: test_backbones.py."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,11 @@ def test_two_classes_have_one_output_and_more_have_as_many(classes: int, images:
     assert card.classes == CARD.classes
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+# Limited in this way, oneDNN's convolutions end the process where they should compute in bfloat16.
+@pytest.mark.parametrize(
+    "precision",
+    ["mixed_float16"] if "ONEDNN_MAX_CPU_ISA" in os.environ else ["mixed_bfloat16", "mixed_float16"],
+)
 def test_a_model_that_was_trained_in_a_mixed_precision_answers_in_float32(
     precision: str, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
