@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm, trange
 
 from biopsy.core.params import Params
+from biopsy.networks.answers import BATCH
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
 from biopsy.networks.temperature import both_classes
@@ -16,8 +17,6 @@ from biopsy.training.fit import class_weights, compile_model
 from biopsy.training.inputs.features import FeatureFeed
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, encode_targets, training_items
-
-ASKED = 32  # squares that are predicted at once
 
 
 def whole_batches(items: TrainingItems, batch: int, seed: int) -> TrainingItems:
@@ -40,8 +39,8 @@ def restart(model: Any, start: list[Any]) -> None:
 
 def predict(model: Any, inputs: NDArray[Any], title: str = "") -> NDArray[np.float32]:
     """Ask a model about inputs in batches of one size."""
-    filled = np.concatenate([inputs, inputs[: -len(inputs) % ASKED]])
-    parts = tqdm(np.split(filled, len(filled) // ASKED), title, delay=2, disable=not title)
+    filled = np.concatenate([inputs, inputs[: -len(inputs) % BATCH]])
+    parts = tqdm(np.split(filled, len(filled) // BATCH), title, delay=2, disable=not title)
     return np.concatenate([model.predict_on_batch(part.astype(np.float32)) for part in parts])[: len(inputs)]
 
 

@@ -5,15 +5,8 @@ experiment like any other. `evaluate` does not run: the test set does not influe
 """
 
 import json
-import os
 import secrets
-import shutil
-import signal
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +18,7 @@ from biopsy.core.files import parse_json
 from biopsy.core.params import Params, parse_params
 from biopsy.core.sections.figures import Choices, Interval, Tune
 from biopsy.experiments.compose import as_overrides, compose
+from biopsy.experiments.dvc_process import follow, running_dvc
 from biopsy.experiments.shell import output
 
 STUDIES = Path(".dvc/tmp/tune")  # git and DVC leave this folder alone
@@ -243,8 +237,8 @@ def run_trial(trial: Any, job: Trials, search: Tune) -> float | None:
     options += [o for path in job.copied for o in ("--copy-paths", path)]
     with tempfile.TemporaryDirectory() as folder:
         progress, log = Path(folder, "epochs"), Path(folder, "log")
-        with _dvc(["exp", "run", "--temp", "-n", name, *options, f"train@{job.name}"], progress, log) as process:
-            for epoch, figures in enumerate(_follow(process, progress)):
+        with running_dvc(["exp", "run", "--temp", "-n", name, *options, f"train@{job.name}"], progress, log) as process:
+            for epoch, figures in enumerate(follow(process, progress)):
                 trial.report(figures[search.metric], epoch)
                 if process.poll() is None and trial.should_prune():
                     print(f"{name}: stopped after epoch {epoch + 1}  {' '.join(chosen)}", flush=True)
@@ -276,63 +270,6 @@ def _propose(trial: Any, key: str, space: Interval | Choices) -> str:
     else:
         value = trial.suggest_float(key, space.low, space.high, log=space.log)
     return value if isinstance(value, str) else json.dumps(value)
-
-
-@contextmanager
-def _dvc(arguments: list[str], progress: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run DVC in a process group of its own; leaving the block ends it, stages and all, and clears up after it."""
-    before, process = _temporary_folders(), None
-    try:
-        with log.open("w") as stream, _interrupted_after():
-            process = subprocess.Popen(
-                ["dvc", *arguments],
-                env={**os.environ, "BIOPSY_PROGRESS": str(progress)},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        yield process
-    finally:
-        for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):  # DVC misses one while it starts
-            if process is not None and process.poll() is None:
-                os.killpg(process.pid, number)
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=15)
-        # Killed by another, too: `dvc exp show` would take what it left for running.
-        if process is not None and process.returncode != 0:
-            for folder in _temporary_folders() - before:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _interrupted_after() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block: a process that it kept from being known would run on unseen."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-def _temporary_folders() -> set[Path]:
-    """Where `dvc exp run --temp` works."""
-    return set(Path(".dvc/tmp/exps/standalone").glob("tmp*"))
-
-
-def _follow(process: subprocess.Popen[bytes], progress: Path) -> Iterator[dict[str, float]]:
-    """Yield each epoch's figures as the training writes them, until its process ends."""
-    seen, running = 0, True
-    while running:
-        running = process.poll() is None
-        lines = progress.read_text().splitlines(keepends=True) if progress.is_file() else []
-        for line in lines[seen:]:
-            if line.endswith("\n"):
-                seen += 1
-                yield json.loads(line)
-        time.sleep(0.1)
 
 
 def describe(study: Any, job: Trials, search: Tune) -> str:

@@ -17,7 +17,8 @@ from biopsy.cli import command
 from biopsy.core.errors import BiopsyError, DataError, ParamsError
 from biopsy.core.params import parse_params
 from biopsy.experiments import tuning
-from biopsy.experiments.tuning import Trials, _dvc, check_search, to_copy
+from biopsy.experiments.dvc_process import running_dvc
+from biopsy.experiments.tuning import Trials, check_search, to_copy
 from conftest import ROOT, assert_kind
 from scratch import commit, stand_in
 
@@ -158,7 +159,7 @@ def test_ctrl_c_while_a_trial_starts_leaves_no_process(tmp_path: Path, monkeypat
     popen = subprocess.Popen
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(KeyboardInterrupt), _dvc(["exp", "run"], tmp_path / "epochs", tmp_path / "log"):
+    with pytest.raises(KeyboardInterrupt), running_dvc(["exp", "run"], tmp_path / "epochs", tmp_path / "log"):
         pytest.fail("the trial went on")
     assert begun[0].poll() == -signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
