@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from onnxruntime import quantization
 
 import biopsy
 from biopsy.cli import command
@@ -218,12 +219,23 @@ def test_an_int8_file_is_smaller_and_says_what_it_lost_and_one_that_loses_too_mu
     card = DARK.model_copy(update={"data": data, "preparation": preparation, "threshold": 0.01})
     write_model(tmp_path / "models/m", card, channels=256)
     floats = export.convert(biopsy.load(tmp_path / "models/m").network, card)
+    quantize, asked = quantization.quantize_static, set[int]()
+
+    def watched(model: Any, made: Any, reader: Any, **options: Any) -> None:
+        parts = list(iter(reader.get_next, None))
+        asked.update(len(array) for part in parts for array in part.values())
+        shown = iter(parts)
+        monkeypatch.setattr(reader, "get_next", lambda: next(shown, None))
+        quantize(model, made, reader, **options)
+
+    monkeypatch.setattr(quantization, "quantize_static", watched)
     small, about, speed = quantise(floats, card, tmp_path / "models/m", 0.1)
     assert (about["bytes"], about["bytes_of_floats"]) == (len(small), len(floats))
     assert len(small) < 0.6 * len(floats)
     assert about["figures"].keys() == about["figures_of_floats"].keys() >= {"macro_f1", "roc_auc"}
     assert 0 < about["probabilities_differ_by_at_most"] < 0.1
     assert speed > 0
+    assert asked == {1}  # it keeps all that a network computes of what is asked: 5 GB for five images of six tiles
     monkeypatch.chdir(tmp_path)
     command(["export", "models/m", "--int8", "0.1"])
     assert "times as fast as floats" in capsys.readouterr().out

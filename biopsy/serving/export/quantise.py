@@ -91,9 +91,11 @@ def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) 
         import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
+    singly = (part[i : i + 1] for part in images for i in range(len(part)))  # it keeps all activations of a batch
+
     class Reader(CalibrationDataReader):
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            found = next(images, None)
+            found = next(singly, None)
             return None if found is None else {INPUT: found[:, 0] if card.preparation.views == 1 else found}
 
     model = onnx.load_from_string(content)
