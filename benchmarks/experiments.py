@@ -41,12 +41,14 @@ from biopsy.images.stain import mean_of, measure, restain
 from biopsy.images.stains.registry import NotNormalised
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
+from biopsy.networks.feature_store import hash_arrays
+from biopsy.networks.features import split_model
 from biopsy.networks.temperature import both_classes
 from biopsy.tables.labels.breakhis import TYPES, parse
 from biopsy.tables.slides.extra_inputs import Category
 from biopsy.training.averaging import AveragedWeights
 from biopsy.training.fit import class_weights, compile_model
-from biopsy.training.inputs.features import FeatureFeed, hash_arrays, split_model, stored_features
+from biopsy.training.inputs.features import FeatureFeed, stored_features
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items

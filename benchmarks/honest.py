@@ -34,8 +34,8 @@ from biopsy.images.preparation.record import Preparation
 from biopsy.images.prepare import prepare
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.build import build_model
+from biopsy.networks.features import split_model
 from biopsy.tables.labels.breakhis import TYPES, parse
-from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.probe import grouped_folds
 from biopsy.training.probe_layers import Features, fit_layers

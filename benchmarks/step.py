@@ -78,7 +78,7 @@ def built(network: Network, precision: str, seeded: bool) -> tuple[Any, Any]:
 
 
 def on_features(model: Any) -> Any:
-    from biopsy.training.inputs.features import split_model
+    from biopsy.networks.features import split_model
 
     return split_model(model)[1]
 

@@ -88,6 +88,30 @@ def feature_model(model: Any) -> Any:
     return keras.Model(pixels, model.get_layer("head_pool").output)
 
 
+def split_model(model: Any) -> tuple[Any, Any]:
+    """Cut a network where its frozen part ends.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it, with no trainable weight in its backbone.
+
+    Returns
+    -------
+    extractor, head : keras.Model
+        From pixels to features, and from features to probabilities. The features are pooled, (n, channels), unless the
+        head has layers before the pool: then they are the feature map. Both share their layers with `model`.
+    """
+    names = {layer.name for layer in model.layers}
+    before_pool = "head_feature_bn" in names
+    cut = model.get_layer("head_feature_bn").input if before_pool else model.get_layer("head_pool").output
+    named = {tensor.name: tensor for tensor in model.inputs}
+    extra = [named["extra"]] if "extra" in named else []
+    pixels = named["pixels"] if extra else model.input
+    features = [cut, *extra] if extra else cut
+    return keras.Model(pixels, cut, name="extractor"), keras.Model(features, model.output, name="head")
+
+
 def _pool(feature_map: Any, pool: str) -> list[Any]:
     ops, over = keras.ops, (1, 2)
     if pool == "gem":

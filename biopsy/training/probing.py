@@ -13,8 +13,8 @@ import numpy as np
 from biopsy.core.params import Params
 from biopsy.core.sections.section import Task
 from biopsy.networks.backend import keras
+from biopsy.networks.features import split_model
 from biopsy.networks.temperature import both_classes
-from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.probe import FittedProbe, without_effect

@@ -14,8 +14,8 @@ from biopsy.networks.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD,
 from biopsy.networks.backbones.registry import BACKBONES
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
+from biopsy.networks.features import split_model
 from biopsy.networks.model_file import load_model, save_model
-from biopsy.training.inputs.features import split_model
 from cards import CARD
 from conftest import ROOT
 

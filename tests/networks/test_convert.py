@@ -27,7 +27,7 @@ from biopsy.networks.backend import keras
 from biopsy.networks.build import build_model
 from biopsy.networks.checkpoint import read_checkpoint
 from biopsy.networks.convert import ARCHITECTURES, convert_weights
-from biopsy.training.inputs.features import split_model
+from biopsy.networks.features import split_model
 from conftest import ROOT
 
 needs_torch = pytest.mark.skipif(

@@ -13,8 +13,8 @@ from biopsy.core.sections.model import Encoder, Features, Head, Model
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.encoder_file import NAME
+from biopsy.networks.features import split_model
 from biopsy.networks.model_file import load_model, save_model
-from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from cards import CARD
 from tiny_onnx import SIZE, encoder

@@ -16,9 +16,9 @@ from biopsy.core.sections.data import Resize, Tiles
 from biopsy.core.sections.model import Features, Head, Model
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
+from biopsy.networks.features import split_model
 from biopsy.networks.model_file import ProbeChoice, load_model
 from biopsy.tables.split.parts import read_images
-from biopsy.training.inputs.features import split_model
 from biopsy.training.inputs.image_features import image_features
 from conftest import ROOT
 from tiny import make_project, read

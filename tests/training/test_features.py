@@ -18,8 +18,10 @@ from biopsy.core.params import parse_params
 from biopsy.core.sections.model import Head, Model
 from biopsy.networks.backend import keras, seed_everything, tf
 from biopsy.networks.build import build_model
+from biopsy.networks.feature_store import cache_folder
+from biopsy.networks.features import split_model
 from biopsy.training.inputs import features
-from biopsy.training.inputs.features import cache_folder, head_on_features, split_model
+from biopsy.training.inputs.features import head_on_features
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import ImageStore, training_items
 from biopsy.training.memory import step_bytes

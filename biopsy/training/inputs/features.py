@@ -17,8 +17,9 @@ import psutil
 from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
-from biopsy.core.layout import cache
-from biopsy.networks.backend import keras, libraries
+from biopsy.networks.backend import libraries
+from biopsy.networks.feature_store import cache_folder, hash_arrays
+from biopsy.networks.features import split_model
 from biopsy.training.inputs.batches import feature_set, join_extra, plain_features
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import encode_targets, epoch_order
@@ -31,6 +32,7 @@ MODULES = (
     "biopsy.training.tensors",
     "biopsy.networks.backbones",
     "biopsy.networks.encoder_file",
+    "biopsy.networks.features",
     "biopsy.training.inputs.array_batches",
     "biopsy.training.inputs.tf_batches",
     "biopsy.training.inputs.loader",
@@ -142,35 +144,6 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     return head, stored
 
 
-def split_model(model: Any) -> tuple[Any, Any]:
-    """Cut a network where its frozen part ends.
-
-    Parameters
-    ----------
-    model
-        As `build_model` makes it, with no trainable weight in its backbone.
-
-    Returns
-    -------
-    extractor, head : keras.Model
-        From pixels to features, and from features to probabilities. The features are pooled, (n, channels), unless the
-        head has layers before the pool: then they are the feature map. Both share their layers with `model`.
-    """
-    names = {layer.name for layer in model.layers}
-    before_pool = "head_feature_bn" in names
-    cut = model.get_layer("head_feature_bn").input if before_pool else model.get_layer("head_pool").output
-    named = {tensor.name: tensor for tensor in model.inputs}
-    extra = [named["extra"]] if "extra" in named else []
-    pixels = named["pixels"] if extra else model.input
-    features = [cut, *extra] if extra else cut
-    return keras.Model(pixels, cut, name="extractor"), keras.Model(features, model.output, name="head")
-
-
-def cache_folder() -> Path:
-    """Return where features are kept: `$BIOPSY_CACHE/features`, else below the user's cache folder."""
-    return cache("features")
-
-
 def stored_features(
     extractor: Any, batches: Any, batch: int, rows: int, recipe: dict[str, Any], title: str
 ) -> np.ndarray:
@@ -248,12 +221,3 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     except (ValueError, OSError, EOFError):
         return None
     return array if array.shape == shape and array.dtype == np.float32 else None
-
-
-def hash_arrays(arrays: list[np.ndarray]) -> str:
-    """Hash the values, shapes and types of arrays."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.shape} {array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
