@@ -21,6 +21,7 @@ from biopsy.evaluation.predictions import Answers, predict
 from biopsy.images.preparation.record import Preparation, images_of
 from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.backend import seed_everything
+from biopsy.networks.feature_store import StoredModel
 from biopsy.networks.features import feature_model
 from biopsy.networks.model_file import Card, load_model
 from biopsy.networks.temperature import calibrate
@@ -65,6 +66,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
     for what, file in {"labels": job.labels, "split": job.split}.items():
         if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
             raise DataError(f"{where} was trained with other {what} than {file}. Make it again with `dvc repro`.")
+    asked = StoredModel(model) if card.probe else model
 
     def ask(part: str) -> Answers:
         rows = table[table["part"] == part].reset_index(drop=True)
@@ -79,7 +81,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
             return pixels
 
         batch = images_at_once(preparation.views)
-        now: Callable[[Any], Any] = partial(answer_images, model, temperature=card.temperature, tta=card.tta)
+        now: Callable[[Any], Any] = partial(answer_images, asked, temperature=card.temperature, tta=card.tta)
         before = earlier_answers(job.model, card, list(rows["image_id"]), batch) if part == "val" else None
         probabilities = predict(before or now, list(rows["file"]), read, batch, extra)
         if card.data.get(f"{part}_pixels") != seen.hexdigest():
@@ -95,12 +97,13 @@ def answer(job: Job, look: bool) -> ModelAnswers:
     answers = {part: ask(part) for part in ("test", "val")}
     trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
     absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
-    return ModelAnswers(job, card, answers, absent, look_at_images(model, job, table, preparation) if look else None)
+    network = StoredModel(model, head=False) if card.probe else feature_model(model)
+    return ModelAnswers(job, card, answers, absent, look_at_images(network, job, table, preparation) if look else None)
 
 
-def look_at_images(model: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
+def look_at_images(network: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:
     """Measure the images that are tested, those of all folds, and some of the others, and ask for their features."""
-    views, network = preparation.views, feature_model(model)
+    views = preparation.views
     read = partial(read_views, size=preparation.size, views=views)
 
     def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from biopsy.core.code_digest import code_digest
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import cache
 from biopsy.networks.backend import libraries
+from biopsy.networks.features import split_model
 
 # The way from pixels to features.
 MODULES = (
@@ -67,6 +68,35 @@ def write_features(folder: Path, names: list[str], found: np.ndarray) -> None:
     path = folder / f"{hashlib.sha256(''.join(sorted(names)).encode()).hexdigest()}.npz"
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, names=np.array(names), features=found)
+
+
+class StoredModel:
+    """Answers in the place of a Keras model with a frozen backbone: looks features up before it computes them.
+
+    Attributes
+    ----------
+    inputs
+        Those of the model.
+    """
+
+    def __init__(self, model: Any, head: bool = True) -> None:
+        """Read what is kept. `head`: answer with probabilities, else with features, (n, p) float32."""
+        self.inputs = model.inputs
+        self._extractor, last = split_model(model)
+        self._head = last if head else None
+        self._known = read_features(store_folder(self._extractor), self._extractor.output_shape[1])
+
+    def predict_on_batch(self, asked: Any) -> np.ndarray:
+        """Answer as the model does; pixels float32, whole numbers from 0 to 255, maybe in a dict beside `extra`."""
+        pixels, extra = (asked["pixels"], asked["extra"]) if isinstance(asked, dict) else (asked, None)
+        names, known = hash_images(pixels.astype(np.uint8)), self._known
+        if missing := [row for row, name in enumerate(names) if name not in known]:
+            new = np.asarray(self._extractor.predict_on_batch(pixels[missing]), np.float32)
+            known = known | dict(zip([names[row] for row in missing], new, strict=True))
+        features = np.stack([known[name] for name in names])
+        if self._head is None:
+            return features
+        return np.asarray(self._head.predict_on_batch(features if extra is None else [features, extra]))
 
 
 def hash_arrays(arrays: list[np.ndarray]) -> str:

@@ -107,7 +107,7 @@ def split_model(model: Any) -> tuple[Any, Any]:
     cut = model.get_layer("head_feature_bn").input if before_pool else model.get_layer("head_pool").output
     named = {tensor.name: tensor for tensor in model.inputs}
     extra = [named["extra"]] if "extra" in named else []
-    pixels = named["pixels"] if extra else model.input
+    pixels = named.get("pixels", model.inputs[0])  # not `model.input`: of a loaded model that is a list
     features = [cut, *extra] if extra else cut
     return keras.Model(pixels, cut, name="extractor"), keras.Model(features, model.output, name="head")
 

@@ -21,6 +21,7 @@ from biopsy.images.looks.measure import looks_of_training
 from biopsy.images.preparation.record import images_of, suited
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
+from biopsy.networks.feature_store import StoredModel
 from biopsy.networks.model_file import Card, ProbeChoice, save_model
 from biopsy.networks.temperature import both_classes, why_not
 from biopsy.networks.validation import VALIDATION, write_validation
@@ -153,13 +154,14 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     if probe:
         card = card.model_copy(update={"probe": ProbeChoice(layers=list(state.probe.layers), C=state.probe.C)})
     val_extra = None if material.extra is None else material.extra[n_train:]
-    answers = cache(lambda: ask(model, material.images[n_train:], val_extra, card.tta))
+    asked = StoredModel(model) if probe else model
+    answers = cache(lambda: ask(asked, material.images[n_train:], val_extra, card.tta))
     look = looks_of_training(material.images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
     card = card.model_copy(update={"training": look})
     inner = state.probe.inner if probe and card.tta == "none" else None  # which turns no image
     inner = None if inner is None else inner.reshape(n_train, each, -1).mean(axis=1)
-    asked = job.fold or inner is not None or not why_not(material.targets[n_train:], cases[n_train:])
-    given = answers() if asked else np.full((len(table) - n_train, 1), np.nan)  # too few: saves seconds
+    needed = job.fold or inner is not None or not why_not(material.targets[n_train:], cases[n_train:])
+    given = answers() if needed else np.full((len(table) - n_train, 1), np.nan)  # too few: saves seconds
     best = best_epoch(state.history, params.train.monitor)
     plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
     job.model.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """A probe from end to end: trained, saved, tested; what it must not see, and what it cannot go with."""
 
 import runpy
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,32 @@ def test_tasks_splits_and_seeds_share_the_features_of_an_image(
     again = trained()
     assert len(list(cache.rglob("*.npz"))) == len(files)
     assert [w.shape for w in again.get_weights()] == [w.shape for w in first.get_weights()]
+
+
+def test_evaluate_asks_the_backbone_only_about_images_that_training_has_not_stored(
+    tmp_path: Path, trained: Callable[..., Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path)
+    trained()
+    ask, asked = keras.Model.predict_on_batch, list[int]()
+
+    def count(self: Any, images: Any) -> Any:
+        asked.append(len(images) if self.name == "extractor" else 0)
+        return ask(self, images)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", count)
+    evaluate = runpy.run_path(str(ROOT / "stages/evaluate.py"))["evaluate"]
+    given = tmp_path / "data/predictions/binary-case.csv", tmp_path / "data/predictions/binary-case-images.csv"
+    numbers = []
+    for kept in (True, False):
+        if not kept:
+            shutil.rmtree(cache)
+        evaluate(read_params(tmp_path / "params.yaml"), "binary", "case", tmp_path)
+        numbers.append((sum(asked), *(pd.read_csv(path).select_dtypes("number").to_numpy() for path in given)))
+        asked.clear()
+    assert [n for n, *_ in numbers] == [8 + 8, 8 + 48]  # tested, and looked at
+    for one, other in zip(*(rest for _, *rest in numbers), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_features_do_not_depend_on_which_images_are_asked_for_together(weights: str) -> None:
