@@ -34,7 +34,7 @@ from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.monitor import best_epoch
-from biopsy.training.plots import plot_curves
+from biopsy.training.plots import plot_curves, plot_strengths
 from biopsy.training.probing import fit_head, refit_head
 from biopsy.training.processes import fit_on_workers
 from biopsy.training.progress import still_improving
@@ -163,7 +163,11 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     needed = job.fold or inner is not None or not why_not(material.targets[n_train:], cases[n_train:])
     given = answers() if needed else np.full((len(table) - n_train, 1), np.nan)  # too few: saves seconds
     best = best_epoch(state.history, params.train.monitor)
-    plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
+    about, picture = f"{job.title}, {n_train} training images", live / "curves.png"
+    if probe:
+        plot_strengths(state.probe, about, picture)
+    else:
+        plot_curves(state.history, best + 1, about, picture)
     job.model.mkdir(parents=True, exist_ok=True)
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
     (job.model / VALIDATION).unlink(missing_ok=True)
