@@ -1,6 +1,7 @@
 """The picture of a training: loss, accuracy and learning rate per epoch, or the choice of a probe's C."""
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 
@@ -57,7 +58,10 @@ def plot_strengths(probe: FittedProbe, title: str, path: Path) -> None:
     if probe.scores:
         axis.plot(*zip(*sorted(probe.scores.items()), strict=True), ".-", label="pooled inner folds")
     else:
-        axis.text(0.5, 0.5, "\n".join(probe.notes[:1]), ha="center", transform=axis.transAxes, wrap=True)
+        why = fill("".join(probe.notes[:1]), 60)
+        axis.text(
+            0.5, 0.5, why, ha="center", transform=axis.transAxes, bbox={"facecolor": "white", "edgecolor": "none"}
+        )
     axis.axvline(probe.C, color="grey", linestyle=":", label=f"kept: C = {probe.C:g}")
     axis.set(title=title, xscale="log", xlabel="C (a larger C is a weaker penalty)", ylabel="macro-F1", ylim=(0, 1.02))
     axis.grid(alpha=0.3)
