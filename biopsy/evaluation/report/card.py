@@ -44,6 +44,7 @@ def model_card(result: Result, splits: Mapping[str, Any], params: Params, source
         task=result.scheme,
         says=words.verdict(result, splits, best=False),
         details=details,
+        calibrated=result.calibrated,
         parts=split_row(result.job.protocol, split)["parts"],
         units=UNITS,
         protocol=result.job.protocol,
