@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import MachineError
+from biopsy.core.errors import MachineError, reason_of
 from biopsy.core.extras import extra
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -69,7 +69,7 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         place = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise MachineError(
-            f"no Ray cluster answers at {place} ({' '.join(str(error).split())[:200]}). `ray start --head` starts one."
+            f"no Ray cluster answers at {place} ({reason_of(error)}). `ray start --head` starts one."
         ) from None
     try:
         yield _on(ray, cpus, gpus)
@@ -99,6 +99,6 @@ def _on(ray: Any, cpus: float, gpus: float) -> Engine:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            raise MachineError(f"the Ray cluster lost a task: {' '.join(str(error).split())[:300]}") from None
+            raise MachineError(f"the Ray cluster lost a task: {reason_of(error, 300)}") from None
 
     return Engine(max(2 * int(ray.cluster_resources().get("CPU", 1) // max(cpus, 0.1)), 1), call, ray.put)
