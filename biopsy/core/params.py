@@ -124,7 +124,7 @@ class Params(Section):
                 "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
                 "nothing. Set model.weights to imagenet or to a file, or model.trainable to all"
             )
-        views, mix = self.model.feature_views, self.augment.mix
+        views = self.model.feature_views
         if views and self.model.trainable != "none":
             raise ValueError(
                 f"model.feature_views is {views}, which stores features of a frozen backbone, and model.trainable is "
@@ -135,7 +135,7 @@ class Params(Section):
                 "model.feature_views is 1: one stored view cannot hold a random augmentation. Set it to 8, say, for "
                 "eight views of each image, or augment.every and augment.copies to {}"
             )
-        if views and (mix.mixup or mix.cutmix):
+        if views and self.augment.mix.is_on:
             raise ValueError(
                 "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
             )
@@ -153,8 +153,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _pixels_suit_what_is_done_to_them(self) -> Self:
-        mix = self.augment.mix
-        if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":
+        if self.augment.mix.is_on and self.train.class_weights != "none":
             raise ValueError(
                 f"train.class_weights is '{self.train.class_weights}', which needs one class an image, and augment.mix "
                 "makes images of two. Set train.class_weights to none"
@@ -168,8 +167,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _a_probe_draws_no_images(self) -> Self:
-        mix, probe = self.augment.mix, self.model.head.kind == "probe"
-        if probe and (mix.mixup or mix.cutmix or self.augment.double_minority):
+        probe = self.model.head.kind == "probe"
+        if probe and (self.augment.mix.is_on or self.augment.double_minority):
             name = "double_minority" if self.augment.double_minority else "mix"
             raise ValueError(
                 f"augment.{name} makes further images, and model.head.kind is 'probe', which takes the images as they "
@@ -179,8 +178,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _tiles_are_not_mixed_together(self) -> Self:
-        mix = self.augment.mix
-        if self.resize.mode == "tiles" and self.model.tiles == "mean" and (mix.mixup or mix.cutmix):
+        if self.resize.mode == "tiles" and self.model.tiles == "mean" and self.augment.mix.is_on:
             raise ValueError(
                 "augment.mix mixes single squares, and model.tiles is 'mean', which takes all tiles of an image "
                 "together. Set model.tiles to each, or augment.mix.mixup and augment.mix.cutmix to 0"
@@ -189,7 +187,6 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _inputs_agree(self) -> Self:
-        mix = self.augment.mix
         extra = self.model.extra_inputs
         if len(set(extra)) < len(extra):
             raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may appear only once")
@@ -197,7 +194,7 @@ class Params(Section):
             raise ValueError(
                 "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"
             )
-        if extra and (mix.mixup or mix.cutmix):
+        if extra and self.augment.mix.is_on:
             raise ValueError(
                 "augment.mix mixes images of different slides, whose model.extra_inputs cannot be mixed. Set "
                 "augment.mix.mixup and augment.mix.cutmix to 0, or model.extra_inputs to []"

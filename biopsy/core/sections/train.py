@@ -13,6 +13,11 @@ class Mix(Section):
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether any images are mixed."""
+        return bool(self.mixup or self.cutmix)
+
 
 class Augment(Section):
     """Train-time augmentation: of every image, of the copies that double the minority, and between images.

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import write_json
+from biopsy.core.files import read_csv, write_json
 from biopsy.core.layout import RESIZED, STAINED
 from biopsy.core.record import Record
 from biopsy.core.sections.data import Resize
@@ -87,6 +87,12 @@ def suited(resize: Resize, sides: Iterable[int]) -> Resize:
     """
     tiny = resize.mode == "tiles" and max(sides, default=0) <= resize.tiles.px
     return resize.model_copy(update={"mode": "stretch"}) if tiny else resize
+
+
+def suited_to(resize: Resize, labels: Path) -> Resize:
+    """Do what `suited` does for the images of a table of labels."""
+    sizes = read_csv(labels, ["width", "height"])
+    return suited(resize, map(int, [*sizes["width"], *sizes["height"]]))
 
 
 def read_preparation(folder: Path) -> Preparation:
