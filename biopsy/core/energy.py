@@ -1,6 +1,7 @@
 """The energy that this machine's processors use, where the kernel lets us read it (RAPL, /sys/class/powercap)."""
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -66,4 +67,4 @@ class Energy:
 
     def _watch(self) -> None:
         while self.joules() is not None:
-            threading.Event().wait(self._every)
+            time.sleep(self._every)

@@ -20,8 +20,6 @@ NO_MEMORY = (
     "there is no memory left, or a limit (ulimit -v) is reached. Close other programs, raise the limit or use a larger "
     "machine."
 )
-
-
 NO_THREAD = (
     "no thread can be started: a limit on processes or memory (ulimit -u, -v, or a container's) is reached. Raise it, "
     "or close other programs."

@@ -97,8 +97,8 @@ def acquire(descriptor: int, patience: float) -> bool:
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return True
-            if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
-                if error.errno in (errno.EAGAIN, errno.EACCES):
-                    return False
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)

@@ -64,7 +64,7 @@ SCHEMA = pa.DataFrameSchema(
         ),
         "slide": pa.Column(str),
         "case": pa.Column(str),
-    },
+    }
 )
 
 

@@ -21,7 +21,6 @@ WORDS = {
 SHORT = {name: words.partition(" (")[0] for name, words in WORDS.items()}
 LOW, HIGH = 5, 95  # percentiles
 MARGIN = 0.5  # of the range, beyond which an image is unlike training: about 1 in 1,000 where values are normal
-
 SAME = 0.05  # of the median: what still counts as equal where all values are
 
 

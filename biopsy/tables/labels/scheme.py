@@ -23,8 +23,6 @@ MANY = (
     "#8c564b", "#c49c94", "#e377c2", "#f7b6d2", "#7f7f7f", "#c7c7c7", "#bcbd22", "#dbdb8d", "#17becf", "#9edae5",
     "#393b79", "#6b6ecf", "#637939", "#b5cf6b", "#8c6d31", "#e7ba52", "#843c39", "#d6616b", "#7b4173", "#ce6dbd",
 )  # fmt: skip
-
-
 UNLABELLED = "unlabelled"  # in plots and counts, where no task has a label
 
 
