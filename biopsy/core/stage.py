@@ -4,6 +4,7 @@
 frame from its first import on.
 """
 
+import argparse
 import os
 import resource
 import runpy
@@ -45,6 +46,14 @@ def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` agai
         if end.code == STOPPED and "tensorflow" in sys.modules:
             os._exit(STOPPED)  # its threads still work; now and then an interpreter that ends under them crashes
         raise
+
+
+def stage_arguments(about: str | None, *names: str) -> argparse.Namespace:
+    """Read a stage's arguments, `--task binary --protocol case`; all of `names` are needed."""
+    parser = argparse.ArgumentParser(description=about)
+    for name in names:
+        parser.add_argument(f"--{name}", required=True)
+    return parser.parse_args()
 
 
 def _name(arguments: list[str]) -> str:
