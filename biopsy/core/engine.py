@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Engine:
-    """Calls a function somewhere and returns what it returned; several threads may use it at a time.
+    """Calls a function somewhere and returns its result; several threads may use it at the same time.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Engine:
     call
         `(function, *arguments) -> result`. The function is one of a module; what it raises is raised here.
     share
-        Sends an argument of many calls once; what it returns is given to `call` in its place.
+        Sends an argument of many calls once; its result is then given to `call` instead.
     """
 
     width: int
@@ -62,7 +62,7 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with extra("ray"):
         import ray
-    # Nodes get this very package, whatever version of it they may have themselves.
+    # Nodes get this very package, even if they have another version of it.
     options = {"runtime_env": {"py_modules": [str(PACKAGE)]}, "log_to_driver": False, "logging_level": "ERROR"}
     try:
         ray.init(address=address, **options)
@@ -78,7 +78,7 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
 
 
 def check_opencv(version: str) -> None:
-    """Reject a machine whose OpenCV is not of `version`, that of the others: it might round pixels differently.
+    """Reject a machine whose OpenCV is not of `version`, as everywhere else: it might round pixels differently.
 
     Raises `MachineError`.
     """

@@ -1,4 +1,4 @@
-"""The section `labels` of params.yaml: tasks, their classes, and what makes a label scheme that cannot be used."""
+"""The section `labels` of params.yaml: tasks, their classes, and which label schemes are rejected."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self

@@ -226,7 +226,7 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def _from_home(content: Any, home: Path) -> Any:
-    """Let relative paths of the user's begin in the project, where the folder of an experiment has no such file."""
+    """Make the user's relative paths start in the project where the folder of an experiment has no such file."""
     if not isinstance(content, dict):
         return content
 
@@ -250,7 +250,7 @@ def parse_params(content: Any, origin: str = "params.yaml") -> Params:
 
 
 def check_section(section: type[S], content: Any, above: str = "", origin: str = "params.yaml") -> S:
-    """Check one section of the parameters, which lies at `above` such as 'data.sample'. Raises `ParamsError`."""
+    """Check the section of the parameters at `above`, such as 'data.sample'. Raises `ParamsError`."""
     try:
         return section.model_validate(content)
     except ValidationError as error:
@@ -262,12 +262,12 @@ def check_section(section: type[S], content: Any, above: str = "", origin: str =
 
 
 def _names(error: dict[str, Any]) -> list[str]:
-    """Return the keys that lead to an error, without pydantic's own for the kinds that a value may have."""
+    """Return the keys that lead to an error, without those that pydantic adds for the members of a union."""
     return [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
 
 
 def _meant(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out errors of the kind that was not meant, of a value that may be a number, or a number for each task."""
+    """Leave out errors of the type that was not meant, where a value is a number or a mapping from tasks to numbers."""
 
     def is_meant(error: dict[str, Any]) -> bool:
         number = error["type"].startswith("int_") and isinstance(error["input"], dict)
@@ -309,7 +309,7 @@ def _cut(text: str) -> str:
 
 
 def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
-    """List the known keys of the section at a path of names below one of this kind."""
+    """List the known keys of the section at a path of names below a section of this type."""
     section: Any = kind()
     for name in names:
         if isinstance(section, BaseModel):
@@ -318,7 +318,7 @@ def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
 
 
 def flat(params: Mapping[str, Any], above: str = "", whole: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
-    """List nested parameters by their dotted names; an empty section is a value, and so is a key of `whole`."""
+    """List nested parameters by their dotted names; an empty section and the keys of `whole` are not taken apart."""
     for key, value in params.items():
         if isinstance(value, dict) and value and key not in whole:
             yield from flat(value, f"{above}{key}.", whole)
