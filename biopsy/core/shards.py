@@ -43,6 +43,12 @@ def files_of(tree: Path, image_ids: Iterable[str]) -> list[Path]:
     return [tree / place_of(image_id, shards) for image_id in image_ids]
 
 
+def images_in(tree: Path) -> list[Path]:
+    """List all images of a tree, for `read_file`, sorted by their files or by archive."""
+    archived = (archive / name for archive in sorted(tree.glob("*.tar")) for name in names_in(archive))
+    return sorted(tree.rglob("*.png")) or list(archived)
+
+
 def read_file(path: Path) -> bytes:
     """Read a file, or a member of an archive. Raises `OSError`; for a broken archive, `FileNotFoundError`."""
     if (archive := archive_of(path)) is None:
