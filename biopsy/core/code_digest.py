@@ -1,7 +1,7 @@
-"""A name for a piece of the code, so that what an earlier version of it made is not taken for what this one makes.
+"""A hash of a piece of the code, so that results of an earlier version are not taken for those of this one.
 
-Hashed is what the source says and not how it is written: comments and layout do not count, nor where the checkout lies.
-Another version of Python may read the same source into another tree; then all is made anew, which is only slower.
+The hash is of the parsed source: comments, layout and the place of the checkout do not count. Another version of Python
+may parse the same source differently; then everything is made again, which is only slower.
 """
 
 import ast
@@ -19,8 +19,7 @@ def code_digest(*names: str) -> str:
     Parameters
     ----------
     names
-        Such as 'biopsy.images.resize' and 'biopsy.training.augment'; they need not be imported. Their
-        order does not count.
+        Such as 'biopsy.images.resize' and 'biopsy.training.augment'; they need not be imported, in any order.
 
     Returns
     -------
@@ -50,12 +49,12 @@ def loaded_digest(script: Path) -> str:
     Parameters
     ----------
     script
-        The file of a stage, which is no module of the package.
+        The file of a stage, which is not a module of the package.
 
     Returns
     -------
     str
-        64 hexadecimal digits; equal in each run of a stage, as long as it has imported all of its modules by then.
+        64 hexadecimal digits; the same in each run of a stage if it has imported all of its modules before.
     """
     loaded = {name: module.__file__ for name, module in sys.modules.copy().items() if name.split(".")[0] == "biopsy"}
     return _digest({name: Path(file) for name, file in loaded.items() if file} | {script.name: script})
@@ -70,5 +69,5 @@ def _digest(files: Mapping[str, Path]) -> str:
 
 @cache
 def _meaning(source: bytes) -> str:
-    """Hash what a source says; half a second for all of ours, and the tests ask for it at each training."""
+    """Hash a parsed source. Cached: all of ours take half a second, and the tests ask at each training."""
     return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()

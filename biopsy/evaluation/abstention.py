@@ -132,8 +132,7 @@ def _error(test: tuple[Outcome, Names], threshold: float, counts: dict[str, Any]
         return {"error": nothing, "interval": nothing}
     error: dict[str, Any] = {"error": counts["wrong"] / counts["answered"]}
     if whole:
-        exact = clopper_pearson(counts["wrong"], counts["answered"], LEVEL)
-        return {**error, "interval": [exact.low, exact.high]}
+        return {**error, "interval": clopper_pearson(counts["wrong"], counts["answered"], LEVEL).ends}
     if isinstance(counts["cases"], Undefined):
         return {**error, "interval": counts["cases"]}
     kept = confidence(test[0]) >= threshold

@@ -20,7 +20,6 @@ FEWEST = 5  # cases of a class, below which its coverage says more of these few 
 TORN = "images of one case are in several folds, so the folds are not independent"
 TOGETHER = "the cases were each other's calibration, so they are not independent"
 
-
 Places = NDArray[np.int_] | Undefined | None  # the fold of each case; why a case has none; None: a single model
 
 
@@ -111,13 +110,12 @@ def _describe(own: NDArray[np.float64], whole: Outcome, places: Places, level: f
         cuts[places == place] = cut
     sets = scores(whole) <= cuts[:, None]
     covered, sizes = sets[np.arange(n), whole.truth], sets.sum(1)
-    exact = clopper_pearson(int(covered.sum()), n, LEVEL)
     return {
         "threshold": threshold,
         "covered": int(covered.sum()),
         "of": n,
         "coverage": float(covered.mean()),
-        "interval": [exact.low, exact.high] if places is None else Undefined(TOGETHER),
+        "interval": clopper_pearson(int(covered.sum()), n, LEVEL).ends if places is None else Undefined(TOGETHER),
         "lowest": None if places is None else float((np.bincount(places, covered) / np.bincount(places)).min()),
         "size": float(sizes.mean()),
         "single": float((sizes == 1).mean()),

@@ -151,12 +151,12 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
     return {"test": figures, **found} if figures else None
 
 
-def known_of(folder: Path, root: Path = Path()) -> dict[str, Any]:
+def known_of(folder: Path) -> dict[str, Any]:
     """Return what goes with a model into its exported file: its test `figures`, and the `revision` it comes from."""
     card = read_card(folder)
     return {
-        "figures": figures_of(folder, root),
-        "revision": _origin(root, f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
+        "figures": figures_of(folder),
+        "revision": _origin(Path(), f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
     }
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, reason_of
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.images.short_files import missing_data
 from biopsy.images.to_rgb import UnusableError, kind_of, stored_mode, to_rgb
@@ -129,8 +129,7 @@ def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
     except UnusableError as fault:
         raise ImageError(path, fault.reason, fault.detail) from None
     except BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(path, "broken", f"is truncated or damaged ({reason})") from None
+        raise ImageError(path, "broken", f"is truncated or damaged ({reason_of(error)})") from None
 
 
 def hash_pixels(pixels: NDArray[np.uint8]) -> str:

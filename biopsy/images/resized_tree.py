@@ -25,12 +25,7 @@ BATCH = 8  # images in a task for another machine: sending them one by one cost 
 
 
 def resize_all(
-    labels: pd.DataFrame,
-    images: Path,
-    resized: Path,
-    resume: Path,
-    preparation: Preparation,
-    engine: Engine = LOCAL,
+    labels: pd.DataFrame, images: Path, resized: Path, resume: Path, preparation: Preparation, engine: Engine = LOCAL
 ) -> Counter[str]:
     """Bring the resized tree up to date with the labels.
 

@@ -206,7 +206,4 @@ def _join(features: Any, extra: Any) -> Any:
 
 def count_weights(model: Any) -> tuple[int, int]:
     """Return how many numbers the model holds, and how many of them train."""
-    return (
-        sum(math.prod(w.shape) for w in model.weights),
-        sum(math.prod(w.shape) for w in model.trainable_weights),
-    )
+    return sum(math.prod(w.shape) for w in model.weights), sum(math.prod(w.shape) for w in model.trainable_weights)

@@ -7,10 +7,11 @@ import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from biopsy.core.errors import SourceError, reason_of, some
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.core.record import Record
 from biopsy.images.looks.record import Looks
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.temperature import Calibration
@@ -22,16 +23,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
-class ProbeChoice(BaseModel):
+class ProbeChoice(Record):
     """Which layers a probe sees, and the inverse strength of its penalty."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: list[str]
     C: float = Field(gt=0, allow_inf_nan=False)
 
 
-class Card(BaseModel):
+class Card(Record):
     """What must be known to use a model: stored as `model.json`.
 
     Attributes
@@ -67,8 +66,6 @@ class Card(BaseModel):
         Of an ensemble, the SHA-256 of each `model.keras`, sorted.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     task: str
     protocol: str
     labels: LabelScheme
@@ -86,7 +83,7 @@ class Card(BaseModel):
     calibration: Calibration | None = None
     training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
-    members: list[Sha256] = []
+    members: list[Sha256] = Field(default_factory=list)
     probe: ProbeChoice | None = None
     terms: str = ""
     intended_use: str = NOTICE

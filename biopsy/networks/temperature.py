@@ -8,7 +8,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from biopsy.core.record import Record
 
 # One number fitted asks for about ten independent units (Peduzzi et al., J Clin Epidemiol 49(12), 1996), and the images
 # of one case are not independent.
@@ -22,7 +24,7 @@ F = TypeVar("F", bound=np.floating)
 SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
-class Calibration(BaseModel):
+class Calibration(Record):
     """How a temperature came about.
 
     Attributes
@@ -37,8 +39,6 @@ class Calibration(BaseModel):
     reason
         Why nothing was fitted; None where something was.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: int = Field(ge=0)
     cases: int = Field(ge=0)

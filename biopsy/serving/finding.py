@@ -7,13 +7,13 @@ from biopsy.core.errors import SourceError, some
 from biopsy.core.layout import model_name
 
 
-def find_models(root: Path = Path()) -> list[Path]:
+def find_models() -> list[Path]:
     """List the model folders in models/, or, where there are none, the files in exports/.
 
     Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, to another model.
     """
-    folders = [path for path in _within(root / "models") if (path / "model.json").is_file()]
-    return folders or [path for path in _within(root / "exports") if path.suffix == ".onnx"]
+    folders = [path for path in _within(Path("models")) if (path / "model.json").is_file()]
+    return folders or [path for path in _within(Path("exports")) if path.suffix == ".onnx"]
 
 
 def _within(folder: Path) -> list[Path]:

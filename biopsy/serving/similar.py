@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.record import Record
 from biopsy.core.shards import files_of, is_there
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
@@ -34,7 +35,7 @@ SIDE = 96  # pixels of a picture
 Kept = Literal["names", "pictures", "none"]
 
 
-class Similar(BaseModel):
+class Similar(Record):
     """Features of training images, as an exported file holds them.
 
     Attributes
@@ -48,8 +49,6 @@ class Similar(BaseModel):
     usual
         The distance of validation images; None: too few.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: int = Field(ge=1)
     features: str

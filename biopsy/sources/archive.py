@@ -214,7 +214,7 @@ def _zipped(raw: IO[bytes], limit: int, archive: Path) -> Iterator[Member]:
     """Yield the members of a .zip file."""
     end = zipfile._EndRecData(raw)  # type: ignore[attr-defined]  # before zipfile reads the whole directory into memory
     if end and (end[4] > MEMBERS or end[5] > 1000 * MEMBERS):
-        raise SourceError(f"{archive} has more than {MEMBERS:,} members, which the data set has no need of. {YOURSELF}")
+        _reject(f"has more than {MEMBERS:,} members", archive)
     total = 0
     with zipfile.ZipFile(raw) as file:
         if min((info.header_offset for info in file.infolist()), default=0) > 0:
@@ -226,8 +226,7 @@ def _zipped(raw: IO[bytes], limit: int, archive: Path) -> Iterator[Member]:
                 fault = f"holds a link, {name!r}"
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 fault = f"holds a device or a pipe, {name!r}"
-            if fault:
-                raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+            _reject(fault, archive)
             total += info.file_size
             if total > limit:  # zipfile reads no more of a member than this says
                 raise SourceError(
@@ -253,6 +252,12 @@ def _bar(archive: Path) -> tqdm:
     return tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc="unpack", delay=2)
 
 
+def _reject(fault: str | None, archive: Path) -> None:
+    """Raise `SourceError` where there is a fault: something that no copy of the data set has."""
+    if fault:
+        raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+
+
 def _check_tar(member: tarfile.TarInfo, archive: Path) -> None:
     """Make sure that a member is a plain file or a folder. Raises `SourceError`."""
     name, fault = member.name, None
@@ -262,8 +267,7 @@ def _check_tar(member: tarfile.TarInfo, archive: Path) -> None:
         fault = f"holds a device, a pipe or a sparse file, {name!r}"
     elif member.size < 0:
         fault = f"holds {name!r} of {member.size} bytes"
-    if fault:
-        raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+    _reject(fault, archive)
 
 
 def _path(name: str, number: int, archive: Path) -> PurePosixPath:
@@ -275,8 +279,7 @@ def _path(name: str, number: int, archive: Path) -> PurePosixPath:
         fault = f"holds {name!r}, a name that leaves the folder"
     elif len(os.fsencode(name)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
         fault = f"holds a name of {len(name)} characters"
-    if fault:
-        raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+    _reject(fault, archive)
     return path
 
 

@@ -24,8 +24,6 @@ SHARE = 0.05  # of the images: fewer of a size are exceptions
 FACTOR = 1.5  # between the sides of two sizes that are hardly one scale
 SAME_SHAPE = 0.02  # width by height: of images that were scaled, not cropped
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
-
-
 POLICIES = {  # by the reason for which an image is dropped; any other is that of a file that cannot be used
     "missing": "ingest.missing_files",
     "not_rgb": "ingest.not_rgb",

@@ -57,7 +57,7 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
             "Correct them, or set impute.contradiction to trust_csv or trust_name."
         )
     if params.impute.contradiction == "trust_name":
-        images[compared] = names[compared].where(names[compared] != "", images[compared])
+        images = images.assign(**names[compared].where(names[compared] != "", images[compared]))
     else:  # where the CSV is trusted on one task, the name's word on the others is worth nothing
         differ = [_differ(images, names, task) for task in scheme.columns]
         names.loc[pd.concat(differ, axis=1).any(axis=1), scheme.columns] = ""

@@ -27,6 +27,20 @@ def _rule(pattern: str, sentence: str) -> pa.Check:
     return pa.Check(lambda values: ~values.str.contains(pattern, regex=True), error=sentence)
 
 
+def _read_by(read: Callable[[str], str | None], sentence: str) -> pa.Check:
+    """Reject values that `read` does not return as they are; the sentence is as for `_rule`."""
+    return pa.Check(lambda value: read(value) == value, element_wise=True, error=sentence)
+
+
+def _read_mpp(text: str) -> str | None:
+    """Return a number from 0.01 to 100 in one spelling, an empty string for an empty one, else None."""
+    if not text:
+        return ""
+    found = re.fullmatch(r"[0-9]{1,3}(?:[.,][0-9]{1,9})?", text)
+    number = float(text.replace(",", ".")) if found else 0
+    return f"{number:g}" if 0.01 <= number <= 100 else None
+
+
 SCHEMA = pa.DataFrameSchema(
     {
         "row": pa.Column(int),
@@ -47,24 +61,17 @@ SCHEMA = pa.DataFrameSchema(
             ],
         ),
         "magnification": pa.Column(
-            str,
-            pa.Check(
-                lambda value: read_magnification(value) == value,
-                element_wise=True,
-                error="with an unknown magnification. Write it as 40X or 40",
-            ),
+            str, _read_by(read_magnification, "with an unknown magnification. Write it as 40X or 40")
         ),
         "mpp": pa.Column(
             str,
-            pa.Check(
-                lambda value: _read_mpp(value) == value,
-                element_wise=True,
-                error="without a size in micrometres per pixel from 0.01 to 100. Write a number such as 0.25",
+            _read_by(
+                _read_mpp, "without a size in micrometres per pixel from 0.01 to 100. Write a number such as 0.25"
             ),
         ),
         "slide": pa.Column(str),
         "case": pa.Column(str),
-    },
+    }
 )
 
 
@@ -213,15 +220,6 @@ def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
         known = {value: read(value) for value in set(raw[column])}
         table[column] = [value if known[value] is None else str(known[value]) for value in raw[column]]
     return table
-
-
-def _read_mpp(text: str) -> str | None:
-    """Return a number from 0.01 to 100 in one spelling, an empty string for an empty one, else None."""
-    if not text:
-        return ""
-    found = re.fullmatch(r"[0-9]{1,3}(?:[.,][0-9]{1,9})?", text)
-    number = float(text.replace(",", ".")) if found else 0
-    return f"{number:g}" if 0.01 <= number <= 100 else None
 
 
 def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.text import count, first_spellings
-from biopsy.tables.labels.grammars import find
+from biopsy.tables.labels.grammars import facts_in
 from biopsy.tables.labels.scheme import LabelScheme
 
 LONGEST = 255  # bytes of a file name, on every file system in use
@@ -25,8 +25,7 @@ def image_ids(paths: pd.Series, scheme: LabelScheme) -> list[str]:
     DataError
         Two paths with one id, or a name too long for the file of the resized image.
     """
-    parse = find(scheme.grammar).parse if scheme.grammar else lambda path: None
-    ids = [_image_id(PurePosixPath(path), parse(path) is not None) for path in paths]
+    ids = [_image_id(PurePosixPath(path), facts_in(path, scheme.grammar) is not None) for path in paths]
     first: dict[str, str] = {}
     for name, path in zip(ids, paths, strict=True):
         if first.setdefault(name, path) != path:
@@ -71,8 +70,7 @@ def count_groups(slides: int, cases: int) -> str:
 def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:
     """Return what the file names say, with the index of `paths`: text, empty where a name does not tell."""
     columns = facts_of(scheme)
-    parse = find(scheme.grammar).parse if scheme.grammar else lambda path: None
-    facts = [parse(path) or {} for path in paths]
+    facts = (facts_in(path, scheme.grammar) or {} for path in paths)
     rows = [[found.get(column, "") for column in columns] for found in facts]
     return pd.DataFrame(rows, index=paths.index, columns=columns, dtype=str)
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.engine import open_engine
-from biopsy.core.errors import BiopsyError, MachineError
+from biopsy.core.errors import BiopsyError, MachineError, reason_of
 from biopsy.core.extras import extra
 from biopsy.core.locks import stop_with_parent
 from biopsy.training.inputs.place import HERE
@@ -158,8 +158,9 @@ def _on_ray(work: Work) -> None:
             for failure in failures:
                 if isinstance(failure, BiopsyError):
                     raise failure from None
-            reason = " ".join(str(error).split())[:300]
-            raise MachineError(f"Ray Train lost a process of the training too often: {reason}. {GO_ON}") from None
+            raise MachineError(
+                f"Ray Train lost a process of the training too often: {reason_of(error, 300)}. {GO_ON}"
+            ) from None
 
 
 def _on_a_node(given: dict[str, Work]) -> None:

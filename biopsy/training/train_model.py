@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import read_csv
 from biopsy.core.job import Job
 from biopsy.core.layout import SLIDES
 from biopsy.core.owned import note_made
 from biopsy.core.params import Params
 from biopsy.images.looks.measure import looks_of_training
-from biopsy.images.preparation.record import images_of, suited
+from biopsy.images.preparation.record import images_of, suited_to
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.feature_store import StoredModel
@@ -178,17 +177,17 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         print(f"train {job.title}: the probe is fitted once more with the {len(table) - n_train} validation images")
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
-    losses, kept = [figures["val_loss"] for figures in state.history], state.history[best]
+    losses, figures = [epoch["val_loss"] for epoch in state.history], state.history[best]
     unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
     what = f"probe with C {state.probe.C:g}" if probe else f"{state.epoch} epochs, kept epoch {best + 1}"
-    print(f"train {job.title}: {what}, val_loss {kept['val_loss']:.3f}")
+    print(f"train {job.title}: {what}, val_loss {figures['val_loss']:.3f}")
     if unfinished:
         print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
     return Trained(
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
         | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
-        | {key: round(value, 6) for key, value in kept.items()},
+        | {key: round(value, 6) for key, value in figures.items()},
         state.seconds,
         Evidence(
             material.unseen(slice(n_train, None), given),
@@ -201,8 +200,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
 def read_material(params: Params, job: Job, spill: Path) -> Material:
     """Read labels, split and pixels of one training, and describe its model; images wait in `spill` if need be."""
     tree, preparation = images_of(job.root, job.protocol)
-    sizes = read_csv(job.labels, ["width", "height"])
-    resize = suited(params.resize, map(int, [*sizes["width"], *sizes["height"]]))
+    resize = suited_to(params.resize, job.labels)
     if preparation.resize != resize:
         found = preparation.differences(preparation.model_copy(update={"resize": resize}))
         raise DataError(f"{tree} was made with other parameters ({found}). Run `dvc repro`.")

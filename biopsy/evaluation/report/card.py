@@ -67,11 +67,7 @@ def _head(result: Result, params: Params, source: str) -> dict[str, Any]:
     own = details["synthetic"] and model.weights == "none"
     licence = {"license": "apache-2.0"} if own else {"license": "other", "license_name": "chosen-by-the-publisher"}
     metrics = [
-        {
-            "type": kind,
-            "name": f"{name} of {level}, {interval.split(':')[0]}",
-            "value": value,
-        }
+        {"type": kind, "name": f"{name} of {level}, {interval.split(':')[0]}", "value": value}
         for level, name, kind, value, interval in _figures(details)
         if value is not None
     ]

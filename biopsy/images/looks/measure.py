@@ -43,10 +43,8 @@ def look_at(views: NDArray[np.uint8]) -> dict[str, float]:
     return found
 
 
-def looks_of_training(
-    images: NDArray[np.uint8], widths: Sequence[float], heights: Sequence[float], most: int = MOST
-) -> Looks:
-    """Measure training images, at most `most`, evenly spaced.
+def looks_of_training(images: NDArray[np.uint8], widths: Sequence[float], heights: Sequence[float]) -> Looks:
+    """Measure training images, at most `MOST`, evenly spaced.
 
     Parameters
     ----------
@@ -54,8 +52,6 @@ def looks_of_training(
         (n, views, size, size, 3) uint8, RGB.
     widths, heights
         (n,) of the files, in pixels.
-    most
-        At least 1.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(int))
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(MOST, len(images))).astype(int))
     return ranges_of([{**look_at(images[i]), "width": float(widths[i]), "height": float(heights[i])} for i in chosen])

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from biopsy.core.record import Record
 
 WORDS = {
     "density": "stain strength (mean optical density of tissue)",
@@ -19,14 +21,11 @@ WORDS = {
 SHORT = {name: words.partition(" (")[0] for name, words in WORDS.items()}
 LOW, HIGH = 5, 95  # percentiles
 MARGIN = 0.5  # of the range, beyond which an image is unlike training: about 1 in 1,000 where values are normal
-
 SAME = 0.05  # of the median: what still counts as equal where all values are
 
 
-class Range(BaseModel):
+class Range(Record):
     """Where a number lies over images: its median, and the 5th and 95th percentile."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: float = Field(allow_inf_nan=False)
     median: float = Field(allow_inf_nan=False)
@@ -52,10 +51,8 @@ class Range(BaseModel):
         return not self.low - margin <= value <= self.high + margin
 
 
-class Looks(BaseModel):
+class Looks(Record):
     """What images look like: how many were measured, and the range of each number of `WORDS` that they have."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: int = Field(ge=1)
     ranges: dict[str, Range]

@@ -3,17 +3,18 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import write_json
+from biopsy.core.files import read_csv, write_json
 from biopsy.core.layout import RESIZED, STAINED
+from biopsy.core.record import Record
 from biopsy.core.sections.data import Resize
 
 FILE = "preparation.json"  # in data/resized and in data/stained/<protocol>, written last: without it, no tree is whole
 
 
-class Stains(BaseModel):
+class Stains(Record):
     """The stain that images are brought to: what a method measured on one image, or the mean over several.
 
     Attributes
@@ -28,14 +29,12 @@ class Stains(BaseModel):
         method that enlarges no contrast.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     method: str
     directions: tuple[float, ...]
     spreads: tuple[float, ...]
 
 
-class Preparation(BaseModel):
+class Preparation(Record):
     """All that decides which array a file becomes: (views, size, size, 3) uint8, RGB.
 
     Whatever is added here becomes part of the name under which a tree's images are kept, and of every model card.
@@ -49,8 +48,6 @@ class Preparation(BaseModel):
     stain
         The stain that tissue is brought to; None keeps each image's own.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_pixels: int
     resize: Resize = Resize()
@@ -90,6 +87,12 @@ def suited(resize: Resize, sides: Iterable[int]) -> Resize:
     """
     tiny = resize.mode == "tiles" and max(sides, default=0) <= resize.tiles.px
     return resize.model_copy(update={"mode": "stretch"}) if tiny else resize
+
+
+def suited_to(resize: Resize, labels: Path) -> Resize:
+    """Do what `suited` does for the images of a table of labels."""
+    sizes = read_csv(labels, ["width", "height"])
+    return suited(resize, map(int, [*sizes["width"], *sizes["height"]]))
 
 
 def read_preparation(folder: Path) -> Preparation:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, reason_of
 from biopsy.core.extras import extra
 
 Image = NDArray[np.uint8]
@@ -93,8 +93,7 @@ class Slide:
         try:
             image = self._layout.read(self._numbers[level], *box)
         except Exception as error:  # each library's own, one a kind of fault
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise DataError(f"the tile at x {x}, y {y} cannot be read ({reason})") from None
+            raise DataError(f"the tile at x {x}, y {y} cannot be read ({reason_of(error)})") from None
         if (box[2], box[3]) == size:
             return image
         method = cv2.INTER_AREA if box[2] >= size[0] else cv2.INTER_CUBIC
@@ -155,8 +154,7 @@ def _tried(path: Path, do: Callable[[], T]) -> T:
     except (DataError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path} cannot be opened as a slide ({reason}). Copy it again. {CONVERT}") from None
+        raise DataError(f"{path} cannot be opened as a slide ({reason_of(error)}). Copy it again. {CONVERT}") from None
 
 
 class ByOpenSlide:

@@ -92,17 +92,18 @@ def _model_shapes(model: Any) -> Iterator[tuple[str, str, Shapes]]:
 
 def _keras3_shapes(layers: Any) -> dict[str, Shapes]:
     """List the shapes of each layer's arrays; the states of random generators are no weights."""
-    found: dict[str, Shapes] = {}
-    for name, group in layers.items():
-        shapes: Shapes = []
+    return {name: _shapes_in(group) for name, group in layers.items()}
 
-        def visit(inner: str, item: Any, shapes: Shapes = shapes) -> None:
-            if isinstance(item, h5py.Dataset) and "seed_generator" not in inner:
-                shapes.append(tuple(item.shape))
 
-        group.visititems(visit)
-        found[name] = shapes
-    return found
+def _shapes_in(group: Any) -> Shapes:
+    shapes: Shapes = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in name:
+            shapes.append(tuple(item.shape))
+
+    group.visititems(visit)
+    return shapes
 
 
 def _keras2_shapes(file: Any) -> dict[str, Shapes]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from biopsy.core.errors import DataError, nearest, some, warn
+from biopsy.core.record import Record
 from biopsy.core.text import DASHES, count, id_key, is_missing, plain
 from biopsy.tables.slides.slide_table import read_slides
 
@@ -26,11 +27,7 @@ LIKE_A_NUMBER = re.compile(r"[<>~]?\s*[-+]?\d+([.,]\d+)*\s*(%|[^\W\d]+)?")  # 45
 MOSTLY = 0.8  # a column with so large a share of numbers holds numbers; the other cells are mistakes
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Number(_Frozen):
+class Number(Record):
     """A column of numbers: (value - mean) / deviation, 0 where it is missing; then 1 where it is missing, else 0.
 
     A cell that is no number is missing, too; `Encoder.odd_cells` names such cells.
@@ -54,7 +51,7 @@ class Number(_Frozen):
         ).reshape(len(numbers), 2)
 
 
-class Category(_Frozen):
+class Category(Record):
     """A column of words: one number for each that training rows hold, one for any other, and one for a missing one.
 
     Spellings that differ in letter case alone (`text.plain`) are one word.
@@ -80,7 +77,7 @@ class Category(_Frozen):
 Column = Annotated[Number | Category, Field(discriminator="kind")]
 
 
-class Encoder(_Frozen):
+class Encoder(Record):
     """From facts to numbers; JSON in the model's card.
 
     Attributes

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import read_csv
 from biopsy.core.protocol import UNITS, parse_protocol
+from biopsy.core.record import Record
 from biopsy.core.sections.data import Split
 from biopsy.tables.split.folds import column_of
 
@@ -23,7 +24,7 @@ DIGITS = 16
 KEPT = "kept_"  # before the name of a column: what it held in the earlier table; empty for a new image
 
 
-class Drawn(BaseModel):
+class Drawn(Record):
     """How one table was drawn.
 
     Attributes
@@ -35,8 +36,6 @@ class Drawn(BaseModel):
     earlier
         How many images the table held before that.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int
     tasks: list[str]
