@@ -75,6 +75,8 @@ def fold(text: str) -> str:
 
 def seen(text: str) -> str:
     """Remove invisible characters, such as the mark that Windows puts before a copied path."""
+    if text.isascii():  # it has none
+        return text
     return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
 
 
