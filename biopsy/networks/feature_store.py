@@ -115,8 +115,9 @@ class FeatureStore:
                 stream.write(b"".join(names))
                 stream.write(rows.data)
         except (OSError, BiopsyError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or reason_of(error)
             warn(
-                f"features of {len(names)} images cannot be kept in {self.folder}: {reason_of(error)}. Next time they "
+                f"features of {len(names)} images cannot be kept in {self.folder} ({why.rstrip('.')}). Next time they "
                 "are computed again. To keep them, set BIOPSY_CACHE to a folder to write in, on a disk with room."
             )
             return False
