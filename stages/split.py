@@ -15,7 +15,7 @@ from biopsy.tables.split.earlier import RECORD, Earlier, how_drawn, record_of, w
 from biopsy.tables.split.fold_table import is_official, match_fold_table, read_fold_table
 from biopsy.tables.split.given import read_given, unused_column
 from biopsy.tables.split.plots import plot_split
-from biopsy.tables.split.published import PUBLISHED
+from biopsy.tables.split.published import PUBLISHED, test_set_here
 from biopsy.tables.split.splits import make_split
 from biopsy.tables.split.summary import check_split, check_tasks, summarise, to_json
 
@@ -64,6 +64,7 @@ def split(
         if protocol == "fold1" and fold_table is not None:
             summary[protocol]["fold_table"] = "official" if official else "own"
             summary[protocol]["matched_loosely"] = respelled
+        summary[protocol]["says"] += test_set_here(protocol, splits[protocol], fold_table)
         if protocol in PUBLISHED:
             summary[protocol]["source"] = PUBLISHED[protocol].source
     with atomic_dir(plots_dir) as plots, atomic_dir(splits_dir) as tables:

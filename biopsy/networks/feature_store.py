@@ -2,12 +2,12 @@
 
 They lie beside those of `training/inputs/features.py`, in `$BIOPSY_CACHE/features/<hash of all but the pixels>/`, one
 file for each time that some were missing. A row is found by the hash of its image's pixels, so a new split asks the
-backbone nothing.
+backbone nothing. Only names are kept in memory: the folder also holds what other data sets have left there.
 """
 
 import hashlib
 import json
-import zipfile
+import zlib
 from collections.abc import Iterable
 from functools import cache as once
 from pathlib import Path
@@ -16,19 +16,23 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.code_digest import code_digest
+from biopsy.core.errors import BiopsyError, reason_of, warn
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import cache
+from biopsy.networks.answers import images_at_once
 from biopsy.networks.backend import libraries
 from biopsy.networks.features import split_model
 
 # The way from pixels to features.
 MODULES = (
+    "biopsy.networks.answers",
     "biopsy.networks.backbones",
     "biopsy.networks.encoder_file",
     "biopsy.networks.features",
     "biopsy.networks.feature_store",
     "biopsy.training.inputs.image_features",
 )
+NAME = 32  # bytes of a name, a SHA-256
 
 
 def cache_folder() -> Path:
@@ -36,38 +40,88 @@ def cache_folder() -> Path:
     return cache("features")
 
 
-def store_folder(extractor: Any) -> Path:
-    """Return the folder of an extractor: its name is a hash of all that features depend on beside the pixels."""
-    made_by = {"code": _code(), **libraries()}
-    recipe = {"extractor": extractor.to_json(), "weights": hash_arrays(extractor.get_weights()), **made_by}
-    return cache_folder() / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-
-
-def hash_images(images: Iterable[np.ndarray]) -> list[str]:
+def hash_images(images: Iterable[np.ndarray]) -> list[bytes]:
     """Name images, uint8 (size, size, 3) or (views, size, size, 3), as a store does."""
-    return [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
 
 
-def read_features(folder: Path, width: int) -> dict[str, np.ndarray]:
-    """Read what is kept by the hash of its image; a broken file is passed over, so that its images are made again."""
-    known: dict[str, np.ndarray] = {}
-    for path in sorted(folder.glob("*.npz")):
+class FeatureStore:
+    """What is kept of one extractor, a frozen backbone.
+
+    A file holds n names and then n rows of a checksum and p float32. One that cannot be read, is torn or foreign is
+    passed over, and so is a row that is damaged or not finite: the features of these images are computed again.
+
+    Attributes
+    ----------
+    folder
+        Where it lies, named by a hash of all that features depend on beside the pixels.
+    batch
+        How many images the extractor sees at once: in sums of another order a feature could differ in its last digit.
+    """
+
+    def __init__(self, extractor: Any) -> None:
+        """Look what is there."""
+        made_by = {"code": _code(), **libraries()}
+        recipe = {"extractor": extractor.to_json(), "weights": hash_arrays(extractor.get_weights()), **made_by}
+        self.folder = cache_folder() / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        shape = extractor.input_shape
+        self.batch = images_at_once(shape[1] if len(shape) == 5 else 1)
+        self._extractor, self._places = extractor, dict[bytes, tuple[Path, int]]()
+        self._row = np.dtype([("sum", "<u4"), ("features", "<f4", (extractor.output_shape[1],))])
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                names, found = kept["names"], kept["features"]
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile):
-            continue
-        if found.shape == (len(names), width) and found.dtype == np.float32:
-            known |= zip(names.tolist(), found, strict=True)
-    return known
+            for path in sorted(self.folder.glob("*.rows")):
+                self._places |= self._names_in(path)
+        except OSError:  # no permission for the folder: evaluation does without
+            return
 
+    def _names_in(self, path: Path) -> dict[bytes, tuple[Path, int]]:
+        """Return where the row of each name lies in a file; nothing where its size is not that of whole rows."""
+        try:
+            n, rest = divmod(path.stat().st_size, NAME + self._row.itemsize)
+            if rest or not path.is_file():
+                return {}
+            names = np.fromfile(path, f"V{NAME}", n).tolist()
+        except OSError:
+            return {}
+        return {name: (path, NAME * n + self._row.itemsize * row) for row, name in enumerate(names)}
 
-def write_features(folder: Path, names: list[str], found: np.ndarray) -> None:
-    """Keep features, (n, p) float32, below the names that `hash_images` gave their images."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(''.join(sorted(names)).encode()).hexdigest()}.npz"
-    with atomic_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, names=np.array(names), features=found)
+    def get(self, name: bytes) -> np.ndarray | None:
+        """Return the features of an image, (p,) float32; None where they are not there, or no good."""
+        if name not in self._places:
+            return None
+        path, offset = self._places[name]
+        try:
+            found = np.fromfile(path, self._row, 1, offset=offset)
+        except OSError:
+            return None
+        if len(found) == 0 or zlib.crc32(found["features"][0]) != found["sum"][0]:
+            return None
+        features: np.ndarray = found["features"][0]
+        return features if np.isfinite(features).all() else None
+
+    def compute(self, images: np.ndarray) -> np.ndarray:
+        """Ask the extractor about at most `batch` images; their batch is filled up, so that all have one size."""
+        filled = images[np.resize(np.arange(len(images)), self.batch)].astype(np.float32)
+        return np.asarray(self._extractor.predict_on_batch(filled), np.float32)[: len(images)]
+
+    def write(self, names: list[bytes], found: np.ndarray) -> bool:
+        """Keep features, (n, p), by the names of their images; say whether that was possible, and warn where not."""
+        rows = np.empty(len(names), self._row)
+        rows["features"] = found
+        rows["sum"] = [zlib.crc32(row) for row in rows["features"]]
+        path = self.folder / f"{hashlib.sha256(b''.join(sorted(names))).hexdigest()}.rows"
+        try:
+            with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                stream.write(b"".join(names))
+                stream.write(rows.data)
+        except (OSError, BiopsyError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or reason_of(error)
+            warn(
+                f"features of {len(names)} images cannot be kept in {self.folder} ({why.rstrip('.')}). Next time they "
+                "are computed again. To keep them, set BIOPSY_CACHE to a folder to write in, on a disk with room."
+            )
+            return False
+        return True
 
 
 class StoredModel:
@@ -80,20 +134,21 @@ class StoredModel:
     """
 
     def __init__(self, model: Any, head: bool = True) -> None:
-        """Read what is kept. `head`: answer with probabilities, else with features, (n, p) float32."""
+        """Look what is kept. `head`: answer with probabilities, else with features, (n, p) float32."""
         self.inputs = model.inputs
-        self._extractor, last = split_model(model)
-        self._head = last if head else None
-        self._known = read_features(store_folder(self._extractor), self._extractor.output_shape[1])
+        extractor, last = split_model(model)
+        self._store, self._head = FeatureStore(extractor), last if head else None
 
     def predict_on_batch(self, asked: Any) -> np.ndarray:
         """Answer as the model does; pixels float32, whole numbers from 0 to 255, maybe in a dict beside `extra`."""
         pixels, extra = (asked["pixels"], asked["extra"]) if isinstance(asked, dict) else (asked, None)
-        names, known = hash_images(pixels.astype(np.uint8)), self._known
-        if missing := [row for row, name in enumerate(names) if name not in known]:
-            new = np.asarray(self._extractor.predict_on_batch(pixels[missing]), np.float32)
-            known = known | dict(zip([names[row] for row in missing], new, strict=True))
-        features = np.stack([known[name] for name in names])
+        found = [self._store.get(name) for name in hash_images(pixels.astype(np.uint8))]
+        missing = [row for row, features in enumerate(found) if features is None]
+        for start in range(0, len(missing), self._store.batch):
+            part = missing[start : start + self._store.batch]
+            for row, features in zip(part, self._store.compute(pixels[part]), strict=True):
+                found[row] = features
+        features = np.stack([row for row in found if row is not None])
         if self._head is None:
             return features
         return np.asarray(self._head.predict_on_batch(features if extra is None else [features, extra]))

@@ -207,3 +207,23 @@ def test_real_images_run_through_all_protocols_and_lack_the_official_test_part(s
     assert "63 of 63 test images come from slides seen in training" in printed
     with pytest.raises(DataError, match=r"protocol 'fold1' leaves no image for test.*test image of the fold table"):
         split(table, protocols=["fold1"], split__fold_table=str(real_data / "dsfoldTable.csv"))
+
+
+def test_a_public_test_set_of_which_images_lack_is_said_to_be_a_part_of_it(
+    tmp_path: Path, split, real_data: Path
+) -> None:
+    own = tmp_path / "own.csv"
+    table = breakhis(real_data / "image_data_subset.csv")
+    parts = ["test" if "-15570C-" in path else "train" for path in table["path"]]
+    names = [path.rsplit("/", 1)[-1] for path in table["path"]]
+    rows = "".join(f"{name},{part}\n" for name, part in zip(names, parts, strict=True))
+    here = parts.count("test")
+    lacking = f" {here} of the fold table's {here + 1} test images are here"
+    for more, says in (("", ""), ("SOB_M_LC-14-1-100-001.png,test\n", lacking)):
+        own.write_text("filename,split\n" + rows + more)
+        split(table, protocols=["audit", "eva", "fold1", "case-cv3"], split__fold_table=str(own))
+        summary = json.loads((tmp_path / "metrics/split.json").read_text())
+        assert summary["audit"]["says"].endswith("; 118 of the published 1,653 test images are here")
+        assert summary["eva"]["says"].endswith("; 35 of the published 1,324 test images are here")
+        assert summary["fold1"]["says"].partition(";")[2] == says
+        assert "are here" not in summary["case-cv3"]["says"]

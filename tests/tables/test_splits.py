@@ -353,6 +353,8 @@ def test_the_published_test_slides_are_breakhis_slides_and_share_as_many_cases_a
     assert len(names) == 82
     audit, eva = (PUBLISHED[name].slides for name in ("audit", "eva"))
     assert (len(audit), len(audit & names), sum(name.rsplit("-", 2)[0] in audit for name in known())) == (16, 16, 1653)
+    assert PUBLISHED["audit"].images == 1653
+    assert PUBLISHED["eva"].images == sum(name.rsplit("-", 2)[0] in eva for name in known())
     assert shared_cases(names, audit) == 6
     four = {name for name in names if name.split("-")[0].split("_")[2] in ("TA", "MC", "F", "DC")}
     assert (len(eva), len(eva & four), shared_cases(four, eva)) == (14, 14, 4)

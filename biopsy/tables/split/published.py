@@ -5,6 +5,8 @@ Both call their slides patients. Six of the 16 and four of the 14 share a case n
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 
 @dataclass(frozen=True)
 class Published:
@@ -18,11 +20,14 @@ class Published:
         What they are, for a table of results.
     source
         Repository, file and commit.
+    images
+        How many images of these slides BreakHis has, of all magnifications.
     """
 
     slides: frozenset[str]
     what: str
     source: str
+    images: int
 
 
 def _slides(lines: str) -> frozenset[str]:
@@ -45,6 +50,7 @@ PUBLISHED = {
         "the 16 test slides of Breakhis-patient-level-audit",
         # Under `test_patients`; all magnifications, the other 66 slides in five folds of training and validation.
         "github.com/Debcode2006/Breakhis-patient-level-audit, splits/breakhis_splits.json, seed 42",
+        1653,
     ),
     "eva": Published(
         _slides("""
@@ -53,8 +59,20 @@ PUBLISHED = {
             M_DC 15792 16716 16875 2773 3909 5287 5695
             M_MC 18842D 19979
         """),
-        "the 14 validation slides of eva",
+        "the 14 validation slides of eva (which it scores at 40X)",
         # `_val_patient_ids`; eva scores them at 40X and trains on the other slides of these four classes alone.
         "github.com/kaiko-ai/eva, src/eva/vision/data/datasets/classification/breakhis.py, version 0.4.5",
+        1324,
     ),
 }
+
+
+def test_set_here(protocol: str, split: pd.DataFrame, fold_table: pd.DataFrame | None) -> str:
+    """Say in a clause which share of a public test set is here; empty where that is all of it, or there is none."""
+    whole, whose = 0, "the published"
+    if protocol in PUBLISHED:
+        whole = PUBLISHED[protocol].images
+    elif protocol == "fold1" and fold_table is not None:
+        whole, whose = int((fold_table["split"] == "test").sum()), "the fold table's"
+    here = int((split["part"] == "test").sum()) if whole else 0
+    return f"; {here:,} of {whose} {whole:,} test images are here" if here < whole else ""

@@ -5,14 +5,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from biopsy.networks.feature_store import hash_images, read_features, store_folder, write_features
+from biopsy.networks.feature_store import FeatureStore, hash_images
 from biopsy.training.memory import check_batch, limits_in_words
-
-SQUARES = 48  # that the backbone sees at once: where the images stand in the batch must not depend on the split
 
 
 def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray:
-    """Return the features of images: from the cache, or computed and put there.
+    """Return the features of images: from the store, or computed and put there.
 
     Parameters
     ----------
@@ -33,29 +31,34 @@ def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray
     MachineError
         Some have to be computed, and a batch does not fit into memory.
     """
-    folder, names = store_folder(extractor), hash_images(images)
-    known = read_features(folder, extractor.output_shape[1])
-    missing = {name: row for row, name in enumerate(names) if name not in known}
+    store, names = FeatureStore(extractor), hash_images(images)
+    found = np.empty((len(names), extractor.output_shape[1]), np.float32)
+    missing: dict[bytes, list[int]] = {}
+    for row, name in enumerate(names):
+        known = store.get(name)
+        if known is None:
+            missing.setdefault(name, []).append(row)
+        else:
+            found[row] = known
+    kept = f", kept in {store.folder}"
     if missing:
-        found = _compute(extractor, images, list(missing.values()), title)
-        write_features(folder, list(missing), found)
-        known |= zip(missing, found, strict=True)
-    kept = "" if not missing else f", {len(missing)} of them new"
-    print(f"{title}: features of {len(names)} images{kept}, kept in {folder}")
-    return np.stack([known[name] for name in names])
-
-
-def _compute(extractor: Any, images: np.ndarray, rows: list[int], title: str) -> np.ndarray:
-    """Run the backbone, in batches of one size: the last one is filled up."""
-    batch = max(1, SQUARES // (images.shape[1] if images.ndim == 5 else 1))
-    check_batch(extractor, batch)
-    found = np.empty((len(rows), extractor.output_shape[1]), np.float32)
-    with tqdm(total=len(rows), desc=f"{title}: features", unit="image", delay=2) as bar:
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            filled = images[np.resize(part, batch)].astype(np.float32)
-            with limits_in_words(extractor, batch):
-                answer = np.asarray(extractor.predict_on_batch(filled), np.float32)
-            found[start : start + len(part)] = answer[: len(part)]
-            bar.update(len(part))
+        rows = [same[0] for same in missing.values()]
+        new = _compute(extractor, store, images, rows, title)
+        kept = f", {len(missing)} of them new" + kept * store.write(list(missing), new)
+        for same, features in zip(missing.values(), new, strict=True):
+            found[same] = features
+    print(f"{title}: features of {len(names)} images{kept}")
     return found
+
+
+def _compute(extractor: Any, store: FeatureStore, images: np.ndarray, rows: list[int], title: str) -> np.ndarray:
+    """Run the backbone, batch by batch."""
+    check_batch(extractor, store.batch)
+    parts = []
+    with tqdm(total=len(rows), desc=f"{title}: features", unit="image", delay=2) as bar:
+        for start in range(0, len(rows), store.batch):
+            part = rows[start : start + store.batch]
+            with limits_in_words(extractor, store.batch):
+                parts.append(store.compute(images[part]))
+            bar.update(len(part))
+    return np.concatenate(parts)
