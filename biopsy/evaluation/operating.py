@@ -28,7 +28,7 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     -------
     dict
         Ready for JSON: `wanted`, and `image` and `case`, each with `threshold`, and for `val` and `test` of
-        `sensitivity` and `specificity` `{right, of, share, interval}`; or a `reason` in the place of these.
+        `sensitivity` and `specificity` `{right, of, share, interval}`; or a `reason` instead.
     """
     found: dict[str, Any] = {"wanted": sensitivity}
     if not test[0].positive:
@@ -48,7 +48,7 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
 def scores(outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the probability of being positive, (n,), and whether it is, (n,).
 
-    In six decimals, so that a threshold can be written down and still finds the image that it was taken from.
+    Rounded to six decimals, so that a written threshold still finds the image that it was taken from.
     """
     columns = [i for i, name in enumerate(outcome.classes) if name in outcome.positive]
     return outcome.probabilities[:, columns].sum(1).round(DIGITS), np.isin(outcome.truth, columns)

@@ -201,7 +201,7 @@ def _one_class(outcome: Outcome) -> Undefined | None:
 
 
 def _share(positive: NDArray[np.bool_], called: NDArray[np.bool_], name: str) -> float | Undefined:
-    """Of the positives, the share that was called so."""
+    """Return the share of the positives that was called positive."""
     if not positive.any():
         return Undefined(f"nothing {name} is tested")
     return float(called[positive].mean())

@@ -52,10 +52,10 @@ def show_augment(
     overrides
         Further `group=preset` or `key=value`, as `dvc exp run -S` takes them.
     task
-        Whose minority is doubled, where it is; by default the last of `tasks`.
+        The task whose minority is doubled, if any is; by default the last of `tasks`.
     images
-        A folder of PNGs. By default `data/resized`, or the images that it was made of where the experiment wants
-        others (grey ones, say); where there are none, a few images of the sample are drawn.
+        A folder of PNGs. By default `data/resized`, or the images that it was made of if the experiment prepares them
+        differently (in grey, say); without either, a few images of the sample are drawn.
     out
         The PNG to write; by default `plots/augment-<experiment>.png`.
     root
@@ -66,7 +66,7 @@ def show_augment(
     path : Path
         The sheet.
     notes : list of str
-        What its reader must know, and its title says.
+        What a reader must know; the title says it too.
 
     Raises
     ------

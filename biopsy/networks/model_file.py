@@ -36,34 +36,34 @@ class Card(Record):
     Attributes
     ----------
     labels
-        The label scheme; the classes of `task` are in the order of the outputs. Of two classes, the one output is the
+        The label scheme; the classes of `task` are in the order of the outputs. With two classes, the one output is the
         probability of the second.
     preparation
         What turns a file into the model's input, the fitted stain included. `preprocessing` happens inside the model.
     extra_inputs
-        How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
+        How the inputs besides the pixels are encoded, fitted on training rows; None if there are none.
     threshold
         Operating point on the probability of the second of two classes.
     temperature, calibration
-        What the probabilities are brought to (`biopsy.networks.temperature`), and how it was found; 1 in a card of a
+        The temperature of the probabilities (`biopsy.networks.temperature`), and how it was found; 1 in a card of a
         version that did not calibrate.
     training
         How its training images look to the network; None in a card of a version that did not measure.
     fold
-        Of a cross-validation, which fold tests it: '1-2' is the second of the first repeat.
+        The fold of a cross-validation that tests it: '1-2' is the second of the first repeat.
     data
-        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of each other part; of
-        `validation.csv` where the model has learnt from the validation images.
+        SHA-256 of the labels, of the split, and of the pixels of each part; also of `validation.csv` if the model has
+        learnt from the validation images.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
-        Of `model.keras`; empty until it is saved. Of an ensemble, of its `members`.
+        Of `model.keras`; empty until it is saved. For an ensemble, of its `members`.
     probe
-        What the inner folds chose; None where the head is no probe.
+        What the inner folds chose; None if the head is not a probe.
     terms
-        What the terms of a named encoder allow to do with the model; empty where none is named.
+        What the terms of a named encoder allow; empty if none is named.
     members
-        Of an ensemble, the SHA-256 of each `model.keras`, sorted.
+        The SHA-256 of each `model.keras` of an ensemble, sorted.
     """
 
     task: str
@@ -101,7 +101,7 @@ class Card(Record):
 
     @property
     def tta(self) -> str:
-        """Over which flips and turns of an image answers are averaged; 'none' in a card of an earlier version."""
+        """The flips and turns over which answers are averaged; 'none' in a card of an earlier version."""
         return str(self.params.get("model", {}).get("tta", "none"))
 
 
@@ -132,7 +132,7 @@ def save_model(model: Any, folder: Path, card: Card) -> None:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write `model.json`: the card, and as `card_sha256` the hash by which `read_card` knows that nobody edited it."""
+    """Write `model.json`: the card, and its hash `card_sha256`, by which `read_card` detects edits."""
     content = card.model_dump(mode="json")
     write_json(folder / "model.json", {**content, "card_sha256": _digest(content)})
 
@@ -143,7 +143,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _normalise(source: Path, target: Path) -> None:
-    """Copy a .keras archive without what differs between equal models: the time of saving, and memory addresses.
+    """Copy a .keras archive without the time of saving and memory addresses, so that equal models have equal bytes.
 
     The copy computes in float32.
     """
@@ -158,9 +158,9 @@ def _normalise(source: Path, target: Path) -> None:
 
 
 def _in_float32(config: str) -> str:
-    """Let a model of a mixed precision, which only its training uses, compute in float32, as its weights are.
+    """Make a model that was trained in mixed precision compute in float32, the type of its weights.
 
-    ONNX Runtime has no kernels of bfloat16, and a processor answers faster and alike for any batch.
+    ONNX Runtime has no bfloat16 kernels, and a processor answers faster and the same for any batch size.
     """
     return re.sub(r'"(mixed_)?b?float16"', '"float32"', config)
 

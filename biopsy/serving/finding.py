@@ -8,7 +8,7 @@ from biopsy.core.layout import model_name
 
 
 def find_models() -> list[Path]:
-    """List the model folders in models/, or, where there are none, the files in exports/.
+    """List the model folders in models/, or the files in exports/ if models/ has none.
 
     Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, to another model.
     """
@@ -21,7 +21,7 @@ def _within(folder: Path) -> list[Path]:
 
 
 def only_model() -> Path:
-    """Return the one model here. Raises `SourceError` where there is none, or a choice."""
+    """Return the only model here. Raises `SourceError` if there is none, or more than one."""
     found = find_models()
     if len(found) == 1:
         return found[0]

@@ -71,7 +71,7 @@ class Similar(Record):
         return _unit(found.reshape(-1, self.width))
 
     def distances(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """From features (m, width) to the distance, 0 to 2, of each training image (m, n)."""
+        """Return the distance, 0 to 2, of features (m, width) from each training image, (m, n)."""
         return np.sqrt(np.maximum(2 - 2 * (_unit(features) @ self._known.T), 0)).astype(np.float64)
 
     def far(self, distances: NDArray[np.float64]) -> bool:

@@ -135,7 +135,7 @@ def _free_address(host: str) -> str:
 
 
 def _started(stage: int) -> None:
-    """End with the stage, however that ends, be it before this process has begun; Ctrl-C is the stage's to answer."""
+    """End when the stage ends, even if it ended before this process began; leave Ctrl-C to the stage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop_with_parent(stage)
 

@@ -136,7 +136,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     together = views if params.model.tiles == "mean" else 1
     extra_width = card.extra_inputs.width if card.extra_inputs else 0
     model = build_model(params.model, card.preparation.size, len(card.classes), extra=extra_width, tiles=together)
-    live = job.resume / "live"  # a training that fails costs nobody earlier plots
+    live = job.resume / "live"  # so that a failed training leaves the earlier plots in place
     shown, each = np.repeat(material.targets[:n_train], views), views // together
     write_sheet(
         material.store, shown, params, job.task, card.classes, f"{job.title}, first epochs", live / "augment.png"
@@ -198,7 +198,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
 
 
 def read_material(params: Params, job: Job, spill: Path) -> Material:
-    """Read labels, split and pixels of one training, and describe its model; images wait in `spill` if need be."""
+    """Read labels, split and pixels of one training, and describe its model; too many pixels go to the file `spill`."""
     tree, preparation = images_of(job.root, job.protocol)
     resize = suited_to(params.resize, job.labels)
     if preparation.resize != resize:

@@ -132,7 +132,7 @@ def copies(labels: pd.DataFrame, root: Path, protocols: Sequence[str], max_pixel
 
 
 class Places:
-    """In which parts and in which cases images are.
+    """The parts and the cases that images belong to.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The record of how many images look: ranges of a few numbers, which travel with a model card."""
+"""The record of how a set of images looks: ranges of a few numbers, stored in the model card."""
 
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -20,8 +20,8 @@ WORDS = {
 }
 SHORT = {name: words.partition(" (")[0] for name, words in WORDS.items()}
 LOW, HIGH = 5, 95  # percentiles
-MARGIN = 0.5  # of the range, beyond which an image is unlike training: about 1 in 1,000 where values are normal
-SAME = 0.05  # of the median: what still counts as equal where all values are
+MARGIN = 0.5  # share of the range beyond which an image is unlike training: 1 in 1,000 if values are normal
+SAME = 0.05  # share of the median: a smaller difference is none where all training values are equal
 
 
 class Range(Record):
@@ -58,12 +58,12 @@ class Looks(Record):
     ranges: dict[str, Range]
 
     def unlike(self, look: Mapping[str, float]) -> list[str]:
-        """Name the numbers of one image that lie far outside these ranges; a number that is not known is not named."""
+        """Name the numbers of one image that lie far outside these ranges; unknown numbers do not count."""
         return [name for name in WORDS if name in self.ranges and name in look and self.ranges[name].far(look[name])]
 
 
 def ranges_of(looks: Sequence[Mapping[str, float]]) -> Looks:
-    """Sum up n images, at least one; a number is left out that none of them has."""
+    """Summarise n images, at least one; a number that no image has is left out."""
     ranges = {}
     for name in WORDS:
         values = [look[name] for look in looks if name in look]

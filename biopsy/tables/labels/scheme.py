@@ -1,4 +1,4 @@
-"""The label scheme: the only place that knows tasks, classes, their spellings, their colours and which are positive."""
+"""The label scheme: tasks, their classes, spellings and colours, and which classes are positive."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -39,8 +39,8 @@ class SchemeClass(Record):
 class SchemeTask(Record):
     """One task: the CSV's column, its classes in the order of the outputs, the positive ones, the parent task.
 
-    `classes` is empty as long as they are to be taken from the CSV. Of two classes of which one is positive, that one
-    stands last: the model's one output is its probability.
+    `classes` is empty until they are taken from the CSV. If one of two classes is positive, it stands last: the model's
+    one output is its probability.
     """
 
     column: str | None
@@ -78,9 +78,9 @@ class SchemeTask(Record):
         return {entry.name: entry.parent for entry in self.classes if entry.parent}
 
     def read(self, text: str) -> str | None:
-        """Return the class that a text names, whatever its case and punctuation; None where it names none.
+        """Return the class that a text names; case and punctuation do not count. None where it names no class.
 
-        An empty text gives an empty string. Where the classes are not known yet, every text is its own class.
+        An empty text gives an empty string. If the classes are not known yet, every text is its own class.
         """
         if not text or not self.classes:
             return text
@@ -118,7 +118,7 @@ class LabelScheme(Record):
         return self.tasks[task].read(self.mapped(text))
 
     def mapped(self, text: str) -> str:
-        """Return what `map` makes of a cell; the cell itself where it names none such."""
+        """Translate a cell by `map`; a cell that is not in it stays."""
         found = look_up(self.map, text)
         return text if found is None else found
 
@@ -198,7 +198,7 @@ def read_scheme(path: Path) -> LabelScheme:
 
 
 def _spellings(values: Iterable[str]) -> dict[str, list[str]]:
-    """Group values that differ in case and punctuation alone: the commonest spelling, and the others."""
+    """Group values that differ only in case and punctuation: the most frequent spelling, and the others."""
     groups: dict[str, Counter[str]] = {}
     for value in values:
         if value:
