@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from biopsy.core.errors import SourceError, reason_of, some
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.core.layout import is_fold
 from biopsy.core.record import Record
 from biopsy.images.looks.record import Looks
 from biopsy.images.preparation.record import Preparation
@@ -185,7 +186,13 @@ def read_card(folder: Path) -> Card:
         if known and not folder.exists():
             raise SourceError(f"there is no model {folder}. There are {some(known, 8)}.") from None
         if inside := sorted([*(card.parent for card in folder.glob("*/model.json")), *folder.glob("*.onnx")]):
-            raise SourceError(f"{folder} is no model, but holds some. Name one: {some(inside, 8)}.") from None
+            folds = sum(map(is_fold, inside))
+            mean = (
+                f"`biopsy export {folder}` writes the mean of its {folds} folds. Name that file, or one of the models"
+            )
+            raise SourceError(
+                f"{folder} is not a model, but holds some. {mean if folds > 1 else 'Name one'}: {some(inside, 8)}."
+            ) from None
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except NotADirectoryError:
         raise SourceError(
