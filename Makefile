@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Where it is set, as in many containers, each stage compiles TensorFlow's modules anew: 10 s of a core.
+# Many containers set it; each stage would then compile TensorFlow's modules again: 10 s of CPU time.
 unexport PYTHONDONTWRITEBYTECODE
-# Each of pytest's workers and of the processes that they start has a core: with more threads they wait for each other.
+# One thread for each pytest worker and each process that it starts: with more they wait for each other's cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
 help: ## Show this help
@@ -27,16 +27,16 @@ test: $(VENV)/dev ## Format, lint, types, tests
 	mypy
 	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
 
-coverage: $(VENV)/dev ## The tests, and what of the code they reach; tracing makes them take half as long again
+coverage: $(VENV)/dev ## Run the tests and measure their coverage, which takes half as long again
 	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 bench: $(VENV)/dev ## Measure speed and memory, a quick look, into docs/benchmarks.md
 	python benchmarks/run.py
 
-bench-full: $(VENV)/dev ## The same at full length, some two hours
+bench-full: $(VENV)/dev ## The same at full length, about two hours
 	python benchmarks/run.py --full
 
-lock: $(VENV)/dev ## Pin anew: requirements.txt and requirements-dev.txt from pyproject.toml
+lock: $(VENV)/dev ## Pin the newest versions in requirements.txt and requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install -q uv
 	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra pipeline -o requirements.txt
 	uv pip compile -q --universal --upgrade --no-annotate --custom-compile-command "make lock" pyproject.toml --extra pipeline --extra dev -c requirements.txt -o requirements-dev.txt
@@ -47,8 +47,8 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Compiling every module of every package would take as long as installing them; few are ever imported. Python compiles
-# those at their first import and keeps the result.
+# Compiling all modules would take as long as installing them, and few are ever imported. Python compiles those at their
+# first import and keeps the result.
 PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 
 $(VENV)/run: requirements.txt pyproject.toml $(VENV)/python

@@ -13,7 +13,7 @@ from biopsy.sources.fetch import fill, outside_paths
 
 
 def fetch(params: Params, raw: Path, downloads: Path) -> None:
-    """Replace `raw` by one with new images/, metadata.csv and source.json, once all three are whole."""
+    """Replace `raw` (images/, metadata.csv, source.json) once all three are complete."""
     with atomic_dir(raw) as new:
         facts = fill(params.data, new, downloads)
         check_count(new / "images", facts["images"])
@@ -26,7 +26,7 @@ def main() -> None:
     """Run on the project's own paths."""
     params = stage_params()
     file = params.model.own_weights
-    if file and not file.is_file():  # hours before training says so
+    if file and not file.is_file():  # said now, not hours later by training
         warn(f"model.weights: {params.model.weights} does not exist, and training will need it.")
     with watch("fetch", outside_paths(params.data)):
         fetch(params, raw=RAW, downloads=Path("data/downloads"))

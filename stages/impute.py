@@ -1,4 +1,4 @@
-"""Fill gaps from the file names, hold the table against them, and store the label scheme with its classes."""
+"""Fill gaps from the file names, check the table against them, and store the label scheme with its classes."""
 
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def impute(
 
 
 def _told(counts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """List what was counted by column; of slides that stand for cases, the cases alone."""
+    """List what was counted by column; where slides stand for cases, only cases are listed."""
     return [
         (column, found)
         for column, found in counts.items()

@@ -32,7 +32,7 @@ def ingest(
     audit = Audit(metadata, images_dir, params.ingest, metadata_csv)
     audit.run()
     from biopsy.tables.ingest_plots import (
-        save_plots,  # seaborn takes two seconds, and a mistake in the CSV shows before
+        save_plots,  # seaborn takes two seconds; mistakes in the CSV are told before
     )
 
     summary = audit.summary()

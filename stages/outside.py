@@ -1,11 +1,11 @@
-"""Look whether the user's files outside the project have changed; runs only where an earlier stage has read some."""
+"""Check whether the user's files outside the project have changed; runs only if an earlier stage has read some."""
 
 from biopsy.core.outside import look_again
 from biopsy.core.stage import run_stage
 
 
 def outside() -> None:
-    """Note the present state of every path in data/outside.yaml."""
+    """Record the current state of every path in data/outside.yaml."""
     for missing in look_again():
         print(f"outside: {missing} is not on this machine; what was made of it is kept.")
 

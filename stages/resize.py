@@ -1,4 +1,4 @@
-"""Resize every labelled image into data/resized/<image_id>.png, count what is small; goes on where it was stopped."""
+"""Resize every labelled image into data/resized/<image_id>.png, count small ones; a rerun continues a stopped one."""
 
 from pathlib import Path
 

@@ -34,7 +34,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
     check_train(params.train)
     check_engine(params.train)
     choose_threads(backbone, params)
-    code = loaded_digest(Path(__file__))  # now, before the minutes of reading in which somebody may edit it
+    code = loaded_digest(Path(__file__))  # now: somebody may edit the code while the images are read
     resumed = job.resume.exists()
     trained = [train_model(params, each, code) for each in job.each]
     calibrate_models(job.each, [one.evidence for one in trained])

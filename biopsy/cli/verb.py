@@ -33,7 +33,7 @@ def model_path(name: str) -> Path:
 
 
 def figures_of(path: Path) -> dict[str, Any] | None:
-    """Find the test figures of a model's folder; half a second, which those who do not ask need not spend."""
+    """Find the test figures of a model's folder; imports half a second of modules, so only when called."""
     from biopsy.experiments.model_info import figures_of
 
     return figures_of(path)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NUMBERS = ("row", "width", "height", "bytes", "brightness")  # columns of numbers in the tables that the stages write
-# What ids and paths may not match, since files are named after them.
+# Ids and paths that match this are rejected, since files are named after them.
 PLACES = {"image_id": r"^\.{0,2}$|/", "path": r"^/|^$|(?:^|/)\.\.(?:/|$)"}
 LISTED = 50  # items of one kind in a metrics file; the others are counted
 

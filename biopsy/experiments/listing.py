@@ -18,7 +18,7 @@ from biopsy.core.errors import SourceError
 from biopsy.serving.onnx_metadata import read_facts
 
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
-# What reading a file of ours raises where somebody edited it.
+# Errors that reading one of our files raises after a wrong edit.
 EDITED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 NO_MODEL = "none here: `dvc repro` trains models, `biopsy export` makes .onnx files of them"
 

@@ -169,11 +169,6 @@ def _values(runs: list[Run], model: str, kind: str, key: str) -> list[float | No
     return [run.figures.get(model, {}).get(kind, {}).get(key) for run in runs]
 
 
-def _preset(name: str, presets: Mapping[str, Preset]) -> Preset:
-    """Find the preset of a row."""
-    return presets.get(name.partition(WITH)[0], Preset("", []))
-
-
 def differences(runs: list[Run], baseline: list[Run], model: str) -> list[float]:
     """Subtract the baseline's test macro-F1 from each run's of the same seed, where both had the same split."""
     of, split = dict(scores_by_seed(baseline, model)), {run.seed: run.splits.get(model) for run in baseline}
@@ -213,7 +208,7 @@ def _costs(models: Mapping[str, list[str]], runs: Mapping[str, list[Run]], prese
     columns = ("experiment", "parameters", "weights (trained)", "epochs", "the report, image-level")
     rows = [_line(columns), "|---" * len(columns) + "|"]
     for name in (name for name in runs if name != COMMONEST):
-        preset = _preset(name, presets)
+        preset = presets.get(name.partition(WITH)[0], Preset("", []))
         train = next((run.figures.get(model, {}).get("train", {}) for run in runs[name]), {})
         weights = f"{train['weights']:,} ({train['trainable']:,})" if "weights" in train else "-"
         epochs = mean(_values(runs[name], model, "train", "epochs"), 0)

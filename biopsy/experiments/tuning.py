@@ -85,7 +85,7 @@ def tune(experiment: str, task: str | None, protocol: str, trials: int | None, o
     title = f"{experiment}-{task}-{protocol}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     STUDIES.mkdir(parents=True, exist_ok=True)
-    # Where a search goes on, its sampler must not draw again what it drew before.
+    # The sampler of a continued search must not draw the same values again.
     file, search = STUDIES / f"{title}.db", params.tune
     study = optuna.create_study(
         storage=f"sqlite:///{file}",

@@ -175,14 +175,15 @@ def _summarise_folds(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, s
             tested = sum(1 for row in rows if row["test"]["images"] and row["train"]["images"])
             classes[task][name] = {"estimable": tested > 0, **sizes, "folds": tested}
     words = {name: task.words[name] for task in scheme.tasks.values() for name in task.names}
+    seen = _seen_in_folds(first)
     return {
-        "says": _says_of_folds(len(labels), first),
+        "says": f"{_sentence(len(labels), seen)} (each image tested by one of {len(first)} folds)",
         "parts": {name: entry["parts"] for name, entry in each.items()},
         "shared": {
             unit: {pair: sum(entry["shared"][unit][pair] for entry in first) for pair in pairs}
             for unit, pairs in first[0]["shared"].items()
         },
-        "test_images_seen": _seen_in_folds(first),
+        "test_images_seen": seen,
         "classes": classes,
         "not_estimable": {
             name: f"{words[name]} is in one fold alone, so that no model of it is tested"
@@ -197,11 +198,6 @@ def _seen_in_folds(folds: list[dict[str, Any]]) -> dict[str, int | None]:
     """Sum over folds the test images whose slide, case or pixels training has seen; null where unknown."""
     counts = {name: [fold["test_images_seen"][name] for fold in folds] for name in folds[0]["test_images_seen"]}
     return {name: None if None in found else sum(found) for name, found in counts.items()}
-
-
-def _says_of_folds(images: int, folds: list[dict[str, Any]]) -> str:
-    """Say what `leak_sentence` says, for all folds together."""
-    return _sentence(images, _seen_in_folds(folds)) + f" (each image tested by one of {len(folds)} folds)"
 
 
 def leak_sentence(table: pd.DataFrame, seen: dict[str, int | None]) -> str:
