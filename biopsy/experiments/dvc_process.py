@@ -26,7 +26,7 @@ def running_dvc(arguments: list[str], progress: Path, log: Path) -> Iterator[sub
     """
     before, process = _temporary_folders(), None
     try:
-        with log.open("w") as stream, _interrupted_after():
+        with log.open("w", encoding="utf-8") as stream, _interrupted_after():
             process = subprocess.Popen(
                 ["dvc", *arguments],
                 env={**os.environ, "BIOPSY_PROGRESS": str(progress)},
@@ -70,7 +70,7 @@ def follow(process: subprocess.Popen[bytes], progress: Path) -> Iterator[dict[st
     seen, running = 0, True
     while running:
         running = process.poll() is None
-        lines = progress.read_text().splitlines(keepends=True) if progress.is_file() else []
+        lines = progress.read_text(encoding="utf-8").splitlines(keepends=True) if progress.is_file() else []
         for line in lines[seen:]:
             if line.endswith("\n"):
                 seen += 1

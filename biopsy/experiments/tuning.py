@@ -244,7 +244,7 @@ def run_trial(trial: Any, job: Trials, search: Tune) -> float | None:
                     print(f"{name}: stopped after epoch {epoch + 1}  {' '.join(chosen)}", flush=True)
                     return None
         if process.returncode != 0:
-            raise DataError(reason_in(log.read_text(errors="replace")) or "no output")
+            raise DataError(reason_in(log.read_text(encoding="utf-8", errors="replace")) or "no output")
     value = _keep(name, job, search)
     print(f"{name}: {search.metric} {value:.4f}  {' '.join(chosen)}", flush=True)
     return value
