@@ -1,6 +1,5 @@
 """Test one model, or those of all folds: `python stages/evaluate.py --task binary --protocol case`."""
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ from biopsy.core.files import write_csv, write_json
 from biopsy.core.job import Job
 from biopsy.core.layout import PREDICTIONS
 from biopsy.core.params import Params, read_params
-from biopsy.core.stage import run_stage
+from biopsy.core.stage import run_stage, stage_arguments
 from biopsy.evaluation.answers import answer, pool
 from biopsy.evaluation.details import about_model, about_probabilities
 from biopsy.evaluation.drawing import draw
@@ -63,10 +62,7 @@ def evaluate(params: Params, task: str, protocol: str, root: Path = Path()) -> N
 
 def main() -> None:
     """Read parameters and arguments."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--protocol", required=True)
-    chosen = parser.parse_args()
+    chosen = stage_arguments(__doc__, "task", "protocol")
     evaluate(read_params(), chosen.task, chosen.protocol)
 
 

@@ -1,6 +1,5 @@
 """Normalise the stain of one protocol's images, or by default nothing: `python stages/stain.py --protocol case`."""
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from biopsy.core.layout import LABELS, RESIZED, SPLITS, STAINED
 from biopsy.core.outside import Outside, watch
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
-from biopsy.core.stage import run_stage
+from biopsy.core.stage import run_stage, stage_arguments
 from biopsy.images.preparation.record import read_preparation, write_preparation
 
 
@@ -47,9 +46,7 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
 
 def main() -> None:
     """Read parameters and arguments."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--protocol", required=True)
-    chosen = parser.parse_args()
+    chosen = stage_arguments(__doc__, "protocol")
     params = stage_params()
     reference = params.stain.reference if params.stain.method != "none" else None
     with watch("stain", [Outside("stain.reference", Path(reference))] if reference else []):

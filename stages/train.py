@@ -1,6 +1,5 @@
 """Train one model, or one of each fold: `python stages/train.py --task binary --protocol case`."""
 
-import argparse
 import shutil
 from pathlib import Path
 from statistics import median
@@ -13,7 +12,7 @@ from biopsy.core.job import Job
 from biopsy.core.outside import Outside, watch
 from biopsy.core.owned import check_owned
 from biopsy.core.params import Params, read_params
-from biopsy.core.stage import run_stage
+from biopsy.core.stage import run_stage, stage_arguments
 from biopsy.networks.backend import gpu_names
 from biopsy.networks.build import check_model
 from biopsy.networks.model_file import read_card
@@ -59,10 +58,7 @@ def train(params: Params, task: str, protocol: str, root: Path = Path()) -> None
 
 def main() -> None:
     """Read parameters and arguments."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--protocol", required=True)
-    chosen = parser.parse_args()
+    chosen = stage_arguments(__doc__, "task", "protocol")
     params = read_params()
     weights = params.model.own_weights
     with watch("train", [Outside("model.weights", weights)] if weights else []):

@@ -1,4 +1,4 @@
-"""What a training or a test cost on this machine. It is kept in no output: no two runs cost the same."""
+"""What a training or a test cost on this machine. No output of a stage holds it, since no two runs cost the same."""
 
 import os
 import platform
@@ -29,15 +29,15 @@ class Cost(BaseModel):
     models
         SHA-256 of each model.keras that was trained or tested.
     seconds, cpu_seconds
-        By the clock, and of all cores together.
+        Wall time, and CPU time of all cores together.
     peak_mb
         The most memory that the process held.
     processor, cores, gpus
         What it ran on.
     joules
-        Of the processors, whatever else they did; None where it cannot be measured.
+        Energy of the processors, other programs included; None where it cannot be measured.
     resumed
-        Whether an interrupted run before had done a part, which is not counted.
+        Whether an interrupted run had already done a part, which is not counted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +71,7 @@ class Meter:
     def end(
         self, stage: Stage, name: str, models: Sequence[str], gpus: Sequence[str] = (), resumed: bool = False
     ) -> Cost:
-        """Measure, and note it in `COSTS` of the project; of an experiment's folder, in that of its project."""
+        """Measure, and add a line to `COSTS` of the project, also for an experiment in a folder of its own."""
         joules = self._energy.joules()
         cost = Cost(
             stage=stage,

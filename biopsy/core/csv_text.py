@@ -1,4 +1,4 @@
-"""The text of anybody's CSV: its encoding, and what is no CSV at all."""
+"""The text of a user's CSV: its encoding, and files that are not CSVs at all."""
 
 import codecs
 import stat
@@ -14,7 +14,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: ("utf-16-le", "UTF-16"),
     codecs.BOM_UTF16_BE: ("utf-16-be", "UTF-16"),
 }
-NOT_TEXT = {  # how files begin that people name instead of a CSV
+NOT_TEXT = {  # the first bytes of files that people name instead of a CSV
     b"\x89PNG": "an image", b"\xff\xd8\xff": "an image", b"II*\0": "an image", b"MM\0*": "an image",
     b"PK\x03\x04": "an Excel file or a zip archive", b"\xd0\xcf\x11\xe0": "an Excel file",
     b"\x1f\x8b": "compressed (gzip)", b"PAR1": "a Parquet file", b"%PDF": "a PDF", b"SQLite format 3": "a database",
@@ -23,7 +23,7 @@ NOT_TEXT = {  # how files begin that people name instead of a CSV
 
 
 def decode(path: Path) -> tuple[str, str]:
-    """Return a file's text, and its encoding in words. Raises `DataError` where it is missing or no text."""
+    """Return a file's text, and its encoding in words. Raises `DataError` where it is missing or not text."""
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             raise DataError(f"{path} is a pipe or a device, not a file. Save the table in a file and name that.")

@@ -1,7 +1,7 @@
-"""Known encoders of pathology, to be had as ONNX files: how they take images, and what their terms allow.
+"""Known pathology encoders, which can be used as ONNX files: how they take images, and what their terms allow.
 
-The normalisation of Midnight, UNI2-h and H-optimus-0 was read from their pages in November 2026; the rest is known from
-publications and was not read again, nor was any of the weights tried. Read the terms before you pass a model on.
+The normalisation of Midnight, UNI2-h and H-optimus-0 was read from their pages in November 2026. The rest is from
+publications and was not checked again, and none of the weights was tried. Read the terms before you pass a model on.
 `biopsy list encoders` prints them.
 """
 
@@ -40,9 +40,9 @@ class Known:
     allows
         What it allows to do with a model that is trained on the encoder's outputs; a key of `WORDS`.
     size, width
-        The side of the images in pixels that it was trained on, and how many numbers it makes of one.
+        The side in pixels of its training images, and the length of its feature vector.
     normalisation
-        Mean and deviation by channel, of pixels / 255, of images as floats; None: not known here.
+        Mean and deviation of pixels / 255 by channel, for images as floats; None: not known here.
     """
 
     source: str

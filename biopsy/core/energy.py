@@ -1,12 +1,13 @@
 """The energy that this machine's processors use, where the kernel lets us read it (RAPL, /sys/class/powercap)."""
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 POWERCAP = Path("/sys/class/powercap")
-EVERY = 30.0  # seconds between two looks: a counter that starts again after minutes of full load is seen each time
+EVERY = 30.0  # seconds between two readings: at full load a counter overflows after minutes, so none is missed
 
 
 @dataclass
@@ -20,7 +21,7 @@ class _Zone:
 
     @classmethod
     def open(cls, folder: Path) -> Self | None:
-        """Return a processor's counter; None where a folder is another one's, or may not be read."""
+        """Return a processor's counter; None where a folder is not a processor's, or may not be read."""
         try:
             if not (folder / "name").read_text().startswith("package"):  # cores and memory are parts of it
                 return None
@@ -37,19 +38,19 @@ class _Zone:
 
 
 class Energy:
-    """Counts from when it is made. Other programs on the machine are counted, too.
+    """Counts from the moment it is made, other programs on the machine included.
 
     Parameters
     ----------
     folder
         Where the kernel shows the counters.
     every
-        Seconds between two looks.
+        Seconds between two readings.
     """
 
     def __init__(self, folder: Path = POWERCAP, every: float = EVERY) -> None:
         found = (_Zone.open(path) for path in sorted(folder.glob("intel-rapl:*")) if path.name.count(":") == 1)
-        self._zones = [zone for zone in found if zone]  # AMD's processors are called so, too
+        self._zones = [zone for zone in found if zone]  # AMD's processors have this name, too
         self._lock, self._every = threading.Lock(), every
         if self._zones:
             threading.Thread(target=self._watch, name="count energy", daemon=True).start()
@@ -66,4 +67,4 @@ class Energy:
 
     def _watch(self) -> None:
         while self.joules() is not None:
-            threading.Event().wait(self._every)
+            time.sleep(self._every)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from biopsy.core.errors import MachineError
+from biopsy.core.errors import MachineError, reason_of
 from biopsy.core.extras import extra
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Engine:
-    """Calls a function somewhere and returns what it returned; several threads may use it at a time.
+    """Calls a function somewhere and returns its result; several threads may use it at the same time.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Engine:
     call
         `(function, *arguments) -> result`. The function is one of a module; what it raises is raised here.
     share
-        Sends an argument of many calls once; what it returns is given to `call` in its place.
+        Sends an argument of many calls once; its result is then given to `call` instead.
     """
 
     width: int
@@ -62,14 +62,14 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with extra("ray"):
         import ray
-    # Nodes get this very package, whatever version of it they may have themselves.
+    # Nodes get this very package, even if they have another version of it.
     options = {"runtime_env": {"py_modules": [str(PACKAGE)]}, "log_to_driver": False, "logging_level": "ERROR"}
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         place = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise MachineError(
-            f"no Ray cluster answers at {place} ({' '.join(str(error).split())[:200]}). `ray start --head` starts one."
+            f"no Ray cluster answers at {place} ({reason_of(error)}). `ray start --head` starts one."
         ) from None
     try:
         yield _on(ray, cpus, gpus)
@@ -78,7 +78,7 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
 
 
 def check_opencv(version: str) -> None:
-    """Reject a machine whose OpenCV is not of `version`, that of the others: it might round pixels differently.
+    """Reject a machine whose OpenCV is not of `version`, as everywhere else: it might round pixels differently.
 
     Raises `MachineError`.
     """
@@ -99,6 +99,6 @@ def _on(ray: Any, cpus: float, gpus: float) -> Engine:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            raise MachineError(f"the Ray cluster lost a task: {' '.join(str(error).split())[:300]}") from None
+            raise MachineError(f"the Ray cluster lost a task: {reason_of(error, 300)}") from None
 
     return Engine(max(2 * int(ray.cluster_resources().get("CPU", 1) // max(cpus, 0.1)), 1), call, ray.put)

@@ -1,4 +1,4 @@
-"""Names of registries, read from the source: a stage without TensorFlow can tell that a later one will fail."""
+"""Names of registry entries, read from the source: a stage without TensorFlow can tell that a later one will fail."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ NAMED = re.compile(r"""^\s*register\(\s*\w+\(\s*["']([^"']+)["']""", re.MULTILIN
 
 @cache
 def entry_names(place: str) -> tuple[str, ...]:
-    """List the names that the files of a registry register; none where a file gives one that is not written out.
+    """List the names that the files of a registry register; none where a file does not write its name out.
 
     Parameters
     ----------

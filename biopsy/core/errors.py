@@ -20,8 +20,6 @@ NO_MEMORY = (
     "there is no memory left, or a limit (ulimit -v) is reached. Close other programs, raise the limit or use a larger "
     "machine."
 )
-
-
 NO_THREAD = (
     "no thread can be started: a limit on processes or memory (ulimit -u, -v, or a container's) is reached. Raise it, "
     "or close other programs."
@@ -47,7 +45,7 @@ class DataError(BiopsyError):
 
 
 class SourceError(BiopsyError):
-    """A download, an archive or a weights file that cannot be had, or cannot be trusted."""
+    """A download, an archive or a weights file that is not available, or cannot be trusted."""
 
     exit_code = 4
 
@@ -85,12 +83,12 @@ def some(items: Iterable[object], limit: int = 5) -> str:
 
 
 def warn(sentence: str) -> None:
-    """Print what does not stop the work, and what the user should know all the same."""
+    """Print what the user should know, although the work goes on."""
     print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:
-    """Put what the error of a library says into one line of at most `most` letters; its class where it says nothing."""
+    """Return a library's error message in one line of at most `most` letters; its class where it has none."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
@@ -121,7 +119,7 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to c
     main
         The stage or command.
     interrupted
-        What Ctrl-C or a polite kill (SIGTERM) should say about going on, where `main` raises a bare KeyboardInterrupt.
+        How to continue after Ctrl-C or SIGTERM, where `main` raises a KeyboardInterrupt without a message.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     _open_standard_streams()
@@ -146,9 +144,9 @@ def run(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to c
 
 @contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Let an error of the operating system say which file it is about: that of a full disk does not know.
+    """Put the file's name into an error of the operating system: that of a full disk has none.
 
-    One about `temporary`, a name that the user does not know, is told of `path`.
+    An error about `temporary`, a name that the user does not know, gets the name `path`.
     """
     try:
         yield
@@ -159,7 +157,7 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def _open_standard_streams() -> None:
-    """Open what cron or `>&-` closed, or DVC then opened for reading: else it fails, or a file takes its place."""
+    """Open standard streams that cron or `>&-` closed: else writing fails, or another file takes their place."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
@@ -212,7 +210,7 @@ def _leave(sentence: str, code: int) -> None:
 
 
 def _end_bars() -> None:
-    """End the line of each progress bar that the error left open, else the sentence stands behind it."""
+    """End the line of each open progress bar, so that the sentence does not stand behind it."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 
@@ -224,7 +222,7 @@ def _machine_sentence(error: OSError) -> str | None:
     """Put an operating-system error that the user can fix in words, or return None."""
     where = error.filename or "the output"
     code = error.errno
-    if code is None and ("No space left" in str(error) or "requested and" in str(error)):  # h5py's, NumPy's
+    if code is None and ("No space left" in str(error) or "requested and" in str(error)):  # of h5py and NumPy
         code = errno.ENOSPC
     sentence = _SENTENCES.get(code or 0)
     return sentence.format(where=where) if sentence else None

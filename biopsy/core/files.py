@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NUMBERS = ("row", "width", "height", "bytes", "brightness")  # columns of numbers in the tables that the stages write
-# What no id and no path holds, since files are named by them.
+# What ids and paths may not match, since files are named after them.
 PLACES = {"image_id": r"^\.{0,2}$|/", "path": r"^/|^$|(?:^|/)\.\.(?:/|$)"}
 LISTED = 50  # items of one kind in a metrics file; the others are counted
 
 AGAIN = "Run `dvc repro` to make it again."
 T = TypeVar("T")
 
-# The endings of image files, in small letters, with the formats that Pillow calls by these names.
+# The endings of image files, in small letters, with Pillow's names of the formats.
 IMAGE_SUFFIXES = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -91,7 +91,7 @@ def atomic_files(folder: Path, names: Sequence[str]) -> Iterator[list[Path]]:
 
 @contextmanager
 def _place(path: Path, temporary: Path) -> Iterator[None]:
-    """Say that nothing can be made where `path` lies, as in /proc, which answers that there is no such folder."""
+    """Put into words that nothing can be made beside `path`, as in /proc, where the system says 'no such file'."""
     try:
         with naming(path, temporary):
             yield
@@ -129,7 +129,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def check_count(folder: Path, expected: int) -> None:
-    """Count the files below `folder` before anybody takes it for whole. Raises `MachineError`."""
+    """Make sure that `folder` holds as many files as it should. Raises `MachineError`."""
     found = sum(path.is_file() for path in folder.rglob("*"))
     if found != expected:
         raise MachineError(
@@ -170,7 +170,7 @@ def parse_json(
     expected: Mapping[str, type] | None = None,
     way_out: str = AGAIN,
 ) -> Any:
-    """Do what `read_json` does with bytes, or with what `content` reads; `name` is what the error calls them."""
+    """Do what `read_json` does with bytes, or with what `content` returns; errors call them `name`."""
     found = _parsed(name, lambda: json.loads((content() if callable(content) else content).decode()), way_out)
     if expected is not None:
         if not isinstance(found, dict):
@@ -195,7 +195,7 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.DataFrame":
-    """Read a table that `write_csv` wrote: text but for NUMBERS, so that labels such as 0 and ids such as 007 stay so.
+    """Read a table that `write_csv` wrote: all text but NUMBERS, so that labels such as 0 and ids such as 007 stay so.
 
     An empty cell is an empty string.
 
@@ -212,7 +212,7 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
     ------
     DataError
         It is missing, torn, or not ours: a column is missing or of another type, a row is short, an id stands twice, or
-        an id or path, of which names of files are made, leads elsewhere.
+        an id or path, after which files are named, leads out of the folder.
     """
     import pandas as pd  # not before: the stage that only looks at outside paths would pay a second for it
 
@@ -246,7 +246,7 @@ def read_csv(path: Path, need: Sequence[str] = (), way_out: str = AGAIN) -> "pd.
 
 
 def _parsed(path: Path | str, read: Callable[[], T], way_out: str) -> T:
-    """Read, and put what can be wrong with a file's bytes into one sentence."""
+    """Read, and put errors of a file's bytes into one sentence."""
     try:
         return read()
     except FileNotFoundError:
@@ -271,13 +271,13 @@ def _sync(path: Path) -> None:
 
 
 def _token() -> str:
-    """Name what this process alone writes; two of them must not meet in one temporary file."""
+    """Return a name for this process's temporary file, which no other process uses."""
     return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def _put_back(path: Path) -> None:
     """Undo what a killed run left beside `path`: its half-made folder, and the earlier one if it was put aside."""
-    if not holds_lock():  # it may be somebody's who is still at work
+    if not holds_lock():  # it may belong to a process that is still at work
         return
     for old in path.parent.glob(f".{glob.escape(path.name)}.old.*.tmp"):
         if not path.exists():

@@ -1,4 +1,4 @@
-"""What lies in folders: which files are images, and which of them this package drew."""
+"""The files in folders: which are images, and which of these this package drew."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 from biopsy.core.errors import DataError
 from biopsy.core.files import IMAGE_SUFFIXES
 
-EXPLAINED = "-explained.png"  # what `biopsy explain` draws; beside a slide's tiles lies its heat map
-HEATMAPS, TILES = ("heatmap.png", "heatmap.tif"), "tiles.csv"
+EXPLAINED = "-explained.png"  # what `biopsy explain` draws
+HEATMAPS, TILES = ("heatmap.png", "heatmap.tif"), "tiles.csv"  # what `biopsy predict` writes for a slide
 
 
 def is_image(name: str) -> bool:
@@ -24,7 +24,7 @@ def walk(folder: Path, closed: list[Path] | None = None) -> Iterator[tuple[Path,
     folder
         Where to begin.
     closed
-        Is given the folders below it that cannot be read; None: they are an error.
+        Filled with the folders below it that cannot be read; None: such a folder is an error.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def walk(folder: Path, closed: list[Path] | None = None) -> Iterator[tuple[Path,
 
 
 def files_below(folder: Path, closed: list[Path] | None = None) -> list[Path]:
-    """List what is no folder in a folder and all below it, sorted; see `walk`."""
+    """List all files in a folder and below it, sorted; see `walk`."""
     return sorted(where / name for where, _, names in walk(folder, closed) for name in names)
 
 
@@ -56,7 +56,7 @@ def names_below(folder: Path, is_kind: Callable[[Path], bool]) -> list[str]:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a path is a file; one that may not be looked at counts as one, so that reading it says why."""
+    """Tell whether a path is a file; True also where that may not be known, so that reading it says why."""
     try:
         return path.is_file()
     except PermissionError:
@@ -66,5 +66,5 @@ def is_file(path: Path) -> bool:
 
 
 def is_drawn(path: Path) -> bool:
-    """Tell whether `biopsy explain` or `biopsy predict` drew an image, so that it is none of the user's."""
+    """Tell whether `biopsy explain` or `biopsy predict` drew an image, so that it is not one of the user's."""
     return path.name.endswith(EXPLAINED) or (path.name in HEATMAPS and (path.parent / TILES).is_file())

@@ -1,4 +1,4 @@
-"""What one model is: task, protocol, seed, and of a cross-validation which fold; and where its files lie."""
+"""What one model is: task, protocol, seed and, in a cross-validation, the fold; and where its files lie."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ class Job:
     root
         The project's folder.
     fold
-        Of a cross-validation, the one that is trained and tested; None: all of it.
+        The fold of a cross-validation that is trained and tested; None: all of them.
     """
 
     task: str
@@ -31,17 +31,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """How the folders of models/, metrics/ and plots/ are called; folds lie below them."""
+        """Its folder in models/, metrics/ and plots/; folds lie below it."""
         return f"{self.task}-{self.protocol}"
 
     @property
     def title(self) -> str:
-        """How messages call it."""
+        """What messages call it."""
         return f"{self.name}, fold {self.fold.name}" if self.fold else self.name
 
     @property
     def each(self) -> "list[Job]":
-        """The models that are trained one after the other: one a fold, or itself."""
+        """The models that are trained one after the other: one per fold, or itself."""
         folds = [] if self.fold else parse_protocol(self.protocol).folds
         return [replace(self, fold=fold) for fold in folds] or [self]
 
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def split(self) -> Path:
-        """The parts, or of a cross-validation the folds."""
+        """The table of parts, or of folds in a cross-validation."""
         return self.root / SPLITS / f"{self.protocol}.csv"
 
     @property

@@ -1,4 +1,4 @@
-"""Which files of a tree are whole, so that a run that was stopped goes on where it was."""
+"""Which files of a tree are whole, so that a stopped run continues where it was."""
 
 import json
 import threading

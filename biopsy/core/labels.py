@@ -1,4 +1,4 @@
-"""The section `labels` of params.yaml: tasks, their classes, and what makes a label scheme that cannot be used."""
+"""The section `labels` of params.yaml: tasks, their classes, and which label schemes are rejected."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -11,30 +11,11 @@ from biopsy.core.text import plain
 
 MOST_CLASSES = 30
 FROM_CSV = "from_csv"
+# Columns of the pipeline's own tables.
 RESERVED = {
-    "row",
-    "image_id",
-    "path",
-    "class",
-    "magnification",
-    "mpp",
-    "slide",
-    "case",
-    "part",
-    "fold",
-    "given",
-    "target",
-    "file",
-    "width",
-    "height",
-    "mode",
-    "bytes",
-    "sha256",
-    "pixels_sha256",
-    "brightness",
-    "truth",
-    "predicted",
-}  # fmt: skip  (columns of the pipeline's own tables)
+    *("row", "image_id", "path", "class", "magnification", "mpp", "slide", "case", "part", "fold", "given", "target"),
+    *("file", "width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness", "truth", "predicted"),
+}
 
 
 class ClassLabel(Section):

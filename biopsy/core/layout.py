@@ -21,7 +21,7 @@ def resized_path(image_id: str) -> Path:
 
 
 def is_fold(folder: Path) -> bool:
-    """Say whether a folder is called as the model of one fold is, such as `models/<name>/1-2` (`Fold.name`)."""
+    """Say whether a folder has the name of a fold's model, such as `models/<name>/1-2` (`Fold.name`)."""
     return re.fullmatch(r"[0-9]+-[0-9]+", folder.name) is not None
 
 
@@ -39,17 +39,17 @@ def home_of(folder: Path) -> Path | None:
 
 
 def model_name(model: Path) -> str:
-    """Return what files made of a model are called: as its folder, or of a fold `<name>-<fold>`."""
+    """Return the name for files made from a model: that of its folder, or for a fold `<name>-<fold>`."""
     folder = model.resolve()
     return f"{folder.parent.name}-{folder.name}" if is_fold(folder) else folder.name
 
 
 def cache(kind: str) -> Path:
-    """Return where this machine keeps what can be had again, for all projects: `$BIOPSY_CACHE/<kind>`."""
+    """Return this machine's cache for all projects, `$BIOPSY_CACHE/<kind>`; all in it can be made again."""
     base = os.environ.get("BIOPSY_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "biopsy")
     try:
         return Path(base).expanduser() / kind
-    except RuntimeError:  # a user whom the machine does not know, as in some containers
+    except RuntimeError:  # the machine does not know the user, as in some containers
         raise MachineError(
             "this user has no home folder. Set HOME, or BIOPSY_CACHE, to a folder to write in."
         ) from None

@@ -18,9 +18,9 @@ from pathlib import Path
 from biopsy.core.errors import MachineError, naming, warn
 
 LOCKS = Path("data/.resume/locks")
-PATIENCE = 60.0  # seconds: what an orphan needs to notice that its parent is gone, and to tidy up on a busy disk
+PATIENCE = 60.0  # seconds that an orphan needs to notice that its parent is gone, and to tidy up on a busy disk
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system that knows none: go on as before
-SILENCE = 2.0  # seconds after which the user is told what is waited for
+SILENCE = 2.0  # seconds until the user is told what the stage waits for
 WATCH = 0.5  # seconds between two looks at the parent
 
 _held: set[str] = set()
@@ -35,7 +35,7 @@ def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> I
     name
         The stage and its arguments: 'train-binary-case'.
     folder
-        Where the locks' files lie. They stay; what counts is who holds them.
+        Where the lock files lie. They are never removed; what counts is who holds them.
     patience
         Seconds to wait for another process.
 
@@ -67,12 +67,12 @@ def stage_lock(name: str, folder: Path = LOCKS, patience: float = PATIENCE) -> I
 
 
 def holds_lock() -> bool:
-    """Say whether this process is the only writer of its stage's outputs, so that leftovers there are nobody's."""
+    """Say whether this process is the only writer of its stage's outputs, so that leftovers may be removed."""
     return bool(_held)
 
 
 def stop_with_parent(parent: int | None = None) -> None:
-    """End this process (SIGTERM) when `parent`, or the `dvc` that started it, dies; a thread of its own looks."""
+    """End this process (SIGTERM) when `parent`, or the `dvc` that started it, dies; a thread checks."""
     if parent or "DVC_STAGE" in os.environ:
         watched = parent or os.getppid()
         threading.Thread(target=_watch, args=(watched,), name="watch the parent", daemon=True).start()
@@ -97,8 +97,8 @@ def acquire(descriptor: int, patience: float) -> bool:
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return True
-            if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
-                if error.errno in (errno.EAGAIN, errno.EACCES):
-                    return False
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Files that a table names in another spelling than the folder does: found where one file alone can be meant."""
+"""Find files that a table spells differently from the folder, where only one file can be meant."""
 
 import re
 from bisect import bisect_left
@@ -25,16 +25,16 @@ LOOSE, BEGINNING = "blanks, percent signs or zeros of a number", "end of the nam
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the paths that no file has exactly, by the path as the table writes it.
+    """Results for the paths that no file has exactly, by the path as the table writes it.
 
     Attributes
     ----------
     files
         The file that is meant.
     reasons
-        In what the two differ; the same keys.
+        How the two differ; the same keys.
     hints
-        Of paths without a match: what is there instead, and why it was not taken.
+        For paths without a match: what is there instead, and why it was not taken.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Matches:
 
 
 class _Found(NamedTuple):
-    """The files that a path may mean, in what they differ from it, and the folders that were dropped from its front."""
+    """The files that a path may mean, how they differ from it, and the folders that were dropped from its front."""
 
     files: list[str]
     reason: str
@@ -84,11 +84,11 @@ class _Index:
 
     @cached_property
     def sorted_names(self) -> list[tuple[str, str]]:
-        """Return the names, folded, with their files, so that those that begin alike stand together."""
+        """Return the folded names with their files, sorted, so that equal beginnings stand together."""
         return sorted((fold(PurePosixPath(file).name), file) for file in self.exact)
 
     def longer(self, name: str) -> str:
-        """Return the first file whose name begins so and goes on with no letter or digit; empty where none does."""
+        """Return the first file whose name continues this one after `-`, `_`, a blank or `(`; empty where none does."""
         for beginning in (fold(name) + mark for mark in "-_ ("):
             at = bisect_left(self.sorted_names, (beginning, ""))
             if at < len(self.sorted_names) and self.sorted_names[at][0].startswith(beginning):
@@ -101,7 +101,7 @@ class _Index:
         return _group(self.exact, lambda file: fold(_beginning(PurePosixPath(file).name)))
 
     def find(self, path: str) -> _Found | None:
-        """Look a relative path up: as it is, folded, without an ending where it has none of an image, then loosely."""
+        """Look a relative path up: exactly, folded, without the ending if it has no image's, then loosely."""
         if path in self.exact:
             return _Found([path], "")
         if files := self.folded.get(fold(path)):
@@ -138,16 +138,16 @@ def match_missing(
 ) -> Matches:
     """Match the paths whose file is not there with the files below a folder; see `match_files`.
 
-    What is there needs no other file, were it called the same.
+    A path whose file exists is not matched with another one.
 
     Parameters
     ----------
     files
         By the path as the table writes it, the file that it names.
     folder
-        Which the paths are relative to.
+        The folder that the paths are relative to.
     is_kind
-        Says of a file below it whether it can be meant.
+        Says whether a file below it can be meant.
     not_read
         See `match_files`.
     """
@@ -160,11 +160,11 @@ def match_missing(
 def match_files(paths: Iterable[str], files: Iterable[str], not_read: Sequence[str] = NOT_READ) -> Matches:
     """Find the files that a table's paths mean.
 
-    A path matches a file that differs from it in letter case, in Unicode form, in an ending that it leaves out, in
-    backslashes, in quotes around it or characters that nobody sees, in blanks or percent signs (`%20`), in zeros that a
-    spreadsheet takes from a number or adds to it, in what follows the first dot of a name (GDC adds a UUID), in folders
-    that it leaves out, or in folders that stand before it (`../data/`, `/home/me/images/`, `https://host/`): if it is
-    the only such file, if no other path names it, and if the folders before all such paths are the same.
+    A path matches a file in spite of differences in letter case, Unicode form, backslashes, quotes around the path,
+    invisible characters, blanks or percent signs (`%20`), zeros that a spreadsheet removes from a number or adds to it,
+    an ending or folders that the path leaves out, what follows the first dot of a name (GDC adds a UUID), or folders
+    before the path (`../data/`, `/home/me/images/`, `https://host/`). It must be the only such file, no other path may
+    name it, and the folders before all such paths must be the same.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def match_files(paths: Iterable[str], files: Iterable[str], not_read: Sequence[s
 
 
 def _hint(path: str, index: _Index, not_read: Sequence[str]) -> str:
-    """Say what is there of which a path that fits nothing may be a mistake; empty where nothing is."""
+    """Say which file a path without a match may mean by mistake; empty where there is none."""
     name = PurePosixPath(_bare(path)).name
     if other := index.stems.get(fold(_stem(path)), []):
         return f"{other[0]} is there, with another ending"
@@ -218,10 +218,10 @@ def _hint(path: str, index: _Index, not_read: Sequence[str]) -> str:
 
 
 def loose_name(path: str) -> str:
-    """Reduce a path so that two are equal that blanks, percent signs, an ending or zeros around a number tell apart.
+    """Reduce a path so that blanks, percent signs, an image's ending and zeros around a number do not count.
 
-    `im%20 7.0` and `im7.0.png` are one, `x/007.png` and `x/7.0`, but not `x7` and `x07`: a spreadsheet changes numbers
-    alone.
+    `im%20 7.0` equals `im7.0.png`, and `x/007.png` equals `x/7.0`, but `x7` does not equal `x07`: a spreadsheet changes
+    numbers only.
     """
     folder, slash, name = re.sub(r"\s+", "", fold(unquote(_stem(path.replace("\\", "/"))))).rpartition("/")
     number = re.fullmatch(r"0*(\d+?)(\.0+)?", name)
@@ -233,7 +233,7 @@ def _find(path: str, index: _Index) -> _Found | None:
     parts = PurePosixPath(_bare(path)).parts
     ups = next((i for i, part in enumerate(parts) if part not in ("..", "/")), len(parts))
     if ".." in parts[ups:]:
-        return None  # leads nobody knows where
+        return None  # leads outside
     for start in range(ups, len(parts)):
         found = index.find("/".join(parts[start:]))
         if found and start:
@@ -244,13 +244,13 @@ def _find(path: str, index: _Index) -> _Found | None:
 
 
 def _outside(path: str) -> bool:
-    """Tell whether a path leads out of the folder of images, so that it cannot be meant as it stands."""
+    """Tell whether a path leads out of the folder of images, so that it cannot be meant literally."""
     bare = _bare(path)
     return bare.startswith("/") or bare[1:2] == ":" or bare.split("/")[0] == ".."
 
 
 def _bare(path: str) -> str:
-    """Write a path with `/` alone, none of them twice, and without quotes around it or a mark before it."""
+    """Write a path with single `/`, without quotes around it or an invisible mark before it."""
     path = path.strip(QUOTES)
     return PurePosixPath((seen(path[:1]) + path[1:]).replace("\\", "/")).as_posix()
 

@@ -1,8 +1,8 @@
 """Files and folders outside the project: `dvc repro` sees when the user changes them.
 
-DVC watches what dvc.yaml names, and a parameter's path is not there. So a stage that reads such paths notes in
-`data/outside.yaml` what it found, and depends on its note. From then on the stage `outside`, which dvc.yaml has only
-where that file lists something to watch, looks at them first in every `dvc repro`.
+DVC watches what dvc.yaml names, and a path in a parameter is not there. So a stage that reads such paths notes in
+`data/outside.yaml` what it found, and depends on its note. From then on the stage `outside` checks them first in every
+`dvc repro`; dvc.yaml has this stage only where the file lists something to watch.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from biopsy.core.stores import is_address, list_objects
 
 FILE = Path("data/outside.yaml")
 STAGES = ("fetch", "split", "stain", "train")
-HASHED = 64 << 20  # bytes: a larger file goes by its size and time, so that looking stays quick
+HASHED = 64 << 20  # bytes: a larger file is compared by size and time, so that checking stays quick
 HEAD = (
     "# What the stages read outside the project, so that `dvc repro` sees a change. They write this file; "
     "biopsy/core/outside.py.\n"
@@ -38,9 +38,9 @@ class Outside:
     key
         The parameter that names it.
     path
-        A file or a folder of images; of an object store, its address.
+        A file or a folder of images, or the address of an object store.
     copy
-        Where the pipeline keeps its copy, which errors then call by the user's name.
+        Where the pipeline keeps its copy; errors about it name the user's path.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Outside:
 
 @contextmanager
 def watch(stage: str, paths: Sequence[Outside], root: Path = Path()) -> Iterator[None]:
-    """Note for `stage` what `paths` held when the block began, once it has ended well."""
+    """Note for `stage` what `paths` held when the block began, if it ends well."""
     found: dict[str, Any] = {}
     look = cache(measure)  # a folder may stand for images and table
     for outside in paths:
@@ -68,7 +68,7 @@ def look_again(root: Path = Path()) -> list[str]:
     Returns
     -------
     list of str
-        What is not on this machine, such as in a clone: its note stays, and so does what was made of it.
+        The paths that are not on this machine, as in a clone: their notes stay, and so do the results made from them.
     """
     notes, missing, look = _read(root), [], cache(measure)
     for stage in STAGES:
@@ -85,7 +85,7 @@ def look_again(root: Path = Path()) -> list[str]:
 def measure(path: Path | str) -> dict[str, Any] | None:
     """Describe a file by size and SHA-256 (size and time above 64 MB), a folder by all of its images; None: missing.
 
-    Objects of a store are described by what it says of them; None also where it cannot be asked.
+    Objects of a store are described by what the store says; None also where it does not answer.
     """
     if is_address(path):
         return _measure_objects(str(path))

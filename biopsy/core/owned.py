@@ -1,7 +1,7 @@
-"""Whose files lie in a folder that a stage replaces: a person's are never deleted.
+"""Which files in a folder that a stage replaces are the user's: these are never deleted.
 
-A stage notes what it wrote in `.<folder>.made.json` beside the folder. What is not in the note, or was edited since, is
-safe to delete only where DVC's cache holds the same bytes, as after `dvc pull` or `dvc checkout`.
+A stage notes what it wrote in `.<folder>.made.json` beside the folder. Another file, or one edited since, is deleted
+only if DVC's cache holds the same bytes, as after `dvc pull` or `dvc checkout`.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ def check_owned(folder: Path, ours: Collection[str] | None = None) -> None:
     folder
         An output folder of a stage; it need not exist.
     ours
-        What the stage will write, as paths within the folder, where an edit of such a file may be overwritten. Without
-        it, an edited file counts as the user's own.
+        Files that the stage will write, as paths within the folder, and may overwrite even if edited. None: an edited
+        file counts as the user's own.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def check_owned(folder: Path, ours: Collection[str] | None = None) -> None:
 
 
 def note_made(folder: Path, also: Iterable[str] = ()) -> None:
-    """Note that every file of `folder`, and those called `also` that are being written, are this pipeline's."""
+    """Note that all files of `folder` are this pipeline's, and the files `also`, which are being written."""
     note: dict[str, list[int] | None] = dict.fromkeys(also)
     for path in _files(folder):
         found = path.lstat()
@@ -97,7 +97,7 @@ def _as_made(path: Path, made: object) -> bool:
 
 
 def _not_in_dvc_cache(files: list[Path], folder: Path) -> list[Path]:
-    """Return those whose bytes DVC could not bring back."""
+    """Return the files whose bytes DVC could not restore."""
     root = next((parent for parent in folder.resolve().parents if (parent / ".dvc").is_dir()), None)
     if not files or root is None:
         return files

@@ -124,7 +124,7 @@ class Params(Section):
                 "model.trainable is 'none' and model.weights is 'none': a frozen backbone of random weights learns "
                 "nothing. Set model.weights to imagenet or to a file, or model.trainable to all"
             )
-        views, mix = self.model.feature_views, self.augment.mix
+        views = self.model.feature_views
         if views and self.model.trainable != "none":
             raise ValueError(
                 f"model.feature_views is {views}, which stores features of a frozen backbone, and model.trainable is "
@@ -135,7 +135,7 @@ class Params(Section):
                 "model.feature_views is 1: one stored view cannot hold a random augmentation. Set it to 8, say, for "
                 "eight views of each image, or augment.every and augment.copies to {}"
             )
-        if views and (mix.mixup or mix.cutmix):
+        if views and self.augment.mix.is_on:
             raise ValueError(
                 "augment.mix mixes pixels, which stored features no longer have. Set model.feature_views to null"
             )
@@ -153,8 +153,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _pixels_suit_what_is_done_to_them(self) -> Self:
-        mix = self.augment.mix
-        if (mix.mixup or mix.cutmix) and self.train.class_weights != "none":
+        if self.augment.mix.is_on and self.train.class_weights != "none":
             raise ValueError(
                 f"train.class_weights is '{self.train.class_weights}', which needs one class an image, and augment.mix "
                 "makes images of two. Set train.class_weights to none"
@@ -168,8 +167,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _a_probe_draws_no_images(self) -> Self:
-        mix, probe = self.augment.mix, self.model.head.kind == "probe"
-        if probe and (mix.mixup or mix.cutmix or self.augment.double_minority):
+        probe = self.model.head.kind == "probe"
+        if probe and (self.augment.mix.is_on or self.augment.double_minority):
             name = "double_minority" if self.augment.double_minority else "mix"
             raise ValueError(
                 f"augment.{name} makes further images, and model.head.kind is 'probe', which takes the images as they "
@@ -179,8 +178,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _tiles_are_not_mixed_together(self) -> Self:
-        mix = self.augment.mix
-        if self.resize.mode == "tiles" and self.model.tiles == "mean" and (mix.mixup or mix.cutmix):
+        if self.resize.mode == "tiles" and self.model.tiles == "mean" and self.augment.mix.is_on:
             raise ValueError(
                 "augment.mix mixes single squares, and model.tiles is 'mean', which takes all tiles of an image "
                 "together. Set model.tiles to each, or augment.mix.mixup and augment.mix.cutmix to 0"
@@ -189,7 +187,6 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _inputs_agree(self) -> Self:
-        mix = self.augment.mix
         extra = self.model.extra_inputs
         if len(set(extra)) < len(extra):
             raise ValueError(f"model.extra_inputs is {list(extra)}: each entry may appear only once")
@@ -197,7 +194,7 @@ class Params(Section):
             raise ValueError(
                 "model.extra_inputs lists 'slides', which needs data.slides, the path of a CSV with a column 'slide'"
             )
-        if extra and (mix.mixup or mix.cutmix):
+        if extra and self.augment.mix.is_on:
             raise ValueError(
                 "augment.mix mixes images of different slides, whose model.extra_inputs cannot be mixed. Set "
                 "augment.mix.mixup and augment.mix.cutmix to 0, or model.extra_inputs to []"
@@ -229,7 +226,7 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def _from_home(content: Any, home: Path) -> Any:
-    """Let relative paths of the user's begin in the project, where the folder of an experiment has no such file."""
+    """Make the user's relative paths start in the project where the folder of an experiment has no such file."""
     if not isinstance(content, dict):
         return content
 
@@ -253,7 +250,7 @@ def parse_params(content: Any, origin: str = "params.yaml") -> Params:
 
 
 def check_section(section: type[S], content: Any, above: str = "", origin: str = "params.yaml") -> S:
-    """Check one section of the parameters, which lies at `above` such as 'data.sample'. Raises `ParamsError`."""
+    """Check the section of the parameters at `above`, such as 'data.sample'. Raises `ParamsError`."""
     try:
         return section.model_validate(content)
     except ValidationError as error:
@@ -265,12 +262,12 @@ def check_section(section: type[S], content: Any, above: str = "", origin: str =
 
 
 def _names(error: dict[str, Any]) -> list[str]:
-    """Return the keys that lead to an error, without pydantic's own for the kinds that a value may have."""
+    """Return the keys that lead to an error, without those that pydantic adds for the members of a union."""
     return [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
 
 
 def _meant(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out errors of the kind that was not meant, of a value that may be a number, or a number for each task."""
+    """Leave out errors of the type that was not meant, where a value is a number or a mapping from tasks to numbers."""
 
     def is_meant(error: dict[str, Any]) -> bool:
         number = error["type"].startswith("int_") and isinstance(error["input"], dict)
@@ -312,7 +309,7 @@ def _cut(text: str) -> str:
 
 
 def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
-    """List the known keys of the section at a path of names below one of this kind."""
+    """List the known keys of the section at a path of names below a section of this type."""
     section: Any = kind()
     for name in names:
         if isinstance(section, BaseModel):
@@ -321,7 +318,7 @@ def _keys_at(names: list[str], kind: type[BaseModel]) -> list[str]:
 
 
 def flat(params: Mapping[str, Any], above: str = "", whole: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
-    """List nested parameters by their dotted names; an empty section is a value, and so is a key of `whole`."""
+    """List nested parameters by their dotted names; an empty section and the keys of `whole` are not taken apart."""
     for key, value in params.items():
         if isinstance(value, dict) and value and key not in whole:
             yield from flat(value, f"{above}{key}.", whole)

@@ -1,4 +1,4 @@
-"""A protocol's name, taken apart: `case`, `case-1of5` (one fold of five), `case-cv5x3` (all of five, three times)."""
+"""Parse a protocol's name: `case`, `case-1of5` (one fold of five), `case-cv5x3` (all five folds, three times)."""
 
 import re
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """How folders and tables call it: '1-2' is the second fold of the first repeat."""
+        """Its name in folders and tables: '1-2' is the second fold of the first repeat."""
         return f"{self.repeat}-{self.index}"
 
 
@@ -43,7 +43,7 @@ class Protocol:
     name
         As params.yaml has it.
     unit
-        What stays on one side: 'image', 'slide' or 'case'; else the name: a public test set, or 'given'.
+        What is never split: 'image', 'slide' or 'case'; for a public test set or 'given', the name itself.
     k
         How many folds there are; 0 where there are none.
     index
@@ -67,12 +67,12 @@ class Protocol:
 
 
 def parse_protocol(name: str) -> Protocol:
-    """Take a protocol's name apart.
+    """Parse a protocol's name.
 
     Raises
     ------
     ValueError
-        It is none, or has too few folds, or a fold that there is not: the reason, as a clause.
+        It is not a protocol, has too few folds, or names a fold that does not exist: the reason, as a clause.
     """
     if not re.match(PATTERN, name):
         raise ValueError(f"'{name}' is not a protocol: it must be {FORMS}")
@@ -99,5 +99,5 @@ def parse_protocol(name: str) -> Protocol:
 
 
 def read_part(text: str) -> str | None:
-    """Return the part that a word names, such as `Train`, `valid` or `test_set`; None where it names none."""
+    """Return the part that a word such as `Train`, `valid` or `test_set` names; None where it names no part."""
     return WORDS.get(re.sub(r"(set|data|dataset|images)$", "", plain(text)))

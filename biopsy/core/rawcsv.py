@@ -1,4 +1,4 @@
-"""Read the bytes of anybody's CSV into records: encoding, separator, quotes, short, long and blank rows."""
+"""Read the bytes of a user's CSV into records: encoding, separator, quotes, short, long and blank rows."""
 
 import csv
 import re
@@ -15,8 +15,8 @@ from biopsy.core.text import count, plain
 
 csv.field_size_limit(2**24)  # outlines of regions in a cell have more characters than the module takes by default
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-OWN_ROW = "biopsy_row"  # first column of a table that a source makes of a user's: the row there, which errors then name
-FIELD = re.compile(r"\{([^{}]+?)(?::0?(\d{1,2})d?)?\}")  # a column in a template, and the least number of its digits
+OWN_ROW = "biopsy_row"  # first column of a table that a source makes from a user's: the row there, for errors
+FIELD = re.compile(r"\{([^{}]+?)(?::0?(\d{1,2})d?)?\}")  # a column in a template, and its minimum number of digits
 TOP = 20  # lines in which the column names may stand, below a title
 
 
@@ -33,9 +33,9 @@ class Records:
     short : list of int
         Lines of the rows with fewer cells than the header.
     blank : int
-        Number of lines without content, rows of separators alone included.
+        Number of lines without content, rows of only separators included.
     comments : int
-        Number of lines that begin with `#` and are no row.
+        Number of lines that begin with `#` and are not rows.
     encoding, separator : str
         In words.
     """
@@ -57,7 +57,7 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
     path
         The file: UTF-8, or UTF-16/32 with a byte order mark; separated by comma, semicolon, tab or `|`.
     wanted
-        The column names looked for; they settle which character separates.
+        The column names looked for; they decide which character separates.
     lists
         What a row is about.
 
@@ -103,7 +103,7 @@ def read_records(path: Path, wanted: list[str], lists: str = "image") -> Records
 
 
 def _check_title(path: Path, header: list[str], rows: list[tuple[int, list[str]]], wanted: list[str]) -> None:
-    """Raise `DataError` where the column names stand below what was taken for them, such as a title."""
+    """Raise `DataError` where the column names stand below a title that was taken for them."""
     names = {plain(name) for name in wanted}
     if names & {plain(cell) for cell in header}:
         return
@@ -132,7 +132,7 @@ def _check_long(path: Path, header: list[str], rows: list[tuple[int, list[str]]]
 
 
 def find_column(header: list[str], name: str, key: str, path: Path) -> int:
-    """Return the position of a column, compared without case, spaces and underscores where no name fits exactly.
+    """Return the position of a column; case, spaces and underscores do not count where no name fits exactly.
 
     `key` is the parameter that names the column, for the error.
     """
@@ -160,12 +160,12 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
 
 
 def columns_in(name: str) -> list[str]:
-    """Name the columns of a template such as `{patient}/{x:04}.png`; of what is none, the column itself."""
+    """Name the columns of a template such as `{patient}/{x:04}.png`; without a template, the column itself."""
     return [column for column, _ in FIELD.findall(name)] or [name]
 
 
 def cell_reader(header: list[str], name: str, key: str, path: Path) -> Callable[[list[str]], str]:
-    """Return what takes a column's cell out of a row, or makes a text of several as a template says.
+    """Return a function that takes a column's cell from a row, or joins several cells as a template says.
 
     `{x:04}` writes a number with four digits, zeros before it. Parameters as for `find_column`.
     """
@@ -180,7 +180,7 @@ def cell_reader(header: list[str], name: str, key: str, path: Path) -> Callable[
 
 
 def _head(path: Path, text: str) -> tuple[int, str, str]:
-    """Take off Excel's line `sep=;`: the first line that is left, the text from there, and the separator it names."""
+    """Remove Excel's line `sep=;`; return the number of the next line, the text from there, and the separator."""
     found = re.match(r'"?sep=([^\r\n])"?(\r\n|\r|\n)', text)
     if found and found[1] not in SEPARATORS:
         allowed = ", ".join(SEPARATORS.values())
@@ -189,7 +189,7 @@ def _head(path: Path, text: str) -> tuple[int, str, str]:
 
 
 def _is_comment(cells: list[str], header: list[str], wanted: list[str]) -> bool:
-    """Tell whether a line is a comment: it begins with `#` and is not the header nor, after it, a row with content."""
+    """Tell whether a line is a comment: it begins with `#` and is neither the header nor a row with content."""
     if not cells[0].startswith("#"):
         return False
     if header:
@@ -199,7 +199,7 @@ def _is_comment(cells: list[str], header: list[str], wanted: list[str]) -> bool:
 
 
 def _separator(text: str, wanted: list[str]) -> str:
-    """Choose the separator under which the header holds most of the wanted columns, or else most columns."""
+    """Choose the separator that gives the header most of the wanted columns, or else most columns."""
     names = {plain(name) for name in wanted}
 
     def score(separator: str) -> tuple[int, int, int]:
@@ -215,7 +215,7 @@ def _separator(text: str, wanted: list[str]) -> str:
 
 
 def _content(cell: str) -> str:
-    """Return a cell without blanks around it, and without what keeps a spreadsheet from changing it: `="007"`."""
+    """Return a cell without blanks around it and without `="..."`, which keeps a spreadsheet from changing it."""
     cell = cell.strip()
     return cell[2:-1] if cell.startswith('="') and cell.endswith('"') and len(cell) > 2 else cell
 

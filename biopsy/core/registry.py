@@ -18,13 +18,13 @@ E = TypeVar("E", bound=Named)
 
 
 def unknown(key: str, name: str, known: Iterable[str]) -> str:
-    """Say that the parameter `key` names an entry that there is not: the names and the nearest one."""
+    """Say that the parameter `key` names an unknown entry, with the known names and the nearest one."""
     names = sorted(known)
     return f"{key} must be one of {', '.join(names)}. Got '{name}'.{nearest(name, names)}"
 
 
 class Registry(dict[str, E], Generic[E]):
-    """The entries of one kind, in the order in which they were added.
+    """The entries of one kind, in the order of their registration.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Registry(dict[str, E], Generic[E]):
     key
         The parameter that names one: 'model.backbone'.
     others
-        What the parameter may say beside the entries' names, such as 'none'; only errors list it.
+        Other values that the parameter may have, such as 'none'; only errors list them.
     """
 
     def __init__(self, kind: str, key: str, *others: str) -> None:

@@ -1,7 +1,7 @@
-"""Where the images of a tree lie: each in a file or, above a limit, in tar archives such as WebDataset reads.
+"""Where the images of a tree lie: each in its own file or, above a limit, in tar archives that WebDataset can read.
 
-DVC, file systems and object stores take time for each file. An archive is called `00003-of-00128.tar`. The image's id
-and the number of archives decide which one holds it; that number is a power of two, so that it seldom changes.
+DVC, file systems and object stores take time for each file. An archive is called `00003-of-00128.tar`. An image's id
+and the number of archives decide which one holds it; the number is a power of two, so that it seldom changes.
 """
 
 import errno
@@ -20,18 +20,18 @@ LEAST = 1000  # images in an archive, and at most twice as many
 
 
 def shards_for(images: int) -> int:
-    """Return into how many archives so many images go; 0: each is a file of its own."""
+    """Return the number of archives for so many images; 0: each image is a file."""
     return 0 if images <= SINGLE_FILES else 1 << max(0, (images // LEAST).bit_length() - 1)
 
 
 def shards_in(tree: Path) -> int:
-    """Return in how many archives the images of a tree lie; 0: in files of their own."""
+    """Return the number of archives of a tree; 0: each image is a file."""
     found = next(tree.glob(f"{5 * '[0-9]'}-of-{5 * '[0-9]'}.tar"), None)
     return int(found.stem[-5:]) if found else 0
 
 
 def place_of(image_id: str, shards: int) -> Path:
-    """Return where an image lies below a tree of so many archives: `<id>.png`, or `<archive>/<id>.png`."""
+    """Return the place of an image in a tree with this number of archives: `<id>.png`, or `<archive>/<id>.png`."""
     if not shards:
         return resized_path(image_id)
     return Path(f"{zlib.crc32(image_id.encode()) % shards:05}-of-{shards:05}.tar") / resized_path(image_id)
@@ -43,8 +43,14 @@ def files_of(tree: Path, image_ids: Iterable[str]) -> list[Path]:
     return [tree / place_of(image_id, shards) for image_id in image_ids]
 
 
+def images_in(tree: Path) -> list[Path]:
+    """List all images of a tree, for `read_file`, sorted by their files or by archive."""
+    archived = (archive / name for archive in sorted(tree.glob("*.tar")) for name in names_in(archive))
+    return sorted(tree.rglob("*.png")) or list(archived)
+
+
 def read_file(path: Path) -> bytes:
-    """Read a file, or a member of an archive. Raises `OSError`; of a broken archive, that the file is not there."""
+    """Read a file, or a member of an archive. Raises `OSError`; for a broken archive, `FileNotFoundError`."""
     if (archive := archive_of(path)) is None:
         return path.read_bytes()
     start, size = _member(archive, path)
@@ -67,7 +73,7 @@ def archive_of(path: Path) -> Path | None:
 
 
 def write_shard(path: Path, files: Iterable[tuple[Path, bytes]]) -> None:
-    """Write a whole archive of these files or none; equal files give equal bytes."""
+    """Write an archive of these files whole or not at all; equal files give equal bytes."""
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -4,6 +4,7 @@
 frame from its first import on.
 """
 
+import argparse
 import os
 import resource
 import runpy
@@ -17,7 +18,7 @@ from biopsy.core.locks import stage_lock, stop_with_parent
 from biopsy.core.outside import own_names
 from biopsy.core.params import read_params
 
-NEEDED_GB = 4  # below, libraries of C crash while they are imported, with or without a word of their own
+NEEDED_GB = 4  # with less, C libraries crash while they are imported, with or without a message
 
 
 def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` again to continue.") -> None:
@@ -28,7 +29,7 @@ def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` agai
     main
         Reads the parameters and the arguments, and does the work.
     interrupted
-        What Ctrl-C or a polite kill (SIGTERM) should say about going on.
+        How to continue after Ctrl-C or SIGTERM.
     """
 
     def locked() -> None:
@@ -47,8 +48,16 @@ def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` agai
         raise
 
 
+def stage_arguments(about: str | None, *names: str) -> argparse.Namespace:
+    """Read a stage's arguments, `--task binary --protocol case`; all of `names` are needed."""
+    parser = argparse.ArgumentParser(description=about)
+    for name in names:
+        parser.add_argument(f"--{name}", required=True)
+    return parser.parse_args()
+
+
 def _name(arguments: list[str]) -> str:
-    """Name the stage as DVC does: `train binary case`; `--help` and its like end before they write anything."""
+    """Name the stage as DVC does: `train binary case`."""
     return " ".join([Path(arguments[0]).stem, *(word for word in arguments[1:] if not word.startswith("--"))])
 
 
@@ -67,7 +76,7 @@ def main() -> None:
 
 
 def _choose_backend() -> None:
-    """Let Keras run on what `train.backend` names: it asks when it is imported. What is wrong there, the stage says."""
+    """Make Keras use `train.backend`, which it reads when it is imported; the stage reports wrong parameters."""
     try:
         backend = read_params().train.backend
     except BiopsyError:

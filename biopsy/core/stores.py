@@ -1,4 +1,4 @@
-"""Object stores (`s3://`, `gs://`), through fsspec as DVC's remotes: what lies at an address, and errors in words."""
+"""Object stores (`s3://`, `gs://`), read through fsspec as DVC's remotes are: what lies at an address, and errors."""
 
 import errno
 import re
@@ -41,7 +41,7 @@ def open_store(address: str, key: str) -> tuple[Any, str]:
     Raises
     ------
     SourceError
-        No such kind of store.
+        An unknown kind of store.
     MachineError
         Its package is missing.
     """

@@ -1,11 +1,11 @@
-"""Words: comparing those of tables as people spell them (columns, labels, ids, marks of a missing value); counts."""
+"""Words in tables as people spell them (columns, labels, ids, marks of a missing value), compared; and counts."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
 
-# What stands for a missing value, small letters, without brackets around it; the only such list of the project.
+# Marks of a missing value, in small letters and without brackets; the only such list of the project.
 MISSING = frozenset(
     {"", "na", "n/a", "n.a.", "nan", "nat", "null", "none", "missing", "unknown", "?", ".", "-", "--", "'--"}
 )
@@ -13,43 +13,43 @@ MISSING |= {f"not {word}" for word in ("applicable", "available", "collected", "
 MISSING |= {"#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}  # spreadsheets' own
 QUOTES = " \"'\u2018\u2019\u201c\u201d"  # around a path, as Windows copies it
 DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
-LINE = 26  # letters of a name in a picture
-# Letters of other scripts that look like Latin ones, of which a keyboard puts one into an id unseen.
+LINE = 26  # letters in a line of a name in a picture
+# Letters of other scripts that look like Latin ones and get into an id unnoticed.
 LOOKALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptux")
 MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 # What a spreadsheet makes of an id or a label: a number in short form, one of more than 15 digits, a date.
 CHANGED = re.compile(
     rf"\d(\.\d+)?e\+\d{{1,3}}|\d{{10,}}00000(\.0+)?|\d{{1,2}}-{MONTH}(-\d+)?|{MONTH}-\d+|\d+-\d+-\d+ 00:00(:00)?"
 )
-# Of a label's punctuation what may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all the rest.
+# Punctuation that may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all other.
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
 
 
 def as_text(name: str) -> str:
-    """Write what is no text, as a file's name may be, so that UTF-8 can hold it: `\\udce9` for a lone byte."""
+    """Write a name that is not valid text so that UTF-8 can hold it: `\\udce9` for a lone byte."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def count(n: float, name: str) -> str:
-    """Write '1 case' or '1,200 cases'; the only place that adds an s."""
+    """Write '1 case' or '1,200 cases'."""
     return f"{n:,.0f} {name}{'' if n == 1 else 's'}"
 
 
 def drawn(name: str) -> str:
-    """Write a name for a picture: at most three lines, and no formula, which Matplotlib reads between two `$`."""
+    """Write a name for a picture: at most three lines, `$` escaped, between which Matplotlib reads a formula."""
     return "\n".join(wrap(name, LINE, max_lines=3, placeholder="…")).replace("$", r"\$")
 
 
 def isolated(name: str) -> str:
-    """Keep a name in Hebrew or Arabic from turning the numbers beside it: 'a: 1' would be shown as '1 :a'."""
+    """Isolate a name in Hebrew or Arabic, which would reverse the numbers beside it: 'a: 1' shown as '1 :a'."""
     turns = not name.isascii() and any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
     return f"\u2068{name}\u2069" if turns else name
 
 
 def plain(text: str) -> str:
-    """Reduce a label to letters, digits and signs: `Ductal_Carcinoma` and `ductal carcinoma` are one, `1` and `1.0`.
+    """Reduce a label to letters, digits and signs: `Ductal_Carcinoma` equals `ductal carcinoma`, `1` equals `1.0`.
 
-    Signs stay, so that `ER+` and `ER-`, `1` and `-1`, `1.5` and `15` differ; so does a label of nothing else.
+    Signs stay, so that `ER+` and `ER-`, `1` and `-1`, `1.5` and `15` differ. A label of only punctuation stays.
     """
     folded = re.sub(r"\s+", "", fold(text).translate(DASHES))
     folded = re.sub(r"^(-?\d+)[.,]0+$", r"\1", folded)
@@ -57,7 +57,7 @@ def plain(text: str) -> str:
 
 
 def look_up(words: Mapping[str, str], text: str) -> str | None:
-    """Find a cell in a map of the parameters: as it is written, else as `plain` has it (YAML makes `True` of TRUE)."""
+    """Look a cell up in a map of the parameters: exactly, else by `plain` (YAML turns TRUE into `True`)."""
     if text in words or not words:
         return words.get(text)
     return {plain(key): value for key, value in words.items()}.get(plain(text))
@@ -69,12 +69,14 @@ def is_missing(text: str) -> bool:
 
 
 def fold(text: str) -> str:
-    """Return a text so that spellings are equal that differ in letter case, Unicode form (NFC, NFD) or unseen marks."""
+    """Return a text without differences in letter case, Unicode form (NFC, NFD) and invisible characters."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", seen(text)).casefold())
 
 
 def seen(text: str) -> str:
-    """Take out characters that nobody sees, such as the mark that Windows puts before a copied path."""
+    """Remove invisible characters, such as the mark that Windows puts before a copied path."""
+    if text.isascii():  # it has none
+        return text
     return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
 
 
@@ -88,10 +90,10 @@ def read_magnification(text: str) -> str | None:
 
 
 def id_key(text: str) -> str:
-    """Return what identifies a case or slide.
+    """Return the key that identifies a case or slide.
 
     Letter case, Unicode form (full-width digits, kinds of dashes), blanks and invisible characters do not count: `P01`,
-    `p01` and ` P 01` have one key. `007` and `7` have two, see `alike`.
+    `p01` and ` P 01` have the same key. `007` and `7` have different keys, see `alike`.
     """
     compatible = unicodedata.normalize("NFKC", text.translate(DASHES))
     return re.sub(r"\s+", "", fold(compatible).replace("i\u0307", "i"))  # a Turkish capital I with its dot
@@ -104,10 +106,10 @@ def first_spellings(values: Iterable[str]) -> list[str]:
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
-    """Group ids that may be one.
+    """Group ids that may mean the same.
 
-    They differ only in punctuation, leading zeros, letters that look alike (a Cyrillic and a Latin P), or as
-    spreadsheets write numbers.
+    They differ only in punctuation, leading zeros, letters that look alike (a Cyrillic and a Latin P), or the form that
+    spreadsheets give to numbers.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Read a YAML file that people edit: parameters. What would take minutes or gigabytes to read is an error."""
+"""Read a YAML file of parameters, which people edit. A file that would take minutes or gigabytes is an error."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +30,8 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     ParamsError
-        Missing, no YAML, absurdly large or deep, a number beyond 1e15, or `${...}`: DVC compares the text of a
-        parameter, so that it would not see the change of one that another stands for.
+        Missing, not YAML, absurdly large or deep, or with `${...}`: DVC compares the text of a parameter, so it would
+        not see that the value behind a reference has changed.
     """
     from omegaconf import OmegaConf  # one of the pipeline's packages: a model's card imports this module
     from omegaconf.errors import OmegaConfBaseException
@@ -78,7 +78,7 @@ def _check_depth(text: str, path: Path) -> None:
 
 
 def _count_nodes(root: yaml.Node | None, path: Path) -> None:
-    """Count what an alias stands for each time it is used: nine aliases of nine aliases ... are gigabytes."""
+    """Count nodes with every alias expanded: nine aliases of nine aliases and so on are gigabytes."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -104,7 +104,7 @@ def _line(found: yaml.Event | yaml.Node) -> int:
 
 
 def _leaves(content: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value that is no mapping or list, and every key, with its dotted name."""
+    """Yield every key, and every value that is not a mapping or list, with its dotted name."""
     if isinstance(content, dict):
         for name, value in content.items():
             key = f"{above}.{name}" if above else str(name)

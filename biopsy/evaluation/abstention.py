@@ -39,7 +39,7 @@ def describe_abstention(val: tuple[Outcome, Names], test: tuple[Outcome, Names],
           random order;
         - `rule`: the `threshold` on the confidence, and for `val` and `test` how many are `answered` `of` all and
           `wrong`; of the test part also `cases` among the answered, `share` answered, and `error` with its `interval`
-          over cases. Null with a reason where there is none.
+          over cases. Null, with a reason, if no rule can be set.
     """
     unknown = any((groups == "").any() for _, groups in (val, test))
     found: dict[str, Any] = {"target": target, "image": _describe(val, test, target, whole=False)}
@@ -57,7 +57,7 @@ def confidence(outcome: Outcome) -> NDArray[np.float64]:
 def risk_curve(wrong: NDArray[np.bool_], sure: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the error rate of the surest one, two, ... n: (n,).
 
-    Of images that are equally sure each counts as their mean, so that the order of the rows does not matter.
+    Images with equal confidence each count as their mean, so that the order of the rows does not matter.
     """
     _, place = np.unique(-sure, return_inverse=True)
     expected = np.repeat(np.bincount(place, wrong) / np.bincount(place), np.bincount(place))
@@ -65,7 +65,7 @@ def risk_curve(wrong: NDArray[np.bool_], sure: NDArray[np.float64]) -> NDArray[n
 
 
 def choose_confidence(outcome: Outcome, groups: Names, target: float) -> float | Undefined:
-    """Return the smallest confidence from which on at most this share of the answers is wrong."""
+    """Return the smallest confidence at or above which at most this share of the answers is wrong."""
     if (groups == "").any():
         return Undefined("there are validation images whose case is not known")
     if (n := len(np.unique(groups))) < FEWEST:
@@ -132,8 +132,7 @@ def _error(test: tuple[Outcome, Names], threshold: float, counts: dict[str, Any]
         return {"error": nothing, "interval": nothing}
     error: dict[str, Any] = {"error": counts["wrong"] / counts["answered"]}
     if whole:
-        exact = clopper_pearson(counts["wrong"], counts["answered"], LEVEL)
-        return {**error, "interval": [exact.low, exact.high]}
+        return {**error, "interval": clopper_pearson(counts["wrong"], counts["answered"], LEVEL).ends}
     if isinstance(counts["cases"], Undefined):
         return {**error, "interval": counts["cases"]}
     kept = confidence(test[0]) >= threshold

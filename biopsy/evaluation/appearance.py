@@ -79,7 +79,7 @@ def nearest_images(features: NDArray[np.floating], ids: NDArray[np.str_], cases:
     -------
     pandas.DataFrame
         `nearest`, an image_id; `distance`, one minus the cosine; `elsewhere`, the distance of the nearest image of
-        another case, NaN where there is none. All NaN where the features are no numbers.
+        another case, NaN if there is no other case. All NaN if any feature is not finite.
     """
     if len(features) < 2 or not np.isfinite(features).all():
         return pd.DataFrame({"nearest": "", "distance": np.nan, "elsewhere": np.nan}, range(len(features)))
@@ -106,5 +106,5 @@ def principal_components(features: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def features_of(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the columns of features of the images that have some, (n, k); (n, 0) where there are none."""
+    """Return the feature columns of a table, (n, k); k is 0 if it has none."""
     return table[[name for name in map(str, table) if name[:1] == "f" and name[1:].isdigit()]].to_numpy(float)

@@ -16,7 +16,7 @@ BINS = 10
 def stated(outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return what is stated of each image, (n,) 0 to 1, and whether it came true, (n,).
 
-    Of two classes it is the probability of the second; of more, that of the class with the largest one.
+    With two classes, that is the probability of the second; with more, that of the most probable class.
     """
     if len(outcome.classes) == 2:
         return outcome.probabilities[:, 1], outcome.truth == 1

@@ -20,7 +20,6 @@ FEWEST = 5  # cases of a class, below which its coverage says more of these few 
 TORN = "images of one case are in several folds, so the folds are not independent"
 TOGETHER = "the cases were each other's calibration, so they are not independent"
 
-
 Places = NDArray[np.int_] | Undefined | None  # the fold of each case; why a case has none; None: a single model
 
 
@@ -60,9 +59,9 @@ def describe_sets(
 ) -> dict[str, Any]:
     """Find the threshold of each level and say what the sets do on cases that had no part in it.
 
-    Of a single model, the validation cases set the threshold and the test cases try it. Of a cross-validation, the test
-    cases of all folds do both, each answered by the model that has not seen it: the cases of the other folds set
-    the threshold that tries those of a fold. Leaving out one case at a time instead would show nothing: of n scores
+    With a single model, the validation cases set the threshold and the test cases try it. In a cross-validation, the
+    test cases of all folds do both, each answered by the model that has not seen it: the threshold for the cases of a
+    fold is set by those of the other folds. Leaving out one case at a time instead would show nothing: of n scores
     without ties it covers ceil(n * level) cases whatever the model is, since only the ranks count. Leaving out a fold
     shows whether the folds' models give scores of one kind, which is what the promise rests on.
 
@@ -79,7 +78,8 @@ def describe_sets(
         Ready for JSON. `cases`, how many set the threshold, `from`, 'validation' or 'folds', and `levels`, by '0.9' and
         '0.95', each with `threshold` and, of the test part, `covered` `of` all cases, `coverage` with its `interval`,
         `lowest` (coverage of the worst fold; None of a single model), `size` (mean number of classes), `single`,
-        `empty` (shares of the sets with one class, with none) and `by_class`. Null with a reason where there is none.
+        `empty` (shares of the sets with one class, with no class) and `by_class`. A level without sets is null, with a
+        reason.
     """
     if any((groups == "").any() for _, groups in (val, test)):
         return settle({"cases": None, "from": None, "levels": {f"{level:g}": Undefined(NO_CASES) for level in LEVELS}})
@@ -111,13 +111,12 @@ def _describe(own: NDArray[np.float64], whole: Outcome, places: Places, level: f
         cuts[places == place] = cut
     sets = scores(whole) <= cuts[:, None]
     covered, sizes = sets[np.arange(n), whole.truth], sets.sum(1)
-    exact = clopper_pearson(int(covered.sum()), n, LEVEL)
     return {
         "threshold": threshold,
         "covered": int(covered.sum()),
         "of": n,
         "coverage": float(covered.mean()),
-        "interval": [exact.low, exact.high] if places is None else Undefined(TOGETHER),
+        "interval": clopper_pearson(int(covered.sum()), n, LEVEL).ends if places is None else Undefined(TOGETHER),
         "lowest": None if places is None else float((np.bincount(places, covered) / np.bincount(places)).min()),
         "size": float(sizes.mean()),
         "single": float((sizes == 1).mean()),

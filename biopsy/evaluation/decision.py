@@ -17,7 +17,7 @@ TINY = 1e-9
 
 
 def decision_curve(outcome: Outcome, groups: Names) -> dict[str, Any]:
-    """Compute the net benefit of acting on the model and on everybody, over the probabilities from which one acts.
+    """Compute the net benefit of acting by the model, and of always acting, at each threshold probability.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def decision_curve(outcome: Outcome, groups: Names) -> dict[str, Any]:
     -------
     dict
         Ready for JSON: `unit` ('case' or 'image') and how many there are, `of`; `curve` with `threshold`, `model` and
-        `all`, 39 numbers each; acting on nobody is 0 everywhere. `curve` is null, with a reason, where the task names
+        `all`, 39 numbers each; never acting has 0 everywhere. `curve` is null, with a reason, where the task names
         no positive classes or the test part has nothing positive or nothing negative.
     """
     known = not (groups == "").any()
@@ -41,14 +41,14 @@ def decision_curve(outcome: Outcome, groups: Names) -> dict[str, Any]:
 def net_benefit(called: NDArray[np.bool_], positive: NDArray[np.bool_], threshold: float) -> float:
     """Return true positives minus weighted false positives, each as a share of all: at most the share of positives.
 
-    A false positive weighs the odds of the threshold: who acts from 20 % on takes four needless actions for one hit.
+    A false positive counts the odds of the threshold: acting from 20 % on accepts four needless actions for one hit.
     """
     hits, alarms = (called & positive).mean(), (called & ~positive).mean()
     return float(hits - alarms * threshold / (1 - threshold))
 
 
 def better(curve: dict[str, list[float]]) -> list[tuple[float, float]]:
-    """List the ranges of neighbouring thresholds at which the model is above both everybody and nobody."""
+    """List the ranges of neighbouring thresholds at which the model is better than always and than never acting."""
     gain = np.array(curve["model"]) > np.maximum(curve["all"], 0) + TINY
     edges = np.flatnonzero(np.diff(np.concatenate([[0], gain.astype(int), [0]])))
     at = curve["threshold"]

@@ -20,7 +20,7 @@ LONGEST = 26  # letters of a name below a picture
 
 @dataclass(frozen=True)
 class Error:
-    """A wrong answer: which row it is, what the truth is and what was called, and the probability of either."""
+    """A wrong answer: its row, the true and the predicted class, and the probability of each."""
 
     row: int
     image_id: str

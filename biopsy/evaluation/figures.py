@@ -138,7 +138,7 @@ def _intervals(outcome: Outcome, groups: Names, unknown: Undefined | None) -> di
         return about | dict.fromkeys(names, unknown)
     found = figure_intervals(outcome.truth, outcome.probabilities, groups, positive, outcome.threshold, LEVEL)
     kept = {name: found[name] for name in names}
-    return about | {name: [v.low, v.high] if isinstance(v, Interval) else v for name, v in kept.items()}
+    return about | {name: v.ends if isinstance(v, Interval) else v for name, v in kept.items()}
 
 
 def _cases_right(outcome: Outcome, groups: Names) -> dict[str, Any] | Undefined:
@@ -148,8 +148,7 @@ def _cases_right(outcome: Outcome, groups: Names) -> dict[str, Any] | Undefined:
         return unknown
     cases, _ = by_case(outcome, groups)
     right, n = int((cases.predicted == cases.truth).sum()), len(cases.truth)
-    exact = clopper_pearson(right, n, LEVEL)
-    return {"right": right, "of": n, "interval": [exact.low, exact.high]}
+    return {"right": right, "of": n, "interval": clopper_pearson(right, n, LEVEL).ends}
 
 
 def _per_class(outcome: Outcome, groups: Names) -> dict[str, Any]:

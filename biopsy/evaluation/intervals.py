@@ -41,6 +41,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def ends(self) -> list[float]:
+        """Both, for JSON."""
+        return [self.low, self.high]
+
 
 @dataclass(frozen=True)
 class Design:

@@ -1,9 +1,9 @@
 """Probable label errors by confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021), the rule of cleanlab.
 
-An image counts confidently as a class where its probability reaches the mean that the class has over the images so
-labelled; of several, as the most probable. Where that is another class than its label, and also the most probable of
-all, the label is probably wrong: `find_label_issues` of cleanlab with `filter_by="confident_learning"`. The
-probabilities must come from models that have not learnt from the image.
+An image is confidently of a class if its probability reaches the mean probability of that class over the images with
+that label; of several, the most probable counts. If this class is not the label, and is the most probable of all, the
+label is probably wrong: `find_label_issues` of cleanlab with `filter_by="confident_learning"`. The probabilities must
+come from models that have not learnt from the image.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ TINY = 1e-6  # cleanlab's own, so that a class whose images all have the same pr
 
 @dataclass(frozen=True)
 class LabelError:
-    """An image, by its row, whose label is probably wrong: what it is labelled, what it seems, and how surely.
+    """A row whose label is probably wrong: the label, the class that it seems to be, and by what margin.
 
     Attributes
     ----------
     margin
-        Probability of what it seems minus that of its label, 0 to 1.
+        Probability of the class that it seems to be minus that of its label, 0 to 1.
     """
 
     row: int

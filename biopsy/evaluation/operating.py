@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biopsy.evaluation.figures import LEVEL, NO_CASES, by_case
 from biopsy.evaluation.intervals import Interval, clopper_pearson, figure_intervals
-from biopsy.evaluation.outcome import DIGITS, Names, Outcome
+from biopsy.evaluation.outcome import DIGITS, Names, Outcome, settle
 
 
 def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], sensitivity: float) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     -------
     dict
         Ready for JSON: `wanted`, and `image` and `case`, each with `threshold`, and for `val` and `test` of
-        `sensitivity` and `specificity` `{right, of, share, interval}`; or a `reason` in the place of these.
+        `sensitivity` and `specificity` `{right, of, share, interval}`; or a `reason` instead.
     """
     found: dict[str, Any] = {"wanted": sensitivity}
     if not test[0].positive:
@@ -41,15 +41,14 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     found["case"] = _point(by_case(*val)[0], by_case(*test)[0], sensitivity)
     for figure in found["case"].get("test", {}).values():
         if figure["of"]:
-            exact = clopper_pearson(figure["right"], figure["of"], LEVEL)
-            figure["interval"] = [round(exact.low, DIGITS), round(exact.high, DIGITS)]
+            figure["interval"] = settle(clopper_pearson(figure["right"], figure["of"], LEVEL).ends)
     return found
 
 
 def scores(outcome: Outcome) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the probability of being positive, (n,), and whether it is, (n,).
 
-    In six decimals, so that a threshold can be written down and still finds the image that it was taken from.
+    Rounded to six decimals, so that a written threshold still finds the image that it was taken from.
     """
     columns = [i for i, name in enumerate(outcome.classes) if name in outcome.positive]
     return outcome.probabilities[:, columns].sum(1).round(DIGITS), np.isin(outcome.truth, columns)
@@ -101,6 +100,6 @@ def _put_intervals(figures: dict[str, Any], test: Outcome, groups: Names, thresh
     for name, figure in figures.items():
         value = found[name]
         if isinstance(value, Interval):
-            figure["interval"] = [round(value.low, DIGITS), round(value.high, DIGITS)]
+            figure["interval"] = settle(value.ends)
         else:
             figure["reason"] = value.reason

@@ -154,10 +154,7 @@ def _of_positives(outcome: Outcome) -> dict[str, float | Undefined]:
     positive, called = np.isin(outcome.truth, columns), outcome.probabilities[:, columns].sum(1) >= outcome.threshold
     if len(outcome.classes) == 2:
         called = np.isin(outcome.predicted, columns)
-    return {
-        "sensitivity": _share(positive, called, "positive"),
-        "specificity": _share(~positive, ~called, "negative"),
-    }
+    return {"sensitivity": _share(positive, called, "positive"), "specificity": _share(~positive, ~called, "negative")}
 
 
 def class_figures(outcome: Outcome) -> dict[str, dict[str, Any]]:
@@ -204,7 +201,7 @@ def _one_class(outcome: Outcome) -> Undefined | None:
 
 
 def _share(positive: NDArray[np.bool_], called: NDArray[np.bool_], name: str) -> float | Undefined:
-    """Of the positives, the share that was called so."""
+    """Return the share of the positives that was called positive."""
     if not positive.any():
         return Undefined(f"nothing {name} is tested")
     return float(called[positive].mean())

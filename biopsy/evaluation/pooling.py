@@ -1,4 +1,4 @@
-"""From folds to one row: pooled out-of-fold figures, averaged over repeats, and beside them those of each fold."""
+"""One row from all folds: pooled out-of-fold figures, averaged over repeats, beside the figures of each fold."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
@@ -24,7 +24,7 @@ def average_details(repeats: Sequence[dict[str, Any]]) -> dict[str, Any]:
     -------
     dict
         Of the same keys. Numbers, and the ends of intervals, are means over repeats; a figure that one repeat does not
-        define is null with that repeat's reason. Of several repeats `repeats` holds their number and the standard
+        define is null with that repeat's reason. With several repeats, `repeats` holds their number and the standard
         deviation of the main figures over them.
     """
     if len(repeats) == 1:

@@ -24,8 +24,8 @@ def describe_shift(looks: Sequence[Mapping[str, float]], training: Looks | None)
     dict
         Ready for JSON. `numbers`: for each its `words`, `here` and `training` (low, median, high; None: not known),
         `outside`, the share of images outside the training range (0.1 is usual), and `verdict`: 'alike', 'partly',
-        'differs' or 'not known'. `unlike`: how many images have a number far outside. `reason`: why there is no
-        comparison, where there is none.
+        'differs' or 'not known'. `unlike`: how many images have a number far outside. `reason`: why nothing could be
+        compared, if so.
     """
     here, numbers = ranges_of(looks), {}
     for name, found in here.ranges.items():

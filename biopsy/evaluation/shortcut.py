@@ -36,7 +36,7 @@ def measure_shortcut(
     dict
         `slide`, `type` (any other image) and `type_elsewhere` (images of other cases), each with `right` `of` the asked
         images that have one to find, their `cases`, `share`, `random` (the share of a random one), and `low` and
-        `high`, Wilson's interval with the cases as its count, or `few`: why there is none. `of` 0: nothing to ask.
+        `high`, Wilson's interval with the cases as its count, or `few`: why there is no interval. `of` may be 0.
     """
     apart = euclidean_distances(features)
     np.fill_diagonal(apart, np.inf)

@@ -106,8 +106,8 @@ def explain_run(run: Run, load: Callable[[Path], Model] = Model) -> str:
 def choose(result: Result, paths: dict[str, str], root: Path) -> list[Case]:
     """Choose the images of one result.
 
-    Of each class the wrong answer of which the model was surest, and of the right ones that whose probability is their
-    median. Equal ones go by their names.
+    For each class: the wrong answer with the highest probability, and the right answer with the median probability.
+    Ties are decided by name.
     """
     test, chosen = result.test, []
     for row, kind in chosen_rows(test):

@@ -62,9 +62,9 @@ def render_job(machine: Machine, command: Sequence[str], revision: str = "HEAD",
     Raises
     ------
     ParamsError
-        A command or parameter that the job would fail with, or a GPU that nobody can read.
+        A command or parameter that the job would fail with, or a GPU that cannot be parsed.
     DataError
-        The machine could not clone, or not push.
+        The machine could not clone, or could not push.
     """
     model, count = _gpu(machine)
     if machine.hours < 1:

@@ -136,7 +136,7 @@ def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
 
 
 def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
-    """Return the test figures of exactly these bytes, with their intervals and counts; None where there are none."""
+    """Return the test figures of exactly these bytes, with their intervals and counts; None if it has none."""
     card, tree = read_card(folder), dvc_hash(folder)
     name = f"{card.task}-{card.protocol}"
     figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
@@ -144,19 +144,19 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
         "images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training", "sets",
     )  # fmt: skip
     found = {key: details[key] for key in kept if key in details}
-    if rules := details.get("abstention"):  # without the curves, which nobody needs who predicts
+    if rules := details.get("abstention"):  # without the curves, which prediction does not need
         found["abstention"] = {"target": rules["target"]} | {
             unit: {"rule": (rules[unit] or {}).get("rule")} for unit in ("image", "case")
         }
     return {"test": figures, **found} if figures else None
 
 
-def known_of(folder: Path, root: Path = Path()) -> dict[str, Any]:
+def known_of(folder: Path) -> dict[str, Any]:
     """Return what goes with a model into its exported file: its test `figures`, and the `revision` it comes from."""
     card = read_card(folder)
     return {
-        "figures": figures_of(folder, root),
-        "revision": _origin(root, f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
+        "figures": figures_of(folder),
+        "revision": _origin(Path(), f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
     }
 
 

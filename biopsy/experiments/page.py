@@ -67,12 +67,12 @@ def mean(values: Sequence[float | None], digits: int = 2) -> str:
 
 
 def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
-    """Sort the runs that did not fail by preset and by seed, the baseline first, and before it what it must beat.
+    """Group the runs that did not fail by preset, ordered by seed: the guess to beat, the baseline, the others.
 
     Raises
     ------
     DataError
-        All failed, or there are none.
+        No experiment ended without an error.
     """
     found: dict[str, list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.preset != BASELINE, run.preset, run.seed)):

@@ -189,9 +189,5 @@ def _by_run(root: Path, results: list[dict[str, Any]]) -> tuple[list[dict[str, A
     if not path.is_file():
         return results, []
     params = read_params(path)
-    listed = [result["task"] in params.tasks and result["protocol"] in params.protocols for result in results]
-    if not any(listed):
-        return results, []
-    return [result for result, now in zip(results, listed, strict=True) if now], [
-        result for result, now in zip(results, listed, strict=True) if not now
-    ]
+    listed = [r for r in results if r["task"] in params.tasks and r["protocol"] in params.protocols]
+    return (listed, [r for r in results if r not in listed]) if listed else (results, [])

@@ -82,7 +82,7 @@ def _baselines(root: Path) -> list[str]:
 def parse_runs(shown: Iterable[Mapping[str, Any]], read: Read) -> list[Run]:
     """Pick the experiments that have ended out of `dvc exp show --json`.
 
-    Of two with the same parameters the first that did not fail counts. One that waits or runs has a revision too,
+    Where two have the same parameters, the first that did not fail counts. One that waits or runs has a revision too,
     whose metrics files are still those of the commit that it starts from.
 
     Parameters

@@ -22,7 +22,7 @@ def output(*command: str, cwd: Path = Path(), env: Mapping[str, str] | None = No
     Returns
     -------
     str
-        What it printed on its standard output, as UTF-8; bytes that are none become U+FFFD.
+        Its standard output, read as UTF-8; invalid bytes become U+FFFD.
 
     Raises
     ------

@@ -15,10 +15,10 @@ from biopsy.core.sections.data import Resize
 from biopsy.core.shards import archive_of, files_of, is_there, read_file
 from biopsy.experiments.compose import compose
 from biopsy.images.decode import read_rgb
-from biopsy.images.preparation.record import FILE, read_preparation, suited
+from biopsy.images.preparation.record import FILE, read_preparation, suited_to
 from biopsy.images.resize import make_views
 from biopsy.sources.sample.draw import draw_sample
-from biopsy.tables.labels.grammars import find
+from biopsy.tables.labels.grammars import facts_in
 from biopsy.tables.labels.scheme import UNLABELLED
 from biopsy.training.augment.pipeline import check_augment
 from biopsy.training.contact_sheet import TILES, write_sheet
@@ -52,10 +52,10 @@ def show_augment(
     overrides
         Further `group=preset` or `key=value`, as `dvc exp run -S` takes them.
     task
-        Whose minority is doubled, where it is; by default the last of `tasks`.
+        The task whose minority is doubled, if any is; by default the last of `tasks`.
     images
-        A folder of PNGs. By default `data/resized`, or the images that it was made of where the experiment wants
-        others (grey ones, say); where there are none, a few images of the sample are drawn.
+        A folder of PNGs. By default `data/resized`, or the images that it was made of if the experiment prepares them
+        differently (in grey, say); without either, a few images of the sample are drawn.
     out
         The PNG to write; by default `plots/augment-<experiment>.png`.
     root
@@ -66,7 +66,7 @@ def show_augment(
     path : Path
         The sheet.
     notes : list of str
-        What its reader must know, and its title says.
+        What a reader must know; the title says it too.
 
     Raises
     ------
@@ -79,7 +79,8 @@ def show_augment(
         raise ParamsError(f"--out: {out} must end in .png, the kind of file that is written.")
     params = compose(experiment, overrides, root) if experiment or overrides else read_params(root / "params.yaml")
     check_augment(params.augment)
-    params = params.model_copy(update={"resize": _suited(params.resize, root)})
+    if (root / LABELS).is_file():
+        params = params.model_copy(update={"resize": suited_to(params.resize, root / LABELS)})
     task = task or params.tasks[-1]
     if task not in params.labels.tasks:
         known = params.labels.tasks
@@ -134,15 +135,6 @@ def _suits(made: Resize, wanted: Resize) -> bool:
     return made.mode == wanted.mode and (made.structure == "rgb" or wanted.structure != "rgb")
 
 
-def _suited(resize: Resize, root: Path) -> Resize:
-    """Return how the stage `resize` makes images of the sizes that were ingested."""
-    table = root / LABELS
-    if not table.is_file():
-        return resize
-    sizes = read_csv(table, ["width", "height"])
-    return suited(resize, map(int, [*sizes["width"], *sizes["height"]]))
-
-
 def _labelled(root: Path, task: str) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the ingested file and the class of each image that has a label, by image_id."""
     table = root / LABELS
@@ -170,5 +162,5 @@ def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
 
 def _classes(files: list[Path], task: str, params: Params) -> list[str]:
     """Read the classes of files without labels off their names, as the grammar says."""
-    parse = find(params.labels.grammar).parse if params.labels.grammar else lambda path: None
-    return [(parse(file.name) or {}).get(task) or UNLABELLED for file in files]
+    facts = (facts_in(file.name, params.labels.grammar) or {} for file in files)
+    return [known.get(task) or UNLABELLED for known in facts]

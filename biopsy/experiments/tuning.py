@@ -174,7 +174,7 @@ def to_copy(params: Params, root: Path = Path()) -> tuple[str, ...]:
 
 
 def _with(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Set one dotted key; a key that nobody knows is left for `parse_params` to reject."""
+    """Set one dotted key; `parse_params` rejects unknown ones later."""
     section, names = content, key.split(".")
     for name in names[:-1]:
         section = section.setdefault(name, {})

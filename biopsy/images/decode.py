@@ -1,8 +1,8 @@
 """Read one image file into 8-bit RGB, or say in a sentence why not.
 
-Pillow opens every file, since its checks are the stricter ones: format, size before decoding, frames, checksums. OpenCV
-then decodes the ordinary case, an 8-bit RGB PNG, a fifth faster (measured: 290 against 240 images/s on two threads); it
-never sees a file whose checksums are wrong. Everything else Pillow decodes.
+Pillow opens every file, since its checks are stricter: format, size before decoding, frames, checksums. OpenCV then
+decodes the common case, an 8-bit RGB PNG, a fifth faster (measured: 290 against 240 images/s on two threads); it never
+sees a file with wrong checksums. Pillow decodes everything else.
 """
 
 import errno
@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, reason_of
 from biopsy.core.files import IMAGE_SUFFIXES
 from biopsy.images.short_files import missing_data
 from biopsy.images.to_rgb import UnusableError, kind_of, stored_mode, to_rgb
 
 FORMATS = tuple(dict.fromkeys(IMAGE_SUFFIXES.values()))
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how one begins
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the first bytes of one
 # What Pillow's decoders raise on broken bytes.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 NOT_READ = {
@@ -41,7 +41,7 @@ NOT_READ = {
     errno.EIO: ("broken", "cannot be read from the disk"),
 }
 
-# Pillow's guard against decompression bombs stays on, and what it would only warn of is rejected.
+# Pillow's guard against decompression bombs stays on, and its warnings are errors.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -49,7 +49,7 @@ class ImageError(DataError):
     """One image file that cannot be used; `reason` is the key under which it is counted."""
 
     def __init__(self, path: Path, reason: str, detail: str) -> None:
-        """Name the file; `detail` goes on with a verb."""
+        """Name the file; `detail` begins with a verb."""
         super().__init__(f"{path} {detail}")
         self.reason = reason
         self.detail = detail
@@ -66,7 +66,7 @@ class Picture:
     mode : str
         As stored: `RGB`, `L`, `P`, `RGBA`, `CMYK`, `I;16`, `RGB;16`, ...; anything but `RGB` was converted.
     format : str
-        What the bytes are, whatever the name says: `PNG`, `JPEG`, ...
+        The format of the bytes, whatever the name says: `PNG`, `JPEG`, ...
     data : bytes
         The file as it is on the disk.
     """
@@ -90,9 +90,9 @@ def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
     Returns
     -------
     uint8 array of shape (height, width, 3)
-        RGB, 0-255. Grey, palette and CMYK are converted by Pillow, transparency is laid on white (the colour of an
-        empty slide), 16-bit samples keep their high byte. Pixels stay as stored: an EXIF orientation is not applied,
-        but for a TIFF, which Pillow turns. Of an MPO, a JPEG of several, the first counts.
+        RGB, 0-255. Pillow converts grey, palette and CMYK, transparency is laid on white (the colour of an empty
+        slide), and 16-bit samples keep their high byte. Pixels stay as stored: an EXIF orientation is not applied,
+        except in a TIFF, which Pillow turns. An MPO, a JPEG of several images, counts as its first.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
-    """Read and fully decode a file as `read_rgb` does, and keep what was learnt on the way."""
+    """Read and fully decode a file as `read_rgb` does; also return its mode, format and bytes."""
     path = source if isinstance(source, Path) else Path("the image")  # for errors
     data = encoded(source, max_pixels) if isinstance(source, Path) else source
     try:
@@ -129,12 +129,11 @@ def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
     except UnusableError as fault:
         raise ImageError(path, fault.reason, fault.detail) from None
     except BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(path, "broken", f"is truncated or damaged ({reason})") from None
+        raise ImageError(path, "broken", f"is truncated or damaged ({reason_of(error)})") from None
 
 
 def hash_pixels(pixels: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of an RGB array's shape and values, so that files of other bytes and equal pixels meet."""
+    """Return the SHA-256 of an RGB array's shape and values: the same for different files with equal pixels."""
     height, width, channels = pixels.shape
     digest = hashlib.sha256(f"{height}x{width}x{channels} ".encode())
     digest.update(np.ascontiguousarray(pixels).data)
@@ -142,11 +141,11 @@ def hash_pixels(pixels: NDArray[np.uint8]) -> str:
 
 
 def encoded(path: Path, max_pixels: int) -> bytes:
-    """Read a whole regular file, not yet decoded. Raises `ImageError`, also where it is too large for `max_pixels`."""
+    """Read a whole regular file without decoding it. Raises `ImageError`, also if it is too large for `max_pixels`."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            next(path.iterdir(), None)  # one that is closed says so
+            next(path.iterdir(), None)  # a folder without permission raises here
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(path, "not_a_file", "is a folder or device, not a file")
         if status.st_size == 0:
@@ -167,7 +166,7 @@ def encoded(path: Path, max_pixels: int) -> bytes:
 
 
 def _check_pages(path: Path, stream: BinaryIO) -> None:
-    """Reject a TIFF of several pages from its directories, before its size: a whole slide has too many pixels, too."""
+    """Reject a TIFF of several pages by its directories, before its size is checked: whole slides are large, too."""
     start = stream.read(4)
     stream.seek(0)
     if start not in TIFF:

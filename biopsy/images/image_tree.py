@@ -1,8 +1,8 @@
 """A tree of images, one PNG per image_id (above a limit in archives): made in parallel, whole, and never twice.
 
-New files gather in a staging folder and a journal says which are whole. They are renamed into the tree when all are
-made, so a failure leaves the earlier tree as it was, and nothing is ever written into a file, which may be a hard link
-into the DVC cache.
+New files gather in a staging folder, and a journal says which are whole. When all are made, they are renamed into the
+tree, so a failure leaves the earlier tree as it was. Nothing is ever written into an existing file, which may be a hard
+link into the DVC cache.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ Make = Callable[[], tuple[bytes, str]]
 
 
 class Recipe(NamedTuple):
-    """How one image is made: a name for its source and the code, and what returns its PNG and a note about it."""
+    """How one image is made: a name for its source and the code, and a function that returns its PNG and a note."""
 
     made_of: str
     make: Make
@@ -52,11 +52,11 @@ class Maker(NamedTuple):
     Attributes
     ----------
     recipe
-        From a row to how its image is made.
+        From a row to the recipe of its image.
     title
-        What the progress bar calls the work.
+        The name of the work in the progress bar.
     run
-        Makes several images; called in `width` threads, each time for `batch` rows less those whose images are whole.
+        Makes several images; called in `width` threads, each time for `batch` rows, without images that are whole.
     """
 
     recipe: Callable[[Row], Recipe]
@@ -68,7 +68,7 @@ class Maker(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """One run over a tree: its folder, its archives so far, where new files gather, what is whole, who makes them."""
+    """One run over a tree: its folder, its archives before, staging folder, journal, and how images are made."""
 
     root: Path
     archives: int
@@ -82,7 +82,7 @@ class Tree:
         return hashlib.sha256(f"{recipe.made_of} {self.preparation.model_dump_json()}".encode()).hexdigest()
 
     def make(self, rows: Sequence[Row]) -> list[str]:
-        """Return for each image "kept" where it is whole already, else make it in the staging folder: "made"."""
+        """Make the images that are not whole yet in the staging folder; return "kept" or "made" for each."""
         recipes = {row["image_id"]: self.maker.recipe(row) for row in rows}
         waiting = {name: recipe for name, recipe in recipes.items() if not self._is_whole(name, self.key(recipe))}
         for name in waiting:
@@ -101,7 +101,7 @@ class Tree:
         return any(_sha256(place) == known.sha256 for place in places)
 
     def pack(self, image_ids: Sequence[str], archives: int) -> None:
-        """Gather in the staging folder what the tree lacks where its images shall lie in so many archives."""
+        """Put into the staging folder what the tree lacks to have its images in this number of archives."""
         if not archives:
             for image_id in image_ids if self.archives else []:
                 _write(self.staging / resized_path(image_id), self._content(image_id))
@@ -137,16 +137,16 @@ def build_tree(
     work
         The folder of the files that are not yet in the tree, on the tree's file system; the journal is `<work>.jsonl`.
     preparation
-        How its images are made: when any of it changes, all of them are.
+        How its images are made; if any of it changes, all are made again.
     maker
-        How images are made of their rows.
+        How images are made from their rows.
 
     Returns
     -------
     counts : Counter
         `made`, `kept`, `removed` (files of the tree that belong to no row).
     notes : dict
-        What was noted of each image, by image_id, on kept images too.
+        The note about each image, by image_id, kept images included.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def build_tree(
                 bar.update(len(outcomes))
     tree.pack(image_ids, archives)
     note_made(root, ours)  # before the first of them is there
-    (root / FILE).unlink(missing_ok=True)  # until the last file is in its place nobody may take the tree for whole
+    (root / FILE).unlink(missing_ok=True)  # until the last file is in place, the tree must not pass as whole
     counts["removed"] = _remove_others(root, wanted)
     root.mkdir(parents=True, exist_ok=True)
     for target in sorted(wanted):

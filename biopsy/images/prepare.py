@@ -38,7 +38,7 @@ def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
             raise DataError(
                 f"an image array must be uint8 of shape (height, width, 3). Got {source.dtype} {source.shape}."
             )
-        views = make_views(source, preparation.resize)
-        return restain(views, preparation.stain)[0] if preparation.stain else views
-    views = make_views(read_rgb(source, preparation.max_pixels), preparation.resize)
+    else:
+        source = read_rgb(source, preparation.max_pixels)
+    views = make_views(source, preparation.resize)
     return restain(views, preparation.stain)[0] if preparation.stain else views

@@ -1,8 +1,8 @@
 """Bring one image to a square or to several, reduce it to grey or edges where asked, and encode it.
 
-Methods were chosen by `benchmarks/resize.py`: INTER_AREA (a mean over the covered area, so antialiased) where an axis
-shrinks, INTER_CUBIC where it grows, for which INTER_AREA would fall back to something like nearest neighbour; PNG by
-run lengths and the Average filter, as small as zlib's level 1 in half of its time.
+`benchmarks/resize.py` chose the methods. Where an axis shrinks: INTER_AREA, a mean over the covered area, so
+antialiased. Where it grows: INTER_CUBIC, since INTER_AREA would become almost nearest neighbour. PNG with run lengths
+and the Average filter: as small as zlib's level 1, in half the time.
 """
 
 import cv2
@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]
 
 
 def make_views(image: Image, resize: Resize) -> Image:
-    """Make what the network sees of one image, but for its stain.
+    """Make what the network sees of one image, before stain normalisation.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def make_views(image: Image, resize: Resize) -> Image:
     Returns
     -------
     uint8 array of shape (views, size, size, 3)
-        One view, or with mode `tiles` one a tile, row by row.
+        One view, or with mode `tiles` one per tile, row by row.
     """
     if resize.mode == "tiles":
         squares = [resize_rgb(tile, resize.size, "stretch") for tile in cut_tiles(image, resize.tiles)]
@@ -89,7 +89,7 @@ def resize_rgb(image: Image, size: int, mode: str) -> Image:
 
 
 def draw_structure(image: Image, structure: str) -> Image:
-    """Keep the colours, or what is there without them; three channels in any case, so that every network takes it.
+    """Keep the colours, or only luma or edges; always three channels, so that every network takes it.
 
     Parameters
     ----------

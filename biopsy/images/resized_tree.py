@@ -1,4 +1,4 @@
-"""The tree of resized images: what an image of it depends on, and how it is made of its source."""
+"""The tree of resized images: what each image depends on, and how it is made from its source."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,12 +25,7 @@ BATCH = 8  # images in a task for another machine: sending them one by one cost 
 
 
 def resize_all(
-    labels: pd.DataFrame,
-    images: Path,
-    resized: Path,
-    resume: Path,
-    preparation: Preparation,
-    engine: Engine = LOCAL,
+    labels: pd.DataFrame, images: Path, resized: Path, resume: Path, preparation: Preparation, engine: Engine = LOCAL
 ) -> Counter[str]:
     """Bring the resized tree up to date with the labels.
 
@@ -45,8 +40,8 @@ def resize_all(
     preparation
         Without a stain, which is fitted on these images.
     engine
-        Where the images are made. Files are read and written here in any case, so that other machines need not see
-        this one's folders.
+        Where the images are made. Files are always read and written here, so other machines need not see this one's
+        folders.
 
     Returns
     -------
@@ -109,7 +104,7 @@ class Shrink:
 
 
 def _content(path: Path) -> Path | bytes:
-    """Read a file for another machine; one that cannot be read is told of as if it had been decoded."""
+    """Read a file for another machine; if that fails, return the path, so that decoding reports the error."""
     try:
         return path.read_bytes()
     except OSError:
@@ -117,7 +112,7 @@ def _content(path: Path) -> Path | bytes:
 
 
 def _read(source: Path | bytes, path: Path, pixels_sha256: str, max_pixels: int) -> Image:
-    """Read a source image and hold it against what was ingested."""
+    """Read a source image and compare it with what was ingested."""
     try:
         image = read_rgb(source, max_pixels)
     except ImageError as error:

@@ -17,10 +17,10 @@ SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG's pixel, by its colour type
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 END, MARKER = b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # MARKER: what ends the data of a JPEG's scan
 FRAMES = (0xC0, 0xC1, 0xC2)  # JPEG markers that carry a height
-MOST_ZEROS = 32  # compressed data of tissue does not end in more of them, and they decode without an error
+MOST_ZEROS = 32  # compressed data of tissue does not end in more zeros; they decode without an error
 GLASS = 200  # of 255: what is darker is not the empty part of a slide
 FEW = 0.12  # share of zeros at the end of a lossy WebP: glass alone gives up to 0.06
-# What a whole JPEG never reads: entropy-coded data in the place of any restart interval.
+# Entropy-coded data for any restart interval, which a whole JPEG never reads.
 JUNK = b"".join(bytes([0x5A, 0xA5, 0x3C] * 8) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
 
 
@@ -44,7 +44,7 @@ def missing_data(data: bytes, image: ImageFile.ImageFile, pixels: NDArray[np.uin
     if image.format == "PNG":
         wanted, found = _png_bytes(data)
         return "" if found >= wanted else f"holds {found:,} bytes of pixels of {wanted:,}"
-    uniform = bool((pixels[-1] == pixels[-1, 0]).all())  # what is filled in has one colour; so have many whole images
+    uniform = bool((pixels[-1] == pixels[-1, 0]).all())  # filled rows have one colour; many whole images end so, too
     if image.format == "WEBP":  # zeros that are meant are glass or black; others, streaks of what is above, or black
         zeros, share, lossless = _webp_zeros(data)
         meant = uniform and (pixels[-1, 0].min() >= GLASS if lossless else share < FEW)

@@ -1,7 +1,7 @@
 """Stain normalisation of one image at a time, on tissue alone; `biopsy.images.stains` has the methods.
 
-Glass keeps its colour: it has no stain, it would drag the statistics of an image with much of it, and moved along with
-the tissue it would turn grey or purple.
+Glass keeps its colour. It has no stain, much of it would distort an image's statistics, and it would turn grey or
+purple if it were changed together with the tissue.
 """
 
 from collections.abc import Sequence
@@ -48,12 +48,12 @@ def normalise(image: Image, target: Stains) -> Image:
     Returns
     -------
     numpy.ndarray
-        (height, width, 3) uint8. Where `tissue_weight` is 0 the pixels are the image's own, between 0 and 1 mixed.
+        (height, width, 3) uint8. Pixels with a `tissue_weight` of 0 are unchanged, those between 0 and 1 are mixed.
 
     Raises
     ------
     NotNormalised
-        No tissue, none whose stain can be told, or a contrast that would have to be enlarged more than fourfold.
+        No tissue, no stain that can be told, or a contrast that would have to be raised more than fourfold.
     """
     method, weight = find(target.method), tissue_weight(image)
     pixels = _tissue(image, weight)

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # of a TIFF
-USED = 64  # of 256: a 16-bit image whose brightest sample lies below has the range of another camera
-OTHERS = {  # how files begin that are named like images and are none that is read
+USED = 64  # of 256: a 16-bit image that is darker everywhere comes from a camera with fewer bits
+OTHERS = {  # the first bytes of files that are named like images but are of a kind that is not read
     b"version https://git-lfs": "a Git LFS pointer; run `git lfs pull` where it comes from",
     b"/annex/objects": "a git-annex pointer; run `git annex get` where it comes from",
     b"<": "a page (HTML, XML or SVG), such as a download that failed",
@@ -27,7 +27,7 @@ class UnusableError(Exception):
 
 
 def kind_of(data: bytes) -> str:
-    """Go on after 'is not an image': what the file is, or how it begins where that is not known."""
+    """Complete 'is not an image' with what the file is, or with its first bytes."""
     if data[4:8] == b"ftyp":
         return " but AVIF or HEIC; convert it to PNG"
     if data[128:132] == b"DICM":
@@ -78,7 +78,7 @@ def to_rgb(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
 
 
 def _check_range(high: NDArray[np.uint8]) -> None:
-    """Reject the high bytes of 16-bit samples that a camera of 10, 12 or 14 bits has left nearly black."""
+    """Reject 16-bit samples whose high bytes are nearly black, as from a camera of 10, 12 or 14 bits."""
     if high.max() < USED:
         raise UnusableError(
             "unsupported_mode",
@@ -88,7 +88,7 @@ def _check_range(high: NDArray[np.uint8]) -> None:
 
 
 def _read_rgba(image: ImageFile.ImageFile) -> Image.Image:
-    """Decode with transparency; of a TIFF whose colours hold it already, look at these before Pillow blackens them."""
+    """Decode with transparency; check a TIFF with premultiplied alpha before Pillow blackens its colours."""
     arguments = [tile.args if isinstance(tile.args, tuple) else ("",) for tile in image.tile]
     if not all(str(mode).startswith("RGBa") for mode, *_ in arguments):
         rgba = image.convert("RGBA")
@@ -104,7 +104,7 @@ def _read_rgba(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _check_transparency(pixels: NDArray[np.uint8]) -> None:
-    """Reject an image whose colours nobody sees; one without colours is an empty tile, and white."""
+    """Reject a wholly transparent image that has colours; without colours it is an empty tile, and white."""
     if not pixels[..., -1].any() and np.ptp(pixels[..., :-1], axis=(0, 1)).any():
         raise UnusableError(
             "unsupported_mode", "is wholly transparent, though it has colours. Save it without transparency"

@@ -1,4 +1,4 @@
-"""What a model answers about whole images, be they one square or several tiles."""
+"""What a model answers about whole images, of one square or several tiles."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from biopsy.networks.temperature import calibrate
 
 BATCH = 32  # squares that the network sees at once
-TURNS = {"none": 1, "flips": 4, "d4": 8}  # how often a model is asked about an image, by `model.tta`
+TURNS = {"none": 1, "flips": 4, "d4": 8}  # how often a model sees an image, by `model.tta`
 
 
 def turned(pixels: NDArray[np.float32], tta: str) -> Iterator[NDArray[np.float32]]:
-    """Yield images (..., s, s, 3) as they are, then flipped and, of 'd4', turned; each tile stays in its place."""
+    """Yield images (..., s, s, 3) as they are, then flipped, and with 'd4' also turned; each tile keeps its place."""
     for number in range(TURNS[tta]):
         across, down = (-1 if number & bit else 1 for bit in (1, 2))
         seen = pixels[..., ::down, ::across, :]
@@ -21,14 +21,14 @@ def turned(pixels: NDArray[np.float32], tta: str) -> Iterator[NDArray[np.float32
 
 
 def images_at_once(views: int) -> int:
-    """Return how many images of so many squares the network sees at once: what it keeps of each square is large."""
+    """Return how many images of so many squares the network sees at once, since each square takes much memory."""
     return max(1, BATCH // views)
 
 
 def answer_images(model: Any, asked: Any, temperature: float, tta: str) -> NDArray[np.float32]:
-    """Return one calibrated answer an image, the mean of those about its tiles and about its flips and turns.
+    """Return one calibrated answer per image: the mean over its tiles, flips and turns.
 
-    A model that takes all tiles together is asked once about them.
+    A model that takes all tiles together answers once about them.
 
     Parameters
     ----------

@@ -1,9 +1,8 @@
 """The one door to TensorFlow and Keras: quiet, seeded, deterministic.
 
-Other modules write `from biopsy.networks.backend import keras, tf`; those that name `keras` alone run on its JAX
-and PyTorch backends too, for `tf` is imported when somebody asks for it, and not at all on another backend.
-TensorFlow prints a dozen lines about compilers and missing CUDA drivers when it is imported; users of a machine
-without a GPU should not have to read them.
+Other modules write `from biopsy.networks.backend import keras, tf`. Those that import only `keras` also run on its JAX
+and PyTorch backends: `tf` is imported on first use, and is an error on another backend. TensorFlow prints a dozen lines
+about compilers and missing CUDA drivers when it is imported; these are hidden.
 """
 
 import gc
@@ -21,7 +20,7 @@ from biopsy.core.errors import MachineError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# Its faster kernels. Without AVX-512 TensorFlow leaves them off, though with AVX2 too a step costs a third less.
+# Faster kernels. TensorFlow leaves them off without AVX-512, but with AVX2 a step also takes a third less.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of last batches that are smaller than the others
@@ -32,7 +31,7 @@ _NOISE = re.compile(r"^(WARNING: All log messages|[IWE]0000|To enable the follow
 
 @contextmanager
 def _without_import_noise() -> Iterator[None]:
-    """Hold back what C++ code writes to stderr; afterwards pass on all but known noise."""
+    """Hold back what C++ code writes to stderr; then pass on all but known noise."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -50,7 +49,7 @@ def _without_import_noise() -> Iterator[None]:
 
 @contextmanager
 def _without_unused() -> Iterator[None]:
-    """Hide packages that Keras and TensorFlow import where they find them, and that none of our code needs there.
+    """Hide packages that Keras and TensorFlow import if they are installed, and that we do not need there.
 
     They take two fifths of the time of the import, in every process that trains or answers.
     """
@@ -66,7 +65,7 @@ def _without_unused() -> Iterator[None]:
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Do not search a million objects that stay for garbage: neither while they are imported nor later.
+    """Keep the garbage collector from searching a million permanent objects, during the import and later.
 
     The search takes a quarter of the time of the import.
     """
@@ -84,7 +83,7 @@ with _without_import_noise(), _without_unused(), _without_collecting():
     import keras
 
 if keras.backend.backend() in ("jax", "torch"):
-    # To save a model Keras looks for TensorFlow, and so imports it; there is no public way to tell it not to.
+    # To save a model Keras imports TensorFlow if it is installed; there is no public way to prevent it.
     import_module("keras.src.utils.module_utils").tensorflow._available = False
 
 if TYPE_CHECKING:
@@ -107,9 +106,9 @@ def __getattr__(name: str) -> Any:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and Keras, ask for deterministic kernels and start layer names from one again.
+    """Seed Python, NumPy and Keras, use deterministic kernels, and restart the numbering of layer names.
 
-    With it, two runs of one training on one machine give the same weights to the byte.
+    So two runs of one training on one machine give the same weights to the byte.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -125,7 +124,7 @@ def libraries() -> dict[str, str]:
 
 
 def gpu_names() -> list[str]:
-    """Name the accelerators that Keras finds, as their maker calls them."""
+    """Return the names of the accelerators that Keras finds."""
     if not has_gpu():
         return []
     engine = keras.backend.backend()
@@ -140,7 +139,7 @@ def gpu_names() -> list[str]:
 
 
 def has_gpu() -> bool:
-    """Say whether Keras finds an accelerator, whose memory is not the machine's."""
+    """Say whether Keras finds an accelerator."""
     engine = keras.backend.backend()
     if engine == "tensorflow":
         return bool(__getattr__("tf").config.list_physical_devices("GPU"))

@@ -20,7 +20,7 @@ SECONDS = 60.0  # without a byte, after which a download is given up
 
 
 def check_model(model: Model, size: int) -> Backbone:
-    """Check what the parameters alone can tell, before any work.
+    """Check the parameters before any work.
 
     Parameters
     ----------
@@ -66,8 +66,7 @@ def build_model(model: Model, size: int, classes: int, *, extra: int = 0, tiles:
     classes
         2 gives one sigmoid output (probability of class 1), more give a softmax.
     extra
-        How many numbers an image has beside its pixels (`biopsy.tables.slides.extra_inputs.Encoder.width`); 0: none.
-
+        How many numbers an image has besides its pixels (`biopsy.tables.slides.extra_inputs.Encoder.width`); 0: none.
     tiles
         How many tiles of an image the network takes together; the head sees the mean of their features. 1: one square.
 
@@ -104,7 +103,7 @@ def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
     weights, more = str(model.weights_file or model.weights), {"encoder": model.encoder} if backbone.is_file else {}
     try:
         with warnings.catch_warnings():
-            # 224 px weights are what we want for any size; a layer that the file lacks must not stay random in silence.
+            # Weights of 224 px are fine for any size; a layer that is not in the file must not silently stay random.
             warnings.filterwarnings("ignore", message=".*input_shape.*undefined or non-square")
             warnings.filterwarnings("error", message=".*freshly-initialized weights")
             with _giving_up():
@@ -130,7 +129,7 @@ def _with_weights(backbone: Backbone, pixels: Any, model: Model) -> Any:
 
 @contextmanager
 def _giving_up() -> Iterator[None]:
-    """Give up a connection on which nothing comes: Keras's own download would wait for ever."""
+    """Set a timeout for connections: Keras's own download would wait for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SECONDS)
     try:
@@ -142,8 +141,8 @@ def _giving_up() -> Iterator[None]:
 def _freeze(backbone: Any, model: Model) -> None:
     """Freeze the backbone ('none'), all but its last layers (a number), or nothing ('all'); batch norms where asked.
 
-    A frozen batch norm uses its moving figures and leaves them as they are. A frozen part drops nothing at random: what
-    it gives depends on the image alone.
+    A frozen batch norm uses its moving averages and does not change them. A frozen part has no dropout, so its output
+    depends only on the image.
     """
     layers, batch_norm = backbone.layers, keras.layers.BatchNormalization
     with_weights = [number for number, layer in enumerate(layers) if layer.weights]
@@ -161,7 +160,7 @@ def _freeze(backbone: Any, model: Model) -> None:
 
 
 def _head(maps: list[Any], model: Model, classes: int, extra: Any = None) -> Any:
-    """From feature maps to probabilities: DOMAIN facts of the report's head, each part of it optional."""
+    """Build the head, from feature maps to probabilities: the parts of the report's head, each optional."""
     head, layers = model.head, keras.layers
     regulariser = keras.regularizers.L2(head.l2) if head.l2 else None
     if head.feature_norm:
@@ -206,7 +205,4 @@ def _join(features: Any, extra: Any) -> Any:
 
 def count_weights(model: Any) -> tuple[int, int]:
     """Return how many numbers the model holds, and how many of them train."""
-    return (
-        sum(math.prod(w.shape) for w in model.weights),
-        sum(math.prod(w.shape) for w in model.trainable_weights),
-    )
+    return sum(math.prod(w.shape) for w in model.weights), sum(math.prod(w.shape) for w in model.trainable_weights)

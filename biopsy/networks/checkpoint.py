@@ -1,4 +1,4 @@
-"""Read the arrays of a PyTorch or safetensors checkpoint; a pickle that would call anything is rejected, not run."""
+"""Read the arrays of a PyTorch or safetensors checkpoint; a pickle that would run code is rejected."""
 
 import pickle
 import re

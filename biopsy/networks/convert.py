@@ -24,7 +24,7 @@ SIZE = 64  # pixels; weights of convolutions do not depend on it
 
 
 def _as_it_is(layer: str) -> str:
-    """Name the module of a layer of `backbones.torchvision`: its layers are called like torchvision's modules."""
+    """Return the module of a layer of `backbones.torchvision`, whose layers have the names of torchvision's modules."""
     return layer
 
 
@@ -41,20 +41,20 @@ def _of_densenet(layer: str) -> str:
 
 
 def _densenet() -> Any:
-    """Draw Keras's whole DenseNet121: the backbone of the registry is cut before the last norm, its files are not."""
+    """Build Keras's whole DenseNet121, as in weights files; the registry's backbone is cut before the last norm."""
     return keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of torchvision: the backbone that takes its weights, and which module a layer's weights are of."""
+    """A network of torchvision: the backbone that takes its weights, and the module of each layer."""
 
     backbone: str
     module: Callable[[str], str] = _as_it_is
     network: Callable[[], Any] | None = None
 
     def draw(self) -> Any:
-        """Draw the network whose weights a weights file of this backbone holds."""
+        """Build the network whose weights a weights file of this backbone holds."""
         if self.network:
             return self.network()
         pixels = keras.Input((SIZE, SIZE, 3))
@@ -148,7 +148,7 @@ def _in_keras(layer: Any, values: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _modern_names(arrays: Arrays) -> Arrays:
-    """Rename what torchvision's oldest DenseNet files call `denselayer1.norm.1`: `denselayer1.norm1`."""
+    """Rename `denselayer1.norm.1` of torchvision's oldest DenseNet files to `denselayer1.norm1`."""
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
     return {old.sub(r"\1\2", name): value for name, value in arrays.items()}
 

@@ -1,4 +1,4 @@
-"""Encoders of timm, also the ones of pathology that timm finds on the hub, become ONNX files."""
+"""Convert timm's encoders, and pathology encoders that timm finds on the hub, to ONNX files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ HUB = "hf-hub:"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What timm must be told of an encoder of pathology, as its authors' pages say.
+    """How timm must build a pathology encoder, from its authors' page.
 
     Attributes
     ----------

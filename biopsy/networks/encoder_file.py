@@ -29,7 +29,7 @@ class EncoderFile:
     Raises
     ------
     ValueError
-        It is no encoder; why not, as a clause that its path precedes.
+        It is not an encoder: the reason, as a clause that follows the file's path.
     MachineError
         ONNX Runtime is not installed.
     """
@@ -71,7 +71,7 @@ class EncoderFile:
         return np.asarray(self._session.run(None, {self._input: images})[0])
 
     def width(self, size: int) -> int:
-        """Try two black images, and return how many numbers each becomes. Raises `ValueError`, as above."""
+        """Encode two black images, and return the length of their vectors. Raises `ValueError` as above."""
         shape = (2, 3, size, size) if self.channels_first else (2, size, size, 3)
         try:
             found = self(np.zeros(shape, np.uint8 if self.takes_uint8 else np.float32)).shape

@@ -1,6 +1,6 @@
-"""A PyTorch module becomes an ONNX file that `model.backbone: onnx` reads.
+"""Write a PyTorch module as an ONNX file that `model.backbone: onnx` reads.
 
-What a file does is all inside: it takes images as they are, normalises them, and gives one vector each.
+The file contains everything: it takes images as they are, normalises them, and gives one vector each.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from biopsy.networks.encoder_file import NAME, EncoderFile
 
 OPSET = 17
 LARGEST = 2**31 - 2**24  # bytes of one ONNX file, less what is not weights
-SMALL = 4096  # bytes of a tensor that need not be halved
+SMALL = 4096  # bytes of a tensor that is not halved
 CLOSE, CLOSE_HALF = 1e-4, 1e-2  # how far a vector may be from PyTorch's, as a share of the largest number
 
 
@@ -109,7 +109,7 @@ def write_encoder(
 
 
 def _whole(module: Any, normalisation: tuple[Sequence[float], Sequence[float]], patches: bool) -> Any:
-    """Put what happens to images before a module, and what becomes one vector after it."""
+    """Put the normalisation before a module, and the pooling to one vector after it."""
     import torch
 
     mean, std = (torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1) for values in normalisation)
@@ -134,7 +134,7 @@ def _whole(module: Any, normalisation: tuple[Sequence[float], Sequence[float]], 
 
 
 def _halve(graph: Any) -> None:
-    """Keep the weights of an ONNX graph as 16-bit floats, of which it makes those of 32 that it computes with."""
+    """Store the weights of an ONNX graph as 16-bit floats; it casts them to 32 bits to compute."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []

@@ -1,4 +1,4 @@
-"""From the backbone to the vector that a head sees: which layers, pooled how; of keras's own operations only."""
+"""From backbone to the vector that a head sees: which layers, and how they are pooled, in Keras's operations."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from biopsy.core.errors import ParamsError, nearest, some
 from biopsy.core.sections.model import Features
 from biopsy.networks.backend import keras
 
-TINY = 1e-6  # below a root, whose slope at 0 is infinite
+TINY = 1e-6  # added below a root, whose slope at 0 is infinite
 GEM_POWER = 3.0
 
 
@@ -30,7 +30,7 @@ def feature_maps(backbone: Any, last: Any, features: Features) -> list[Any]:
     Raises
     ------
     ParamsError
-        There is no such layer, or its output is no map; names the nearest layer.
+        There is no such layer, or its output is not a map; names the nearest layer.
     """
     maps = {layer.name: layer.output for layer in backbone.layers if _is_map(layer)} | {"last": last}
     for name in features.layers:
@@ -57,14 +57,14 @@ def stack_tiles(feature_map: Any, tiles: int) -> Any:
 
 
 def pool_maps(maps: list[Any], pool: str) -> Any:
-    """Pool each map over its positions, those of all tiles together, and join the vectors.
+    """Pool each map over its positions, all tiles together, and join the vectors.
 
     Parameters
     ----------
     maps
         (n, h, w, channels) each.
     pool
-        `mean`; `sd`, the mean and the standard deviation; `gem`, the generalised mean of power 3 of what is positive
+        `mean`; `sd`, the mean and the standard deviation; `gem`, the generalised mean of power 3 of the positive values
         (Radenovic et al., 2018, arXiv 1711.02512), between the mean and the maximum.
 
     Returns
@@ -123,5 +123,5 @@ def _pool(feature_map: Any, pool: str) -> list[Any]:
 
 
 def _wide(feature_map: Any) -> Any:
-    """Cast to float32: of float16, the third power of 41 and the slope of a root near 0 overflow."""
+    """Cast to float32: in float16, the third power of 41 and the slope of a root near 0 overflow."""
     return feature_map if feature_map.dtype == "float32" else keras.ops.cast(feature_map, "float32")

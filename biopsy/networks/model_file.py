@@ -7,10 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from biopsy.core.errors import SourceError, reason_of, some
 from biopsy.core.files import atomic_file, sha256, write_json
+from biopsy.core.layout import is_fold
+from biopsy.core.record import Record
 from biopsy.images.looks.record import Looks
 from biopsy.images.preparation.record import Preparation
 from biopsy.networks.temperature import Calibration
@@ -22,52 +24,48 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
-class ProbeChoice(BaseModel):
+class ProbeChoice(Record):
     """Which layers a probe sees, and the inverse strength of its penalty."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: list[str]
     C: float = Field(gt=0, allow_inf_nan=False)
 
 
-class Card(BaseModel):
+class Card(Record):
     """What must be known to use a model: stored as `model.json`.
 
     Attributes
     ----------
     labels
-        The label scheme; the classes of `task` are in the order of the outputs. Of two classes, the one output is the
+        The label scheme; the classes of `task` are in the order of the outputs. With two classes, the one output is the
         probability of the second.
     preparation
         What turns a file into the model's input, the fitted stain included. `preprocessing` happens inside the model.
     extra_inputs
-        How the inputs beside the pixels are encoded, fitted on training rows; None where there are none.
+        How the inputs besides the pixels are encoded, fitted on training rows; None if there are none.
     threshold
         Operating point on the probability of the second of two classes.
     temperature, calibration
-        What the probabilities are brought to (`biopsy.networks.temperature`), and how it was found; 1 in a card of a
+        The temperature of the probabilities (`biopsy.networks.temperature`), and how it was found; 1 in a card of a
         version that did not calibrate.
     training
         How its training images look to the network; None in a card of a version that did not measure.
     fold
-        Of a cross-validation, which fold tests it: '1-2' is the second of the first repeat.
+        The fold of a cross-validation that tests it: '1-2' is the second of the first repeat.
     data
-        SHA-256 of the labels, of the split, of the training and validation pixels, and of those of each other part; of
-        `validation.csv` where the model has learnt from the validation images.
+        SHA-256 of the labels, of the split, and of the pixels of each part; also of `validation.csv` if the model has
+        learnt from the validation images.
     params
         The parameters that shaped it: seed, resize, model, augment, train.
     model_sha256
-        Of `model.keras`; empty until it is saved. Of an ensemble, of its `members`.
+        Of `model.keras`; empty until it is saved. For an ensemble, of its `members`.
     probe
-        What the inner folds chose; None where the head is no probe.
+        What the inner folds chose; None if the head is not a probe.
     terms
-        What the terms of a named encoder allow to do with the model; empty where none is named.
+        What the terms of a named encoder allow; empty if none is named.
     members
-        Of an ensemble, the SHA-256 of each `model.keras`, sorted.
+        The SHA-256 of each `model.keras` of an ensemble, sorted.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     protocol: str
@@ -86,7 +84,7 @@ class Card(BaseModel):
     calibration: Calibration | None = None
     training: Looks | None = None
     model_sha256: Sha256 | Literal[""] = ""
-    members: list[Sha256] = []
+    members: list[Sha256] = Field(default_factory=list)
     probe: ProbeChoice | None = None
     terms: str = ""
     intended_use: str = NOTICE
@@ -104,7 +102,7 @@ class Card(BaseModel):
 
     @property
     def tta(self) -> str:
-        """Over which flips and turns of an image answers are averaged; 'none' in a card of an earlier version."""
+        """The flips and turns over which answers are averaged; 'none' in a card of an earlier version."""
         return str(self.params.get("model", {}).get("tta", "none"))
 
 
@@ -135,7 +133,7 @@ def save_model(model: Any, folder: Path, card: Card) -> None:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write `model.json`: the card, and as `card_sha256` the hash by which `read_card` knows that nobody edited it."""
+    """Write `model.json`: the card, and its hash `card_sha256`, by which `read_card` detects edits."""
     content = card.model_dump(mode="json")
     write_json(folder / "model.json", {**content, "card_sha256": _digest(content)})
 
@@ -146,7 +144,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _normalise(source: Path, target: Path) -> None:
-    """Copy a .keras archive without what differs between equal models: the time of saving, and memory addresses.
+    """Copy a .keras archive without the time of saving and memory addresses, so that equal models have equal bytes.
 
     The copy computes in float32.
     """
@@ -161,9 +159,9 @@ def _normalise(source: Path, target: Path) -> None:
 
 
 def _in_float32(config: str) -> str:
-    """Let a model of a mixed precision, which only its training uses, compute in float32, as its weights are.
+    """Make a model that was trained in mixed precision compute in float32, the type of its weights.
 
-    ONNX Runtime has no kernels of bfloat16, and a processor answers faster and alike for any batch.
+    ONNX Runtime has no bfloat16 kernels, and a processor answers faster and the same for any batch size.
     """
     return re.sub(r'"(mixed_)?b?float16"', '"float32"', config)
 
@@ -188,7 +186,13 @@ def read_card(folder: Path) -> Card:
         if known and not folder.exists():
             raise SourceError(f"there is no model {folder}. There are {some(known, 8)}.") from None
         if inside := sorted([*(card.parent for card in folder.glob("*/model.json")), *folder.glob("*.onnx")]):
-            raise SourceError(f"{folder} is no model, but holds some. Name one: {some(inside, 8)}.") from None
+            folds = sum(map(is_fold, inside))
+            mean = (
+                f"`biopsy export {folder}` writes the mean of its {folds} folds. Name that file, or one of the models"
+            )
+            raise SourceError(
+                f"{folder} is not a model, but holds some. {mean if folds > 1 else 'Name one'}: {some(inside, 8)}."
+            ) from None
         raise SourceError(f"{path} is missing. Get it with `dvc pull {folder}`, or make it with `dvc repro`.") from None
     except NotADirectoryError:
         raise SourceError(

@@ -1,44 +1,44 @@
-"""How sure a model may sound: one number, the temperature, fitted on images that the model has not learnt from.
+"""The temperature: one number that makes a model more or less sure, fitted on images that it has not learnt from.
 
-Every probability p of a model becomes p^(1/T), scaled to sum to 1 (Guo et al., ICML 2017). Above 1 the model sounds
-less sure than it was, below 1 surer; the class with the largest probability stays the same.
+Every probability p of a model becomes p^(1/T), scaled to sum to 1 (Guo et al., ICML 2017). With T above 1 the model is
+less sure than before, below 1 surer; the class with the largest probability stays the same.
 """
 
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-# One number fitted asks for about ten independent units (Peduzzi et al., J Clin Epidemiol 49(12), 1996), and the images
-# of one case are not independent.
+from biopsy.core.record import Record
+
+# To fit one number takes about ten independent units (Peduzzi et al., J Clin Epidemiol 49(12), 1996), and the images of
+# one case are not independent.
 FEWEST_CASES = 10
 BOUNDS = (0.1, 10.0)  # temperatures that are tried
-# How far temperatures lie from 1 before anything was seen: the standard deviation of their logarithm, half to double.
-# Without it, a temperature of 10 cases makes the test log loss of an honest model worse by more than 0.05 in a third of
+# The prior of the temperature: the standard deviation of its logarithm around 0, half to double. Without it, a
+# temperature fitted on 10 cases makes the test log loss of a calibrated model worse by more than 0.05 in a third of
 # simulated draws, with it in a tenth; models that are twice or four times too sure gain as much with it.
 SPREAD = 0.7
 F = TypeVar("F", bound=np.floating)
 SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
-class Calibration(BaseModel):
-    """How a temperature came about.
+class Calibration(Record):
+    """How a temperature was fitted.
 
     Attributes
     ----------
     images, cases
-        Of the part that it was fitted on, or could not be; classes that the model has not learnt are left out.
+        In the part for the fit, without classes that the model has not learnt.
     part
-        `val`; `folds`: of a cross-validation, the validation parts of all folds but for what this one tests; `train`,
-        where validation is too small: beside it the training images, answered out of the inner folds of a probe.
+        `val`; `folds`: all validation parts of a cross-validation, without the images that this fold tests;
+        `train`: if validation is too small, also the training images, answered by the inner folds of a probe.
     log_loss_before, log_loss_after
-        Of that part, each case counting the same; None where nothing was fitted.
+        On that part, with equal weight for each case; None if nothing was fitted.
     reason
-        Why nothing was fitted; None where something was.
+        Why nothing was fitted; None if it was.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: int = Field(ge=0)
     cases: int = Field(ge=0)
@@ -79,7 +79,7 @@ def calibrate(probabilities: NDArray[np.floating], temperature: float) -> NDArra
 
 
 def why_not(targets: NDArray[np.int_], cases: NDArray[np.generic]) -> str | None:
-    """Say why a validation part is too small to fit a temperature on it; None where it is not."""
+    """Say why a validation part is too small to fit a temperature; None if it is not."""
     n = len(np.unique(cases))
     if n < FEWEST_CASES:
         return f"too few validation cases: {n}, and a temperature needs {FEWEST_CASES}"
@@ -91,9 +91,9 @@ def why_not(targets: NDArray[np.int_], cases: NDArray[np.generic]) -> str | None
 def fit_temperature(
     probabilities: NDArray[np.floating], targets: NDArray[np.int_], cases: NDArray[np.generic]
 ) -> tuple[float, Calibration]:
-    """Find the temperature with the lowest log loss of the validation images, each case counting the same.
+    """Find the temperature with the lowest log loss on the validation images, with equal weight for each case.
 
-    Few cases pull less than many: the likeliest temperature is sought where its logarithm is normal around 0.
+    The logarithm of the temperature has a normal prior around 0, so few cases change it less than many.
 
     Parameters
     ----------
@@ -107,8 +107,8 @@ def fit_temperature(
     Returns
     -------
     float, Calibration
-        Temperature 1 and the reason where there is nothing to fit on. A model that gets every validation image right is
-        left as it is: the fit would make it as sure as the bounds allow.
+        Temperature 1 and the reason if there is nothing to fit on. A model that is right on all validation images
+        keeps temperature 1: the fit would make it as sure as the bounds allow.
     """
     given = np.asarray(probabilities, np.float64)
     given = both_classes(given)

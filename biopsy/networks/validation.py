@@ -1,4 +1,4 @@
-"""`validation.csv` of a model: its answers about the validation images from before it learnt from them too."""
+"""`validation.csv` of a model: its answers about the validation images before it also learnt from them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ VALIDATION = "validation.csv"
 
 
 def write_validation(folder: Path, ids: Sequence[str], given: NDArray[np.float32]) -> str:
-    """Keep what a model answered about its validation images before it learnt from them; return the file's SHA-256.
+    """Store a model's answers about its validation images before it learns from them; return the file's SHA-256.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def write_validation(folder: Path, ids: Sequence[str], given: NDArray[np.float32
 
 
 def read_validation(folder: Path, card: Card, ids: Sequence[str]) -> NDArray[np.float32] | None:
-    """Read what `write_validation` kept, (n, c); None where the model did not learn from its validation images.
+    """Read what `write_validation` wrote, (n, c); None if the model did not learn from its validation images.
 
     Raises
     ------

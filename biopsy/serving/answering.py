@@ -38,7 +38,7 @@ class Answer:
     probabilities : float64 array of shape (classes,)
         Calibrated; empty where there is an error.
     error
-        Why there are none.
+        Why there are no probabilities.
     learnt
         Whether the image was one of the model's training or validation images; None: not known.
     unlike
@@ -48,7 +48,7 @@ class Answer:
     distances : float64 array of shape (n,), or None
         From each training image, where the model has `similar`.
     picture, no_picture
-        The file of its explanation, or why there is none; None: none was asked for.
+        The file of its explanation, or why it has none; None and empty: not asked for.
     """
 
     probabilities: NDArray[np.float64]
@@ -61,13 +61,13 @@ class Answer:
     no_picture: str = ""
 
     def __post_init__(self) -> None:
-        """Take what is no number for no answer: a class would be called of it all the same."""
+        """Turn NaN into an error: a class would be predicted from it all the same."""
         if not np.isfinite(self.probabilities).all():
             object.__setattr__(self, "probabilities", np.empty(0))
             object.__setattr__(self, "error", NO_NUMBER)
 
 
-Answers = Iterator[tuple[Found, tuple[Answer, ...]]]  # about images that a person named: of each model one
+Answers = Iterator[tuple[Found, tuple[Answer, ...]]]  # about images that a person named: one of each model
 
 
 def answers_of(

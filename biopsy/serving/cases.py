@@ -17,7 +17,7 @@ SETS = "0.9"  # of new cases; 0.95 would need twice as many to set it by
 
 
 def promises_of(model: Model, figures_of: FiguresOf | None) -> dict[str, Any]:
-    """Return the test figures by which something is promised of new cases; empty where there are none.
+    """Return the test figures that promise something about new cases; empty if nothing is promised.
 
     Only a model that was tested on cases that its training does not share promises anything.
     """
@@ -89,11 +89,11 @@ class Groups:
     model
         What answers.
     groups
-        What a row is of: case, slide, or both, where slides of two cases may have one name.
+        What makes a row: case, slide, or both, since slides of two cases may have one name.
     sets
-        From the mean probabilities of a case to the classes that it may be.
+        `sets(mean)` names the classes that a case may be, by its mean probabilities.
     unsure
-        From these to whether they are too unsure to answer.
+        `unsure(mean)` says whether they are too unsure to answer.
     """
 
     def __init__(

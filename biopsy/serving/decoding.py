@@ -205,14 +205,14 @@ def _limit(memory: int) -> None:
 
 
 def told(work: Callable[[bytes], Any], image: bytes) -> Any:
-    """Work, and return an error as a plain sentence: a class of its own need not survive the way back."""
+    """Do the work; return an error as a `DataError`, since other exceptions may not survive pickling."""
     try:
         return work(image)
     except BiopsyError as error:
         return DataError(str(error))
     except MemoryError:
         return DataError(NO_MEMORY)
-    except Exception:  # nobody foresaw it: whoever runs the server sees it
+    except Exception:  # unforeseen: printed for whoever runs the server
         traceback.print_exc()
         return DataError(f"{UNNAMED} cannot be used")
 

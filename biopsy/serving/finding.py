@@ -7,13 +7,13 @@ from biopsy.core.errors import SourceError, some
 from biopsy.core.layout import model_name
 
 
-def find_models(root: Path = Path()) -> list[Path]:
-    """List the model folders in models/, or, where there are none, the files in exports/.
+def find_models() -> list[Path]:
+    """List the model folders in models/, or the files in exports/ if models/ has none.
 
     Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, to another model.
     """
-    folders = [path for path in _within(root / "models") if (path / "model.json").is_file()]
-    return folders or [path for path in _within(root / "exports") if path.suffix == ".onnx"]
+    folders = [path for path in _within(Path("models")) if (path / "model.json").is_file()]
+    return folders or [path for path in _within(Path("exports")) if path.suffix == ".onnx"]
 
 
 def _within(folder: Path) -> list[Path]:
@@ -21,7 +21,7 @@ def _within(folder: Path) -> list[Path]:
 
 
 def only_model() -> Path:
-    """Return the one model here. Raises `SourceError` where there is none, or a choice."""
+    """Return the only model here. Raises `SourceError` if there is none, or more than one."""
     found = find_models()
     if len(found) == 1:
         return found[0]

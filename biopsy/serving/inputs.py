@@ -33,13 +33,13 @@ class Found:
     Attributes
     ----------
     path
-        The file, or that of the archive.
+        The file of the image, or of the archive.
     case, slide
         As a table names them; empty where it does not.
     member, archive
-        Of an image in an archive, its place there, and the archive, open; else None.
+        For an image in an archive, its entry and the open archive; else None.
     hint
-        Of a file that a table names and that is not there, what is there instead; else empty.
+        If a table names the file but it does not exist, what exists instead; else empty.
     """
 
     path: Path

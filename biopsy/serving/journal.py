@@ -1,4 +1,4 @@
-"""Lines of what is done, in a file that begins with what they are about, so that a rerun goes on after them."""
+"""A file of the lines that are done, after a head that says what they are about, so that a rerun continues there."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ class Journal:
     path
         The file.
     done
-        How many lines there are from an earlier call, whole batches only: else the rest would be batched otherwise, and
-        the last digits of its probabilities differ.
+        How many lines an earlier call left, whole batches only: otherwise the rest would be batched differently, which
+        changes the last digits of its probabilities.
     batch
         Lines in a batch.
     """
@@ -40,7 +40,7 @@ class Journal:
         other
             What a file with another head is, and what follows: the end of a warning.
         fits
-            Whether a line, by its number from 0, is still true. From the first that is not, all are dropped.
+            Whether a line, by its number from 0, is still true. The first that is not is dropped, and all after it.
 
         Raises
         ------

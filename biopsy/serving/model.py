@@ -169,7 +169,7 @@ class Model:
         return (*(self.card.training.unlike(look) if self.card.training else ()), *(["features"] if far else ()))
 
     def probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """From images as `prepare` makes them, (n, views, size, size, 3), to probabilities (n, classes)."""
+        """Return probabilities (n, classes) of images (n, views, size, size, 3) as `prepare` makes them."""
         if self._onnx:
             return self._onnx(views)
         given = answer_images(self.network, views.astype(np.float32), self.card.temperature, self.card.tta)

@@ -129,11 +129,11 @@ class Network:
         self.gives = frozenset(made) & {FEATURES, MAPS}
 
     def __call__(self, views: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """From (n, views, size, size, 3) to calibrated probabilities (n, classes)."""
+        """Return calibrated probabilities (n, classes) of images (n, views, size, size, 3)."""
         return self.ask(views, OUTPUT)[0]
 
     def ask(self, views: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float64]]:
-        """From (n, views, size, size, 3) to some of the outputs, in one pass; maps (n, views, classes, h, w)."""
+        """Return some outputs for (n, views, size, size, 3), in one pass; maps are (n, views, classes, h, w)."""
         asked = views[:, 0] if self._one else views
         parts = np.array_split(asked, max(1, min(self._turns, len(asked))))  # each becomes as many squares as all were
         found = zip(*(self._session.run(list(outputs), {INPUT: part}) for part in parts), strict=True)

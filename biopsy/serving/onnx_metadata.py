@@ -94,7 +94,7 @@ def _digest(network: bytes, entries: Mapping[str, str]) -> str:
 
 
 def _fields(content: bytes) -> Iterator[tuple[int, int, bytes | int]]:
-    """Yield number, place and value of each field of a protocol buffer. Raises `ValueError` where it is none."""
+    """Yield number, place and value of each field of a protocol buffer. Raises `ValueError` if it is not one."""
     place = 0
     while place < len(content):
         start = place

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.record import Record
 from biopsy.core.shards import files_of, is_there
 from biopsy.images.looks.record import HIGH, LOW, MARGIN, Range
 from biopsy.images.preparation.record import images_of
@@ -34,7 +35,7 @@ SIDE = 96  # pixels of a picture
 Kept = Literal["names", "pictures", "none"]
 
 
-class Similar(BaseModel):
+class Similar(Record):
     """Features of training images, as an exported file holds them.
 
     Attributes
@@ -48,8 +49,6 @@ class Similar(BaseModel):
     usual
         The distance of validation images; None: too few.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: int = Field(ge=1)
     features: str
@@ -72,7 +71,7 @@ class Similar(BaseModel):
         return _unit(found.reshape(-1, self.width))
 
     def distances(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """From features (m, width) to the distance, 0 to 2, of each training image (m, n)."""
+        """Return the distance, 0 to 2, of features (m, width) from each training image, (m, n)."""
         return np.sqrt(np.maximum(2 - 2 * (_unit(features) @ self._known.T), 0)).astype(np.float64)
 
     def far(self, distances: NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""Unpack an archive that nobody vouches for: streamed, limited, and never a byte outside the folder."""
+"""Unpack an untrusted archive: streamed, with limits, and never outside the folder."""
 
 import bz2
 import gzip
@@ -21,7 +21,7 @@ from biopsy.core.errors import SourceError, naming
 
 CHUNK = 1 << 20
 MEMBERS = 100_000  # BreaKHis has about 9,000
-SLACK = 4 * CHUNK  # what may be read between two files: headers are kept in memory
+SLACK = 4 * CHUNK  # bytes that may be read between two files: headers are kept in memory
 XZ_MEMORY = 256 << 20  # `xz -9` needs 65 MB; a header may ask for gigabytes
 BLOCK = 512  # of a tar
 DAMAGED = (
@@ -39,7 +39,7 @@ class _Readable(Protocol):
 
 
 class _Xz:
-    """What an .xz file unpacks to, of several streams too, in bounded memory."""
+    """The content of an .xz file, also of several streams, read in bounded memory."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self.raw, self.rest = raw, b""
@@ -64,9 +64,9 @@ class _Xz:
 
 
 class _Metered:
-    """A stream that ends in an error where more comes out of it than expected: the brake for every kind of bomb.
+    """A stream that raises an error when more comes out of it than expected: the guard against all kinds of bombs.
 
-    tarfile reads it as a file: it may seek forwards, and back by the one byte with which it checks a member's end.
+    tarfile reads it as a file: it seeks forwards, and back by one byte, with which it checks a member's end.
     """
 
     def __init__(self, stream: _Readable, limit: int, archive: Path) -> None:
@@ -79,7 +79,7 @@ class _Metered:
         self.left = count + SLACK
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Read `size` bytes, fewer at the end alone. Raises `SourceError` beyond a limit."""
+        """Read `size` bytes, fewer only at the end. Raises `SourceError` beyond a limit."""
         parts, need = [self.ahead[:size]], size - len(self.ahead[:size])
         self.ahead = self.ahead[size:]
         while need and (data := self.stream.read(min(need, CHUNK))):
@@ -183,7 +183,7 @@ def _head(raw: IO[bytes], size: int) -> bytes:
 
 
 def _tarred(raw: IO[bytes], limit: int, archive: Path) -> Iterator[Member]:
-    """Yield the members of a tar file, and of those that are joined to it."""
+    """Yield the members of a tar file, and of tar files that are appended to it."""
     if other := OTHERS.get(_head(raw, 4)):
         raise SourceError(f"{archive} is a {other} archive, which is not read; {KINDS} is. {YOURSELF}")
     head = _head(raw, 6)
@@ -198,7 +198,7 @@ def _tarred(raw: IO[bytes], limit: int, archive: Path) -> Iterator[Member]:
                 _check_tar(member, archive)
                 stream.expect(member.size)
                 yield member.name, member.isdir(), partial(_open_tarred, tar, member)
-            if len(stream.last) != BLOCK or stream.last.strip(b"\0"):  # tarfile takes that for the end of the archive
+            if len(stream.last) != BLOCK or stream.last.strip(b"\0"):  # tarfile takes this as the end of the archive
                 raise EOFError("its end mark is missing, or a header is damaged")
         stream.expect(limit)
         more = False
@@ -214,7 +214,7 @@ def _zipped(raw: IO[bytes], limit: int, archive: Path) -> Iterator[Member]:
     """Yield the members of a .zip file."""
     end = zipfile._EndRecData(raw)  # type: ignore[attr-defined]  # before zipfile reads the whole directory into memory
     if end and (end[4] > MEMBERS or end[5] > 1000 * MEMBERS):
-        raise SourceError(f"{archive} has more than {MEMBERS:,} members, which the data set has no need of. {YOURSELF}")
+        _reject(f"has more than {MEMBERS:,} members", archive)
     total = 0
     with zipfile.ZipFile(raw) as file:
         if min((info.header_offset for info in file.infolist()), default=0) > 0:
@@ -226,8 +226,7 @@ def _zipped(raw: IO[bytes], limit: int, archive: Path) -> Iterator[Member]:
                 fault = f"holds a link, {name!r}"
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 fault = f"holds a device or a pipe, {name!r}"
-            if fault:
-                raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+            _reject(fault, archive)
             total += info.file_size
             if total > limit:  # zipfile reads no more of a member than this says
                 raise SourceError(
@@ -253,6 +252,12 @@ def _bar(archive: Path) -> tqdm:
     return tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc="unpack", delay=2)
 
 
+def _reject(fault: str | None, archive: Path) -> None:
+    """Raise `SourceError` where there is a fault: something that no copy of the data set has."""
+    if fault:
+        raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+
+
 def _check_tar(member: tarfile.TarInfo, archive: Path) -> None:
     """Make sure that a member is a plain file or a folder. Raises `SourceError`."""
     name, fault = member.name, None
@@ -262,8 +267,7 @@ def _check_tar(member: tarfile.TarInfo, archive: Path) -> None:
         fault = f"holds a device, a pipe or a sparse file, {name!r}"
     elif member.size < 0:
         fault = f"holds {name!r} of {member.size} bytes"
-    if fault:
-        raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+    _reject(fault, archive)
 
 
 def _path(name: str, number: int, archive: Path) -> PurePosixPath:
@@ -275,8 +279,7 @@ def _path(name: str, number: int, archive: Path) -> PurePosixPath:
         fault = f"holds {name!r}, a name that leaves the folder"
     elif len(os.fsencode(name)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
         fault = f"holds a name of {len(name)} characters"
-    if fault:
-        raise SourceError(f"{archive} {fault}, which the data set has no need of. {YOURSELF}")
+    _reject(fault, archive)
     return path
 
 

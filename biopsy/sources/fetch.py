@@ -1,4 +1,4 @@
-"""Fill data/raw from the source that `data.source` names; `biopsy.sources.kinds` has them."""
+"""Fill data/raw from the source that `data.source` names, one of `biopsy.sources.kinds`."""
 
 from dataclasses import replace
 from pathlib import Path

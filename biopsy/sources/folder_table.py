@@ -1,4 +1,4 @@
-"""The table of images that lie in a folder of their class: the data set has no CSV, its folders are the labels."""
+"""The table of images in class folders: the data set has no CSV, and its folders are the labels."""
 
 import csv
 import re
@@ -21,7 +21,7 @@ DRAWN = {
 
 
 def leave_hidden(paths: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """Leave out what lies in a hidden folder, such as the copies that Jupyter keeps, and count it."""
+    """Leave out and count files in hidden folders, such as the copies that Jupyter keeps."""
     kept = [path for path in paths if not any(name.startswith(".") for name in PurePosixPath(path).parts[:-1])]
     return kept, {"in a hidden folder": len(paths) - len(kept)}
 
@@ -29,7 +29,7 @@ def leave_hidden(paths: Sequence[str]) -> tuple[list[str], dict[str, int]]:
 def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
     """Write a row for each image: part, path, label and each folder above it.
 
-    The label is the innermost folder; one that is called as a part is (`train`, `Test_set`) states that instead.
+    The label is the innermost folder that is not named like a part (`train`, `Test_set`); such a folder gives the part.
     `folder1` is the outermost folder, which may be a patient or a magnification.
 
     Parameters
@@ -44,7 +44,7 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
     Raises
     ------
     SourceError
-        Images that lie in no folder that can be their label.
+        Images without a folder that can be their label.
     """
     folders = {path: PurePosixPath(path).parts[:-1] for path in paths}
     named = {path: [name for name in names if not read_part(name)] for path, names in folders.items()}
@@ -86,14 +86,14 @@ def write_folder_table(paths: Sequence[str], target: Path, where: str) -> None:
 
 
 def _masks(paths: Sequence[str]) -> list[str]:
-    """List the images that are called as another beside them, and a word such as `_mask` more."""
+    """List the images with the name of another one plus a word such as `_mask`."""
     stems = {str(PurePosixPath(path).with_suffix("")): path for path in paths}
     parts = ((path, re.fullmatch(r"(.+?)[ _.-]+([A-Za-z]+)[ _-]*\d*", stem)) for stem, path in stems.items())
     return [path for path, found in parts if found and found[1] in stems and plain(found[2]) in DRAWN]
 
 
 def _outer(folders: Iterable[Sequence[str]]) -> str:
-    """Say which column holds which folders above the label; one that is the same for all images tells no class."""
+    """Say which column holds which folders above the label, except a folder that is the same for all images."""
     levels: dict[int, set[str]] = {}
     for names in folders:
         *above, _ = (i for i, name in enumerate(names) if not read_part(name))

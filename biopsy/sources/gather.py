@@ -1,8 +1,8 @@
-"""Copy the images of a user's folder, whatever else lies there; nothing is left out without being counted.
+"""Copy the images of a user's folder, and count everything that is left out.
 
-The files are copied and never linked. DVC turns what a stage leaves into cache entries, and where `cache.type` begins
-with hardlink it would make the user's own file such an entry: read-only, and a change to it a damaged cache. Where the
-file system can share blocks (btrfs, XFS) the copy takes no space.
+The files are copied and never linked. DVC turns the outputs of a stage into cache entries. Where `cache.type` begins
+with hardlink, a linked file of the user's would become such an entry: read-only, and a change to it would damage the
+cache. Where the file system can share blocks (btrfs, XFS), a copy takes no space.
 """
 
 import fcntl
@@ -53,7 +53,7 @@ def copy_images(folder: Path, paths: Sequence[str], target: Path) -> None:
     Raises
     ------
     SourceError
-        A file that cannot be read, or that vanished meanwhile.
+        A file that cannot be read, or has vanished.
     """
     for path in tqdm(paths, desc="copy", unit="file", delay=2):
         (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Fetch objects of a store to a folder: several at a time, each whole or not at all, and none that is there already."""
+"""Fetch objects of a store into a folder: several at a time, each whole or not at all, and only those not yet there."""
 
 import shutil
 from collections import Counter
@@ -48,7 +48,7 @@ def fetch_objects(address: str, objects: Sequence[Found], key: str, downloads: P
     address, objects, key
         Where they lie, which ones, and the parameter that names the place.
     downloads
-        Below it lies a folder of this address, which keeps them; a later call fetches what is new or has changed.
+        A folder below it keeps the objects of this address; a later call fetches only new and changed ones.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def fetch_objects(address: str, objects: Sequence[Found], key: str, downloads: P
     Raises
     ------
     SourceError
-        The store cannot be read, or an object was not as long as the store had said.
+        The store cannot be read, or an object has another size than the store says.
     MachineError
-        The disk has no room.
+        The disk is too full.
     """
     store, root = open_store(address, key)
     folder = downloads / "objects" / hash_of(address.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Which files of a BreaKHis copy are the original bytes: compared with the SHA-256 of all 7,909 files."""
+"""Which files of a BreaKHis copy have the original bytes, by the SHA-256 of all 7,909 files."""
 
 import csv
 import gzip

@@ -28,14 +28,14 @@ class Wsi(Section):
     csv, folder
         A table with a row for each slide, and the folder that its paths start in.
     column
-        The table's column of slide files. Other columns are copied to each tile; `slide`, where there is none beside
-        it, is the file's name, `case` the slide, and `mpp`, micrometres per pixel, counts more than what the file says.
+        The table's column of slide files. Other columns are copied to each tile. Without a column `slide` it is the
+        file's name, without `case` it is the slide; `mpp`, micrometres per pixel, overrules the file.
     regions
-        The label column that the regions of `<slide>.geojson`, beside the slide, fill; None: the CSV has the labels.
+        The label column that is filled from the regions in `<slide>.geojson`; None: the CSV has the labels.
     um_per_pixel, px
         The scale and the side in pixels of a tile.
     most
-        Tiles of one slide: of more, as many evenly spread ones.
+        The most tiles of one slide; of more, evenly spread ones are taken.
     """
 
     csv: str | None = None
@@ -59,10 +59,10 @@ class Wsi(Section):
 
 @dataclass(frozen=True)
 class Row:
-    """A slide of the table: its row, in words too, file, its name, case, scale as the table gives it, and other cells.
+    """A slide of the table: its row, as a number and in words, file, name, case, scale in the table, and other cells.
 
-    `respelled` says what the table calls the file, where it spells it in another way. `slide` is what was scanned, of
-    which there may be several files; empty: the name.
+    `respelled` says how the table spells the file, if differently. `slide` is the scanned slide, of which there may be
+    several files; empty: the name.
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""The user's files and folders, as parameters name them: found, or told in a sentence what is wrong with them."""
+"""The user's files and folders, as parameters name them: found, or an error in a sentence."""
 
 import os
 import re
@@ -46,10 +46,10 @@ def gather(root: Path, folder: Path, key: str) -> tuple[list[str], Counter[str]]
 
 
 def named_by(csv: Path | None) -> Callable[[str], bool]:
-    """Return what tells whether a CSV may name an image: one of its cells ends in the file's name.
+    """Return a function that says whether a CSV may name an image: one of its cells ends with the file's name.
 
-    Letter case, Unicode form and an image's ending do not count, as `ingest` matches the two more closely. Which of the
-    columns holds the paths is not known here. No CSV, or one that cannot be read (`ingest` says why), names all.
+    Letter case, Unicode form and an image's ending do not count; `ingest` compares more strictly. Which column holds
+    the paths is not known here. No CSV, or one that cannot be read (`ingest` says why), names all images.
     """
     rows = _rows(csv)
     names = _names_in(cell for row in rows for cell in row)
@@ -57,10 +57,10 @@ def named_by(csv: Path | None) -> Callable[[str], bool]:
 
 
 def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[str, int]]:
-    """Leave out the images that a CSV does not name, and count them; without a CSV keep all.
+    """Leave out and count the images that a CSV does not name; without a CSV keep all.
 
-    All are kept, too, where no column names images in half of its first rows: a template of `ingest.columns.path`,
-    which is not known here, may make their names of several columns.
+    All are also kept if no column names images in half of its first rows: `ingest.columns.path`, which is not known
+    here, may be a template that joins several columns.
     """
     rows, spelled = _rows(csv), [_names_of(path) for path in paths]
     first, there = rows[:LOOKED_AT], set[str]().union(*spelled)
@@ -91,7 +91,7 @@ def _names_in(cells: Iterable[str]) -> set[str]:
 
 
 def odd_files(root: Path, csv: Path) -> dict[str, str]:
-    """Say what the paths of a CSV lead to that is no file, for `ingest` to tell; at most LISTED of them."""
+    """Say what the paths of a CSV lead to if not to a file, for `ingest` to report; at most LISTED of them."""
     cells = dict.fromkeys(cell for row in _rows(csv) for cell in row if is_image(cell))
     kinds = ((cell, _kind(root / cell)) for cell in cells)
     return dict(islice(((cell, kind) for cell, kind in kinds if kind), LISTED))
@@ -109,14 +109,14 @@ def _kind(path: Path) -> str:
 
 
 def _name(path: str) -> str:
-    """Take a path's last part, without an image's ending, so that `core.matching` may still find its file."""
+    """Reduce a path's last part as `core.matching` does when it looks for the file."""
     return loose_name(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])
 
 
 def make_facts(
     source: str, description: str, images: int, left_out: Mapping[str, int], synthetic: bool = False
 ) -> dict[str, Any]:
-    """Make what `source.json` says; `left_out` counts by reason what was not taken."""
+    """Return the content of `source.json`; `left_out` counts by reason what was not taken."""
     left_out = {reason: count for reason, count in sorted(left_out.items()) if count}
     return {
         "source": source,

@@ -20,13 +20,11 @@ from biopsy.tables.measure import Facts, Failure, measure_all
 from biopsy.tables.metadata import Metadata
 from biopsy.tables.names import fill, image_ids, read_names, whole_slides
 
-SHARE = 0.05  # of the images: fewer of a size are exceptions
-FACTOR = 1.5  # between the sides of two sizes that are hardly one scale
-SAME_SHAPE = 0.02  # width by height: of images that were scaled, not cropped
+SHARE = 0.05  # of the images: a size that fewer have is an exception
+FACTOR = 1.5  # between the sides of two sizes: more is hardly one scale
+SAME_SHAPE = 0.02  # difference of aspect ratios: images with less were scaled, not cropped
 MEASURED = ["width", "height", "mode", "bytes", "sha256", "pixels_sha256", "brightness"]
-
-
-POLICIES = {  # by the reason for which an image is dropped; any other is that of a file that cannot be used
+POLICIES = {  # the parameter behind each reason for dropping an image; all others: ingest.unreadable
     "missing": "ingest.missing_files",
     "not_rgb": "ingest.not_rgb",
     "conflict": "ingest.conflicts",
@@ -42,7 +40,7 @@ def dropped_in_words(by_reason: Mapping[str, int]) -> str:
 
 
 class Audit:
-    """A table of images on its way through the checks, and what was counted and dropped on the way."""
+    """A table of images that passes through the checks, with what they counted and dropped."""
 
     def __init__(self, metadata: Metadata, folder: Path, settings: Ingest, csv: Path) -> None:
         """Start from a checked table (`metadata.read_metadata`) and the folder that its paths are relative to."""
@@ -105,7 +103,7 @@ class Audit:
         return fill(self.images, read_names(self.images["path"], self.scheme), self.scheme)
 
     def _grammar(self) -> None:
-        """Reject a grammar that no file name follows: it is that of another data set."""
+        """Reject a grammar that no file name follows: it belongs to another data set."""
         followed = (read_names(self.images["path"], self.scheme) != "").any(axis=1)
         self.counts["names"] = {"grammar": self.scheme.grammar, "without_facts": int((~followed).sum())}
         if self.scheme.grammar and not followed.any():
@@ -191,7 +189,7 @@ class Audit:
         self.counts["format_mismatch"] = {"count": len(wrong), "listed": listed[:LISTED]}
 
     def _black_rows(self) -> None:
-        """Count the images that begin or end in black rows, as a file does whose end was lost."""
+        """Count the images that begin or end with black rows, as files do that lost their end."""
         black = self.images[self.images["black_rows"] > 1]
         rows = black[["row", "path", "black_rows"]].to_numpy()
         listed = [f"row {row}: {path} ({count:,} rows)" for row, path, count in rows]
@@ -207,7 +205,7 @@ class Audit:
 
 
 def mixed_scales(images: pd.DataFrame) -> str:
-    """Say which micrometres per pixel the images have, or which sizes of one shape where these are not known.
+    """Say which micrometres per pixel the images have or, where these are unknown, which sizes of one shape.
 
     Parameters
     ----------
@@ -238,7 +236,7 @@ def _usual(values: Iterable[Any], images: int) -> dict[Any, int]:
 
 
 def _is_missing(path: Path) -> bool:
-    """Tell whether nothing is there; what is there and cannot be read is found when it is read."""
+    """Tell whether nothing is there; a file that cannot be read is found later."""
     try:
         path.stat()
     except OSError as error:
@@ -247,7 +245,7 @@ def _is_missing(path: Path) -> bool:
 
 
 def image_files(folder: Path) -> list[str]:
-    """List the image files below a folder, relative to it; a byte that is no UTF-8 is a surrogate, as in `os`."""
+    """List the image files below a folder, relative to it; bytes that are not UTF-8 are surrogates, as in `os`."""
     paths = [Path(parent, name).relative_to(folder) for parent, _, names in os.walk(folder) for name in names]
     return [path.as_posix() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
 

@@ -11,10 +11,10 @@ from biopsy.tables.labels.scheme import LabelScheme, finest
 
 
 def resolve(images: pd.DataFrame, settings: Ingest, scheme: LabelScheme) -> tuple[dict[str, str], dict[str, Any]]:
-    """Decide what becomes of images whose decoded pixels are equal.
+    """Decide which images with equal decoded pixels stay.
 
-    Of equal images under one label the first by `image_id` stays. `ingest.conflicts: keep_<label>` keeps the images of
-    that label; a conflict that the label does not settle is dropped on both sides.
+    Under one label, the first by `image_id` stays. `ingest.conflicts: keep_<label>` keeps the images of that label; if
+    this does not settle a conflict, both sides are dropped.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def resolve(images: pd.DataFrame, settings: Ingest, scheme: LabelScheme) -> tupl
     Raises
     ------
     DataError
-        With `conflicts: error`, naming images and labels of both sides; a `keep_<label>` that is no class.
+        With `conflicts: error`, naming images and labels of both sides; or `keep_<label>` names no class.
     """
     _check_policy(settings.conflicts, scheme)
     images = images.assign(finest=finest(images, scheme))
@@ -61,7 +61,7 @@ def resolve(images: pd.DataFrame, settings: Ingest, scheme: LabelScheme) -> tupl
 def slides_under_two_labels(images: pd.DataFrame, scheme: LabelScheme) -> dict[str, dict[str, int]]:
     """Count the images of every slide that has more than one label: `{"13412": {"DC": 123, "LC": 123}}`.
 
-    Only labels of the last task of the scheme count: the finest there is.
+    Only labels of the scheme's last task, the finest, count.
     """
     known = images[(images["slide"] != "") & (images[scheme.columns[-1]] != "")]
     table = _labels_by_slide(known.assign(finest=finest(known, scheme)))
@@ -108,7 +108,7 @@ def _listed(images: pd.DataFrame) -> list[list[str]]:
 
 
 def _count(images: pd.DataFrame, dropped: int, policy: str) -> dict[str, Any]:
-    """Count groups of equal images; `across_slides` are the groups that a grouped split could tear apart."""
+    """Count groups of equal images; `across_slides` counts those that lie on several slides."""
     slides = images.groupby("pixels_sha256")["slide"].nunique()
     return {
         "policy": policy,

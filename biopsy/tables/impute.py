@@ -1,4 +1,4 @@
-"""Fill the table's gaps from the file names, hold both against each other, and settle the label scheme."""
+"""Fill the table's gaps from the file names, compare the two, and complete the label scheme."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +43,8 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
     Raises
     ------
     DataError
-        A fact that contradicts its file name or its neighbour, an image without a label of a task in `tasks`, a slide
-        in two cases, a column of cases with gaps.
+        A fact that contradicts its file name or another fact, an image without a label of a task in `tasks`, a slide in
+        two cases, a column of cases with gaps.
     """
     scheme = _settle(LabelScheme.of(params.labels), images, csv)
     facts, compared = facts_of(scheme), [*scheme.columns, "magnification", "slide"]
@@ -57,8 +57,8 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
             "Correct them, or set impute.contradiction to trust_csv or trust_name."
         )
     if params.impute.contradiction == "trust_name":
-        images[compared] = names[compared].where(names[compared] != "", images[compared])
-    else:  # where the CSV is trusted on one task, the name's word on the others is worth nothing
+        images = images.assign(**names[compared].where(names[compared] != "", images[compared]))
+    else:  # where the CSV overrules the name on one task, the name does not count for the others either
         differ = [_differ(images, names, task) for task in scheme.columns]
         names.loc[pd.concat(differ, axis=1).any(axis=1), scheme.columns] = ""
     labels = fill(images, names, scheme)
@@ -103,7 +103,7 @@ def _listed(found: list[Any]) -> dict[str, Any]:
 
 
 def _settle(scheme: LabelScheme, images: pd.DataFrame, csv: Path) -> LabelScheme:
-    """Fill in the classes that are to be taken from the CSV: those of the images that are left."""
+    """Complete tasks whose classes come from the CSV with those of the images that are left."""
     for name, task in scheme.tasks.items():
         if not task.classes:
             scheme = scheme.with_classes(name, images[name], f"{csv}: column '{task.column}'")
@@ -126,7 +126,7 @@ def _filled(images: pd.DataFrame, labels: pd.DataFrame, facts: list[str]) -> dic
 
 
 def _contradictions(images: pd.DataFrame, names: pd.DataFrame, compared: list[str]) -> list[str]:
-    """List facts that the CSV and the file name both state, differently: row, column, both values, in row order."""
+    """List facts on which the CSV and the file name differ, in row order: row, column, both values."""
     found: list[tuple[int, str]] = []
     for column in compared:
         said, named = images[column], names[column]
@@ -152,7 +152,7 @@ def _from_their_slides(cases: pd.Series, slides: pd.Series) -> pd.Series:
 def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """Complete slide and case.
 
-    A case that only the file name tells holds for that name's slide alone: a slide of another name, from the CSV, is
+    A case that only the file name gives holds for the slide in that name; if the CSV names another slide, that slide is
     its own case. A case without slides counts as one slide.
     """
     own = (labels["slide"].map(id_key) == names["slide"].map(id_key)) | (images["case"] != "")
@@ -162,13 +162,13 @@ def _slides_and_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.Data
 
 
 def _slides_as_cases(labels: pd.DataFrame, images: pd.DataFrame, names: pd.DataFrame) -> int:
-    """Count the slides that stand for a case, which neither the table nor the file names tell."""
+    """Count the slides that stand for a case because neither the table nor the file names give one."""
     told = (images["case"] != "") | (labels["case"] == names.loc[labels.index, "case"]) | (labels["case"] == "")
     return labels.loc[~told, "case"].nunique()
 
 
 def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path, without_case: pd.Series) -> None:
-    """Reject what later stages could not use, in a sentence with rows and the way out."""
+    """Reject tables that later stages could not use, in a sentence with rows and the way out."""
     cases = labels.groupby("slide")["case"].nunique()
     split_slides = labels["slide"].isin(cases.index[(cases > 1) & (cases.index != "")])
     rules = [_unlabelled(labels, task, scheme) for task in params.tasks]
@@ -209,7 +209,7 @@ def _check(labels: pd.DataFrame, params: Params, scheme: LabelScheme, csv: Path,
 
 
 def _labels_are_no_ids(labels: pd.DataFrame, task: str, csv: Path) -> None:
-    """Reject labels that are the patients: a column was mixed up, and a model of them learns to know patients."""
+    """Reject labels that are the ids of patients or slides: somebody mixed up two columns."""
     for unit in ("case", "slide"):
         ids = labels[unit].map(id_key)
         if len(labels) and (ids != "").all() and (labels[task].map(id_key) == ids).all():

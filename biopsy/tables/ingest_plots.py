@@ -1,4 +1,4 @@
-"""Three pictures of the ingested images: what there is of each type, how large, how bright."""
+"""Three pictures of the ingested images: how many of each type, how large, how bright."""
 
 from pathlib import Path
 from textwrap import wrap

@@ -20,8 +20,8 @@ from biopsy.images.decode import ImageError, hash_pixels, read_picture
 class Facts:
     """What is kept of an image after it was decoded; `brightness` is the mean of all RGB values, 0-255.
 
-    `black_rows` is the number of rows at an end that are zero throughout, in a format that has no checksum and stores
-    pixels as they are: a file whose end was lost has them, too.
+    `black_rows` is the number of all-zero rows at an end, in a format without checksum that stores pixels as they are:
+    a file that lost its end has them, too.
     """
 
     width: int
@@ -36,7 +36,7 @@ class Facts:
 
 
 class Failure(NamedTuple):
-    """What is kept of an error: the error itself would keep the file's bytes alive by its traceback."""
+    """The parts of an error that are kept: the traceback of the error itself would keep the file's bytes in memory."""
 
     reason: str
     detail: str
@@ -85,6 +85,6 @@ def measure_all(folder: Path, paths: list[str], settings: Ingest) -> Iterator[Fa
             return Failure(error.reason, error.detail)
 
     cv2.setNumThreads(1)  # the images are the parallel unit
-    # ThreadPool and not ThreadPoolExecutor: Ctrl-C ends it without working off the queue.
+    # ThreadPool, not ThreadPoolExecutor: on Ctrl-C it does not finish the queue first.
     with ThreadPool(min(os.cpu_count() or 1, 16)) as pool:
         yield from pool.imap(look, paths, chunksize=8)

@@ -23,8 +23,22 @@ TOTALS = r"^((grand |sub)?totals?|sum|summe|gesamt|count|average|mean)\b(?!\.\w)
 
 
 def _rule(pattern: str, sentence: str) -> pa.Check:
-    """Reject values in which the pattern is found; the sentence says what of the rows, and after `. ` the way out."""
+    """Reject values that contain the pattern; the sentence says what is wrong and, after `. `, what to do."""
     return pa.Check(lambda values: ~values.str.contains(pattern, regex=True), error=sentence)
+
+
+def _read_by(read: Callable[[str], str | None], sentence: str) -> pa.Check:
+    """Reject values that `read` does not return as they are; the sentence is as for `_rule`."""
+    return pa.Check(lambda value: read(value) == value, element_wise=True, error=sentence)
+
+
+def _read_mpp(text: str) -> str | None:
+    """Return a number from 0.01 to 100 in one spelling, an empty string for an empty one, else None."""
+    if not text:
+        return ""
+    found = re.fullmatch(r"[0-9]{1,3}(?:[.,][0-9]{1,9})?", text)
+    number = float(text.replace(",", ".")) if found else 0
+    return f"{number:g}" if 0.01 <= number <= 100 else None
 
 
 SCHEMA = pa.DataFrameSchema(
@@ -47,32 +61,25 @@ SCHEMA = pa.DataFrameSchema(
             ],
         ),
         "magnification": pa.Column(
-            str,
-            pa.Check(
-                lambda value: read_magnification(value) == value,
-                element_wise=True,
-                error="with an unknown magnification. Write it as 40X or 40",
-            ),
+            str, _read_by(read_magnification, "with an unknown magnification. Write it as 40X or 40")
         ),
         "mpp": pa.Column(
             str,
-            pa.Check(
-                lambda value: _read_mpp(value) == value,
-                element_wise=True,
-                error="without a size in micrometres per pixel from 0.01 to 100. Write a number such as 0.25",
+            _read_by(
+                _read_mpp, "without a size in micrometres per pixel from 0.01 to 100. Write a number such as 0.25"
             ),
         ),
         "slide": pa.Column(str),
         "case": pa.Column(str),
-    },
+    }
 )
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The table (all text but `row`; unknown is an empty string), its label scheme, and what was counted on the way.
+    """The table (all text but `row`; unknown is an empty string), its label scheme, and counts.
 
-    `matched` counts the paths that are spelled as the file is not, `hints` says of others what is there instead.
+    `matched` counts the paths that spell their file differently; `hints` says what is there instead of missing files.
     """
 
     table: pd.DataFrame
@@ -90,12 +97,12 @@ def read_metadata(path: Path, settings: Ingest, scheme: LabelScheme, files: Sequ
     path
         The CSV; see `rawcsv.read_records` for what is understood.
     settings
-        Column names, and what becomes of a path that stands in two rows.
+        Column names, and what happens to a path in two rows.
     scheme
         The tasks with their columns and classes; classes that are to be taken from the CSV are filled in.
     files
-        The image files that there are, relative to their folder: a path that none has exactly is written as that of the
-        one that it means (see `match_files`).
+        The existing image files, relative to their folder: a path that no file has exactly is replaced by that of the
+        file it means (see `match_files`).
 
     Returns
     -------
@@ -151,7 +158,7 @@ def _csv_columns(settings: Ingest, scheme: LabelScheme) -> dict[str, tuple[str |
 
 
 def _pick(path: Path, records: Records, keys: dict[str, tuple[str | None, str]], scheme: LabelScheme) -> pd.DataFrame:
-    """Pick our columns as text; what stands for a missing value is empty."""
+    """Pick our columns as text; marks of a missing value become empty."""
     columns: dict[str, list[Any]] = {"row": [line for line, _ in records.rows]}
     for column, (name, key) in keys.items():
         read = cell_reader(records.header, name, key, path) if name else lambda cells: ""
@@ -170,7 +177,7 @@ def _blanked(records: Records, column: str, path: Path) -> set[str]:
 
 
 def _labels_in(values: list[str], task: str, scheme: LabelScheme) -> set[str]:
-    """Name the marks of a missing value that are labels here: a class such as `none` or `-`, or a key of labels.map."""
+    """Return the marks of a missing value that are labels here: a class such as `none`, or a key of labels.map."""
     if scheme[task].classes:
         return {value for value in set(values) if scheme.read(task, value)}
     return {value for value in set(values) if look_up(scheme.map, value) is not None} | (
@@ -199,13 +206,13 @@ def _unused_words(path: Path, raw: pd.DataFrame, scheme: LabelScheme) -> list[st
 
 
 def _respelled(written: list[str], kept: list[str]) -> dict[str, Any]:
-    """Count the ids that were written in another way before, in a spelling that does not count."""
+    """Count the ids that were replaced by another spelling of the same id."""
     pairs = {f"{one} is {other}": None for one, other in zip(written, kept, strict=True) if one != other}
     return {"count": len(pairs), "listed": list(pairs)[:LISTED]}
 
 
 def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
-    """Read labels and numbers; what cannot be read stays as it is, for the check to find."""
+    """Read labels and numbers; what cannot be read stays, for the check to find."""
     readers: dict[str, Callable[[str], str | None]] = {"magnification": read_magnification, "mpp": _read_mpp}
     readers |= {task: lambda text, task=task: scheme.read(task, text) for task in scheme.columns}  # type: ignore[misc]
     table = raw.copy()
@@ -215,17 +222,8 @@ def _canonical(raw: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
     return table
 
 
-def _read_mpp(text: str) -> str | None:
-    """Return a number from 0.01 to 100 in one spelling, an empty string for an empty one, else None."""
-    if not text:
-        return ""
-    found = re.fullmatch(r"[0-9]{1,3}(?:[.,][0-9]{1,9})?", text)
-    number = float(text.replace(",", ".")) if found else 0
-    return f"{number:g}" if 0.01 <= number <= 100 else None
-
-
 def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
-    """Hold the table against the schema and put the first broken rule into a sentence."""
+    """Check the table against the schema and put the first broken rule into a sentence."""
     for name, task in scheme.tasks.items():
         _check_labels(path, table, name, task)
     try:
@@ -242,7 +240,7 @@ def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
 
 
 def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) -> None:
-    """Raise `DataError` for labels that are no class of the task."""
+    """Raise `DataError` for labels that are not classes of the task."""
     wrong = table[~table[name].isin(["", *task.names])].drop_duplicates("row") if task.classes else table[:0]
     if wrong.empty:
         return

@@ -1,4 +1,4 @@
-"""What file names say about a table of images: their ids, and the facts that fill its gaps."""
+"""What the file names of a table of images give: ids, and facts that fill its gaps."""
 
 from hashlib import sha256
 from pathlib import PurePosixPath
@@ -7,26 +7,25 @@ import pandas as pd
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.text import count, first_spellings
-from biopsy.tables.labels.grammars import find
+from biopsy.tables.labels.grammars import facts_in
 from biopsy.tables.labels.scheme import LabelScheme
 
 LONGEST = 255  # bytes of a file name, on every file system in use
 
 
 def image_ids(paths: pd.Series, scheme: LabelScheme) -> list[str]:
-    """Name every image by its path alone, so that no file added later renames it and changes its part.
+    """Make every image's id from its path only, so that no file added later changes the id and thus its part.
 
-    The id is the file's stem where it follows the scheme's grammar, whose names are unique. Else it is the path without
-    its ending, `/` written `__`; where that is too long for a file name, the stem with the first digits of the path's
-    SHA-256 before it.
+    The id is the file's stem if the name follows the scheme's grammar, whose names are unique. Else it is the path
+    without its ending, with `__` for `/`; if that is too long for a file name, the first digits of the path's SHA-256
+    and the stem.
 
     Raises
     ------
     DataError
         Two paths with one id, or a name too long for the file of the resized image.
     """
-    parse = find(scheme.grammar).parse if scheme.grammar else lambda path: None
-    ids = [_image_id(PurePosixPath(path), parse(path) is not None) for path in paths]
+    ids = [_image_id(PurePosixPath(path), facts_in(path, scheme.grammar) is not None) for path in paths]
     first: dict[str, str] = {}
     for name, path in zip(ids, paths, strict=True):
         if first.setdefault(name, path) != path:
@@ -62,25 +61,24 @@ def whole_slides(table: pd.DataFrame) -> pd.Series:
 
 
 def count_groups(slides: int, cases: int) -> str:
-    """Say of how many slides and cases images are: `10 slides and 4 cases`, `unknown slides and cases`."""
+    """Write the number of slides and cases: `10 slides and 4 cases`, `unknown slides and cases`."""
     if not slides and not cases:
         return "unknown slides and cases"
     return f"{count(slides, 'slide')} and {count(cases, 'case')}"
 
 
 def read_names(paths: pd.Series, scheme: LabelScheme) -> pd.DataFrame:
-    """Return what the file names say, with the index of `paths`: text, empty where a name does not tell."""
+    """Return the facts in the file names, with the index of `paths`: text, empty where a name does not tell."""
     columns = facts_of(scheme)
-    parse = find(scheme.grammar).parse if scheme.grammar else lambda path: None
-    facts = [parse(path) or {} for path in paths]
+    facts = (facts_in(path, scheme.grammar) or {} for path in paths)
     rows = [[found.get(column, "") for column in columns] for found in facts]
     return pd.DataFrame(rows, index=paths.index, columns=columns, dtype=str)
 
 
 def fill(table: pd.DataFrame, names: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:
-    """Fill the gaps of a table's columns from the file names, and a task's label from that of its child.
+    """Fill the gaps of a table's columns from the file names, and a task's labels from those of its child.
 
-    Slides and cases that `text.id_key` holds for one are spelled in one way, that of a file name if one has it.
+    Slides and cases with the same `text.id_key` get one spelling, that of a file name if there is one.
     """
     columns = facts_of(scheme)
     filled = table.assign(**table[columns].where(table[columns] != "", names[columns]))

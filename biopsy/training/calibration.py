@@ -29,7 +29,7 @@ class Unseen:
     targets
         (n,) int, its class.
     given
-        (n, classes) float64; not numbers where nobody asked.
+        (n, classes) float64; NaN where the model was not asked.
     """
 
     ids: NDArray[np.str_]
@@ -45,7 +45,7 @@ class Unseen:
         )
 
     def answered(self) -> Self:
-        """Leave out the images that nobody was asked about."""
+        """Leave out the images that no model was asked about."""
         return self.without(frozenset(self.ids[np.isnan(self.given).any(axis=1)].tolist()))
 
     def joined(self, *others: "Unseen") -> "Unseen":
@@ -63,14 +63,14 @@ class Unseen:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """On what the temperature of one model can be fitted.
+    """The images on which the temperature of one model can be fitted.
 
     Attributes
     ----------
     val
         Its validation images.
     inner
-        Its training images, answered out of the inner folds of a probe; None: there are none.
+        Its training images, each answered by the probe of the inner fold that held it out; None without inner folds.
     tested
         The images of its test part, which may decide nothing.
     """

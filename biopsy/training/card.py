@@ -30,7 +30,7 @@ def describe(
     scheme, preparation
         As the stages before it have written them.
     encoder
-        Of the inputs beside the pixels; None: there are none.
+        Of the inputs beside the pixels; None: there are only pixels.
     data
         SHA-256 of what was read, by name.
 

@@ -70,7 +70,7 @@ def draw_tiles(store: ImageStore, targets: np.ndarray, params: Params, task: Tas
     for epoch, (images, labels) in enumerate(batches, start=1):
         for row, name in enumerate(names):
             pixels = np.clip(np.rint(images[row]), 0, 255).astype(np.uint8)
-            mixed = f": {_shares(np.asarray(labels[row]), classes)}" if _mixes(params.augment) else ""
+            mixed = f": {_shares(np.asarray(labels[row]), classes)}" if params.augment.mix.is_on else ""
             drawn[row].append(Tile(pixels, f"{name}epoch {epoch}{mixed}"))
     if len(names) == 1:
         return tiles + drawn[0]
@@ -82,15 +82,11 @@ def _rows(items: TrainingItems, augment: Augment) -> tuple[np.ndarray, list[str]
     copies = np.flatnonzero(items.copy)
     first = int(items.index[copies[0]]) if len(copies) else 0
     shown, names = ([first, int(copies[0])], ["", "copy, "]) if len(copies) else ([first], [""])
-    if not _mixes(augment):
+    if not augment.mix.is_on:
         return np.array(shown), names
     others = [i for i in range(len(items)) if i not in shown]
     spread = np.unique(np.linspace(0, len(others) - 1, min(TILES - 1, len(others))).astype(int))
     return np.array([*shown, *(others[i] for i in spread)]), names
-
-
-def _mixes(augment: Augment) -> bool:
-    return bool(augment.mix.mixup or augment.mix.cutmix)
 
 
 def _shares(label: np.ndarray, classes: list[str]) -> str:

@@ -69,7 +69,7 @@ def plain_loss() -> Any:
 
 
 class PlainValidationLoss(keras.callbacks.Callback):
-    """Put the metric `plain_loss` in the place of `val_loss`, so that it compares between losses.
+    """Replace `val_loss` by the metric `plain_loss`, which can be compared between losses.
 
     Keras computes `val_loss` with the loss of the training: with a weighted one, a single image of a rare class can
     decide when to stop; with smoothing or a penalty its least value is not 0. Must come before the callbacks that read

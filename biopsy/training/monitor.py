@@ -13,7 +13,7 @@ SCORES = ("val_macro_f1", "val_auc")  # more is better; the classes that validat
 
 
 class LastEpoch(keras.callbacks.EarlyStopping):
-    """Stop nothing and keep the weights of the last epoch, in the place of early stopping."""
+    """Never stop, and keep the weights of the last epoch: what a training without early stopping uses."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Take this epoch for the best."""

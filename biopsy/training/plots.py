@@ -1,11 +1,14 @@
-"""The picture of a training: loss, accuracy and learning rate per epoch."""
+"""The picture of a training: loss, accuracy and learning rate per epoch, or the choice of a probe's C."""
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+
+from biopsy.training.probe import FittedProbe
 
 
 def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Path) -> None:
@@ -14,8 +17,7 @@ def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Pa
     Parameters
     ----------
     history
-        One dict an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate; of a probe, which is one epoch
-        without a learning rate, `C` in its place.
+        One dict an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate.
     best
         The epoch that was kept, from 1.
     title
@@ -25,8 +27,7 @@ def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Pa
     """
     epochs = range(1, len(history) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    last = "learning_rate" if "learning_rate" in history[0] else "C"
-    for axis, name in zip(axes, ("loss", "accuracy", last), strict=True):
+    for axis, name in zip(axes, ("loss", "accuracy", "learning_rate"), strict=True):
         axis.plot(epochs, [e[name] for e in history], ".-", label="training")
         if f"val_{name}" in history[0]:
             axis.plot(epochs, [e[f"val_{name}"] for e in history], ".-", label="validation")
@@ -37,5 +38,33 @@ def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Pa
     axes[2].set_yscale("log")
     axes[0].legend()
     figure.suptitle(title)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def plot_strengths(probe: FittedProbe, title: str, path: Path) -> None:
+    """Draw how well each strength of a probe's penalty did in the inner folds, and which one was kept.
+
+    Parameters
+    ----------
+    probe
+        The fitted probe. Where nothing was chosen, its first note says why.
+    title
+        What was trained.
+    path
+        The PNG to write.
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    if probe.scores:
+        axis.plot(*zip(*sorted(probe.scores.items()), strict=True), ".-", label="pooled inner folds")
+    else:
+        why = fill("".join(probe.notes[:1]), 60)
+        axis.text(
+            0.5, 0.5, why, ha="center", transform=axis.transAxes, bbox={"facecolor": "white", "edgecolor": "none"}
+        )
+    axis.axvline(probe.C, color="grey", linestyle=":", label=f"kept: C = {probe.C:g}")
+    axis.set(title=title, xscale="log", xlabel="C (a larger C is a weaker penalty)", ylabel="macro-F1", ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend()
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)

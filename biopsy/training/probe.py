@@ -122,16 +122,15 @@ def fit_probe(
         chosen = min(grid, key=lambda c: abs(np.log(c / FALLBACK)))
         notes.append(f"C is {chosen:g}, not chosen: {few}")
     elif choice:
-        answers = _inner_answers(features, targets, cases, settings, classes, seed)
+        fold_of = grouped_folds(targets, cases, settings.folds, seed)
+        answers = _inner_answers(features, targets, cases, settings, classes, fold_of)
         lost = [c for c in grid if c not in answers]
         notes += [f"C {c:g} is left out: no convergence in {settings.max_iter} steps" for c in lost]
         scores = _scores(answers, targets, cases, settings)
         chosen = max(scores, key=lambda c: (round(scores[c], 9), -c), default=grid[0])
         inner = answers.get(chosen)
         if inner is not None:
-            inner = np.where(
-                _learnt(targets, grouped_folds(targets, cases, settings.folds, seed))[:, None], inner, np.nan
-            )
+            inner = np.where(_learnt(targets, fold_of)[:, None], inner, np.nan)
     weights = sample_weights(targets, cases, settings.weights)
     offset, scale = standardise(features, weights, settings)
     answer = regress((features - offset) @ scale, targets, weights, chosen, settings.max_iter)
@@ -206,13 +205,17 @@ def _learnt(targets: Ints, folds: Ints) -> NDArray[np.bool_]:
 
 
 def _inner_answers(
-    features: NDArray[np.floating], targets: Ints, cases: NDArray[np.generic], settings: Probe, classes: int, seed: int
+    features: NDArray[np.floating],
+    targets: Ints,
+    cases: NDArray[np.generic],
+    settings: Probe,
+    classes: int,
+    fold_of: Ints,
 ) -> dict[float, Floats]:
     """Answer about left-out cases, pooled over the folds: (n, classes) by C, of those that converged in every fold."""
-    grid, found = sorted(set(settings.C)), grouped_folds(targets, cases, settings.folds, seed)
-    given = {c: np.zeros((len(targets), classes)) for c in grid}
+    given = {c: np.zeros((len(targets), classes)) for c in sorted(set(settings.C))}
     for fold in range(settings.folds):
-        inside, outside = found != fold, found == fold
+        inside, outside = fold_of != fold, fold_of == fold
         weights = sample_weights(targets[inside], cases[inside], settings.weights)
         offset, scale = standardise(features[inside], weights, settings)
         known, asked = (features[inside] - offset) @ scale, (features[outside] - offset) @ scale

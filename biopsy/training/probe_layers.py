@@ -33,8 +33,8 @@ def fit_layers(
     Returns
     -------
     FittedProbe
-        On all columns, in the order of `features`; those that it does not see weigh 0. Of equal scores the layer that
-        is named first is taken.
+        On all columns, in the order of `features`; the weights of columns that it does not use are 0. Where layers
+        score the same, the first one is taken.
 
     Raises
     ------

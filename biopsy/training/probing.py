@@ -1,6 +1,6 @@
-"""Put a probe into a Keras model, and say how it did as a training does: in the place of `fit`.
+"""Fit a probe instead of training with `fit`: put it into the Keras model, and report on it as a training does.
 
-`refit_head` puts in another afterwards, which has learnt from the validation images too.
+`refit_head` afterwards replaces it by a probe that was also fitted on the validation images.
 """
 
 import time
@@ -21,12 +21,12 @@ from biopsy.training.probe import FittedProbe, without_effect
 from biopsy.training.probe_layers import EXTRA, fit_layers, refit_layers
 from biopsy.training.progress import LiveLog
 
-SMALLEST = 1e-7  # the probability that a loss takes for none, as Keras does
+SMALLEST = 1e-7  # the smallest probability that a loss takes, as in Keras
 
 
 @dataclass(frozen=True)
 class ProbeState:
-    """What `TrainingState` says of a training, for a probe: one epoch.
+    """The state of a fitted probe, with what `TrainingState` has of a training of one epoch.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from biopsy.core.engine import open_engine
-from biopsy.core.errors import BiopsyError, MachineError
+from biopsy.core.errors import BiopsyError, MachineError, reason_of
 from biopsy.core.extras import extra
 from biopsy.core.locks import stop_with_parent
 from biopsy.training.inputs.place import HERE
@@ -135,7 +135,7 @@ def _free_address(host: str) -> str:
 
 
 def _started(stage: int) -> None:
-    """End with the stage, however that ends, be it before this process has begun; Ctrl-C is the stage's to answer."""
+    """End when the stage ends, even if it ended before this process began; leave Ctrl-C to the stage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop_with_parent(stage)
 
@@ -158,8 +158,9 @@ def _on_ray(work: Work) -> None:
             for failure in failures:
                 if isinstance(failure, BiopsyError):
                     raise failure from None
-            reason = " ".join(str(error).split())[:300]
-            raise MachineError(f"Ray Train lost a process of the training too often: {reason}. {GO_ON}") from None
+            raise MachineError(
+                f"Ray Train lost a process of the training too often: {reason_of(error, 300)}. {GO_ON}"
+            ) from None
 
 
 def _on_a_node(given: dict[str, Work]) -> None:

@@ -24,7 +24,7 @@ Ints = NDArray[np.int_]
 
 
 def softmax(logits: Floats) -> Floats:
-    """From (n, classes), or (n, 1) of the second of two classes, to (n, classes), rows that sum to 1."""
+    """Return probabilities (n, classes) of logits (n, classes), or (n, 1), those of the second of two classes."""
     if logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -34,8 +34,8 @@ def softmax(logits: Floats) -> Floats:
 def standardise(features: NDArray[np.floating], weights: Floats, settings: Probe) -> tuple[Floats, Floats]:
     """Find (offset, matrix): (x - offset) @ matrix is standardised or whitened, and divided by the root of its width.
 
-    Mean and deviation are weighted like the images. Of more features than images the matrix turns to the directions
-    that the images span: the regression is the same there, in a fraction of the time.
+    Mean and deviation are weighted like the images. With more features than images, the matrix projects onto the
+    directions that the images span: the regression there is the same, in a fraction of the time.
     """
     share = weights / weights.sum()
     offset = share @ features.astype(np.float64)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from biopsy.core.errors import reason_of
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import keras
 from biopsy.training.divergence import check_losses, check_steps
@@ -76,7 +77,7 @@ class TrainingState(keras.callbacks.Callback):
         try:
             saved = self._read(model) if self.file.is_file() else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, *BROKEN) as error:
-            print(f"starting again from epoch 1, because {self.file} is damaged: {' '.join(str(error).split())[:200]}")
+            print(f"starting again from epoch 1, because {self.file} is damaged: {reason_of(error)}")
             return
         if saved is None:
             return

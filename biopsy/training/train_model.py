@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import read_csv
 from biopsy.core.job import Job
 from biopsy.core.layout import SLIDES
 from biopsy.core.owned import note_made
 from biopsy.core.params import Params
 from biopsy.images.looks.measure import looks_of_training
-from biopsy.images.preparation.record import images_of, suited
+from biopsy.images.preparation.record import images_of, suited_to
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.feature_store import StoredModel
@@ -34,7 +33,7 @@ from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import fit
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.monitor import best_epoch
-from biopsy.training.plots import plot_curves
+from biopsy.training.plots import plot_curves, plot_strengths
 from biopsy.training.probing import fit_head, refit_head
 from biopsy.training.processes import fit_on_workers
 from biopsy.training.progress import still_improving
@@ -137,7 +136,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     together = views if params.model.tiles == "mean" else 1
     extra_width = card.extra_inputs.width if card.extra_inputs else 0
     model = build_model(params.model, card.preparation.size, len(card.classes), extra=extra_width, tiles=together)
-    live = job.resume / "live"  # a training that fails costs nobody earlier plots
+    live = job.resume / "live"  # so that a failed training leaves the earlier plots in place
     shown, each = np.repeat(material.targets[:n_train], views), views // together
     write_sheet(
         material.store, shown, params, job.task, card.classes, f"{job.title}, first epochs", live / "augment.png"
@@ -163,7 +162,11 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     needed = job.fold or inner is not None or not why_not(material.targets[n_train:], cases[n_train:])
     given = answers() if needed else np.full((len(table) - n_train, 1), np.nan)  # too few: saves seconds
     best = best_epoch(state.history, params.train.monitor)
-    plot_curves(state.history, best + 1, f"{job.title}, {n_train} training images", live / "curves.png")
+    about, picture = f"{job.title}, {n_train} training images", live / "curves.png"
+    if probe:
+        plot_strengths(state.probe, about, picture)
+    else:
+        plot_curves(state.history, best + 1, about, picture)
     job.model.mkdir(parents=True, exist_ok=True)
     note_made(replace(job, fold=None).model, [(job.within(Path()) / name).as_posix() for name in FILES])
     (job.model / VALIDATION).unlink(missing_ok=True)
@@ -174,17 +177,17 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         print(f"train {job.title}: the probe is fitted once more with the {len(table) - n_train} validation images")
     save_model(model, job.model, card)
     spill.unlink(missing_ok=True)
-    losses, kept = [figures["val_loss"] for figures in state.history], state.history[best]
+    losses, figures = [epoch["val_loss"] for epoch in state.history], state.history[best]
     unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
     what = f"probe with C {state.probe.C:g}" if probe else f"{state.epoch} epochs, kept epoch {best + 1}"
-    print(f"train {job.title}: {what}, val_loss {kept['val_loss']:.3f}")
+    print(f"train {job.title}: {what}, val_loss {figures['val_loss']:.3f}")
     if unfinished:
         print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")
     return Trained(
         {"epochs": state.epoch, "best_epoch": best + 1, "train_images": n_train, "val_images": len(table) - n_train}
         | {"still_improving": unfinished}
         | dict(zip(("weights", "trainable"), count_weights(model), strict=True))
-        | {key: round(value, 6) for key, value in kept.items()},
+        | {key: round(value, 6) for key, value in figures.items()},
         state.seconds,
         Evidence(
             material.unseen(slice(n_train, None), given),
@@ -195,10 +198,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
 
 
 def read_material(params: Params, job: Job, spill: Path) -> Material:
-    """Read labels, split and pixels of one training, and describe its model; images wait in `spill` if need be."""
+    """Read labels, split and pixels of one training, and describe its model; too many pixels go to the file `spill`."""
     tree, preparation = images_of(job.root, job.protocol)
-    sizes = read_csv(job.labels, ["width", "height"])
-    resize = suited(params.resize, map(int, [*sizes["width"], *sizes["height"]]))
+    resize = suited_to(params.resize, job.labels)
     if preparation.resize != resize:
         found = preparation.differences(preparation.model_copy(update={"resize": resize}))
         raise DataError(f"{tree} was made with other parameters ({found}). Run `dvc repro`.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from biopsy.core.code_digest import code_digest
+from biopsy.core.code_digest import _meaning, code_digest
 from biopsy.core.params import read_params
 from conftest import ROOT
 from tiny import make_project
@@ -47,6 +47,38 @@ def test_every_module_that_is_named_counts_and_no_other(edit_code: Edit) -> None
     edited = code_digest(*NAMES)
     edit_code("biopsy/images/resize.py", b"  # a comment, and nothing that runs\n\n")
     assert {edited, code_digest(*NAMES)} < digests
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("x = 1", "x  =  (1)  # the same", True),
+        ("x = 1", "x = 1.0", False),
+        ("x = 1", "x = True", False),
+        ("def f(a, b=1): return a", "def f(a, b=2): return a", False),
+        ("def f(a, b): return a", "def f(a, *, b): return a", False),
+        ("def f(a): return a < 1", "def f(a): return a <= 1", False),
+        ("def f(a): return a.real", "def f(a): return a.imag", False),
+        ("class A:\n def f(s): return [x + 1 for x in s]", "class A:\n def f(s): return [x + 2 for x in s]", False),
+        ("def f(a: int): ...", "def f(a: str): ...", False),
+        ("def f():\n try: g()\n except OSError: h()", "def f():\n try: g()\n except ValueError: h()", False),
+    ],
+)  # fmt: skip
+def test_what_the_code_does_counts_and_not_how_it_is_written(before: str, after: str, same: bool) -> None:
+    assert (_meaning(before.encode()) == _meaning(after.encode())) is same
+
+
+def test_the_order_of_a_set_does_not_count() -> None:
+    source = "def f(x): return x in {'adam', 'sgd', 'lion', 'adopt', 'adamw'}"
+    code = f"from biopsy.core.code_digest import _meaning; print(_meaning({source.encode()!r}))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}, capture_output=True,
+            text=True, check=True,
+        ).stdout
+        for seed in "123"
+    }  # fmt: skip
+    assert len(found) == 1
 
 
 def test_a_module_that_moves_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

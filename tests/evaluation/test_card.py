@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -33,6 +35,17 @@ def test_whole_slides_are_no_use_unless_the_model_is_of_their_tiles(tmp_path: Pa
     card = model_cards(read_run(params, tmp_path))["tissue-case"]
     assert "Not for: any decision on a patient, images of other organs or stains," in card
     assert ("stains, whole slides, or" in card) is warned
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.3])
+def test_calibration_has_a_second_row_where_a_temperature_changes_something(tmp_path: Path, temperature: float) -> None:
+    run = read_run(write_project(tmp_path, ["benign", "malignant"], ["case"]), tmp_path)
+    (result,) = run.results
+    same = np.full(len(result.test.rows), temperature)
+    run = replace(run, results=[replace(result, test=replace(result.test, temperatures=same))])
+    body = model_cards(run)["tissue-case"]
+    assert "| as trained |" in body
+    assert ("| with temperature |" in body) == (temperature != 1)
 
 
 def test_the_head_names_licence_tags_and_the_figures_of_the_run(tmp_path: Path) -> None:

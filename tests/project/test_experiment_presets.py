@@ -85,7 +85,7 @@ def eager() -> Iterator[None]:
 def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The train stage without its pictures, which have tests of their own."""
     found = stage("train")
-    for name in ("write_sheet", "plot_curves"):
+    for name in ("write_sheet", "plot_curves", "plot_strengths"):
         monkeypatch.setattr(f"biopsy.training.train_model.{name}", lambda *_: None)
     return found
 

@@ -11,7 +11,7 @@ from biopsy.cli import command
 from biopsy.core.errors import SourceError
 from biopsy.images.looks.record import Looks, Range
 from biopsy.networks.backend import keras
-from biopsy.networks.model_file import Card, save_model
+from biopsy.networks.model_file import Card, read_card, save_model
 from biopsy.serving.export.ensemble import members_of
 from biopsy.serving.export.run import export_model
 from biopsy.serving.model import describe
@@ -76,3 +76,13 @@ def test_what_does_not_fit_together_is_no_ensemble(tmp_path: Path) -> None:
         members_of([first, first])
     with pytest.raises(SourceError, match=r"there is no model .*none\. There are .*1-1, .*a, .*b\."):
         export_model(tmp_path / "none", root=tmp_path)
+
+
+def test_the_folder_of_a_cross_validation_is_not_a_model_and_the_way_to_the_mean_of_its_folds_is_named(
+    tmp_path: Path,
+) -> None:
+    whole = tmp_path / "binary-case-cv2"
+    for name in ("1-1", "1-2"):
+        write_member(whole / name, 1, FOLDED.model_copy(update={"fold": name}))
+    with pytest.raises(SourceError, match=r"`biopsy export .*cv2` writes the mean of its 2 folds.* that file.*cv2/1-1"):
+        read_card(whole)

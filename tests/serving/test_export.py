@@ -16,6 +16,7 @@ from biopsy.cli import command
 from biopsy.core.errors import MachineError, ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.sections.data import Resize, Tiles
+from biopsy.core.shards import write_shard
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.answers import BATCH
 from biopsy.networks.backend import keras
@@ -60,6 +61,20 @@ def write_tree(root: Path, preparation: Preparation) -> None:
     for folder in ("data/resized", "data/stained/case"):
         (root / folder).mkdir(parents=True, exist_ok=True)
         write_preparation(root / folder, preparation)
+
+
+def test_prepared_images_that_lie_in_archives_are_compared_too(tmp_path: Path) -> None:
+    write_tree(tmp_path, TILES)
+    expected = export.images_to_compare(tmp_path, TILED)
+    files = sorted((tmp_path / "data/resized").glob("*.png"))
+    for number in range(2):
+        archive = tmp_path / f"data/resized/0000{number}-of-00002.tar"
+        write_shard(archive, ((Path(file.name), file.read_bytes()) for file in files[2 * number :][:2]))
+    for file in files:
+        file.unlink()
+    images, what = export.images_to_compare(tmp_path, TILED)
+    assert what == expected[1] == "prepared images"
+    assert np.array_equal(images, expected[0])
 
 
 COOL, WARM = (card.model_copy(update={"temperature": t}) for card, t in ((TILED, 1.7), (MANY, 0.6)))

@@ -110,6 +110,22 @@ def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_prev
     assert violations(page) == []
 
 
+def test_a_server_that_has_stopped_is_said_and_later_images_are_predicted_when_it_is_back(
+    address: str, tmp_path: Path, phone: tuple[Any, list[str]]
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), LEARNT)
+    page, _ = phone
+    page.goto(address)
+    page.get_by_text("This model").wait_for()
+    page.route("**/v1/predict*", lambda route: route.abort("connectionrefused"))
+    page.locator("#files").set_input_files([tmp_path / "a.png"])
+    page.get_by_text("No answer: the server has stopped").wait_for()
+    assert page.locator("#status").inner_text().endswith("1 of 1 images have no prediction.")
+    page.unroute("**/v1/predict*")
+    page.locator("#files").set_input_files([tmp_path / "a.png"])
+    page.get_by_text("1 image done.").wait_for()
+
+
 def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_another(
     address: str, phone: tuple[Any, list[str]]
 ) -> None:

@@ -53,6 +53,14 @@ def test_gaps_are_filled_from_the_file_name_and_listed() -> None:
     assert counts["read_off_names"] == ["slide", "case"]
 
 
+def test_gaps_are_counted_also_where_the_file_name_is_trusted_more_than_the_csv() -> None:
+    _, expected = imputed((DC, "malignant", "DC", "100"), (A,))
+    _, counts = imputed((DC, "malignant", "DC", "100"), (A,), impute={"contradiction": "trust_name"})
+    assert [counts[key] for key in ("filled", "read_off_names")] == [
+        expected[key] for key in ("filled", "read_off_names")
+    ]
+
+
 def test_a_label_that_was_edited_between_the_stages_is_named() -> None:
     with pytest.raises(DataError, match=r"images\.csv row 3: 'x' is not a class of task 'multiclass'.*dvc repro"):
         imputed((DC, "malignant", "DC", "100"), (A, "benign", "x"))

@@ -1,5 +1,6 @@
 """The probe: what its weights depend on, how it is chosen, and that the saved network answers as scikit-learn does."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from threadpoolctl import threadpool_info
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.model import Probe
 from biopsy.core.sections.train import Loss, Train
-from biopsy.training import probe
-from biopsy.training.probe import FALLBACK, fit_probe, grouped_folds, sample_weights, without_effect
+from biopsy.training import plots, probe
+from biopsy.training.probe import FALLBACK, FittedProbe, fit_probe, grouped_folds, sample_weights, without_effect
 
 CASES = np.repeat(np.arange(16), np.arange(16) % 4 + 1)  # of one to four images
 CLASSES = {2: (CASES % 2), 4: (CASES % 4)}
@@ -207,3 +208,21 @@ def test_what_was_set_for_a_training_by_steps_is_named_as_without_effect() -> No
     assert without_effect(Train(epochs=3, batch=4)) == []
     changed = Train(optimizer="adopt", loss=Loss(name="focal"))
     assert without_effect(changed) == ["train.optimizer", "train.loss"]
+
+
+@pytest.mark.parametrize("scores", [{100.0: 0.7, 1.0: 0.5, 10.0: 0.6}, {}])
+def test_the_picture_shows_the_score_of_each_strength_and_the_kept_one_or_why_none_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: dict[float, float]
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots.plt, "close", drawn.append)
+    zero = np.zeros(1)
+    probe = FittedProbe(zero, zero[None], zero, 100.0, scores, ("C is 100, not chosen: 4 cases are too few",))
+    plots.plot_strengths(probe, "binary-case", tmp_path / "curves.png")
+    (axis,) = drawn[0].axes
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    lines = [(line.get_label(), list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
+    assert lines[-1][:2] == ("kept: C = 100", [100, 100])
+    if scores:
+        assert lines[0] == ("pooled inner folds", [1, 10, 100], [0.5, 0.6, 0.7])
+    assert [text.get_text() for text in axis.texts] == ([] if scores else list(probe.notes))

@@ -1,4 +1,4 @@
-"""The section `model`: backbone, what is read of it, head."""
+"""The section `model`: backbone, the features taken from it, head."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ from biopsy.core.sections.section import HUB, Section
 
 
 class Features(Section):
-    """What the head sees of the backbone: the outputs of which layers, and how each is pooled over its positions."""
+    """The features that the head sees: which layers' outputs, and how each is pooled over its positions."""
 
     layers: list[str] = Field(["last"], min_length=1)
     pool: Literal["mean", "sd", "gem"] = "mean"
@@ -32,15 +32,15 @@ class Probe(Section):
     Attributes
     ----------
     weights
-        'case': of one class every case weighs the same, however many images it has; 'image': every image does.
+        'case': within a class every case weighs the same, however many images it has; 'image': every image does.
     C
-        Inverse strengths of the penalty to choose from; one: no choice. The features are standardised and divided by
-        the square root of their number, and the weights sum to the number of cases, so that C means the same with few
-        and many features and images.
+        Inverse strengths of the penalty to choose from. The features are standardised and divided by the square root of
+        their number, and the weights sum to the number of cases, so that C means the same with few and many features
+        and images.
     layers
-        Where `model.features.layers` names several: of all together, or of one or all, as the folds below choose.
+        Of several in `model.features.layers`: 'together' uses all, 'chosen' one or all, as the folds below decide.
     folds
-        Of cases, inside the training part, to choose C and layers.
+        Number of folds of cases, inside the training part, that choose C and layers.
     pca
         The number of principal components that the features are whitened to; None: no whitening.
     refit
@@ -60,7 +60,7 @@ class Probe(Section):
 
 
 class Head(Section):
-    """The layers between the backbone's features and the output; of a 'probe' the output layer alone."""
+    """The layers between the backbone's features and the output; a 'probe' has the output layer only."""
 
     kind: Literal["dense", "probe"] = "dense"
     feature_norm: bool = True
@@ -122,7 +122,7 @@ class Model(Section):
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that `weights` names, of a hub where it is kept on this machine; None where it names none."""
+        """The file that `weights` names; a hub's file is in this machine's cache. None where it names no file."""
         found = re.match(HUB, self.weights)
         if found:
             return cache("weights") / str(self.weights_sha256) / PurePosixPath(found[2]).name
@@ -130,12 +130,12 @@ class Model(Section):
 
     @property
     def own_weights(self) -> Path | None:
-        """The user's own file that `weights` names; None where it names none, or one of a hub."""
+        """The user's own file that `weights` names; None where it names no file or a hub's."""
         return None if re.match(HUB, self.weights) else self.weights_file
 
     @property
     def weights_name(self) -> str:
-        """What `weights` names, of a file its name: where it lies on this machine is nobody else's business."""
+        """The value of `weights`, but only the name of a user's file: its folder is private."""
         return self.own_weights.name if self.own_weights else self.weights
 
     @model_validator(mode="after")

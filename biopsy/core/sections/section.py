@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from biopsy.core.protocol import PATTERN
+from biopsy.core.record import Record
 
 HUB = r"^hf://([\w.-]+/[\w.-]+)/([\w./-]+)$"  # a file of a hub: organisation and repository, path in it
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -13,7 +14,7 @@ Task = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 ProtocolName = Annotated[str, Field(pattern=PATTERN)]
 
 
-class Section(BaseModel):
+class Section(Record):
     """One section of params.yaml: unknown keys and lenient type conversions are rejected."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(strict=True)

@@ -8,10 +8,15 @@ from biopsy.core.sections.section import Fraction, Section, Task
 
 
 class Mix(Section):
-    """Mixing of two images of a batch and of their labels: the alpha of the Beta distribution; 0: never."""
+    """Mixing of two images of a batch and of their labels: alpha of the Beta distribution; 0: no mixing."""
 
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any images are mixed."""
+        return bool(self.mixup or self.cutmix)
 
 
 class Augment(Section):
@@ -30,7 +35,7 @@ Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Schedule(Section):
-    """How the learning rate goes on: as it is, cut on a plateau of the validation loss, or along a cosine.
+    """How the learning rate changes: not at all, cut on a plateau of the validation loss, or along a cosine.
 
     `factor`, `patience` and `min_lr` are Keras's ReduceLROnPlateau's; the cosine ends at `min_lr`, after
     `warmup_epochs` of linear growth.

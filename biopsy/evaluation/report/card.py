@@ -44,6 +44,7 @@ def model_card(result: Result, splits: Mapping[str, Any], params: Params, source
         task=result.scheme,
         says=words.verdict(result, splits, best=False),
         details=details,
+        calibrated=result.calibrated,
         parts=split_row(result.job.protocol, split)["parts"],
         units=UNITS,
         protocol=result.job.protocol,
@@ -66,11 +67,7 @@ def _head(result: Result, params: Params, source: str) -> dict[str, Any]:
     own = details["synthetic"] and model.weights == "none"
     licence = {"license": "apache-2.0"} if own else {"license": "other", "license_name": "chosen-by-the-publisher"}
     metrics = [
-        {
-            "type": kind,
-            "name": f"{name} of {level}, {interval.split(':')[0]}",
-            "value": value,
-        }
+        {"type": kind, "name": f"{name} of {level}, {interval.split(':')[0]}", "value": value}
         for level, name, kind, value, interval in _figures(details)
         if value is not None
     ]

@@ -79,7 +79,7 @@ def interval_bar(value: float | None, low: float | None, high: float | None, tit
     if low is not None and high is not None:
         parts.append(f'<path d="M{4 + 112 * low:.1f} 7H{4 + 112 * high:.1f}" stroke="{AFTER}" stroke-width="3"/>')
     parts.append(f'<circle cx="{x:.1f}" cy="7" r="4" fill="#D55E00"/>')
-    return _svg("bar", "0 0 120 20", "".join(parts), title)
+    return svg("bar", "0 0 120 20", "".join(parts), title)
 
 
 def range_bar(here: Mapping[str, float], training: Mapping[str, float], title: str) -> Markup:
@@ -93,13 +93,13 @@ def range_bar(here: Mapping[str, float], training: Mapping[str, float], title: s
         )
         parts.append(f'<path d="M{low:.1f} {y}H{max(high, low + 1):.1f}" stroke="{colour}" stroke-width="3"/>')
         parts.append(f'<circle cx="{median:.1f}" cy="{y}" r="4" fill="{colour}"/>')
-    return _svg("bar", "0 0 120 20", "".join(parts), title)
+    return svg("bar", "0 0 120 20", "".join(parts), title)
 
 
 def swatch(colour: str, index: int) -> Markup:
     """Draw the line of a class or a curve in a legend."""
     line = f'<path d="M0 6H26" stroke="{escape(colour)}" stroke-width="3" stroke-dasharray="{dash(index)}"/>'
-    return _svg("swatch", "0 0 26 12", line)
+    return svg("swatch", "0 0 26 12", line)
 
 
 def dash(index: int) -> str:
@@ -124,10 +124,10 @@ def _square(parts: Iterable[str], x: str, y: str, title: str, low: float = 0.0, 
         f'<text transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{escape(y)}</text>'
     )
     body = "".join(grid) + names + "".join(parts)
-    return _svg("chart", f"0 0 {width} {height}", body, title)
+    return svg("chart", f"0 0 {width} {height}", body, title)
 
 
-def _svg(kind: str, box: str, body: str, title: str = "") -> Markup:
+def svg(kind: str, box: str, body: str, title: str = "") -> Markup:
     """Wrap what is drawn; without a title it is decoration, which a screen reader passes over."""
     about = f'role="img" aria-label="{escape(title)}"' if title else 'aria-hidden="true"'
     return Markup(f'<svg class="{kind}" viewBox="{box}" {about}>{body}</svg>')  # noqa: S704 - texts in it are escaped

@@ -132,7 +132,7 @@ def copies(labels: pd.DataFrame, root: Path, protocols: Sequence[str], max_pixel
 
 
 class Places:
-    """In which parts and in which cases images are.
+    """The parts and the cases that images belong to.
 
     Parameters
     ----------
@@ -181,10 +181,7 @@ class Places:
         """Show the first pairs as pictures, those under two cases before those in two parts."""
         order = sorted(pairs, key=lambda pair: (not self.apart(pair), not self.torn(pair)))
         found = [
-            {
-                "images": [(name, thumbnail(self.files[name], max_pixels)) for name in pair],
-                "where": self.told(pair),
-            }
+            {"images": [(name, thumbnail(self.files[name], max_pixels)) for name in pair], "where": self.told(pair)}
             for pair in order[:SHOWN]
         ]
         return {"pairs": found, "more": max(0, len(order) - SHOWN)}

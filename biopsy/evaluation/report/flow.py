@@ -24,7 +24,7 @@ def data_flow(run: Run) -> list[tuple[str, str]]:
             steps.append(("Without a label, left out", f"{gone:,}"))
         filled = {name: entry.get("count", 0) for name, entry in impute.get("filled", {}).items()}
         steps.append(("Gaps filled from file names", ", ".join(f"{k} {v:,}" for k, v in filled.items()) or "none"))
-        units = [f"{impute[unit]:,} {unit}" for unit in ("images", "slides", "cases") if impute.get(unit)]
+        units = [f"{impute[unit]:,} {unit}" for unit in UNITS if impute.get(unit)]
         steps.append(("Used", ", ".join(units)))
         for task, classes in impute.get("labels", {}).items():
             steps.append((f"Images by {task}", ", ".join(f"{isolated(name)}: {n:,}" for name, n in classes.items())))

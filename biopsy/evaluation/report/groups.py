@@ -35,8 +35,8 @@ def by_group(answers: Answers, groups: pd.Series) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        `name`, `images`, `cases` (None where they are not known), `right`, and `share`, `low`, `high` (Wilson's
-        interval with the cases as its count), or `few`: why there is none.
+        `name`, `images`, `cases` (None if not known), `right`, and `share`, `low`, `high` (Wilson's interval with the
+        cases as its count), or `few`: why there is no interval.
     """
     right, cases = answers.outcome.predicted == answers.outcome.truth, answers.cases
     rows = []

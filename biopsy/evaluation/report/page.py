@@ -117,8 +117,8 @@ def section(
     colours = scheme.colours
     matrix = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(names)))
     after = reliability(outcome, result.test.cases)
-    changed = bool((result.test.temperatures != 1).any())
-    before = reliability(uncalibrated(outcome, result.test.temperatures), result.test.cases) if changed else None
+    plain = uncalibrated(outcome, result.test.temperatures)
+    before = reliability(plain, result.test.cases) if result.calibrated else None
     stated = f"probability of {names[1]}" if len(names) == 2 else "probability of the predicted class"
     curves = curve_table(outcome, "roc")
     drawn = [name for name in names if name in set(curves["class"])]
@@ -142,7 +142,7 @@ def section(
         "reliability": charts.reliability_chart(before, after, stated, f"reliability diagram of {result.title}"),
         "bins": after,
         "stated": stated,
-        "changed": changed,
+        "changed": result.calibrated,
         "decision": choices.decision(result.details, result.title),
         "abstention": choices.abstention(result.details, result.title) if "abstention" in result.details else None,
         "sets": prediction_sets(result.details) if "sets" in result.details else None,

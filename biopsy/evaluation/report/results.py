@@ -48,6 +48,11 @@ class Result:
         """How the report calls it."""
         return f"{self.job.task}, protocol {self.job.protocol}"
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether a temperature changed the probabilities of the test images."""
+        return bool((self.test.temperatures != 1).any())
+
 
 @dataclass(frozen=True)
 class Run:

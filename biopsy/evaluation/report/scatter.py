@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from biopsy.evaluation.outcome import Names
+from biopsy.evaluation.report.charts import svg
 
 SIDE, EDGE = 300, 10
 GOLDEN = 137.5  # degrees: hues of neighbours in a list lie far apart
@@ -16,6 +17,7 @@ SHAPES = (  # drawn from a point; the last ones are lines
     "m-3.5 0h7m-3.5-3.5v7", "m-3-3l6 6m0-6l-6 6", "m-3.5 0h7",
 )  # fmt: skip
 FILLED = 5
+BOX = f"0 0 {SIDE} {SIDE}"
 
 Points = NDArray[np.float64]
 
@@ -24,7 +26,7 @@ def group_map(points: Points, groups: Names, colours: Mapping[str, str], title: 
     """Draw (n, 2) points of (n,) groups, each in its colour and in the shape of its place in `colours`."""
     at = _place(points)
     parts = [_marks(at[groups == name], colour, i) for i, (name, colour) in enumerate(colours.items())]
-    return _svg("".join(parts), title)
+    return svg("chart", BOX, "".join(parts), title)
 
 
 def star_map(points: Points, groups: Names, title: str) -> Markup:
@@ -39,13 +41,12 @@ def star_map(points: Points, groups: Names, title: str) -> Markup:
         parts.append(f'<path d="{lines}" stroke="{colour}" stroke-width=".9" fill="none"/>')
         dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in own)
         parts.append(f'<path d="{dots}" stroke="{colour}" stroke-width="4" stroke-linecap="round"/>')
-    return _svg("".join(parts), title)
+    return svg("chart", BOX, "".join(parts), title)
 
 
 def mark(colour: str, place: int) -> Markup:
     """Draw the mark of a group for a legend."""
-    body = _marks(np.array([[7.0, 6.0]]), colour, place)
-    return Markup(f'<svg class="swatch" viewBox="-6 0 26 12" aria-hidden="true">{body}</svg>')  # noqa: S704 - escaped
+    return svg("swatch", "-6 0 26 12", _marks(np.array([[7.0, 6.0]]), colour, place))
 
 
 def _marks(at: Points, colour: str, place: int) -> str:
@@ -62,11 +63,6 @@ def _place(points: Points) -> Points:
     scale = (SIDE - 2 * EDGE) / max(float((high - low).max()), 1e-9)
     placed: Points = SIDE / 2 + (points - (low + high) / 2) * scale * np.array([1, -1])
     return placed
-
-
-def _svg(body: str, title: str) -> Markup:
-    about = f'role="img" aria-label="{escape(title)}"'
-    return Markup(f'<svg class="chart" viewBox="0 0 {SIDE} {SIDE}" {about}>{body}</svg>')  # noqa: S704 - escaped
 
 
 def legend(colours: Mapping[str, str]) -> list[tuple[str, Any]]:

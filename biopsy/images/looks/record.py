@@ -1,10 +1,12 @@
-"""The record of how many images look: ranges of a few numbers, which travel with a model card."""
+"""The record of how a set of images looks: ranges of a few numbers, stored in the model card."""
 
 from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from biopsy.core.record import Record
 
 WORDS = {
     "density": "stain strength (mean optical density of tissue)",
@@ -18,15 +20,12 @@ WORDS = {
 }
 SHORT = {name: words.partition(" (")[0] for name, words in WORDS.items()}
 LOW, HIGH = 5, 95  # percentiles
-MARGIN = 0.5  # of the range, beyond which an image is unlike training: about 1 in 1,000 where values are normal
+MARGIN = 0.5  # share of the range beyond which an image is unlike training: 1 in 1,000 if values are normal
+SAME = 0.05  # share of the median: a smaller difference is none where all training values are equal
 
-SAME = 0.05  # of the median: what still counts as equal where all values are
 
-
-class Range(BaseModel):
+class Range(Record):
     """Where a number lies over images: its median, and the 5th and 95th percentile."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: float = Field(allow_inf_nan=False)
     median: float = Field(allow_inf_nan=False)
@@ -52,21 +51,19 @@ class Range(BaseModel):
         return not self.low - margin <= value <= self.high + margin
 
 
-class Looks(BaseModel):
+class Looks(Record):
     """What images look like: how many were measured, and the range of each number of `WORDS` that they have."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: int = Field(ge=1)
     ranges: dict[str, Range]
 
     def unlike(self, look: Mapping[str, float]) -> list[str]:
-        """Name the numbers of one image that lie far outside these ranges; a number that is not known is not named."""
+        """Name the numbers of one image that lie far outside these ranges; unknown numbers do not count."""
         return [name for name in WORDS if name in self.ranges and name in look and self.ranges[name].far(look[name])]
 
 
 def ranges_of(looks: Sequence[Mapping[str, float]]) -> Looks:
-    """Sum up n images, at least one; a number is left out that none of them has."""
+    """Summarise n images, at least one; a number that no image has is left out."""
     ranges = {}
     for name in WORDS:
         values = [look[name] for look in looks if name in look]

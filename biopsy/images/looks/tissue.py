@@ -6,17 +6,17 @@ from torchstain.numpy.utils import rgb2lab
 
 LEAST_TISSUE = 0.01  # of the image: with less, nothing can be said of its tissue
 
-# CIELAB. Glass is lighter than LIGHT and lies nearer than NEAR to the image's own white in a* and b*; SOFT units
-# beyond, tissue counts in full, so that no hard edge shows. BreakHis's glass is grey, cream or greenish, by slide.
+# CIELAB. Glass is lighter than LIGHT, and in a* and b* nearer than NEAR to the image's own white. SOFT units beyond,
+# tissue has full weight, so that no hard edge shows. The glass of BreakHis is grey, cream or greenish.
 LIGHT, NEAR, SOFT = 75.0, 5.0, 5.0
-LIGHTEST = 0.02  # the share of the pixels whose median is taken for white,
-WHITEST_A, WHITEST_CHROMA = 8.0, 14.0  # unless it is more coloured than this: then no glass shows, and white is neutral
+LIGHTEST = 0.02  # share of the pixels; the median of the lightest is taken as white,
+WHITEST_A, WHITEST_CHROMA = 8.0, 14.0  # unless it is more coloured than this: then there is no glass; white is neutral
 
 Image = NDArray[np.uint8]
 
 
 def tissue_weight(image: Image) -> NDArray[np.float32]:
-    """Say how far each pixel is tissue: 0 for glass (light, and coloured like the lightest), 1 for tissue.
+    """Weigh each pixel: 1 for tissue, 0 for glass, which is light and has the colour of the lightest pixels.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def tissue_weight(image: Image) -> NDArray[np.float32]:
     Returns
     -------
     numpy.ndarray
-        (height, width) float32, 0 to 1, between them near the colour of glass.
+        (height, width) float32, 0 to 1; between them for pixels near the colour of glass.
     """
     lab = rgb2lab(image.astype(np.float32) / 255)  # in OpenCV's scale: L* 0 to 255, a* and b* about 128
     light, a, b = lab[..., 0] / 2.55, lab[..., 1] - 128, lab[..., 2] - 128

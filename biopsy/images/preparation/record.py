@@ -3,18 +3,21 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from biopsy.core.errors import DataError
-from biopsy.core.files import write_json
+from biopsy.core.files import read_csv, write_json
 from biopsy.core.layout import RESIZED, STAINED
+from biopsy.core.record import Record
 from biopsy.core.sections.data import Resize
 
-FILE = "preparation.json"  # in data/resized and in data/stained/<protocol>, written last: without it, no tree is whole
+FILE = (
+    "preparation.json"  # in data/resized and data/stained/<protocol>; written last, so a tree without it is not whole
+)
 
 
-class Stains(BaseModel):
-    """The stain that images are brought to: what a method measured on one image, or the mean over several.
+class Stains(Record):
+    """The stain that images are normalised to: measured on one image, or the mean over several.
 
     Attributes
     ----------
@@ -24,21 +27,19 @@ class Stains(BaseModel):
         Reinhard: the mean of L* (0 to 100), a*, b*. Macenko: the optical density (red, green, blue) of a unit of
         haematoxylin, then of eosin, each of length one; six numbers.
     spreads
-        Reinhard: the deviations of L*, a*, b*. Macenko: the 99th percentile of the amount of each stain. Empty of a
-        method that enlarges no contrast.
+        Reinhard: the deviations of L*, a*, b*. Macenko: the 99th percentile of the amount of each stain. Empty for a
+        method that does not raise contrast.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     directions: tuple[float, ...]
     spreads: tuple[float, ...]
 
 
-class Preparation(BaseModel):
+class Preparation(Record):
     """All that decides which array a file becomes: (views, size, size, 3) uint8, RGB.
 
-    Whatever is added here becomes part of the name under which a tree's images are kept, and of every model card.
+    Each attribute is part of the key under which a tree's images are kept, and of every model card.
 
     Attributes
     ----------
@@ -49,8 +50,6 @@ class Preparation(BaseModel):
     stain
         The stain that tissue is brought to; None keeps each image's own.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_pixels: int
     resize: Resize = Resize()
@@ -68,7 +67,7 @@ class Preparation(BaseModel):
         return tiles.rows * tiles.columns if self.resize.mode == "tiles" else 1
 
     def differences(self, other: "Preparation") -> str:
-        """List what differs, such as 'resize.mode: crop, not stretch'; of a stain its name alone is told."""
+        """List what differs, such as 'resize.mode: crop, not stretch'; of a stain only the name."""
         found = []
         for name, mine in self.resize.model_dump().items():
             theirs = getattr(other.resize, name)
@@ -83,13 +82,19 @@ class Preparation(BaseModel):
 
 
 def suited(resize: Resize, sides: Iterable[int]) -> Resize:
-    """Return how images are resized whose widths and heights are `sides`.
+    """Return the resizing that suits images with `sides` as their widths and heights.
 
-    Where none is longer than a tile, all tiles of an image would show nearly the whole of it: mode `tiles` becomes
-    `stretch`, one view for the same features.
+    If no side is longer than a tile, each tile would show nearly the whole image: mode `tiles` becomes `stretch`, one
+    view with the same features.
     """
     tiny = resize.mode == "tiles" and max(sides, default=0) <= resize.tiles.px
     return resize.model_copy(update={"mode": "stretch"}) if tiny else resize
+
+
+def suited_to(resize: Resize, labels: Path) -> Resize:
+    """Do what `suited` does for the images of a table of labels."""
+    sizes = read_csv(labels, ["width", "height"])
+    return suited(resize, map(int, [*sizes["width"], *sizes["height"]]))
 
 
 def read_preparation(folder: Path) -> Preparation:
@@ -124,9 +129,9 @@ def images_of(root: Path, protocol: str) -> tuple[Path, Preparation]:
     Returns
     -------
     tree : Path
-        The stained tree, or the resized one where no stain is normalised.
+        The stained tree, or the resized one without stain normalisation.
     preparation : Preparation
-        How its images were made of the original files.
+        How its images were made from the original files.
 
     Raises
     ------

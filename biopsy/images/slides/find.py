@@ -19,7 +19,7 @@ LARGEST_PHOTOGRAPH = 50_000_000  # pixels of a TIFF of one page; a larger one is
 
 
 def find_slides(inputs: Sequence[str]) -> list[Path]:
-    """List the slides that inputs name: files, and folders or patterns that hold slides and no photographs.
+    """List the slides that inputs name: files, and folders or patterns with slides and no photographs.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def find_slides(inputs: Sequence[str]) -> list[Path]:
 
 
 def _slides_alone(given: str, paths: Iterable[Path]) -> list[Path]:
-    """Sort out the slides; none where a photograph is among the files, whose folder is one of images."""
+    """Return the slides among files; none if there is a photograph, since then the folder is one of images."""
     found, photograph = [], None
     for path in sorted(paths):
         if is_drawn(path):
@@ -67,7 +67,7 @@ def _slides_alone(given: str, paths: Iterable[Path]) -> list[Path]:
 
 
 def is_slide(path: Path) -> bool:
-    """Tell a slide from a photograph: by its suffix; of a TIFF, by its directories: a pyramid, or very many pixels."""
+    """Tell a slide from a photograph by its suffix; a TIFF by its directories: a pyramid, or very many pixels."""
     name = path.name.lower()
     if name.endswith((*SLIDE_SUFFIXES, ".ome.tif", ".ome.tiff")):
         return True

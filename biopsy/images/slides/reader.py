@@ -1,4 +1,4 @@
-"""A whole slide, of which a region is read at a time: through OpenSlide, or tifffile where that knows the layout."""
+"""A whole slide, read region by region: through OpenSlide, or tifffile for layouts that OpenSlide does not know."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import DataError
+from biopsy.core.errors import DataError, reason_of
 from biopsy.core.extras import extra
 
 Image = NDArray[np.uint8]
@@ -39,11 +39,11 @@ class Layout(Protocol):
     sizes: list[tuple[int, int]]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        """Return (height, width, 3) RGB of one level, in its own pixels; white outside. Raises what it likes."""
+        """Return (height, width, 3) RGB of one level, in its own pixels; white outside. May raise any exception."""
 
 
 class Slide:
-    """An opened slide; (0, 0) is the corner of what was scanned, as in QuPath.
+    """An opened slide; (0, 0) is the corner of the scanned area, as in QuPath.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Slide:
         self.um_per_pixel = said if said and PLAUSIBLE[0] <= said <= PLAUSIBLE[1] else None
 
     def level_for(self, shrink: float) -> int:
-        """Return the smallest level that need not be enlarged where pixels are `shrink` times as wide as those of 0."""
+        """Return the smallest level that need not be enlarged for pixels `shrink` times as wide as those of level 0."""
         return max(i for i, level in enumerate(self.levels) if level <= max(shrink, 1) * 1.01)
 
     def region(self, x: int, y: int, width: int, height: int, size: tuple[int, int]) -> Image:
@@ -93,8 +93,7 @@ class Slide:
         try:
             image = self._layout.read(self._numbers[level], *box)
         except Exception as error:  # each library's own, one a kind of fault
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise DataError(f"the tile at x {x}, y {y} cannot be read ({reason})") from None
+            raise DataError(f"the tile at x {x}, y {y} cannot be read ({reason_of(error)})") from None
         if (box[2], box[3]) == size:
             return image
         method = cv2.INTER_AREA if box[2] >= size[0] else cv2.INTER_CUBIC
@@ -102,14 +101,14 @@ class Slide:
 
 
 def _is_whole(size: tuple[int, int], first: tuple[int, int]) -> bool:
-    """Tell whether a level is the first one, shrunk: some files list their label, or a photograph, among the levels."""
+    """Tell whether a level is the first one, shrunk: some files list a label or a photograph among the levels."""
     least = max(whole / (part + 1) for whole, part in zip(first, size, strict=True))  # sizes may be rounded either way
     most = min(whole / max(part - 1, 0.5) for whole, part in zip(first, size, strict=True))
     return least <= 1.01 * most
 
 
 def mean_scale(across: float | None, down: float | None) -> float | None:
-    """Return the micrometres of a pixel from its width and height; None where it is not known, or no square."""
+    """Return the micrometres of a pixel from its width and height; None where unknown, or not square."""
     if not across or not down or min(across, down) <= 0 or not 1 / SQUARE <= across / down <= SQUARE:
         return None
     return math.sqrt(across * down)
@@ -155,8 +154,7 @@ def _tried(path: Path, do: Callable[[], T]) -> T:
     except (DataError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path} cannot be opened as a slide ({reason}). Copy it again. {CONVERT}") from None
+        raise DataError(f"{path} cannot be opened as a slide ({reason_of(error)}). Copy it again. {CONVERT}") from None
 
 
 class ByOpenSlide:

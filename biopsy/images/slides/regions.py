@@ -28,7 +28,7 @@ class Region:
 
 
 def class_at(regions: list[Region], x: float, y: float) -> str | None:
-    """Return the class of the regions in which a point lies; None where there is none, or more than one."""
+    """Return the class of the regions that hold a point; None if there is no region, or more than one class."""
     found = {region.name for region in regions if region.holds(x, y)}
     return found.pop() if len(found) == 1 else None
 
@@ -61,7 +61,7 @@ def read_regions(path: Path) -> list[Region]:
 def _regions(feature: dict[str, Any]) -> list[Region]:
     given = (feature.get("properties") or {}).get("classification") or {}
     given = {"name": given} if isinstance(given, str) else given
-    name = given.get("name") or ": ".join(given.get("names") or [])  # a class of a class, as QuPath shows it
+    name = given.get("name") or ": ".join(given.get("names") or [])  # a derived class, as QuPath shows it
     polygons = _polygons(feature["geometry"])
     if not name:
         return []

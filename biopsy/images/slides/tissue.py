@@ -1,4 +1,4 @@
-"""Where a slide has tissue, and the tiles that lie there."""
+"""Where a slide has tissue, and the tiles there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from biopsy.images.slides.reader import Slide
 
 SIDE = 2000  # pixels of the longer side of the overview
 BLOCK = 2048  # pixels of a level that are read at once
-SMALLEST = 16  # pixels of the overview that are given up together where the file is damaged
+SMALLEST = 16  # pixels of the overview: smaller blocks are not divided further where the file is damaged
 SHARE = 0.5  # of a tile that must be tissue
-# Bounds of Otsu's threshold, of 255: it halves whatever it is given, be it glass alone or pale and dark tissue. Of 36
-# real BreakHis images, half had a tenth of their pixels below 17.
+# Bounds of Otsu's threshold, of 255: it always splits in two, even glass alone, or pale and dark tissue. Half of 36
+# real BreakHis images had a tenth of their pixels below 17.
 THRESHOLDS = (8, 15)
 DARKEST = 30  # of 255: what is darker was not scanned, and black has any saturation
 
@@ -33,7 +33,7 @@ class Cut:
     slide_um, um
         Micrometres per pixel of the slide and of what is read; None where it is not known.
     overlap
-        The share of a tile's side, 0 to below 1, that the next tile covers, too.
+        The share of a tile's side, 0 to below 1, that the next tile also covers.
     """
 
     width: float
@@ -76,7 +76,7 @@ class Overview:
     tissue : bool array of shape (height, width)
         What cannot be read counts as tissue, so that its tiles become rows that say so.
     step
-        Pixels at full resolution that one of these stands for.
+        Pixels at full resolution per pixel of the overview.
     """
 
     image: NDArray[np.uint8]

@@ -8,14 +8,7 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
 from biopsy.images.looks.tissue import LEAST_TISSUE
 from biopsy.images.preparation.record import Stains
-from biopsy.images.stains.registry import (
-    NotNormalised,
-    Pixels,
-    StainMethod,
-    mean_of_numbers,
-    numbers,
-    register,
-)
+from biopsy.images.stains.registry import NotNormalised, Pixels, StainMethod, mean_of_numbers, numbers, register
 
 TRANSPARENT = 0.15  # optical density below which a pixel tells nothing of the stains (torchstain's beta)
 LIGHT_SOURCE = 240  # torchstain's Io

@@ -12,7 +12,7 @@ from biopsy.images.preparation.record import Stains
 Pixels = NDArray[np.uint8]  # (n, 1, 3), RGB, of tissue alone: what torchstain takes for an image
 
 
-class NotNormalised(Exception):  # noqa: N818  (a finding and not an error)
+class NotNormalised(Exception):  # noqa: N818  (a finding, not an error)
     """An image whose stain cannot be measured; the text is the reason, as it is counted."""
 
 

@@ -1,8 +1,8 @@
-"""ConvNeXt-Tiny (Liu et al., 2022, arXiv 2201.03545), drawn flat.
+"""ConvNeXt-Tiny (Liu et al., 2022, arXiv 2201.03545), built flat.
 
 `keras.applications.ConvNeXtTiny` nests models in the model, which Grad-CAM cannot follow, has a layer scale that only
-Keras's own module can load, and writes its depthwise convolutions as grouped ones, which TensorFlow computes on a CPU
-only by compiling them anew. This is the same network of stock layers; its weights come from Keras's, one to one.
+Keras's own module can load, and uses grouped instead of depthwise convolutions, which TensorFlow compiles anew on a
+CPU. This is the same network of standard layers, with the weights of Keras's, one to one.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """EfficientNetB0 (Tan and Le, 2019, arXiv 1905.11946) and EfficientNetV2-S (2021, arXiv 2104.00298).
 
-Both bring their preprocessing. That of B0 depends on where its weights come from: Keras divides a second time by
-sqrt(deviation) for `weights="imagenet"` alone, and normalises by nothing without weights. Here it is always the same.
+Both contain their preprocessing. In Keras that of B0 depends on its weights: only with `weights="imagenet"` it divides
+a second time, by sqrt(deviation), and without weights it does not normalise. Here it is always the same.
 """
 
 from collections.abc import Callable

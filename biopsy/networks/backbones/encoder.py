@@ -1,6 +1,6 @@
-"""Any frozen encoder as an ONNX file, such as a foundation model of pathology: from an image to one vector.
+"""Any frozen encoder as an ONNX file, such as a pathology foundation model: from an image to one vector.
 
-ONNX Runtime runs it. Its bytes travel inside model.keras, so that a trained model needs no other file.
+ONNX Runtime runs it. Its bytes are stored inside model.keras, so that a trained model needs no other file.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ class OnnxEncoder(keras.layers.Layer):
     Parameters
     ----------
     sha256
-        Of the file, so that whatever depends on the layer's configuration depends on it.
+        Of the file, so that hashes of the layer's configuration depend on it.
     width
-        How many numbers it gives.
+        The length of its vectors.
     mean, std
-        By channel, of pixels / 255: what a float input is normalised with.
+        By channel, of pixels / 255: the normalisation of a float input.
     content
-        The file; of a model that is loaded, `load_assets` brings it.
+        The file; in a loaded model, `load_assets` fills it in.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class OnnxEncoder(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Tell Keras without running it."""
+        """Return the shape without running the encoder."""
         return (input_shape[0], 1, 1, self.width)
 
     def get_config(self) -> dict[str, Any]:

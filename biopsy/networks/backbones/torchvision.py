@@ -1,9 +1,9 @@
-"""ResNet34, ResNet50 and MobileNetV2 as torchvision draws them, for weights that come from PyTorch.
+"""ResNet34, ResNet50 and MobileNetV2 as in torchvision, for weights that come from PyTorch.
 
-Keras's ResNet50 has its stride elsewhere, its MobileNetV2 pads on one side and has a batch-norm epsilon of 1e-3 under
-which a quarter of the variances lie: weights of PyTorch give other features there. These are equal to torchvision's to
-the rounding: explicit padding on both sides, epsilon 1e-5, preprocessing of its own. Layers are called what torchvision
-calls its modules. `biopsy convert-weights` makes their weights files; DenseNet121 needs no drawing of its own.
+Keras's ResNet50 has its stride elsewhere. Its MobileNetV2 pads on one side, and a quarter of the variances lie below
+its batch-norm epsilon of 1e-3. So PyTorch's weights give other features there. These networks equal torchvision's up to
+rounding: explicit padding on both sides, epsilon 1e-5, their own preprocessing. Layers have the names of torchvision's
+modules. `biopsy convert-weights` makes their weights files; Keras's own DenseNet121 already fits.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Weights of a network from a file, with what does not fit named by its layer."""
+"""Load a network's weights from a file; the error names the first layer that does not fit."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,13 +11,13 @@ from biopsy.core.errors import SourceError, reason_of
 from biopsy.networks.backend import keras
 
 Shapes = list[tuple[int, ...]]
-# What HDF5's objects raise where one kind of object stands in the place of another.
+# What h5py raises if an object is of another kind than expected.
 ODD = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt", ".safetensors")
 
 
 def own_network(network: Callable[[Any], Any]) -> Callable[[Any, str | None], Any]:
-    """Make a registry `build` from a function that draws a network of ours, whose weights are random or from a file."""
+    """Make a registry `build` from a function that builds a network of ours, with random weights or those of a file."""
 
     def build(pixels: Any, weights: str | None) -> Any:
         features = network(pixels)
@@ -34,10 +34,9 @@ def load_weights_file(model: Any, path: Path) -> None:
     Parameters
     ----------
     model
-        A Keras model with all layers of the network that the file is of, in their order.
+        A Keras model with all layers of the network in the file, in the same order.
     path
-        A `.weights.h5` of Keras 3, or an `.h5` of Keras 2 as Keras's own server has them. A classifier that follows
-        the network in the file is left out.
+        A `.weights.h5` of Keras 3, or an `.h5` of Keras 2 as on Keras's own server, both without the classifier.
 
     Raises
     ------
@@ -91,18 +90,19 @@ def _model_shapes(model: Any) -> Iterator[tuple[str, str, Shapes]]:
 
 
 def _keras3_shapes(layers: Any) -> dict[str, Shapes]:
-    """List the shapes of each layer's arrays; the states of random generators are no weights."""
-    found: dict[str, Shapes] = {}
-    for name, group in layers.items():
-        shapes: Shapes = []
+    """List the shapes of each layer's arrays; states of random generators do not count."""
+    return {name: _shapes_in(group) for name, group in layers.items()}
 
-        def visit(inner: str, item: Any, shapes: Shapes = shapes) -> None:
-            if isinstance(item, h5py.Dataset) and "seed_generator" not in inner:
-                shapes.append(tuple(item.shape))
 
-        group.visititems(visit)
-        found[name] = shapes
-    return found
+def _shapes_in(group: Any) -> Shapes:
+    shapes: Shapes = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in name:
+            shapes.append(tuple(item.shape))
+
+    group.visititems(visit)
+    return shapes
 
 
 def _keras2_shapes(file: Any) -> dict[str, Shapes]:

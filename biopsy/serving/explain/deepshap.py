@@ -117,9 +117,9 @@ def deepshap(network: Any, views: NDArray[np.uint8], index: int, background: NDA
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """Undo what SHAP leaves behind where it fails: without it no gradient works any more in this process.
+    """Undo what a failed SHAP leaves behind, after which no gradient would work in this process.
 
-    Beside, teach it the two operations of MobileNetV2 that it lacks, as what they are: a nonlinearity, and a sum.
+    Also teach it two operations of MobileNetV2 that it lacks: a nonlinearity and a sum.
     """
     execute: Any = import_module("tensorflow.python.eager.execute")
     deep = import_module("shap.explainers._deep.deep_tf")

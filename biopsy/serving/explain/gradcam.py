@@ -26,7 +26,7 @@ def pooled_maps(network: Any) -> list[Any]:
     Returns
     -------
     list of keras.KerasTensor
-        (n, h, w, channels) each; empty where there are none of several places, as behind an encoder that gives vectors.
+        (n, h, w, channels) each; empty if nothing with several places is pooled, as with an encoder that gives vectors.
     """
     made = {id(operation.output): operation for operation in network.operations}
     found: dict[int, Any] = {}
@@ -56,7 +56,7 @@ def gradcam(network: Any, views: NDArray[np.uint8], index: int) -> NDArray[np.fl
     views
         (views, size, size, 3), as `prepare` gives them.
     index
-        Of the class; of two classes the logit of the first is the negative of the other's.
+        Of the class; with two classes, the logit of the first is the negative of the other's.
 
     Returns
     -------

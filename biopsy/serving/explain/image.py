@@ -182,7 +182,7 @@ def explain(model: Model, source: Path | bytes | NDArray[np.uint8], method: Meth
 def scale_of(explanations: list[Explanation]) -> float:
     """Return the one limit of the colours of several maps: their largest value, rounded up, at least `FLAT`.
 
-    Of others than occlusion it is the 98th percentile: a few places at an edge can be many times larger than the rest.
+    Except for occlusion it is the 98th percentile: a few places at an edge can be many times larger than the rest.
     """
     found = [np.percentile(np.abs(e.drops), 100 if e.method == "occlusion" else 98) for e in explanations]
     largest = float(max([FLAT, *found]))

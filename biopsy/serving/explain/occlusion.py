@@ -13,7 +13,7 @@ from biopsy.networks.answers import BATCH
 
 Floats = NDArray[np.float64]
 CELLS = 10  # along a side of an image of one view; a hidden square is two cells wide, and moves by one
-FLAT = 0.01  # a change of a probability that is none: a map whose values are all smaller names no place
+FLAT = 0.01  # changes of a probability below this count as none: a map of only such values names no place
 STEPS, PAIRS = 8, 3  # of the check: of a curve, and random orders beside their opposites
 
 

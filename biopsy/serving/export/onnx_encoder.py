@@ -78,7 +78,7 @@ def merge(encoder: OnnxEncoder, tail: Any, card: Card) -> Any:
 
 
 def _front(encoder: OnnxEncoder, card: Card, opset: int) -> Any:
-    """From images as the model takes them to pixels as the encoder does."""
+    """Make the nodes that turn the model's input into the encoder's pixels."""
     from onnx import TensorProto, helper, numpy_helper
 
     network, size = encoder.network, card.preparation.size

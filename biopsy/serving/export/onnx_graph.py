@@ -70,7 +70,7 @@ def answering(model: Any, card: Card) -> tuple[Callable[[Any], dict[str, Any]], 
     taken : tf.TensorSpec
         Of its tensor: images, or the vectors of an encoder.
     encoder
-        The layer that makes those vectors; None: there is none.
+        The layer that makes those vectors; None: the model has no such layer.
     """
     from biopsy.networks.answers import TURNS
     from biopsy.networks.backend import keras, tf
@@ -114,7 +114,7 @@ def _turned(pixels: Any, turns: int) -> Any:
 
 
 def _mean_of_turns(given: dict[str, Any], maps: dict[str, Any], turns: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Average what was answered about the turns of an image; of its maps keep that of the image as it is."""
+    """Average the answers over an image's turns; keep only the maps of the image as it is."""
     from biopsy.networks.backend import tf
 
     if turns == 1:
@@ -124,7 +124,7 @@ def _mean_of_turns(given: dict[str, Any], maps: dict[str, Any], turns: int) -> t
 
 
 def _by_view(maps: Any, views: int, together: bool) -> Any:
-    """From maps (n * views, classes, h, w), or (n, classes, views * h, w) of tiles that are seen together."""
+    """Split maps (n * views, classes, h, w), or (n, classes, views * h, w) of tiles that are seen together, by view."""
     from biopsy.networks.backend import tf
 
     classes, height, width = maps.shape[1:]
@@ -135,7 +135,7 @@ def _by_view(maps: Any, views: int, together: bool) -> Any:
 
 
 def _calibrated(p: Any, temperature: float) -> Any:
-    """From probabilities (n, 1) or (n, classes) to calibrated ones of all classes."""
+    """Calibrate probabilities, (n, 1) or (n, classes); all classes are returned."""
     from biopsy.networks.backend import tf
 
     p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.errors import BiopsyError, SourceError, warn
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import model_name
+from biopsy.core.shards import images_in
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.answers import images_at_once
 from biopsy.networks.model_file import NOTICE, Card
@@ -21,7 +21,7 @@ from biopsy.serving.export.quantise import quantise
 from biopsy.serving.model import Model
 from biopsy.serving.onnx_file import INPUT, OUTPUT, Network, open_file
 from biopsy.serving.onnx_metadata import seal
-from biopsy.serving.similar import Kept, measure
+from biopsy.serving.similar import Kept, chunks, measure
 from biopsy.serving.slides.scale import trained_scale
 from biopsy.serving.training_images import packed
 
@@ -120,22 +120,19 @@ def parity(fault: str, ask: Ask, model: Model | Ensemble, images: NDArray[np.uin
 
 
 def images_to_compare(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
-    """Return images as the network sees them, (n, views, size, size, 3), and what they are."""
+    """Return images as the network sees them, (n, views, size, size, 3), and what they are.
+
+    Raises `DataError` where a prepared image is broken.
+    """
     views, size = card.preparation.views, card.preparation.size
     try:
         tree, preparation = images_of(root, card.protocol)
-        files = sorted(tree.rglob("*.png")) if preparation == card.preparation else []
+        files = images_in(tree) if preparation == card.preparation else []
     except BiopsyError:  # no such tree
         files = []
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(IMAGES, len(files))).astype(int))]
-    found = [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in chosen]
-    whole = [
-        image.reshape(views, size, size, 3)
-        for image in found
-        if image is not None and image.size == views * size * size * 3
-    ]
-    if whole:
-        return np.stack(whole), "prepared images"
+    if chosen:
+        return np.concatenate(list(chunks(chosen, card))), "prepared images"
     warn(
         "there are no prepared images of this model's kind here, so ONNX and Keras are compared on synthetic "
         "ones, which proves less. Run `dvc repro` or `dvc pull data/resized` first."

@@ -24,12 +24,12 @@ class Chosen:
     Attributes
     ----------
     name
-        Empty of the only one.
+        Empty if it is the only one.
     model, watch
-        Itself, and what it answered.
+        The model itself, and what watches its answers.
     sets, unsure
-        From the probabilities of a case to the classes that it may be, and of an image or case to whether they are too
-        unsure; None: not known.
+        `sets(probabilities)` names the classes that a case may be; `unsure(probabilities)` says whether those of an
+        image or case are too unsure to answer; None: not known.
     """
 
     def __init__(self, name: str, path: Path, by: str | None, figures_of: "FiguresOf | None") -> None:

@@ -143,12 +143,7 @@ def _find(name: str | None, names: Collection[str], kind: str) -> str:
 
 
 def _add_work(
-    app: FastAPI,
-    models: Mapping[str, Model],
-    limits: Limits,
-    queue: Queue,
-    meter: Meter,
-    decoder: Decoder | None,
+    app: FastAPI, models: Mapping[str, Model], limits: Limits, queue: Queue, meter: Meter, decoder: Decoder | None
 ) -> None:
     """Add what works on images."""
 

@@ -1,7 +1,7 @@
 """The server's connections: how many there may be, and how long one may do nothing.
 
 uvicorn waits for ever for the first request of a connection, and for a client to fetch its answer. A thousand such
-clients would take all of a process's files, and then nobody could reach it, nor end it with one Ctrl-C.
+clients would take all of a process's files; it could then not be reached, nor ended with one Ctrl-C.
 """
 
 import asyncio

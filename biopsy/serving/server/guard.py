@@ -72,7 +72,7 @@ def rejecting(token: str | None, hosts: Sequence[str], free: Collection[str]) ->
 
 
 def _split(address: str) -> SplitResult:
-    """Split an address; what is none at all has no parts."""
+    """Split an address; if it is not a valid one, all parts are empty."""
     try:
         return urlsplit(address)
     except ValueError:

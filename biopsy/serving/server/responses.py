@@ -67,7 +67,7 @@ def predicted_rows(
     decoder: Decoder | None = None,
     unsure: float | None = None,
 ) -> list[Prediction]:
-    """Predict; what fails in a way that nobody foresaw is one row, too. With a decoder, images of `begin_images`.
+    """Predict; an unforeseen failure is a row, too. With a decoder, `images` are those of `begin_images`.
 
     `unsure`: the largest probability below which an answer is too unsure; None: not known.
     """
@@ -171,7 +171,7 @@ def _url(image: Any, kind: str) -> str:
 
 
 def _told(error: Exception) -> str:
-    """Say what went wrong with an image; print what nobody foresaw, for whoever runs the server."""
+    """Say what went wrong with an image; print an unforeseen error for whoever runs the server."""
     if isinstance(error, BiopsyError):
         return str(error)
     traceback.print_exception(error, file=sys.stderr)

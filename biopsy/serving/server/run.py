@@ -43,7 +43,7 @@ def serve(
     Raises
     ------
     ParamsError, SourceError, MachineError
-        An address without a token, no model or two of one name, a port that is none or taken.
+        An address other than the loopback's without a token, no model or two of one name, an invalid or taken port.
     """
     loopback = is_loopback(host)
     if not loopback and not token:

@@ -8,7 +8,7 @@ Alike = TypedDict("Alike", {"image": str, "class": str, "distance": float, "pict
 
 
 class Prediction(TypedDict):
-    """Of one image; without a prediction `error` says why.
+    """One image's prediction; without one, `error` says why.
 
     `abstain`: whether the answer is too unsure by the model's own rule; `in_training`: whether the model has learnt
     from this image; `unlike_training`: in what it lies far outside the training images; `similar`: those most like it.
@@ -44,7 +44,7 @@ class Scale(TypedDict):
 
 
 class Explained(TypedDict):
-    """Of one image; without an explanation it is `image`, `predicted` (null) and `error`."""
+    """One image's explanation; without one, only `image`, `predicted` (null) and `error`."""
 
     image: str
     predicted: str | None

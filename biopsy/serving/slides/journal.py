@@ -80,10 +80,6 @@ class TileJournal(Journal):
 
     def close(self) -> None:
         """Write `tiles.csv`. The journal stays until `forget`."""
-        with (
-            self.path.open("rb") as rows,
-            atomic_file(self.folder / TILES) as temporary,
-            temporary.open("wb") as out,
-        ):
+        with self.path.open("rb") as rows, atomic_file(self.folder / TILES) as temporary, temporary.open("wb") as out:
             next(rows)
             out.writelines(rows)

@@ -28,13 +28,7 @@ from biopsy.serving.model import Model, describe
 from biopsy.serving.predict.tables import KINDS
 from biopsy.serving.slides.heat import write_pyramid
 from biopsy.serving.slides.journal import SUMMARY, TileJournal
-from biopsy.serving.slides.outcome import (
-    Totals,
-    shown_classes,
-    shown_in_words,
-    write_geojson,
-    write_tiles,
-)
+from biopsy.serving.slides.outcome import Totals, shown_classes, shown_in_words, write_geojson, write_tiles
 from biopsy.serving.slides.picture import draw_heatmap
 from biopsy.serving.slides.scale import plan, scale_in, trained_scale
 

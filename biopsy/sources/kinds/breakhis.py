@@ -119,7 +119,7 @@ def _slides_folder(folder: Path) -> Path:
 
 
 def _placer(csv_file: Path | None) -> Callable[[PurePosixPath], PurePosixPath | str]:
-    """Make what maps an archive's file to its place in the official tree, or says why it is left out."""
+    """Return a function from an archive's file to its place in the official tree, or why it is left out."""
     named = named_by(csv_file)
 
     def place(path: PurePosixPath) -> PurePosixPath | str:

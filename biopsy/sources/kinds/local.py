@@ -1,4 +1,4 @@
-"""Any folder of images, with a CSV or with a folder for each class, on this machine or in an object store."""
+"""Any folder of images, with a CSV or class folders, on this machine or in an object store."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ CSV, IMAGES = "data.local.csv", "data.local.images"
 
 
 class Local(Section):
-    """Any folder, and a CSV; without one the folders in it are the labels."""
+    """Any folder, and a CSV; without a CSV the folders are the labels."""
 
     csv: str | None = None
     images: str | None = None
 
 
 def fill(settings: Local, folder: Path, downloads: Path) -> dict[str, Any]:
-    """Copy the images and the CSV, or write one from the folders that the images lie in."""
+    """Copy the images and the CSV, or write a CSV from the folders of the images."""
     csv, images = settings.csv, _images(settings)
     csv_file = (fetch_file(csv, CSV, downloads) if is_address(csv) else user_file(csv, CSV)) if csv else None
     objects = {}

@@ -30,7 +30,7 @@ class Source:
         `(settings, folder, downloads) -> facts`: writes `metadata.csv` and fills the empty `images/` of `folder`; a
         download is kept below `downloads`. Returns what source.json says, made by `user_files.make_facts`.
     paths
-        `settings -> files of the user's`, at which `dvc repro` looks each time; their copies are relative to data/raw.
+        `settings -> the user's files`, which `dvc repro` checks each time; their copies are relative to data/raw.
     slides
         `settings -> facts about slides`, for a source that has such a table itself.
     on_engine
@@ -56,7 +56,7 @@ def read_settings(data: Data) -> tuple[Source, Any]:
     Raises
     ------
     ParamsError
-        There is no such source, or a section of `data` that is of no source or has a mistake.
+        There is no such source, or a section of `data` belongs to no source or has a mistake.
     """
     source, sections = find(data.source), data.model_extra or {}
     for name in sections:

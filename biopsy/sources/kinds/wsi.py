@@ -26,7 +26,7 @@ from biopsy.sources.user_files import counted, expand, make_facts
 
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 AT_ONCE = 2**21  # pixels of the tiles of one call: eight of 512 px
-APART = 1.1  # how much the table's scale may differ from the file's before somebody should look
+APART = 1.1  # how much the table's scale may differ from the file's without a warning
 T = TypeVar("T")
 
 
@@ -83,7 +83,7 @@ def _chunks(items: list[T], size: int) -> list[list[T]]:
 
 @dataclass(frozen=True)
 class Part:
-    """Some tiles of a slide with their labels, and the OpenCV that cuts the others."""
+    """Some tiles of a slide with their labels, and the version of OpenCV that every machine must have."""
 
     row: Row
     settings: Wsi
@@ -92,9 +92,9 @@ class Part:
 
 
 def choose(row: Row, settings: Wsi) -> tuple[list[tuple[Tile, str]], Counter[str], float | None]:
-    """Choose the tiles of a slide, each with its label (empty where the CSV has it), and count what is left out.
+    """Choose the tiles of a slide, each with its label (empty if the CSV has it), and count what is left out.
 
-    The last is the scale that the file says, in micrometres per pixel.
+    Also return the file's own scale in micrometres per pixel.
     """
     left_out: Counter[str] = Counter()
     slide = open_slide(row.file)
@@ -116,7 +116,7 @@ def choose(row: Row, settings: Wsi) -> tuple[list[tuple[Tile, str]], Counter[str
 
 
 def cut_out(part: Part) -> list[bytes | None]:
-    """Return the tiles as PNG, None for one that cannot be read. Raises `MachineError` where OpenCV is another."""
+    """Return the tiles as PNG, None for one that cannot be read. Raises `MachineError` with another OpenCV."""
     check_opencv(part.opencv)
     slide, images = open_slide(part.row.file), list[bytes | None]()
     for tile, _ in part.tiles:

@@ -42,12 +42,12 @@ Array = NDArray[np.floating]
 HEADER = "path_to_image,Benign or Malignant,Cancer Type,Magnification"
 # As in the course CSV, the last row of these types stops after so many cells (1: the path, 2: the class).
 SHORT_ROWS = {"F": 1, "LC": 1, "MC": 2}
-NO_SLIDE = "89999"  # of no sample, nor of BreakHis
+NO_SLIDE = "89999"  # neither in a sample nor in BreakHis
 
 
 @dataclass(frozen=True)
 class Tumour:
-    """How a type is drawn, and its part in the sample."""
+    """How a type is drawn, and its share of the sample."""
 
     draw: Callable[[Canvas], None]
     cases: int
@@ -141,7 +141,7 @@ def draw_sample(folder: Path, images: int = 360, width: int = 220, height: int =
 
 
 def draw_one(subtype: str, width: int, height: int) -> NDArray[np.uint8]:
-    """Draw one image of a type of `TUMOURS`, BGR uint8 (height, width, 3), of a slide that no sample has."""
+    """Draw one image of a type of `TUMOURS`, BGR uint8 (height, width, 3), of a slide outside all samples."""
     return _paint(Image(len(TUMOURS), subtype, NO_SLIDE, 100, 1), width, height, 0)
 
 
@@ -151,7 +151,7 @@ def slides_of(images: int) -> list[tuple[str, str]]:
 
 
 def _slides() -> Iterator[tuple[str, list[str]]]:
-    """Yield each type with its slides, the five first of five cases; the first case has two slides."""
+    """Yield each type with its slides: first five slides of five cases, then a second slide of the first case."""
     case = count(90001)
     for subtype, tumour in TUMOURS.items():
         slides = [f"{next(case)}{suffix}" for suffix in ("AB", "", "C", "", "EF", "D", "", "")[: tumour.cases]]

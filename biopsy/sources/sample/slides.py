@@ -1,7 +1,7 @@
 """Draw the sample's table of slides: invented facts, learnable, noisy, some missing. Synthetic like its images.
 
-Patients of one case share what a patient has; the rest is the slide's own. Benign and malignant differ in the mean of
-the numbers and in the odds of the words; `side` tells nothing, so that a model may learn to leave a column alone.
+Slides of one case share the facts about the patient; the others are the slide's own. Benign and malignant differ in the
+means of the numbers and the odds of the words; `side` carries no information, so that a model can learn to ignore it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MISSING = 0.15  # of the cells
 
 
 def draw_slides(slides: Sequence[tuple[str, str]], seed: int) -> pd.DataFrame:
-    """Draw one row a slide.
+    """Draw one row per slide.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Download one large file over HTTP: streamed, resumed where it broke off, and checked before it is trusted.
 
-`<name>.part` holds the bytes so far and `<name>.part.json` what they are bytes of; both survive a kill. urllib is used
-and not requests, which would unpack a `.tar.gz` that Apache labels `Content-Encoding: x-gzip`, and so lose the count.
+`<name>.part` holds the bytes so far, and `<name>.part.json` says of which file they are; both survive a kill. urllib is
+used, not requests, which would unpack a `.tar.gz` that Apache labels `Content-Encoding: x-gzip` and lose the count.
 """
 
 import http.client
@@ -23,7 +23,7 @@ from biopsy.core.errors import DataError, SourceError, naming
 CHUNK = 1 << 20
 TRIES = 8
 TIMEOUT = 60  # seconds without a byte
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that another attempt may better
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers after which another attempt may succeed
 
 
 class _BrokenOffError(Exception):
@@ -32,7 +32,7 @@ class _BrokenOffError(Exception):
 
 @dataclass(frozen=True)
 class _Note:
-    """What a file's bytes are bytes of: ETag and date as the server gave them, size in bytes where it said so."""
+    """Which file the bytes are of: ETag and date from the server, and the size in bytes if it gave one."""
 
     url: str
     etag: str | None
@@ -86,7 +86,7 @@ def download(url: str, target: Path, *, limit: int, hint: str, sha256: str | Non
 
 
 def hub_address() -> str:
-    """Return where the hub of models is; the environment may name another, as Hugging Face's own tools allow."""
+    """Return the address of the hub of models; `HF_ENDPOINT` may name another, as for Hugging Face's own tools."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
@@ -125,7 +125,7 @@ def _persist(url: str, part: Path, limit: int, hint: str, pause: float) -> None:
 
 
 def _attempt(url: str, part: Path, limit: int, hint: str) -> None:
-    """Fetch what is missing of `part`. Raises `_BrokenOffError` where another attempt may help."""
+    """Fetch the rest of `part`. Raises `_BrokenOffError` if another attempt may help."""
     note = _read_note(part)
     if note is None or note.url != url or not part.exists():
         _forget(part)
@@ -153,7 +153,7 @@ def _attempt(url: str, part: Path, limit: int, hint: str) -> None:
 
 
 def _open(url: str, have: int, note: _Note | None, part: Path, hint: str) -> http.client.HTTPResponse:
-    """Send the request, for the rest of the file only where `have` bytes are here."""
+    """Send the request, only for the rest of the file if `have` bytes are here."""
     headers = {"User-Agent": "biopsy", "Accept-Encoding": "identity"}
     if have and note:
         headers["Range"] = f"bytes={have}-"
@@ -181,7 +181,7 @@ def _open(url: str, have: int, note: _Note | None, part: Path, hint: str) -> htt
 def _agree(
     response: http.client.HTTPResponse, url: str, have: int, note: _Note | None, part: Path
 ) -> tuple[int, _Note]:
-    """Return the byte at which the answer begins, and what it is of; give the part up where the two do not fit."""
+    """Return the byte at which the answer begins, and its file; remove the part if the two do not fit."""
     headers = response.headers
     if response.status == 200:  # the whole file: no range asked for, or ranges not served, or the file has changed
         return 0, _note(url, headers, headers["Content-Length"])

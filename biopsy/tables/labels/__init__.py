@@ -1,4 +1,4 @@
-"""What labels mean (the scheme), and what file names say (a grammar per data set, registered by its module).
+"""What labels mean (the scheme), and what file names tell (a grammar per data set, registered by its module).
 
 In: the section `labels`, and text of a table or a file name. Out: one LabelScheme, labels in one spelling.
 May import: core.

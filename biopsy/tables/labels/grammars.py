@@ -28,3 +28,8 @@ class Grammar:
 
 GRAMMARS = Registry[Grammar]("name grammar", "labels.grammar")
 register, find = GRAMMARS.add, GRAMMARS.find
+
+
+def facts_in(path: str, grammar: str | None) -> dict[str, str] | None:
+    """Return what a file name says, see `Grammar.parse`; None also where there is no grammar."""
+    return find(grammar).parse(path) if grammar else None

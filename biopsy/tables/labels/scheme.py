@@ -1,15 +1,16 @@
-"""The label scheme: the only place that knows tasks, classes, their spellings, their colours and which are positive."""
+"""The label scheme: tasks, their classes, spellings and colours, and which classes are positive."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from biopsy.core.errors import DataError, nearest, some
 from biopsy.core.files import write_json
 from biopsy.core.labels import FROM_CSV, MOST_CLASSES, ClassLabel, Labels, TaskLabels
+from biopsy.core.record import Record
 from biopsy.core.text import look_up, plain
 
 if TYPE_CHECKING:
@@ -22,16 +23,10 @@ MANY = (
     "#8c564b", "#c49c94", "#e377c2", "#f7b6d2", "#7f7f7f", "#c7c7c7", "#bcbd22", "#dbdb8d", "#17becf", "#9edae5",
     "#393b79", "#6b6ecf", "#637939", "#b5cf6b", "#8c6d31", "#e7ba52", "#843c39", "#d6616b", "#7b4173", "#ce6dbd",
 )  # fmt: skip
-
-
 UNLABELLED = "unlabelled"  # in plots and counts, where no task has a label
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SchemeClass(_Frozen):
+class SchemeClass(Record):
     """One class: its name in tables, in words, other spellings, its class in the parent task, its colour."""
 
     name: str
@@ -41,11 +36,11 @@ class SchemeClass(_Frozen):
     colour: str
 
 
-class SchemeTask(_Frozen):
+class SchemeTask(Record):
     """One task: the CSV's column, its classes in the order of the outputs, the positive ones, the parent task.
 
-    `classes` is empty as long as they are to be taken from the CSV. Of two classes of which one is positive, that one
-    stands last: the model's one output is its probability.
+    `classes` is empty until they are taken from the CSV. If one of two classes is positive, it stands last: the model's
+    one output is its probability.
     """
 
     column: str | None
@@ -83,9 +78,9 @@ class SchemeTask(_Frozen):
         return {entry.name: entry.parent for entry in self.classes if entry.parent}
 
     def read(self, text: str) -> str | None:
-        """Return the class that a text names, whatever its case and punctuation; None where it names none.
+        """Return the class that a text names; case and punctuation do not count. None where it names no class.
 
-        An empty text gives an empty string. Where the classes are not known yet, every text is its own class.
+        An empty text gives an empty string. If the classes are not known yet, every text is its own class.
         """
         if not text or not self.classes:
             return text
@@ -95,12 +90,12 @@ class SchemeTask(_Frozen):
         return {plain(text): c.name for c in self.classes for text in (c.name, c.words, *c.synonyms)}
 
 
-class LabelScheme(_Frozen):
+class LabelScheme(Record):
     """What the labels mean. Stored in `models/labels.json` and in every model's card."""
 
     name: str
     grammar: str | None
-    map: dict[str, str] = {}
+    map: dict[str, str] = Field(default_factory=dict)
     tasks: dict[str, SchemeTask]
 
     @classmethod
@@ -123,7 +118,7 @@ class LabelScheme(_Frozen):
         return self.tasks[task].read(self.mapped(text))
 
     def mapped(self, text: str) -> str:
-        """Return what `map` makes of a cell; the cell itself where it names none such."""
+        """Translate a cell by `map`; a cell that is not in it stays."""
         found = look_up(self.map, text)
         return text if found is None else found
 
@@ -203,7 +198,7 @@ def read_scheme(path: Path) -> LabelScheme:
 
 
 def _spellings(values: Iterable[str]) -> dict[str, list[str]]:
-    """Group values that differ in case and punctuation alone: the commonest spelling, and the others."""
+    """Group values that differ only in case and punctuation: the most frequent spelling, and the others."""
     groups: dict[str, Counter[str]] = {}
     for value in values:
         if value:

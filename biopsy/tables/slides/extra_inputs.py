@@ -1,6 +1,6 @@
-"""What a model is told beside the pixels: the magnification and facts about slides, encoded as training rows have them.
+"""Inputs of a model besides the pixels: the magnification and facts about slides, encoded by the training rows.
 
-The encoder is kept in the model's card, so that a test or a prediction encodes as the training did and fits nothing.
+The encoder is stored in the model's card, so that tests and predictions encode as the training did and fit nothing.
 """
 
 import math
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from biopsy.core.errors import DataError, nearest, some, warn
+from biopsy.core.record import Record
 from biopsy.core.text import DASHES, count, id_key, is_missing, plain
 from biopsy.tables.slides.slide_table import read_slides
 
@@ -23,17 +24,13 @@ if TYPE_CHECKING:
 MAGNIFICATION, PREFIX = "magnification", "slides."
 MOST_CATEGORIES = 32
 LIKE_A_NUMBER = re.compile(r"[<>~]?\s*[-+]?\d+([.,]\d+)*\s*(%|[^\W\d]+)?")  # 45,5 or 1,200 or 45 % or 45 years
-MOSTLY = 0.8  # a column with so large a share of numbers holds numbers; the other cells are mistakes
+MOSTLY = 0.8  # share of numbers from which on a column holds numbers; its other cells are mistakes
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Number(Record):
+    """A column of numbers: (value - mean) / deviation, or 0 if missing; then 1 if missing, else 0.
 
-
-class Number(_Frozen):
-    """A column of numbers: (value - mean) / deviation, 0 where it is missing; then 1 where it is missing, else 0.
-
-    A cell that is no number is missing, too; `Encoder.odd_cells` names such cells.
+    A cell that is not a number counts as missing; `Encoder.odd_cells` names such cells.
     """
 
     kind: Literal["number"] = "number"
@@ -54,10 +51,10 @@ class Number(_Frozen):
         ).reshape(len(numbers), 2)
 
 
-class Category(_Frozen):
-    """A column of words: one number for each that training rows hold, one for any other, and one for a missing one.
+class Category(Record):
+    """A column of words, one-hot: a place for each word in the training rows, one for other words, one for missing.
 
-    Spellings that differ in letter case alone (`text.plain`) are one word.
+    Spellings with the same `text.plain` are one word.
     """
 
     kind: Literal["category"] = "category"
@@ -80,7 +77,7 @@ class Category(_Frozen):
 Column = Annotated[Number | Category, Field(discriminator="kind")]
 
 
-class Encoder(_Frozen):
+class Encoder(Record):
     """From facts to numbers; JSON in the model's card.
 
     Attributes
@@ -123,7 +120,7 @@ class Encoder(_Frozen):
 
 
 def read_facts(rows: "pd.DataFrame", inputs: Sequence[str], slides_csv: Path) -> "pd.DataFrame":
-    """Gather what is known of images beside their pixels.
+    """Gather what is known about images besides their pixels.
 
     Parameters
     ----------
@@ -142,8 +139,8 @@ def read_facts(rows: "pd.DataFrame", inputs: Sequence[str], slides_csv: Path) ->
     Raises
     ------
     DataError
-        An image without magnification, or of a slide that the table lacks. (To mask such a slide would be to tell the
-        network which slides the table's maker left out.)
+        An image without magnification, or of a slide that is not in the table. (Treating it as missing would tell the
+        network which slides were left out.)
     """
     import pandas as pd  # a second, which a model's card should not cost
 
@@ -185,8 +182,8 @@ def fit_encoder(facts: "pd.DataFrame", inputs: Sequence[str]) -> Encoder:
     Returns
     -------
     Encoder
-        A column of the table of whose known cells at least 80 % are numbers is scaled by their mean and deviation (1
-        where they are all equal), any other is a category.
+        A column with at least 80 % numbers among its known cells is scaled by their mean and deviation (1 if all are
+        equal); any other is a category.
 
     Raises
     ------
@@ -210,8 +207,8 @@ def encode_extra(
     Parameters
     ----------
     rows
-        n images with `part` and what `read_facts` reads. Those of the test part are encoded too, and thrown away by
-        the training, so that a slide that the table lacks shows before it.
+        n images with `part` and what `read_facts` reads. Those of the test part are encoded too, so that a slide that
+        is not in the table is reported before the training, which does not use them.
     inputs, slides_csv
         As for `read_facts`.
 

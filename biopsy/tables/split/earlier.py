@@ -1,6 +1,6 @@
-"""The splits of an earlier run: an image that stood in one keeps its part, so that added patients move nobody.
+"""The splits of an earlier run: an image in one of them keeps its part, so that added patients move no others.
 
-`data/splits/drawn.json` says how each table was drawn. A table that was drawn in another way is not kept.
+`data/splits/drawn.json` says how each table was drawn. A table that was drawn differently is not kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,34 +9,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from biopsy.core.errors import DataError, some
 from biopsy.core.files import read_csv
 from biopsy.core.protocol import UNITS, parse_protocol
+from biopsy.core.record import Record
 from biopsy.core.sections.data import Split
 from biopsy.tables.split.folds import column_of
 
 RECORD = "drawn.json"
 PIXELS = "pixels"  # the column of a table that holds the first digits of the hash of an image's pixels
 DIGITS = 16
-KEPT = "kept_"  # before the name of a column: what it held in the earlier table; empty for a new image
+KEPT = "kept_"  # prefix of a column's name: its value in the earlier table; empty for a new image
 
 
-class Drawn(BaseModel):
+class Drawn(Record):
     """How one table was drawn.
 
     Attributes
     ----------
     seed, tasks, shares
-        What a draw depends on beside the images; of folds the shares are None.
+        What a draw depends on besides the images; shares are None for folds.
     kept
-        How many images kept their part when the table was made last; 0: all were drawn.
+        How many images kept their part when the table was last made; 0: all were drawn.
     earlier
-        How many images the table held before that.
+        How many images the table had before that.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int
     tasks: list[str]
@@ -54,7 +53,7 @@ class Earlier:
     Attributes
     ----------
     says
-        Sentences on what was kept, and on what is drawn afresh although there is a table.
+        Sentences on what was kept, and on what is drawn again although there is a table.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +69,7 @@ class Earlier:
                 )
 
     def leave(self, protocols: Sequence[str]) -> None:
-        """Say which tables go, as `protocols` does not name them any more."""
+        """Say which tables are removed because `protocols` no longer names them."""
         gone = [name for name in self._record if name not in protocols and (self.folder / f"{name}.csv").exists()]
         if gone:
             self.says.append(
@@ -79,7 +78,7 @@ class Earlier:
             )
 
     def offer(self, labels: pd.DataFrame, protocol: str, how: Drawn) -> pd.DataFrame:
-        """Add to the labels what each image was in the earlier table, for `make_split`.
+        """Add each image's part or folds in the earlier table to the labels, for `make_split`.
 
         Parameters
         ----------
@@ -120,7 +119,7 @@ class Earlier:
         return labels.assign(**kept)
 
     def settle(self, labels: pd.DataFrame, split: pd.DataFrame, protocol: str, how: Drawn) -> Drawn:
-        """Count which images kept their part; a table to which nothing was added keeps its own counts."""
+        """Count the images that kept their part; a table to which nothing was added keeps its counts."""
         before = self._tables.get(protocol)
         if before is None:
             return how
@@ -144,7 +143,7 @@ def _lost(before: pd.DataFrame, kept: dict[str, NDArray[np.str_]]) -> str:
 
 
 def _lacking(labels: pd.DataFrame, kept: dict[str, NDArray[np.str_]], protocol: str, tasks: Sequence[str]) -> str:
-    """Say which class training would not see, although validation or test would, because its images are gone."""
+    """Say which class would be in validation or test but not in training, because its images are gone."""
     found = parse_protocol(protocol)
     if found.k or found.unit not in UNITS:
         return ""
@@ -172,7 +171,7 @@ def short(labels: pd.DataFrame) -> pd.Series:
 
 
 def written(split: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as it is written: by its pixels a later run knows whether an image is the same."""
+    """Return the table as it is written; a later run compares the pixels' hash to know whether an image is the same."""
     pixels = short(labels).set_axis(labels["image_id"])
     return split.assign(**{PIXELS: split["image_id"].map(pixels)})
 
@@ -180,7 +179,7 @@ def written(split: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 def fixed_groups(
     groups: NDArray[np.int64], table: pd.DataFrame, column: str, values: Iterable[object], unit: str
 ) -> NDArray[np.int64]:
-    """Find the part of each group of which an image keeps its own.
+    """Find the part of each group that has an image with a kept part.
 
     Parameters
     ----------
@@ -200,7 +199,7 @@ def fixed_groups(
     Raises
     ------
     DataError
-        Images that were apart are now of one group.
+        Images of different parts are now in one group.
     """
     fixed = np.full(groups.max() + 1, -1)
     if KEPT + column not in table:

@@ -1,4 +1,4 @@
-"""A fold table, such as the official one of BreaKHis: which files of a fold are for test."""
+"""A fold table, such as the official one of BreaKHis: which files of a fold are test files."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ OFFICIAL = "87222a715d22dd445b702c89eee93a3f4a855161ef0a9a96ee63aca1f4397523"  #
 
 
 def read_fold_table(path: Path) -> pd.DataFrame:
-    """Read a fold table, of the columns of the official one or as copies of it call them; keep fold 1.
+    """Read fold 1 of a fold table with the columns of the official one, or with the names in copies of it.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def read_fold_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        Missing file, missing column, a `split` that is no part, a file in two parts, no test file in fold 1.
+        Missing file or column, a `split` that is not a part, a file in two parts, fold 1 without train or test files.
     """
     if not path.exists():
         raise DataError(f"split.fold_table cannot be read: {path} is missing. Set it to the fold table's path.")
@@ -70,7 +70,7 @@ def read_fold_table(path: Path) -> pd.DataFrame:
 
 
 def match_fold_table(table: pd.DataFrame, paths: pd.Series) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Write the paths of images that the fold table calls neither by their file name nor by their path.
+    """Correct names in the fold table that are neither the file name nor the path of an image.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def match_fold_table(table: pd.DataFrame, paths: pd.Series) -> tuple[pd.DataFram
     Returns
     -------
     tuple
-        The table, and how many rows were changed, the first of them listed.
+        The table, and how many rows were changed, with the first of them.
     """
     named = set(table["filename"].map(fold))
     known = [{fold(path), fold(PurePosixPath(path).name)} for path in paths]
@@ -99,6 +99,6 @@ def match_fold_table(table: pd.DataFrame, paths: pd.Series) -> tuple[pd.DataFram
 
 
 def is_official(fold_table: pd.DataFrame) -> bool:
-    """Tell whether a table is fold 1 as published for BreakHis, not one of the user's own."""
+    """Tell whether a table is fold 1 as published for BreakHis."""
     lines = sorted(fold_table["filename"].map(lambda path: PurePosixPath(path).name) + " " + fold_table["split"])
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() == OFFICIAL

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from biopsy.core.errors import DataError
 from biopsy.core.protocol import Fold
 
-NEAR = 0.15  # groups whose sizes differ by less than some of it either way may change places
+NEAR = 0.15  # sizes are varied at random by up to this share, so that groups of similar size may change places
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,14 +26,14 @@ def assign_folds(counts: Floats, fine: int, k: int, seed: int, fixed: Ints | Non
     counts : array of shape (groups, classes)
         Images of each class in each group.
     fine
-        So many of the classes, the first ones, are the finest; a group belongs to that of most of its images. The
-        coarser ones that follow decide between folds that are equal in it.
+        The first so many classes are the finest; a group belongs to the one with most of its images. The coarser ones
+        that follow decide between folds that are equal.
     k
         How many folds, at most as many as there are groups.
     seed
-        Of the order of near-ties, and of which fold is called which.
+        Of the order of near-ties, and of the numbering of the folds.
     fixed : array of shape (groups,)
-        The fold that a group has and keeps, which is counted first; -1 where it is to be given one. None: all are.
+        The fold that a group keeps, which is counted first; -1 where it gets one. None: all get one.
 
     Returns
     -------

@@ -12,12 +12,12 @@ from biopsy.core.text import count, is_missing, look_up, plain
 
 
 def unused_column(csv: Path, columns: Ingest) -> str:
-    """Name a column of the CSV that puts images into train and test, and into no more than parts; empty where none is.
+    """Name a column of the CSV with the parts train and test and no other words than parts; empty if there is none.
 
     Parameters
     ----------
     csv, columns
-        As for `read_given`, which reads the column where it is asked for.
+        As for `read_given`.
     """
     records = read_records(csv, columns_in(columns.columns.path))
     for at, name in enumerate(records.header):
@@ -37,9 +37,9 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
     images
         With `image_id` and `row`, the line of the CSV.
     settings
-        `column` and `map`, from the CSV's words to parts; train, val, valid, validation, dev and test need none.
+        `column`, and `map` from the CSV's words to parts; words such as train, valid and test need no map.
     columns
-        Of which the column of paths is used, to find an image that stands in several rows.
+        The column of paths is used, to find an image that stands in several rows.
 
     Returns
     -------
@@ -49,8 +49,7 @@ def read_given(csv: Path, images: pd.DataFrame, settings: Split, columns: Ingest
     Raises
     ------
     DataError
-        No such column, a word that is no part, an image that two rows put into different parts, or no image in train
-        or test.
+        No such column, a word that is not a part, an image in two parts, or no image in train or test.
     """
     assert settings.column is not None
     records = read_records(csv, [settings.column, *columns_in(columns.columns.path)])

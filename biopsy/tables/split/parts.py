@@ -1,4 +1,4 @@
-"""What training and evaluation both read: the table of one protocol's parts, and the pixels of its images."""
+"""What training and evaluation both read: the table of a protocol's parts, and the pixels of its images."""
 
 import hashlib
 import math
@@ -17,7 +17,7 @@ from biopsy.core.protocol import Fold
 from biopsy.core.shards import files_of, read_file
 from biopsy.tables.split.folds import column_of, parts_of
 
-ALIGNMENT = 64  # bytes, the most that TensorFlow asks for on any processor
+ALIGNMENT = 64  # bytes; the most that TensorFlow needs on any processor
 CHUNK = 64  # images in memory at once, where they are only hashed
 
 
@@ -37,7 +37,7 @@ def read_parts(
     classes
         Its classes, in the order of the model's outputs.
     fold
-        Of a cross-validation, the fold that is tested.
+        The tested fold of a cross-validation.
 
     Returns
     -------
@@ -83,13 +83,13 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
     Parameters
     ----------
     files
-        n PNG files (`files_of`), in each of which `views` squares of `size` x `size` pixels stand one below the other.
+        n PNG files (`files_of`), each with `views` squares of `size` x `size` pixels, one below the other.
     size
         Side in pixels.
     views
         The tiles of an image, or 1.
     out
-        Array of the shape below, uint8, to fill, for example a memory map; None makes one.
+        A uint8 array of the shape below to fill, such as a memory map; None: a new one.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
 
 
 def read_views(files: list[Path], size: int, views: int) -> np.ndarray:
-    """Do what `read_images` does, one entry an image: (n, views, size, size, 3)."""
+    """Do what `read_images` does, with one entry per image: (n, views, size, size, 3)."""
     return read_images(files, size, views).reshape(len(files), views, size, size, 3)
 
 
@@ -140,7 +140,7 @@ def _decode(path: Path) -> np.ndarray | None:
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Make a uint8 array that begins where TensorFlow wants its tensors to begin, so that it can be one."""
+    """Make a uint8 array aligned as TensorFlow needs, so that it can be a tensor without a copy."""
     count = math.prod(shape)
     memory = np.empty(count + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT

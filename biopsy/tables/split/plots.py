@@ -28,7 +28,7 @@ def plot_split(
     Parameters
     ----------
     labels, split : DataFrame of n rows
-        Of a cross-validation, the folds of its first repeat stand in the place of the parts.
+        For a cross-validation, the folds of the first repeat are drawn instead of the parts.
     scheme
         That of the labels.
     protocol

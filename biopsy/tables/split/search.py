@@ -1,6 +1,6 @@
 """Assign whole groups to parts, stratified as well as the groups allow.
 
-Best of several seeded random assignments, each improved by moves of one group and swaps of two until none helps.
+The best of several seeded random assignments, each improved by moving one group or swapping two until nothing helps.
 """
 
 import numpy as np
@@ -25,12 +25,12 @@ def assign_groups(counts: Floats, shares: Floats, seed: int, fixed: Ints | None 
     seed
         Of the random starts.
     fixed : array of shape (groups,)
-        The part that a group has and keeps; -1 where it is to be assigned. None: all are.
+        The part that a group keeps; -1 where it is assigned. None: all are assigned.
 
     Returns
     -------
     int array of shape (groups,)
-        Index into `shares`. Of the assignments tried, the one of the least `penalty`.
+        Index into `shares`: the tried assignment with the lowest `penalty`.
     """
     rng = np.random.default_rng(seed)
     fixed = np.full(len(counts), -1) if fixed is None else fixed
@@ -100,7 +100,7 @@ def _improve(parts: Ints, counts: Floats, shares: Floats, rng: np.random.Generat
 
 
 def _pairs(groups: int, dummies: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """List all pairs of a group with a later group or a dummy, or `MAX_SWAPS` random ones where they are more."""
+    """List all pairs of a group with a later group or a dummy, or `MAX_SWAPS` random ones if there are more."""
     if groups * (groups - 1) // 2 + groups * dummies <= MAX_SWAPS:
         left, right = np.triu_indices(groups, 1, groups + dummies)
         return left, right

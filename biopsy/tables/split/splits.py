@@ -1,8 +1,8 @@
 """Divide the images into train, val and test by a named protocol.
 
-Every function works on the table sorted by `image_id` and on numbers given in that order, so that neither the order of
-the rows nor the names of classes and groups can change a split. The seed is derived from the protocol's name: adding a
-protocol to the list leaves the others' splits alone.
+Every function works on the table sorted by `image_id`, and numbers classes and groups in that order, so that neither
+the order of the rows nor the names of classes and groups change a split. The seed is derived from the protocol's name,
+so adding a protocol does not change other splits.
 """
 
 import hashlib
@@ -58,20 +58,20 @@ def make_split(
     Returns
     -------
     DataFrame of n rows
-        `image_id`, sorted, and `part` ("train", "val" or "test"); of a cross-validation not the parts but the folds
-        (int, from 1) of each repeat, see `biopsy.tables.split.folds`; of one of its folds both.
+        `image_id`, sorted, and `part` ("train", "val" or "test"). For a cross-validation the folds (int, from 1) of
+        each repeat instead, see `biopsy.tables.split.folds`; for one of its folds both.
 
     Raises
     ------
     DataError
-        Where the protocol cannot be had from this table.
+        The protocol is not possible with this table.
 
     Notes
     -----
     - Stratified by all labels of an image together.
     - `slide` and `case` keep each group, and all images of equal pixels, on one side.
     - Invariant to the order of the rows and to the names of classes and groups.
-    - An image that keeps its part keeps it, and with it its whole group; the others are placed around these.
+    - Images with a kept part keep it, and so do their groups; the others are placed around these.
     """
     table = labels.sort_values("image_id", ignore_index=True)
     if len(table) < len(PARTS):
@@ -109,7 +109,7 @@ def group_codes(table: pd.DataFrame, unit: str, protocol: str = "") -> Codes:
     unit
         `slide` or `case`.
     protocol
-        As the error names it; the unit where it is left out.
+        The name in errors; empty: the unit.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def _seed(seed: int, name: str) -> int:
 
 
 def _by_image(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
-    """Shuffle each class into the parts: scikit-learn's way, and by hand where a class is too small for it."""
+    """Shuffle each class into the parts: with scikit-learn, and by hand where a class is too small for it."""
     labels = strata(table, tasks)
     smallest = min(shares.train, shares.val, shares.test)
     small = np.bincount(labels)[labels] * smallest < 1.5  # fewer, and scikit-learn may leave a part without it
@@ -164,7 +164,7 @@ def _by_image(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: in
 
 
 def _around(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
-    """Put each new image, in random order, where its class is missing, else where most of its share is."""
+    """Put each new image, in random order, into a part without its class, else into the part that lacks most of it."""
     labels, rng, order = strata(table, tasks), np.random.default_rng(seed), np.array(("train", "test", "val"))
     wanted, parts = np.array([getattr(shares, part) for part in order]), table[KEPT + "part"].to_numpy(dtype="<U5")
     for label in np.unique(labels[parts == ""]):
@@ -218,7 +218,7 @@ def _folds(table: pd.DataFrame, tasks: Sequence[str], protocol: Protocol, repeat
 def _official(
     table: pd.DataFrame, tasks: Sequence[str], shares: Split, fold_table: pd.DataFrame | None, seed: int
 ) -> Parts:
-    """Take test from the table; where it has no val, draw that, `shares.val` of all images, from its train by case."""
+    """Take the parts from the table; if it has no val, draw it by case from train: `shares.val` of all images."""
     if fold_table is None:
         raise DataError("protocol 'fold1' needs split.fold_table, the path of a fold table.")
     official = fold_table.set_index(fold_table["filename"].map(fold))["split"]
@@ -235,7 +235,7 @@ def _official(
 
 
 def _published(table: pd.DataFrame, tasks: Sequence[str], shares: Split, protocol: str, seed: int) -> Parts:
-    """Take the test slides of a published comparison, by file name; draw val from the others by case."""
+    """Take the test slides of a published comparison by file name; draw val by case from the others."""
     slides = {fold(slide) for slide in PUBLISHED[protocol].slides}
     names = table["path"].map(lambda path: fold(PurePosixPath(path).name).rsplit("-", 2)[0])
     parts = np.where(names.isin(slides), "test", "train").astype("<U5")
@@ -243,7 +243,7 @@ def _published(table: pd.DataFrame, tasks: Sequence[str], shares: Split, protoco
 
 
 def _given(table: pd.DataFrame, tasks: Sequence[str], shares: Split, seed: int) -> Parts:
-    """Take the parts from the column `given`; where it has no val, draw it from train by the largest unit known."""
+    """Take the parts from the column `given`; if it has no val, draw it from train by the largest known unit."""
     lacking = table.loc[table["given"] == "", "path"]
     if len(lacking):
         raise DataError(

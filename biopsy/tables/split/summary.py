@@ -1,4 +1,4 @@
-"""What a split holds, what it leaks, which classes it can test; and the error for one that leaks."""
+"""What a split holds, what it leaks, and which classes it can test; and the error for a split that leaks."""
 
 import json
 import re
@@ -19,11 +19,11 @@ PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 
 
 class LeakError(DataError):
-    """A group on two sides, or an image in two parts: our defect, never the user's."""
+    """A group on two sides, or an image in two parts: a defect of ours, not the user's mistake."""
 
 
 def check_tasks(labels: pd.DataFrame, tasks: Sequence[str], scheme: LabelScheme) -> None:
-    """Reject tasks that these labels cannot teach.
+    """Reject tasks that cannot be learnt from these labels.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     Parameters
     ----------
     labels, split : DataFrame of n rows
-        The labels, and `image_id`, `part`; of a cross-validation its folds, each of which is checked.
+        The labels; and `image_id` and `part`, or the folds of a cross-validation, each of which is checked.
     protocol
         The protocol's name.
 
@@ -85,9 +85,9 @@ def check_split(labels: pd.DataFrame, split: pd.DataFrame, protocol: str) -> Non
     LeakError
         An image is not in exactly one part, or a group (or equal pixels) is on two sides of a group protocol.
     """
-    for fold in parse_protocol(protocol).folds if "part" not in split else []:
-        check_split(labels, parts_of(split, fold), protocol)
     if "part" not in split:
+        for fold in parse_protocol(protocol).folds:
+            check_split(labels, parts_of(split, fold), protocol)
         return
     once = split["image_id"].is_unique and set(split["image_id"]) == set(labels["image_id"])
     if not once or not split["part"].isin(PARTS).all():
@@ -129,10 +129,10 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
     -------
     dict
         `says` (the leak in a sentence), `parts`, `shared` (slides, cases and pixels on two sides), `test_images_seen`
-        (test images whose slide, case or pixels stand in train), `classes` of each task (see `_class_entry`), and
-        `not_estimable` (class: reason). What the labels do not tell (slides, cases) is null. Of a cross-validation
-        `parts` are those of each fold, the counts of what is shared are sums over the folds of the first repeat, and a
-        class is estimable where at least one image of it is tested by a fold that trains on others.
+        (test images whose slide, case or pixels are in train), `classes` of each task (see `_class_entry`), and
+        `not_estimable` (class: reason). Unknown slides and cases are null. For a cross-validation, `parts` are those of
+        each fold, shared items are summed over the folds of the first repeat, and a class is estimable if a fold tests
+        an image of it and trains on others.
     """
     if "part" not in split:
         return _summarise_folds(labels, split, protocol, scheme)
@@ -163,7 +163,7 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
 
 
 def _summarise_folds(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: LabelScheme) -> dict[str, Any]:
-    """Sum the folds up: what each holds, what any of them shares, and which classes no fold both trains and tests."""
+    """Sum up the folds: what each holds, what they share, and which classes no fold both trains and tests."""
     found = parse_protocol(protocol)
     each = {fold.name: summarise(labels, parts_of(split, fold), protocol, scheme) for fold in found.folds}
     first = list(each.values())[: found.k]
@@ -195,18 +195,18 @@ def _summarise_folds(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, s
 
 
 def _seen_in_folds(folds: list[dict[str, Any]]) -> dict[str, int | None]:
-    """Sum over folds how many test images come from what their training saw; null where it is not known."""
+    """Sum over folds the test images whose slide, case or pixels training has seen; null where unknown."""
     counts = {name: [fold["test_images_seen"][name] for fold in folds] for name in folds[0]["test_images_seen"]}
     return {name: None if None in found else sum(found) for name, found in counts.items()}
 
 
 def _says_of_folds(images: int, folds: list[dict[str, Any]]) -> str:
-    """Say it as `leak_sentence` does, of all folds together."""
+    """Say what `leak_sentence` says, for all folds together."""
     return _sentence(images, _seen_in_folds(folds)) + f" (each image tested by one of {len(folds)} folds)"
 
 
 def leak_sentence(table: pd.DataFrame, seen: dict[str, int | None]) -> str:
-    """Say how many test images come from slides, or where slides are unknown cases, seen in training."""
+    """Say how many test images come from slides or cases seen in training, whichever are more."""
     return _sentence(int((table["part"] == "test").sum()), seen)
 
 
@@ -231,20 +231,20 @@ def _sentence(tested: int, seen: dict[str, int | None]) -> str:
 
 
 def to_json(summary: dict[str, Any]) -> str:
-    """Write the summary as JSON with its innermost objects on one line, which a person can read as a table."""
+    """Write the summary as JSON with its innermost objects on one line each, like a table."""
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     short = re.compile(r"\{\n\s+([^{}]{,120}?)\n\s+\}")
     return short.sub(lambda found: "{" + re.sub(r"\n\s+", " ", found[1]) + "}", text) + "\n"
 
 
 def _promised(protocol: str) -> list[str]:
-    """What must not stand on two sides."""
+    """List the columns whose values must not be on two sides."""
     unit = parse_protocol(protocol).unit
     return {"slide": ["slide", "pixels_sha256"], "case": ["case", "slide", "pixels_sha256"]}.get(unit, [])
 
 
 def _joined(labels: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Put the part beside every image; ids become their keys, so that no spelling hides that a case is on two sides."""
+    """Join each image with its part; ids become their keys, so that no spelling hides a case on two sides."""
     table = labels.merge(split, on="image_id")
     return table.assign(**{unit: table[unit].map(id_key) for unit in UNITS.values()})
 

@@ -4,6 +4,7 @@ What a warp uncovers is filled by mirroring the image at its border. Black corne
 and tell a network which images were turned; white ones look like glass, which says something about the tissue.
 """
 
+import math
 from typing import Any
 
 from biopsy.training.tensors.engine import tf
@@ -45,7 +46,7 @@ def warp(image: Any, matrix: Any, shift: Any = (0.0, 0.0)) -> Any:
 
 def rotate(image: Any, degrees: Any) -> Any:
     """Turn about the centre; a positive angle turns what is seen counter-clockwise."""
-    angle = degrees * (3.141592653589793 / 180)
+    angle = degrees * (math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
     return warp(image, ((cos, -sin), (sin, cos)))
 

@@ -31,8 +31,8 @@ class Operation:
     example
         A usual strength, which tests and benchmarks take.
     kind
-        What it is, and thereby when its turn comes: turns, which move pixels and make none (so they may be given uint8,
-        and return what they were given), then colours, then policies, which draw from a table of their own, then masks.
+        Decides the order: first turns, which only move pixels (so they take uint8 too, and return the type that they
+        were given), then colours, then policies, which draw from a table of their own, then masks.
     """
 
     name: str

@@ -14,8 +14,6 @@ STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], 
 STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
 UNMIX = np.linalg.inv(STAINS.astype(np.float64)).astype(np.float32)
 LN10 = math.log(10)
-
-
 # Density of a pixel's darkest colour up to which it is glass, to which nothing is added, and from which on all is. The
 # glass of BreakHis's images, tinted by their white balance, lies below the first. The way between them is long enough
 # for pale tissue to stay darker than glass where stain is taken away.

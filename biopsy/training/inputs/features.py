@@ -44,7 +44,7 @@ CODE = code_digest(*MODULES)  # here, and not hours later, when somebody may hav
 
 @dataclass(frozen=True)
 class FeatureFeed:
-    """Stored features in the place of images; epoch e takes view e modulo `views`, in the order of the images.
+    """Stored features instead of images; epoch e takes view e modulo `views`, in the order in which images would come.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class FeatureFeed:
     val_features, val_targets
         (n_val, ...) and (n_val, c).
     extra, val_extra
-        (n, k) and (n_val, k) float32, beside the features; None where there are none.
+        (n, k) and (n_val, k) float32, the inputs beside the pixels; None without such inputs.
     groups
         As those of `TrainingItems`.
     """
@@ -91,7 +91,7 @@ class FeatureFeed:
 
 
 def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tuple[Any, FeatureFeed]:
-    """Put stored features in the place of a frozen backbone.
+    """Replace a frozen backbone by stored features.
 
     Parameters
     ----------
@@ -109,13 +109,13 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     Returns
     -------
     head : keras.Model
-        From features (and extra inputs) to probabilities; it shares its layers with `model`, which is thereby trained.
+        Maps features (and extra inputs) to probabilities; shares its layers with `model`, so training it trains both.
     feed : FeatureFeed
 
     Raises
     ------
     MachineError
-        The batch does not fit into memory, be it of the backbone (where it has to run at all) or of the head.
+        A batch of the head does not fit into memory, or one of the backbone, if it has to run at all.
     """
     extractor, head = split_model(model)
     check_batch(head, feed.batch)  # before the hours that the backbone may take

@@ -1,4 +1,4 @@
-"""From the resized tree to what an epoch holds: uint8 images held once, which of them come, and in which order."""
+"""Load the prepared images once, as uint8, and decide which of them an epoch shows, and in which order."""
 
 import math
 from dataclasses import dataclass

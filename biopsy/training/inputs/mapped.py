@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-# What a file system answers that cannot set space aside; the file then stays sparse.
+# Errors of file systems that cannot set space aside; the file then stays sparse.
 CANNOT = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
     """Make a `.npy` file and map it for writing; its space is set aside first.
 
-    A mapped file without its space is sparse: where the disk is full, the process that writes into it is killed
-    (SIGBUS) and nobody learns why.
+    Without this the file would be sparse, and on a full disk the process that writes into it would be killed (SIGBUS)
+    without a message.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def training_set(
     def one_epoch(epoch: Any) -> Any:
         order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
         batches = batched(order, len(in_turn), batch, lambda item: example(epoch, item))
-        if not (augment.mix.mixup or augment.mix.cutmix):
+        if not augment.mix.is_on:
             return batches
         return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
 

@@ -25,7 +25,9 @@ const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds)
 async function ask(path, options = {}, read = (answer) => answer.json()) {
   const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
   for (;;) {
-    const answer = await fetch(path, { ...options, headers });
+    const answer = await fetch(path, { ...options, headers }).catch(() => {
+      throw new Error("No answer: the server has stopped, or a chosen file has changed.");
+    });
     if (answer.status === 429) {
       await wait(Number(answer.headers.get("Retry-After")) || 1);
       continue;
