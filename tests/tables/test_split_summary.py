@@ -91,6 +91,21 @@ def test_the_summary_says_so_where_slides_and_cases_are_unknown() -> None:
     )
 
 
+@pytest.mark.parametrize("unit", ["case", "slide"])
+def test_the_summary_counts_test_images_of_cases_that_only_validation_has_seen(unit: str) -> None:
+    table = MANY.assign(**({} if unit == "case" else {"case": ""}))
+    split = make_split(table, TASKS, "case" if unit == "case" else "slide", SHARES, 0)
+    said = summarise(table, split, "given", BREAKHIS)["says"]
+    assert said.endswith("test images come from slides seen in training")
+    moved = split.assign(part=split["part"].where(split["part"] != "val", "test"))
+    group = table.merge(moved, on="image_id").query("part == 'test'")[unit].value_counts().index[0]
+    rows = np.flatnonzero(table.set_index("image_id").loc[moved["image_id"], unit] == group)
+    moved.loc[rows[0], "part"] = "val"
+    said = summarise(table, moved, "given", BREAKHIS)["says"]
+    assert said.startswith("0 of ")
+    assert said.endswith(f", {len(rows) - 1} from {unit}s seen in validation")
+
+
 # Real data
 
 

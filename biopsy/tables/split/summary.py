@@ -148,7 +148,8 @@ def summarise(labels: pd.DataFrame, split: pd.DataFrame, protocol: str, scheme: 
         for name, task in scheme.tasks.items()
     }
     return {
-        "says": leak_sentence(table, seen),
+        "says": leak_sentence(table, seen)
+        + ("" if parse_protocol(protocol).unit == "image" else _of_validation(table)),
         "parts": {part: _sizes(table[table["part"] == part]) | unknown for part in PARTS},
         "shared": {
             name: {f"{a}_{b}": len(_shared(table, unit, a, b)) for a, b in PAIRS} for name, unit in units.items()
@@ -203,6 +204,18 @@ def _seen_in_folds(folds: list[dict[str, Any]]) -> dict[str, int | None]:
 def leak_sentence(table: pd.DataFrame, seen: dict[str, int | None]) -> str:
     """Say how many test images come from slides or cases seen in training, whichever are more."""
     return _sentence(int((table["part"] == "test").sum()), seen)
+
+
+def _of_validation(table: pd.DataFrame) -> str:
+    """Count the test images of cases, or else slides, that validation alone has seen, in a clause; empty for none.
+
+    The model is chosen and calibrated by validation, and a probe learns from it.
+    """
+    for name, unit in reversed(UNITS.items()):
+        seen = set(table.loc[table["part"] == "val", unit]) - set(table.loc[table["part"] == "train", unit]) - {""}
+        if found := int(((table["part"] == "test") & table[unit].isin(seen)).sum()):
+            return f", {found} from {name} seen in validation"
+    return ""
 
 
 def _sentence(tested: int, seen: dict[str, int | None]) -> str:
