@@ -4,14 +4,16 @@
     python benchmarks/experiments.py <folder> <weights> --only adopt flips       a part of it, printed
 
 Each preset of conf/experiment/ that keeps the frozen MobileNetV2 is composed on `data=breakhis`, that is on the preset
-`recommended`, and answers each image once, out of five folds of cases and once more out of five folds of images. It is
-compared with its base on the same images; the interval is over cases (biopsy/evaluation/comparison.py). Base of what
-changes the images is the probe; of what changes the training, a linear head on the same features. Such heads train all
-their epochs at a constant rate on the four other folds, since a few validation cases cannot say which epoch to keep.
-Augmented images are stored once: every other epoch sees them, and the images themselves in the others.
-Stains are brought to the mean over all images, which needs no label. About 30 minutes on two idle cores; features and
-answers are kept in BIOPSY_CACHE. `--backbones` adds presets that train the backbone or mix pixels, binary by case: each
-tile counts as an image, for five epochs at a constant rate. Two hours more without a GPU.
+`recommended`, and answers each image out of five folds of cases, `--repeats` times, and once out of five folds of
+images. It is compared with its base on the same images; the interval is over cases (biopsy/evaluation/comparison.py).
+Presets that change the images are compared with the probe, presets that change the training with a linear head on the
+same features. Such heads train all their epochs at a constant rate on the four other folds, since a few validation
+cases cannot say which epoch to keep. Augmented images are stored once: every other epoch sees them, and the images
+themselves in the others. Stains are brought to the mean over all images, which needs no label.
+
+About an hour on two idle cores; features and answers are kept in BIOPSY_CACHE. `--backbones` adds presets that train
+the backbone or mix pixels, binary by case, once: each tile counts as an image, for five epochs at a constant rate. Two
+hours more without a GPU.
 """
 
 import argparse
@@ -64,12 +66,12 @@ FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads
 
 @dataclass(frozen=True)
 class Images:
-    """The images, their classes by task, cases and magnifications, and who is tested together."""
+    """The images, their classes by task, their cases, and who is tested together: the draws of folds by protocol."""
 
     files: list[Path]
     targets: dict[str, Ints]
     cases: NDArray[np.str_]
-    folds: dict[str, Ints]
+    folds: dict[str, list[Ints]]
     prepared: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def of(self, params: Params) -> NDArray[np.uint8]:
@@ -225,30 +227,37 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
 
 
 def answers_of(images: Images, presets: dict[str, Params]) -> dict[str, dict[str, Floats]]:
-    """Answer with each preset: probabilities by '<task>-<protocol>'. What was answered before is found in the cache."""
+    """Answer with each preset: (draws, n, classes) by '<task>-<protocol>'. Earlier answers are found in the cache."""
     given: dict[str, dict[str, Floats]] = {}
     held: tuple[str, NDArray[Any]] = "", np.empty(0)
     for name, params in tqdm(sorted(presets.items(), key=lambda item: features_key(item[1])), "presets"):
         key = features_key(params)
-        section = section_of(params)
-        if section != "network" and held[0] != key:
+        network = section_of(params) == "network"
+        if not network and held[0] != key:
             held = key, features_of(images, params, name)
-        seen: NDArray[Any] = images.of(params) if section == "network" else held[1]
+        seen: NDArray[Any] = images.of(params) if network else held[1]
         for model in models_of(name, params):
             task, _, protocol = model.partition("-")
-            folds = images.folds[protocol]
-            told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([seen, folds])]
-            path = cache("experiments") / f"{hashlib.sha256(' '.join(told).encode()).hexdigest()}.npy"
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if section == "network":
-                    answers = trained(params, task, seen, images.targets[task], folds, f"{name}, {model}")
-                else:
-                    answers = answer(params, images, task, folds, seen)
-                with atomic_file(path) as temporary, temporary.open("wb") as stream:
-                    np.save(stream, answers)
-            given.setdefault(name, {})[model] = np.load(path)
+            draws = images.folds[protocol][: 1 if network else None]  # a network takes too long for more
+            answers = [answer_once(params, images, task, folds, seen, f"{name}, {model}") for folds in draws]
+            given.setdefault(name, {})[model] = np.stack(answers)
     return given
+
+
+def answer_once(params: Params, images: Images, task: str, folds: Ints, seen: NDArray[Any], title: str) -> Floats:
+    """Answer with a preset for one draw of folds, or read what it answered before."""
+    told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([seen, folds])]
+    path = cache("experiments") / f"{hashlib.sha256(' '.join(told).encode()).hexdigest()}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if section_of(params) == "network":
+            answers = trained(params, task, seen, images.targets[task], folds, title)
+        else:
+            answers = answer(params, images, task, folds, seen)
+        with atomic_file(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, answers)
+    found: Floats = np.load(path)
+    return found
 
 
 def models_of(name: str, params: Params) -> list[str]:
@@ -271,6 +280,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default=os.environ.get("BIOPSY_REAL_DATA"), help="holds BreakHis's PNGs")
     parser.add_argument("weights", nargs="?", default="imagenet", help="a .weights.h5; default: Keras's own")
+    parser.add_argument("--repeats", type=int, default=3, help="draws of the folds of cases (default: 3)")
     parser.add_argument("--only", nargs="+", default=[], metavar="PRESET", help="these alone")
     parser.add_argument("--backbones", action="store_true", help="presets that train the backbone or mix pixels too")
     parser.add_argument("--page", type=Path, help="write the page here, and what was measured into the presets' heads")
@@ -279,11 +289,12 @@ def main() -> None:
         parser.error("name the folder of BreakHis, or set BIOPSY_REAL_DATA")
     presets, left = composed(chosen.weights, chosen.only, chosen.backbones)
     files, targets, cases = read_table(Path(chosen.folder), presets[PROBE].ingest.max_pixels)
-    images = Images(files, targets, cases, {"case": grouped_folds(targets["multiclass"], cases, FOLDS, 0)})
-    images.folds["image"] = np.zeros(len(files), int)
-    by_image = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(files, targets["multiclass"])
-    for fold, (_, asked) in enumerate(by_image):
-        images.folds["image"][asked] = fold
+    by_case = [grouped_folds(targets["multiclass"], cases, FOLDS, draw) for draw in range(chosen.repeats)]
+    by_image = np.zeros(len(files), int)
+    drawn = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(files, targets["multiclass"])
+    for fold, (_, asked) in enumerate(drawn):
+        by_image[asked] = fold
+    images = Images(files, targets, cases, {"case": by_case, "image": [by_image]})
     answered = Answered(targets, cases, answers_of(images, presets))
     text, heads = report(answered, {name: section_of(params) for name, params in presets.items()}, left)
     print(text)

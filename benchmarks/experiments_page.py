@@ -23,25 +23,28 @@ NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?
 
 Each preset is tested on top of the [recommended](training.md#frozen-backbones) one, by
-`python benchmarks/experiments.py`: {images} real BreakHis images of {cases} cases, each predicted once in
-{folds}-fold cross-validation, one draw. Rows give the difference to the first row, its 95 % interval
-over cases, and a verdict: better or worse if the interval excludes 0. The figure is macro-F1 (binary) or
-accuracy (eight types; adenosis has one case, so their macro-F1 has no interval). One row in twenty gets a verdict by
-chance; a true difference of {smallest:.2f} is detected four times in five. A linear head trains on the recommended
-features for 30 epochs at a constant rate and keeps the last; nothing is tuned. By image, heads are measured where the
-report has a finding.
+`python benchmarks/experiments.py`: {images} real BreakHis images of {cases} cases in {folds}-fold
+cross-validation; figures by case are means over {draws} draws of the folds. Rows give the difference to
+the first row, its 95 % interval over cases, and a verdict: better or worse if the interval excludes 0. The
+figure is macro-F1 (binary) or accuracy (eight types; adenosis has one case, so their macro-F1 has no
+interval). One row in twenty gets a verdict by chance; a true difference of {smallest:.2f} is detected four times
+in five. A linear head trains on the recommended features for 30 epochs at a constant rate and keeps the
+last; nothing is tuned. By image, heads are measured where the report has a finding.
 """
 
 
 NETWORK = (
     "Each of an image's six tiles is trained on as an image, for five epochs at a constant rate (`baseline_cnn`: its\n"
-    "one square, for 30). `mixup` allows no class weights."
+    "one square, for 30), with one draw of the folds. `mixup` allows no class weights."
 )
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The images' classes by task, their cases, and what each preset answered: (n, classes) by '<task>-<protocol>'."""
+    """The images' classes by task, their cases, and the answers of each preset by '<task>-<protocol>'.
+
+    Answers are (draws, n, classes).
+    """
 
     targets: dict[str, Ints]
     cases: NDArray[np.str_]
@@ -53,10 +56,15 @@ def base_cells(images: Answered, answers: dict[str, Floats]) -> list[str]:
     cells = []
     for model, given in answers.items():
         task, _, protocol = model.partition("-")
-        asked = images.targets[task], given, images.cases, TASKS[task]
-        value, span = leave_one_out(*asked, 0.5)[1][FIGURES[task]].estimate, figure_intervals(*asked)[FIGURES[task]]
-        assert isinstance(span, Interval), span.reason
-        cells += [f"{value:.2f}", *([f"{span.low:.2f}..{span.high:.2f}"] if protocol == "case" else []), "base"]
+        values, spans = list[float](), list[list[float]]()
+        for draw in given:
+            asked = images.targets[task], draw, images.cases, TASKS[task]
+            values.append(leave_one_out(*asked, 0.5)[1][FIGURES[task]].estimate)
+            span = figure_intervals(*asked)[FIGURES[task]]
+            assert isinstance(span, Interval), span.reason
+            spans.append(span.ends)
+        low, high = np.mean(spans, axis=0)
+        cells += [f"{np.mean(values):.2f}", *([f"{low:.2f}..{high:.2f}"] if protocol == "case" else []), "base"]
     return cells
 
 
@@ -71,7 +79,7 @@ def differences(
         difference = figures[FIGURES[task]]
         assert isinstance(difference, Difference), difference.reason
         verdict = ("better" if difference.estimate > 0 else "worse") if difference.shown else "cannot tell"
-        found[model] = difference, SAME if (one.argmax(1) == other.argmax(1)).all() else verdict
+        found[model] = difference, SAME if (one.argmax(-1) == other.argmax(-1)).all() else verdict
     return found
 
 
@@ -109,6 +117,8 @@ def report(images: Answered, kinds: dict[str, str], left: dict[str, list[str]]) 
             continue
         asked = {model for name in shown or [base] for model in answers[name]} & set(answers[base])
         models = {model: answers[base][model] for model in sorted(asked, key=lambda m: ("image" in m, m))}
+        if section == "network":  # of one draw
+            models = {model: given[:1] for model, given in models.items()}
         heads = [
             f"{NAMES[task]}, by {protocol}|" + ("interval|" if protocol == "case" else "") + "verdict"
             for task, _, protocol in (model.partition("-") for model in models)
@@ -129,7 +139,7 @@ def report(images: Answered, kinds: dict[str, str], left: dict[str, list[str]]) 
     sections += [f"- {why}: {', '.join(f'`{name}`' for name in names)}." for why, names in left.items()]
     said |= {name: "not on this base; docs/experiments.md says why" for names in left.values() for name in names}
     about = ABOUT.format(
-        images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS,
+        images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS, draws=len(answers[PROBE]["binary-case"]),
         smallest=np.median(smallest),
     )  # fmt: skip
     return "\n".join([about, *sections]) + "\n", said
