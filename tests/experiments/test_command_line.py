@@ -18,7 +18,7 @@ from tiny_onnx import write_onnx
         (["info", "{tmp}/nothing"], "is not a model's folder"),
         (["info", "{file}/deeper"], "is not a model's folder"),
         (["info", "{tmp}"], "model.json is missing"),
-        (["info", "{tmp}/folds"], "Name one: {tmp}/folds/1-1, {tmp}/folds/1-2."),
+        (["info", "{tmp}/folds"], "or one of the models: {tmp}/folds/1-1, {tmp}/folds/1-2."),
         (["predict", "{file}", "--model", "{tmp}/exports"], "Name one: {tmp}/exports/a.onnx."),
         (["results", "--root", "{file}"], "has no results"),
         (["show-augment", "--out", "{tmp}/x.zzz"], "must end in .png"),

@@ -4,8 +4,10 @@ Both call their slides patients. Six of the 16 and four of the 14 share a case n
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # what prints results needs no pandas
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ PUBLISHED = {
 }
 
 
-def test_set_here(protocol: str, split: pd.DataFrame, fold_table: pd.DataFrame | None) -> str:
+def test_set_here(protocol: str, split: "pd.DataFrame", fold_table: "pd.DataFrame | None") -> str:
     """Say in a clause which share of a public test set is here; empty where that is all of it, or there is none."""
     whole, whose = 0, "the published"
     if protocol in PUBLISHED:
