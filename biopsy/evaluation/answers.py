@@ -97,7 +97,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
     answers = {part: ask(part) for part in ("test", "val")}
     trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
     absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
-    network = StoredModel(model, head=False) if card.probe else feature_model(model)
+    network = asked.without_head() if isinstance(asked, StoredModel) else feature_model(model)
     return ModelAnswers(job, card, answers, absent, look_at_images(network, job, table, preparation) if look else None)
 
 

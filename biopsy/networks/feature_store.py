@@ -9,9 +9,10 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable
+from copy import copy
 from functools import cache as once
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -133,11 +134,17 @@ class StoredModel:
         Those of the model.
     """
 
-    def __init__(self, model: Any, head: bool = True) -> None:
-        """Look what is kept. `head`: answer with probabilities, else with features, (n, p) float32."""
+    def __init__(self, model: Any) -> None:
+        """Look what is kept."""
         self.inputs = model.inputs
-        extractor, last = split_model(model)
-        self._store, self._head = FeatureStore(extractor), last if head else None
+        extractor, self._head = split_model(model)
+        self._store = FeatureStore(extractor)
+
+    def without_head(self) -> Self:
+        """Return what answers with features, (n, p) float32, in the place of probabilities."""
+        bare = copy(self)
+        bare._head = None
+        return bare
 
     def predict_on_batch(self, asked: Any) -> np.ndarray:
         """Answer as the model does; pixels float32, whole numbers from 0 to 255, maybe in a dict beside `extra`."""

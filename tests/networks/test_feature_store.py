@@ -82,7 +82,7 @@ def test_of_a_damaged_file_what_is_no_good_is_computed_again(
     known = [FeatureStore(backbone).get(name) for name in hash_images(IMAGES)]
     assert any(row is None for row in known)
     assert all(row is None or np.array_equal(row, good) for row, good in zip(known, every, strict=True))
-    np.testing.assert_array_equal(StoredModel(model, head=False).predict_on_batch(IMAGES.astype(np.float32)), every)
+    np.testing.assert_array_equal(StoredModel(model).without_head().predict_on_batch(IMAGES.astype(np.float32)), every)
 
 
 def test_what_is_not_finite_is_computed_again(model: Any) -> None:

@@ -92,9 +92,8 @@ def training_set(
         epoch, step = epochs.start + number // steps, number % steps
         drawn, chosen = tf.random.fold_in((seed, 0), epoch), order_of(epoch)[edges[step] : edges[step + 1]]
         images = np.empty((len(chosen), *store.array.shape[1:]), np.float32)
-        for place in (
-            range(len(chosen)) if augment.mix.is_on else own_rows(len(chosen))
-        ):  # the others are for other processes
+        own = range(len(chosen)) if augment.mix.is_on else own_rows(len(chosen))  # the rest is for other processes
+        for place in own:
             item = chosen[place]
             strengths = of_copies if items.copy[item] else of_all
             images[place] = augment_views(store.array[items.index[item]], tf.random.fold_in(drawn, item), strengths)

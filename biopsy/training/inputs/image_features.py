@@ -40,14 +40,14 @@ def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray
             missing.setdefault(name, []).append(row)
         else:
             found[row] = known
-    kept = f", kept in {store.folder}"
+    said, kept = "", True
     if missing:
         rows = [same[0] for same in missing.values()]
         new = _compute(extractor, store, images, rows, title)
-        kept = f", {len(missing)} of them new" + kept * store.write(list(missing), new)
+        said, kept = f", {len(missing)} of them new", store.write(list(missing), new)
         for same, features in zip(missing.values(), new, strict=True):
             found[same] = features
-    print(f"{title}: features of {len(names)} images{kept}")
+    print(f"{title}: features of {len(names)} images{said}{f', kept in {store.folder}' if kept else ''}")
     return found
 
 
