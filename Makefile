@@ -25,10 +25,10 @@ test: $(VENV)/dev ## Format, lint, types, tests
 	ruff format --check .
 	ruff check .
 	mypy
-	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
+	$(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12
 
 coverage: $(VENV)/dev ## Run the tests and measure their coverage, which takes half as long again
-	$(ONE_THREAD) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
+	$(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --cov
 
 bench: $(VENV)/dev ## Measure speed and memory, a quick look, into docs/benchmarks.md
 	python benchmarks/run.py
