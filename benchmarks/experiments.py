@@ -54,7 +54,9 @@ from biopsy.training.inputs.features import FeatureFeed, stored_features
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items
-from biopsy.training.probe import fit_probe, grouped_folds
+from biopsy.training.probe import grouped_folds
+from biopsy.training.probe_layers import EXTRA, fit_layers
+from biopsy.training.probing import by_layer
 
 LONG = ("cutmix", "hybrid", "mednext")  # hours on two cores
 EPOCHS = 5  # over all tiles, where the network itself runs in every epoch; as many steps as a head takes in 30
@@ -73,6 +75,7 @@ class Images:
     cases: NDArray[np.str_]
     folds: dict[str, list[Ints]]
     prepared: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    columns: dict[str, Ints] = field(default_factory=dict)  # of the features computed last, by layer
 
     def of(self, params: Params) -> NDArray[np.uint8]:
         """Make what the network sees; kept, since most presets see the same."""
@@ -106,6 +109,9 @@ def features_of(images: Images, params: Params, title: str) -> NDArray[np.float3
     model = build_model(params.model.model_copy(update={"extra_inputs": []}), params.resize.size, 2, tiles=tiles)
     extractor, _ = split_model(model)
     found = [image_features(extractor, pixels, title)]
+    layers = by_layer(model, params.model.features.layers, np.arange(found[0].shape[1])[None])
+    images.columns.clear()
+    images.columns.update({layer: of_layer[0] for layer, of_layer in layers.items()})
     if params.augment.every:
         targets = images.targets["binary"]
         feed = PixelFeed(
@@ -131,15 +137,14 @@ def answer(params: Params, images: Images, task: str, folds: Ints, seen: NDArray
         if heads:
             found[asked] = heads.answers(targets[known], seen[:, known], seen[0, asked])
             continue
-        features = seen[0]
+        features = {layer: seen[0][:, columns] for layer, columns in images.columns.items()}
         if params.model.extra_inputs:
             told = [str(name.magnification) for file in images.files if (name := parse(file.name))]
             column = Category(name="magnification", categories=sorted(set(np.array(told)[known])))
-            features = np.concatenate([features, column.encode(told)], axis=1)
-        probe = fit_probe(
-            features[known], targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed
-        )
-        found[asked] = probe.probabilities(features[asked])
+            features[EXTRA] = column.encode(told)
+        learnt = {layer: values[known] for layer, values in features.items()}
+        probe = fit_layers(learnt, targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed)
+        found[asked] = probe.probabilities(np.concatenate(list(features.values()), axis=1)[asked])
     return found
 
 

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from biopsy.core.errors import SourceError, reason_of, some
 from biopsy.core.files import atomic_file, sha256, write_json
@@ -20,15 +20,16 @@ from biopsy.tables.labels.scheme import LabelScheme
 from biopsy.tables.slides.extra_inputs import Encoder
 
 NOTICE = "Research use only; not for diagnosis."
+Strength = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
 class ProbeChoice(Record):
-    """Which layers a probe sees, and the inverse strength of its penalty."""
+    """Which layers a probe sees, and the inverse strength of its penalty; of several averaged probes, of each."""
 
     layers: list[str]
-    C: float = Field(gt=0, allow_inf_nan=False)
+    C: Annotated[list[Strength], BeforeValidator(lambda c: c if isinstance(c, list) else [c])]  # earlier: a number
 
 
 class Card(Record):

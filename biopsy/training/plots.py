@@ -1,5 +1,6 @@
 """The picture of a training: loss, accuracy and learning rate per epoch, or the choice of a probe's C."""
 
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 
@@ -8,7 +9,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from biopsy.training.probe import FittedProbe
+from biopsy.training.probe_layers import FittedLayers
 
 
 def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Path) -> None:
@@ -42,27 +43,28 @@ def plot_curves(history: list[dict[str, float]], best: int, title: str, path: Pa
     plt.close(figure)
 
 
-def plot_strengths(probe: FittedProbe, title: str, path: Path) -> None:
+def plot_strengths(fitted: FittedLayers, title: str, path: Path) -> None:
     """Draw how well each strength of a probe's penalty did in the inner folds, and which one was kept.
 
     Parameters
     ----------
-    probe
-        The fitted probe. Where nothing was chosen, its first note says why.
+    fitted
+        The fitted probes. Where nothing was chosen, the first note says why.
     title
         What was trained.
     path
         The PNG to write.
     """
     figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    if probe.scores:
-        axis.plot(*zip(*sorted(probe.scores.items()), strict=True), ".-", label="pooled inner folds")
-    else:
-        why = fill("".join(probe.notes[:1]), 60)
+    for (name, probe), colour in zip(fitted.probes.items(), cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"])):
+        strengths = sorted(probe.scores)
+        axis.plot(strengths, [probe.scores[c] for c in strengths], ".-", color=colour, label=name)
+        axis.axvline(probe.C, color=colour, linestyle=":", label=f"kept: C = {probe.C:g}")
+    if not any(probe.scores for probe in fitted.probes.values()):
+        why = fill("".join(fitted.notes[:1]), 60)
         axis.text(
             0.5, 0.5, why, ha="center", transform=axis.transAxes, bbox={"facecolor": "white", "edgecolor": "none"}
         )
-    axis.axvline(probe.C, color="grey", linestyle=":", label=f"kept: C = {probe.C:g}")
     axis.set(title=title, xscale="log", xlabel="C (a larger C is a weaker penalty)", ylabel="macro-F1", ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     axis.legend()

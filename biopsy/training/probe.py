@@ -49,8 +49,6 @@ class FittedProbe:
     inner
         (n, classes) float64, the pooled answers out of the inner folds with this C; None where nothing was chosen. Not
         numbers for images of a class that is in one fold alone: who answered had not learnt it.
-    layers
-        Those that it sees (`biopsy.training.probe_layers`).
     """
 
     centre: Floats
@@ -60,7 +58,6 @@ class FittedProbe:
     scores: dict[float, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     inner: Floats | None = None
-    layers: tuple[str, ...] = ()
 
     def probabilities(self, features: NDArray[np.floating]) -> Floats:
         """Answer: features (n, p) to (n, classes), rows that sum to 1."""
@@ -117,11 +114,10 @@ def fit_probe(
         raise DataError("the backbone's features are not finite numbers. Check model.weights, or set train.precision.")
     grid, notes = sorted(set(settings.C)), list[str]()
     chosen, scores, inner = grid[0], dict[float, float](), None
-    choice = len(grid) > 1 or settings.layers == "chosen"
-    if choice and (few := too_few(targets, cases, settings.folds)):
+    if len(grid) > 1 and (few := too_few(targets, cases, settings.folds)):
         chosen = min(grid, key=lambda c: abs(np.log(c / FALLBACK)))
         notes.append(f"C is {chosen:g}, not chosen: {few}")
-    elif choice:
+    elif len(grid) > 1:
         fold_of = grouped_folds(targets, cases, settings.folds, seed)
         answers = _inner_answers(features, targets, cases, settings, classes, fold_of)
         lost = [c for c in grid if c not in answers]

@@ -17,8 +17,8 @@ from biopsy.networks.features import split_model
 from biopsy.networks.temperature import both_classes
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore
-from biopsy.training.probe import FittedProbe, without_effect
-from biopsy.training.probe_layers import EXTRA, fit_layers, refit_layers
+from biopsy.training.probe import without_effect
+from biopsy.training.probe_layers import EXTRA, FittedLayers, fit_layers, refit_layers
 from biopsy.training.progress import LiveLog
 
 SMALLEST = 1e-7  # the smallest probability that a loss takes, as in Keras
@@ -31,7 +31,7 @@ class ProbeState:
     Attributes
     ----------
     history
-        One dict: loss and accuracy of both parts, the chosen `C`, and `inner_macro_f1` where there was a choice.
+        One dict: loss and accuracy of both parts, and what `FittedLayers.figures` gives.
     seconds
         How long it took.
     features
@@ -43,7 +43,7 @@ class ProbeState:
     history: list[dict[str, float]]
     seconds: list[float]
     features: dict[str, np.ndarray]
-    probe: FittedProbe
+    probe: FittedLayers
 
     @property
     def epoch(self) -> int:
@@ -99,7 +99,7 @@ def fit_head(
         print(f"{title}: {note}")
     _set(model, probe)
     head = keras.Model(model.get_layer("probe_centre").input, model.output)
-    figures = {"C": probe.C} | ({"inner_macro_f1": probe.scores[probe.C]} if probe.scores else {})
+    figures = probe.figures()
     for part, rows in {"": slice(n_train), "val_": slice(n_train, None)}.items():
         figures |= {f"{part}{name}": value for name, value in _figures(head, found[rows], targets[rows]).items()}
     state = ProbeState([figures], [time.perf_counter() - begun], seen, probe)
@@ -117,7 +117,7 @@ def refit_head(model: Any, params: Params, state: ProbeState, targets: np.ndarra
     model, params
         As for `fit_head`.
     state
-        What that returned; its layers and C are kept.
+        What that returned; each C is kept.
     targets, cases
         (n,) the class and the case of each image.
     """
@@ -134,7 +134,7 @@ def by_layer(model: Any, layers: list[str], found: np.ndarray) -> dict[str, np.n
     return dict(zip(layers, np.split(found, np.cumsum(widths)[:-1], axis=1), strict=True))
 
 
-def _set(model: Any, probe: FittedProbe) -> None:
+def _set(model: Any, probe: FittedLayers) -> None:
     model.get_layer("probe_centre").set_weights([probe.centre, np.ones_like(probe.centre)])
     model.get_layer("probabilities").set_weights([probe.kernel, probe.bias])
 

@@ -151,7 +151,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         extra=None if material.extra is None else np.repeat(material.extra, each, axis=0),
     )  # fmt: skip
     if probe:
-        card = card.model_copy(update={"probe": ProbeChoice(layers=list(state.probe.layers), C=state.probe.C)})
+        card = card.model_copy(
+            update={"probe": ProbeChoice(layers=params.model.features.layers, C=state.probe.strengths)}
+        )
     val_extra = None if material.extra is None else material.extra[n_train:]
     asked = StoredModel(model) if probe else model
     answers = cache(lambda: ask(asked, material.images[n_train:], val_extra, card.tta))
@@ -179,7 +181,11 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     spill.unlink(missing_ok=True)
     losses, figures = [epoch["val_loss"] for epoch in state.history], state.history[best]
     unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
-    what = f"probe with C {state.probe.C:g}" if probe else f"{state.epoch} epochs, kept epoch {best + 1}"
+    what = (
+        f"probe with C {' and '.join(f'{c:g}' for c in state.probe.strengths)}"
+        if probe
+        else f"{state.epoch} epochs, kept epoch {best + 1}"
+    )
     print(f"train {job.title}: {what}, val_loss {figures['val_loss']:.3f}")
     if unfinished:
         print(f"train {job.title}: still improving when its epochs ran out. Raise train.epochs to train it further.")

@@ -51,12 +51,13 @@ def test_the_map_is_that_of_the_closed_form_or_its_mean_the_change_of_the_logit_
     model = shaken(build_model(settings, SIZE, classes, tiles=tiles))
     views = np.random.default_rng(1).integers(0, 256, (tiles, SIZE, SIZE, 3), np.uint8)
     pixels = views.astype(np.float32) if tiles == 1 else views[None].astype(np.float32)
-    maps, last, layers = pooled_maps(model), model.get_layer("probabilities"), head_of(model)
+    maps, last, closed = pooled_maps(model), model.get_layer("probabilities"), head_of(model)
     assert len(maps) == len(features.layers)
     cams = [gradcam(model, views, index) for index in range(2)]
     assert cams[0].shape == (tiles, max(m.shape[1] for m in maps) // tiles, max(m.shape[2] for m in maps))
-    if layers:
-        values, pooled = keras.Model(model.inputs[0], [maps[0], model.get_layer("head_pool").output])(pixels)
+    if closed:
+        layers, tensors = closed
+        *values, pooled = keras.Model(model.inputs[0], [*tensors, model.get_layer("head_pool").output])(pixels)
         wanted = keras.ops.convert_to_numpy(evidence(layers, values, pooled))[0, :2]
         np.testing.assert_allclose(np.stack(cams), wanted.reshape(np.shape(cams)), rtol=1e-6, atol=1e-4)
         assert np.ptp(wanted, axis=(1, 2)).min() > 0.01

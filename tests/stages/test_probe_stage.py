@@ -74,7 +74,7 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     fitted: list[Any] = []
     from biopsy.training import probing
 
-    fit, layers = probing.fit_layers, "chosen" if tiles == "mean" else "together"
+    fit, layers = probing.fit_layers, "averaged" if tiles == "mean" else "together"
     monkeypatch.setattr(probing, "fit_layers", lambda *given: fitted.append((given, fit(*given))) or fitted[0][1])
     model = trained(
         task,
@@ -88,8 +88,8 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
         "last": (images, 192),
     }  # 8 of the 40 that are no test images validate
     card = load_model(tmp_path / f"models/{task}-case")[1]
-    assert card.probe == ProbeChoice(layers=list(probe.layers), C=probe.C)
-    assert len(probe.layers) == 2 or layers == "chosen"
+    assert card.probe == ProbeChoice(layers=["block2_relu", "last"], C=probe.strengths)
+    assert len(probe.strengths) == (2 if layers == "averaged" else 1)
     files = sorted((tmp_path / "data/resized").glob("*.png"))
     squares = read_images(files, 32, 3 if tiles != "none" else 1).astype(np.float32)
     pixels = squares.reshape(-1, 3, 32, 32, 3) if tiles == "mean" else squares
@@ -99,7 +99,7 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     np.testing.assert_allclose(found, expected[:, 1:] if task == "binary" else expected, rtol=1e-5, atol=1e-6)
     told = read(tmp_path / f"metrics/{task}-case/train.json")
     assert told["epochs"] == told["best_epoch"] == 1
-    assert {"C", "inner_macro_f1", "loss", "accuracy", "val_loss", "val_accuracy"} <= set(told)
+    assert set(probe.figures()) | {"inner_macro_f1", "loss", "accuracy", "val_loss", "val_accuracy"} <= set(told)
     assert told["accuracy"] > 0.7
     assert (tmp_path / f"plots/{task}-case/train/curves.png").is_file()
     assert len(pd.read_csv(tmp_path / f"data/predictions/{task}-case.csv")) == 8

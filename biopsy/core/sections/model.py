@@ -38,9 +38,10 @@ class Probe(Section):
         their number, and the weights sum to the number of cases, so that C means the same with few and many features
         and images.
     layers
-        Of several in `model.features.layers`: 'together' uses all, 'chosen' one or all, as the folds below decide.
+        Of several in `model.features.layers`: 'together' fits one probe on all; 'averaged' fits one a
+        layer, each with its own C, and takes the mean of their logits.
     folds
-        Number of folds of cases, inside the training part, that choose C and layers.
+        Number of folds of cases, inside the training part, that choose C.
     pca
         The number of principal components that the features are whitened to; None: no whitening.
     refit
@@ -52,7 +53,7 @@ class Probe(Section):
 
     weights: Literal["case", "image"] = "case"
     C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([10.0, 100.0, 1000.0], min_length=1)
-    layers: Literal["together", "chosen"] = "together"
+    layers: Literal["together", "averaged"] = "together"
     folds: int = Field(5, ge=2, le=20)
     pca: int | None = Field(None, ge=1, le=4096)
     refit: bool = True
@@ -193,11 +194,6 @@ class Model(Section):
         if self.head.kind != "probe":
             return self
         begin = "model.head.kind is 'probe', which is fitted to the features of a frozen, trained backbone,"
-        if self.probe.layers != "together" and len(self.features.layers) == 1:
-            raise ValueError(
-                "model.probe.layers is 'chosen', and model.features.layers names one layer alone. Name several, or set "
-                "model.probe.layers to together"
-            )
         if self.trainable != "none":
             raise ValueError(f"{begin} and model.trainable is {self.trainable!r}. Set it to none")
         if self.weights == "none":

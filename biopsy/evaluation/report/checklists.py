@@ -135,7 +135,10 @@ def of_parameters(params: Params, resize: Resize, tasks: Sequence[str]) -> dict[
         f"{f'for {some(doubled)}' if doubled else 'no'}."
     )
     if model.head.kind == "probe":
-        training = f"A logistic regression on features of the backbone, C of {model.probe.C}."
+        layers = " and ".join(model.features.layers)
+        training = f"A logistic regression on the backbone's features of {layers}, C of {model.probe.C}."
+        if model.probe.layers == "averaged":
+            training = f"{training[:-1]}; one for each layer, their logits averaged."
         selection = chosen_by_probe(params)
         head = "none, it is fitted at once"
         each = " and, within it, each case" if model.probe.weights == "case" else ""
@@ -159,9 +162,8 @@ def of_parameters(params: Params, resize: Resize, tasks: Sequence[str]) -> dict[
 def chosen_by_probe(params: Params) -> str:
     """Say how the strength of a probe was chosen, and from what it has learnt."""
     probe = params.model.probe
-    what = [*["C"] * (len(set(probe.C)) > 1), *["the layers"] * (probe.layers == "chosen")]
     by = f"by a cross-validation of {probe.folds} folds inside the training part, where it has the cases for that"
-    chosen = f"{' and '.join(what).capitalize()} {by}." if what else f"None: C is {probe.C[0]:g}."
+    chosen = f"C {by}." if len(set(probe.C)) > 1 else f"None: C is {probe.C[0]:g}."
     again = " Then the model is fitted once more on training and validation part together." if probe.refit else ""
     return chosen + again
 

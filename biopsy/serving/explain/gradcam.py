@@ -83,7 +83,12 @@ def gradcam(network: Any, views: NDArray[np.uint8], index: int) -> NDArray[np.fl
         cam = (value * slope.sum((1, 2), keepdims=True)).sum(-1)
         found.append(cam.reshape(len(views), -1, cam.shape[-1]))  # the maps of tiles seen together lie in one
     height, width = max(cam.shape[1:] for cam in found)
-    return np.stack([sum(cv2.resize(cam[i], (width, height)) for cam in found) for i in range(len(views))])
+    return np.stack(
+        [
+            sum(cv2.resize(cam[i], (width, height), interpolation=cv2.INTER_NEAREST) for cam in found)
+            for i in range(len(views))
+        ]
+    )
 
 
 @lru_cache(maxsize=1)  # each cut leaves nodes in the layers

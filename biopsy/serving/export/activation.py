@@ -1,4 +1,4 @@
-"""Class-activation maps in closed form, of heads that see the mean of one feature map: no gradient is asked for.
+"""Class-activation maps in closed form, of heads that see the means of feature maps: no gradient is asked for.
 
 A logit's slope at the pooled features is known layer by layer; the map is that slope times the feature map (Zhou et
 al., 2016, arXiv 1512.04150, for linear heads; Grad-CAM, arXiv 1610.02391, for others, without its ReLU).
@@ -11,8 +11,8 @@ import numpy as np
 from biopsy.networks.backend import keras, tf
 
 
-def head_of(model: Any) -> list[Any] | None:
-    """Find the layers behind the pool, from the first to the output.
+def head_of(model: Any) -> tuple[list[Any], list[Any]] | None:
+    """Find the layers behind the pool, from the first to the output, and the feature maps before it.
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ def head_of(model: Any) -> list[Any] | None:
 
     Returns
     -------
-    list of keras.layers.Layer, or None
-        None where the head is of another kind: no mean of one feature map of several places, or a layer whose slope
-        is not known.
+    list of keras.layers.Layer, list of keras.KerasTensor
+        None where the head is of another kind: no means of feature maps of several places, maps whose sides are no
+        multiples of the smaller ones', or a layer whose slope is not known.
     """
     layers, made = keras.layers, {id(layer.output): layer for layer in model.layers if len(layer._inbound_nodes) == 1}
     found: list[Any] = []
@@ -36,32 +36,36 @@ def head_of(model: Any) -> list[Any] | None:
             return None
         found.insert(0, layer)
         tensor = layer.input
-    if not isinstance(layer, layers.GlobalAveragePooling2D) or not found or not isinstance(found[-1], layers.Dense):
+    if layer is None or not found or not isinstance(found[-1], layers.Dense):
         return None
-    places = layer.input.shape[1:3]
-    return found if None not in places and np.prod(places) > 1 else None
+    pools = [made.get(id(given)) for given in layer.input] if isinstance(layer, layers.Concatenate) else [layer]
+    maps = [pool.input for pool in pools if isinstance(pool, layers.GlobalAveragePooling2D)]
+    if len(maps) < len(pools):
+        return None
+    places = np.array([tensor.shape[1:3] for tensor in maps], float)  # None becomes NaN
+    return (found, maps) if places.prod() > 1 and not (places.max(axis=0) % places).any() else None
 
 
-def evidence(head: list[Any], maps: Any, pooled: Any) -> Any:
+def evidence(head: list[Any], maps: list[Any], pooled: Any) -> Any:
     """Say what each place of an image speaks for.
 
     Parameters
     ----------
     head
-        From `head_of`.
+        The layers that `head_of` found.
     maps
-        (n, h, w, channels), what is pooled.
+        (n, h, w, channels) each, what is pooled.
     pooled
-        (n, channels), its mean.
+        (n, channels of all maps), their means.
 
     Returns
     -------
     tf.Tensor
-        (n, classes, h, w). The mean of a linear head's map is the logit (of two classes, the log-odds; the first has
-        its negative) less what every image gets; that of another head's the change along its slope at this image.
+        (n, classes, h, w), as large as the largest map. The mean of a linear head's map is the logit (of two classes,
+        the log-odds; the first has its negative) less what every image gets; that of another head's the change along
+        its slope at this image.
     """
-    maps, pooled = tf.cast(maps, tf.float32), tf.cast(pooled, tf.float32)
-    seen = [pooled]
+    seen = [tf.cast(pooled, tf.float32)]
     for layer in head[:-1]:
         seen.append(tf.cast(layer(seen[-1], training=False), tf.float32))
     kernel = tf.transpose(tf.convert_to_tensor(head[-1].kernel))
@@ -78,7 +82,19 @@ def evidence(head: list[Any], maps: Any, pooled: Any) -> Any:
             along = tf.reduce_sum(slope * given[:, None], axis=-1, keepdims=True)
             length = tf.sqrt(tf.reduce_sum(taken**2, axis=-1, keepdims=True))
             slope = (slope - given[:, None] * along) / length[:, None]
+    widths = [tensor.shape[-1] for tensor in maps]
+    found = [_times(one, own) for one, own in zip(maps, tf.split(slope, widths, axis=-1), strict=True)]
+    total, *others = sorted(found, key=lambda one: -one.shape[2] * one.shape[3])
+    classes, height, width = total.shape[1:]
+    for one in others:
+        h, w = one.shape[2:]
+        total = tf.reshape(total, (-1, classes, h, height // h, w, width // w)) + one[:, :, :, None, :, None]
+    return tf.reshape(total, (-1, classes, height, width))
+
+
+def _times(maps: Any, slope: Any) -> Any:
+    """Multiply a map (n, h, w, channels) by slopes (1 or n, classes, channels): (n, classes, h, w)."""
     height, width, channels = maps.shape[1:]
-    flat = tf.reshape(maps, (-1, height * width, channels))
+    flat = tf.reshape(tf.cast(maps, tf.float32), (-1, height * width, channels))
     found = tf.matmul(flat, tf.transpose(slope, (0, 2, 1)))
     return tf.reshape(tf.transpose(found, (0, 2, 1)), (-1, slope.shape[1], height, width))

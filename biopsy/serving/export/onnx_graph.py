@@ -82,8 +82,8 @@ def answering(model: Any, card: Card) -> tuple[Callable[[Any], dict[str, Any]], 
     outputs = {OUTPUT: model.outputs[0]}
     if any(layer.name == "head_pool" for layer in model.layers):
         outputs[FEATURES] = model.get_layer("head_pool").output
-    if head := head_of(model):
-        outputs[MAPS] = model.get_layer("head_pool").input
+    head, pooled = head_of(model) or ([], [])
+    outputs |= {f"{MAPS}_{place}": tensor for place, tensor in enumerate(pooled)}
     taken = tf.TensorSpec((None, *input_shape(card)), tf.uint8, name=INPUT)
     if encoder:  # what follows it is converted, then put behind its file
         taken = tf.TensorSpec((None, encoder.width), tf.float32, name=VECTORS)
@@ -94,7 +94,8 @@ def answering(model: Any, card: Card) -> tuple[Callable[[Any], dict[str, Any]], 
         seen = tf.cast(images, tf.float32)
         seen = seen if encoder else _turned(seen, turns)  # an encoder's vectors are of all turns already
         given = inner(seen if seen.shape[1:] == one else tf.reshape(seen, (-1, *one)), training=False)
-        maps = {MAPS: _by_view(evidence(head, given.pop(MAPS), given[FEATURES]), views, together)} if head else {}
+        seen_maps = [given.pop(f"{MAPS}_{place}") for place in range(len(pooled))]
+        maps = {MAPS: _by_view(evidence(head, seen_maps, given[FEATURES]), views, together)} if head else {}
         if views > 1 and not together:
             given = {k: tf.reduce_mean(tf.reshape(v, (-1, views, v.shape[-1])), axis=1) for k, v in given.items()}
         given, maps = _mean_of_turns(given, maps, turns)
