@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from biopsy.core.sections.model import Probe
+from biopsy.networks.model_file import ProbeChoice
 from biopsy.training.probe import FALLBACK, fit_probe
 from biopsy.training.probe_layers import EXTRA, fit_layers, refit_layers
 
@@ -91,3 +92,10 @@ def test_too_few_cases_are_said_once() -> None:
     found = fit_layers(few, targets[rows], CASES[rows], 2, AVERAGED)
     assert found.strengths == [FALLBACK] * 3
     assert [note.split(":")[0] for note in found.notes] == ["C is 100, not chosen"]
+
+
+def test_the_card_of_an_earlier_version_whose_c_is_a_number_is_read() -> None:
+    assert ProbeChoice.model_validate({"layers": ["last"], "C": 10.0}).C == [10.0]
+    for wrong in (0.0, "x", [10.0, float("nan")]):
+        with pytest.raises(ValueError, match="C"):
+            ProbeChoice.model_validate({"layers": ["last"], "C": wrong})
