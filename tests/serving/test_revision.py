@@ -83,6 +83,11 @@ def test_the_commands_take_such_a_name_too(
     assert "protocol v2" in capsys.readouterr().err
     command(["evaluate", "--csv", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out"), *model])
     assert "protocol v2" in capsys.readouterr().out
+    served: list[Path] = []
+    monkeypatch.setattr("biopsy.serving.server.run.serve", lambda models, *_: served.extend(models))
+    command(["serve", *model])
+    assert [path.name for path in served] == ["dark.onnx"]
+    assert served[0].is_file()
 
 
 @pytest.mark.parametrize(
