@@ -61,7 +61,7 @@ def main() -> None:
     chosen = stage_arguments(__doc__, "task", "protocol")
     params = read_params()
     weights = params.model.own_weights
-    with watch("train", [Outside("model.weights", weights)] if weights else []):
+    with watch("train", [Outside("model.weights", Path(params.model.weights))] if weights else []):
         train(params, chosen.task, chosen.protocol)
 
 

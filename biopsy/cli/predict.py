@@ -154,7 +154,7 @@ def add_serve(verbs: Any) -> None:
         "BIOPSY_TOKEN=... biopsy serve --host 0.0.0.0 --port 80",
     )  # fmt: skip
     verb.add_argument(
-        "--model", type=Path, action="append", default=[], metavar="MODEL",
+        "--model", type=model_path, action="append", default=[], metavar="MODEL",
         help="a model's folder or .onnx file; repeatable (default: all in models/, else in exports/)",
     )  # fmt: skip
     verb.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, only this machine")

@@ -83,6 +83,11 @@ class Labels(Section):
         for name, task in self.tasks.items():
             if name in RESERVED:
                 raise ValueError(f"labels.tasks.{name}: '{name}' is a column of the pipeline's tables. Rename the task")
+            if task.column is None and task.classes == FROM_CSV:
+                raise ValueError(
+                    f"labels.tasks.{name}.column is null, and its classes come from that column. Name it, or name the "
+                    "classes"
+                )
             _check_parent(name, task, self.tasks)
             if isinstance(task.classes, dict):
                 _check_classes(name, task)

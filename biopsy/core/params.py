@@ -267,14 +267,15 @@ def _names(error: dict[str, Any]) -> list[str]:
 
 
 def _meant(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out errors of the type that was not meant, where a value is a number or a mapping from tasks to numbers."""
+    """Leave out errors of the type that was not meant, where a value is a number, or a word, or else a mapping."""
 
     def is_meant(error: dict[str, Any]) -> bool:
-        number = error["type"].startswith("int_") and isinstance(error["input"], dict)
-        if not number and error["type"] != "dict_type":  # most: thousands are not compared with each other
+        kind, word = error["type"], error["type"] == "literal_error"
+        scalar = (word or kind.startswith("int_")) and isinstance(error["input"], dict)
+        if not scalar and kind != "dict_type":  # most: thousands are not compared with each other
             return True
-        key = _names(error)
-        return not any(_names(other)[: len(key)] == key for other in errors if other is not error)
+        key, others = _names(error), [_names(other) for other in errors if other is not error]
+        return not any(other[: len(key)] == key and not (word and other == key) for other in others)
 
     return [error for error in errors if is_meant(error)]
 

@@ -29,7 +29,7 @@ def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` agai
     main
         Reads the parameters and the arguments, and does the work.
     interrupted
-        How to continue after Ctrl-C or SIGTERM.
+        How to continue after Ctrl-C or SIGTERM; not for an experiment of a queue.
     """
 
     def locked() -> None:
@@ -40,6 +40,8 @@ def run_stage(main: Callable[[], None], interrupted: str = "Run `dvc repro` agai
             except BiopsyError as error:
                 raise type(error)(own_names(str(error))) from None
 
+    if ".dvc/tmp/exps" in Path.cwd().as_posix():  # DVC makes a new folder for each experiment of a queue
+        interrupted = "this experiment begins anew. Put it into the queue again (`dvc exp run --queue`)."
     try:
         run(locked, interrupted)
     except SystemExit as end:

@@ -45,7 +45,9 @@ def check_model(model: Model, size: int) -> Backbone:
         )
     file = model.weights_file
     if file and not file.is_file():
-        raise SourceError(f"model.weights: {model.weights} does not exist. Set it to none, imagenet or a weights file.")
+        what = "is a folder" if file.is_dir() else "does not exist"
+        may = "an .onnx file" if backbone.is_file else "none, imagenet or a weights file"
+        raise SourceError(f"model.weights: {model.weights} {what}. Set it to {may}.")
     if file and model.weights_sha256 and (found := sha256(file)) != model.weights_sha256:
         raise SourceError(
             f"model.weights: {model.weights} has SHA-256 {found}, model.weights_sha256 says {model.weights_sha256}. "

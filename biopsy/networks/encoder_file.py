@@ -1,15 +1,17 @@
 """An encoder as an ONNX file: whether it is one, what it takes, and its vectors; without Keras."""
 
+import os
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import reason_of
 from biopsy.core.extras import extra
 
 UINT8, FLOAT = "tensor(uint8)", "tensor(float)"
 NAME = "biopsy_encoder"  # the key of a file's metadata that says which of `core.encoders` it is
+APART = 0.05  # how far a vector may move when another image stands beside it, as a share of the largest number
 
 
 class EncoderFile:
@@ -40,10 +42,17 @@ class EncoderFile:
 
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said in our words
+        # Weights beside the file would be found in the current folder alone, and no hash would depend on them.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes, one a kind of fault
-            raise ValueError(f"is not an ONNX file that ONNX Runtime can load: {_plain(error)}") from None
+            if os.devnull in str(error):
+                raise ValueError(
+                    "keeps its weights in another file. Join them: "
+                    "`python -c \"import onnx; onnx.save(onnx.load('FILE.onnx'), 'WHOLE.onnx')\"`"
+                ) from None
+            raise ValueError(f"is not an ONNX file that ONNX Runtime can load: {runtime_reason(error)}") from None
         self.content, self.name = content, self._session.get_modelmeta().custom_metadata_map.get(NAME)
         given, made = self._session.get_inputs(), self._session.get_outputs()
         if len(given) != 1:
@@ -71,19 +80,30 @@ class EncoderFile:
         return np.asarray(self._session.run(None, {self._input: images})[0])
 
     def width(self, size: int) -> int:
-        """Encode two black images, and return the length of their vectors. Raises `ValueError` as above."""
+        """Encode a black and a white image, and return the length of their vectors. Raises `ValueError` as above."""
         shape = (2, 3, size, size) if self.channels_first else (2, size, size, 3)
+        images = np.zeros(shape, np.uint8 if self.takes_uint8 else np.float32)
+        images[1] = 255 if self.takes_uint8 else 1
         try:
-            found = self(np.zeros(shape, np.uint8 if self.takes_uint8 else np.float32)).shape
+            both, alone = self(images), self(images[:1])
         except Exception as error:
-            raise ValueError(f"fails on two images of {size}x{size} pixels: {_plain(error)}") from None
-        if len(found) != 2 or found[0] != 2:
-            raise ValueError(f"makes {_shape(found)} of two images. It must give one vector per image, (n, numbers)")
-        return int(found[1])
+            raise ValueError(f"fails on two images of {size}x{size} pixels: {runtime_reason(error)}") from None
+        if both.ndim != 2 or len(both) != 2 or not both.size:
+            raise ValueError(
+                f"makes {_shape(both.shape)} of two images. It must give one vector per image, (n, numbers)"
+            )
+        if np.isfinite(both).all() and not np.abs(both[:1] - alone).max() <= APART * np.abs(both).max():
+            raise ValueError(
+                "gives an image another vector when another image stands beside it, as in training. Export it for "
+                "inference (in PyTorch after `module.eval()`)"
+            )
+        return both.shape[1]
 
 
-def _plain(error: Exception) -> str:
-    return reason_of(error).removesuffix(".")
+def runtime_reason(error: Exception) -> str:
+    """Return ONNX Runtime's message without its codes, the place in its source, and the full stop."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) )?", "", " ".join(str(error).split()))
+    return (text[:200] or type(error).__name__).removesuffix(".")
 
 
 def _names(values: Any) -> str:
@@ -91,4 +111,4 @@ def _names(values: Any) -> str:
 
 
 def _shape(sides: Any) -> str:
-    return f"({', '.join(str(side or '?') for side in sides)})"
+    return f"({', '.join(str('?' if side is None else side) for side in sides)})"

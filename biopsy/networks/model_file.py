@@ -257,6 +257,12 @@ def load_model(folder: Path) -> tuple[Any, Card]:
 
         ours = {"biopsy>OnnxEncoder": OnnxEncoder}
     try:
-        return keras.saving.load_model(path, ours, compile=False, safe_mode=True), card
+        model = keras.saving.load_model(path, ours, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path} cannot be loaded in safe mode: {reason_of(error, 300)}") from None
+    if ours:
+        try:
+            _ = model.get_layer("encoder").network  # opened here: within TensorFlow an error would lose its words
+        except ValueError as error:
+            raise SourceError(f"{path}: its encoder {error}.") from None
+    return model, card

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from biopsy.core.errors import MachineError, SourceError, reason_of
+from biopsy.core.errors import MachineError, SourceError
 from biopsy.core.extras import extra
 from biopsy.core.layout import model_name, project_of
 from biopsy.networks.answers import TURNS
+from biopsy.networks.encoder_file import runtime_reason
 from biopsy.networks.model_file import Card, read_card
 from biopsy.serving.onnx_metadata import read_facts
 
@@ -116,7 +117,7 @@ class Network:
         try:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes, one a kind of fault
-            raise SourceError(f"{path} cannot be loaded by ONNX Runtime: {reason_of(error)}") from None
+            raise SourceError(f"{path} cannot be loaded by ONNX Runtime: {runtime_reason(error)}.") from None
         self.facts = facts
         self._one, self._turns = int(card.preparation.views == 1), TURNS[card.tta]
         given = {i.name: (i.type, tuple(i.shape[1:])) for i in self._session.get_inputs()}

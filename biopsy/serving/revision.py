@@ -1,6 +1,7 @@
 """A model of another revision or repository, by name: `<repository>@<revision>:<path>`, fetched with DVC and kept."""
 
 import hashlib
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,10 +23,14 @@ def find_model(name: str | Path) -> Path:
 def parse_revision(text: str) -> tuple[str, str, str] | None:
     """Split `repository@revision:path`; None where the text is no such name.
 
-    The repository is a folder or an address of git; the revision a commit, branch or tag, as `binary-case@v1.0.0`.
+    The repository is a folder or an address of git; the revision a commit, branch or tag, as `binary-case@v1.0.0` or
+    `origin/main`.
     """
     rest, _, path = text.rpartition(":")
-    at = rest.find("@", rest.rfind("/") + 1)  # an address may have one before a /, a tag of gto after ours
+    host = re.match(r"\w+://[^/]*|[^/@]+@[^/@:]+:|.", rest)  # an @ in it is of a user
+    ends = [found.start() for found in re.finditer("@", rest) if host and found.start() >= host.end()]
+    folders = [end for end in ends if Path(rest[:end]).is_dir()]  # whose names may have an @
+    at = folders[-1] if folders else next((end for end in ends if end > rest.rfind("/")), ends[0] if ends else 0)
     return (rest[:at], rest[at + 1 :], path) if at > 0 and path and at + 1 < len(rest) else None
 
 
@@ -52,6 +57,7 @@ def fetch_revision(repository: str, revision: str, path: str) -> Path:
     with extra("pipeline"):
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
+        from dvc_data.index import DataIndexDirError
     try:
         found = DVCFileSystem(repository, rev=revision)
         asked = f"{repository}\n{found.repo.get_rev()}\n{path}"
@@ -64,11 +70,18 @@ def fetch_revision(repository: str, revision: str, path: str) -> Path:
                 (part / kept.name).rename(kept)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, DataIndexDirError):
         raise SourceError(f"{repository} has no {path} at {revision}, or its remote lacks the files.") from None
     except (DvcException, OSError) as error:
-        raise SourceError(f"{repository}@{revision}:{path} cannot be fetched: {reason_of(error)}.") from None
+        raise SourceError(f"{repository}@{revision}:{path} cannot be fetched: {_reason(error)}.") from None
     return kept
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason below DVC's, which says no more than 'SCM error' of a repository that is not there."""
+    while error.__cause__:
+        error = error.__cause__
+    return reason_of(error)
 
 
 def _new_folder(parent: Path) -> Path:

@@ -1,7 +1,7 @@
 """The user's CSV as one table of known columns: names matched, labels read, every row checked."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -200,7 +200,7 @@ def _unused_words(path: Path, raw: pd.DataFrame, scheme: LabelScheme) -> list[st
     if unused and found and len(unused) == len(scheme.map):
         raise DataError(
             f"{path}: labels.map translates {some(scheme.map)}, and no label is one of them; the labels are "
-            f"{some(found)}. Write labels.map with these words, or set it to null."
+            f"{some(found)}.{_unquoted(scheme.map)} Write labels.map with these words, or set it to null."
         )
     return unused
 
@@ -239,6 +239,12 @@ def _check(path: Path, table: pd.DataFrame, scheme: LabelScheme) -> None:
         raise DataError(f"{path}: {count(len(rows), 'row')} {what} ({some(rows)}). {way_out}.") from None
 
 
+def _unquoted(words: Iterable[str]) -> str:
+    """Say why 'True' or 'False' may be among words of params.yaml that the user wrote as yes or no; else nothing."""
+    found = {"True", "False"}.intersection(words)
+    return " YAML reads yes, no, on and off as True and False: put them in quotes." if found else ""
+
+
 def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) -> None:
     """Raise `DataError` for labels that are not classes of the task."""
     wrong = table[~table[name].isin(["", *task.names])].drop_duplicates("row") if task.classes else table[:0]
@@ -249,9 +255,9 @@ def _check_labels(path: Path, table: pd.DataFrame, name: str, task: SchemeTask) 
     label = str(wrong[name].iloc[0])
     raise DataError(
         f"{path}: {count(len(rows), 'row')} with a label that is not a class of task '{name}' ({some(rows)}). Its "
-        f"classes are {', '.join(task.names)}.{nearest(label, spellings)} Add the word to labels.tasks.{name}.classes."
-        f"<class>.synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take the classes from the CSV "
-        "(-S labels=from_csv)."
+        f"classes are {', '.join(task.names)}.{_unquoted(task.names) or nearest(label, spellings)} Add the word to "
+        f"labels.tasks.{name}.classes.<class>.synonyms, map it (-S 'labels.map={{{label}: {task.names[0]}}}'), or take "
+        "the classes from the CSV (-S labels=from_csv)."
     )
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from biopsy.core.errors import DataError, ParamsError, nearest, reason_in, run, some
 from biopsy.core.files import atomic_dir, atomic_file, write_json
 from biopsy.core.locks import stage_lock
+from biopsy.core.stage import run_stage
 from conftest import ROOT
 
 
@@ -248,3 +249,22 @@ def test_too_small_a_limit_of_memory_is_told_before_a_library_crashes(option: st
         f"memory is limited to 0.3 GB here, and the stages need 4 GB. Raise the limit (ulimit {option}" in done.stderr
     )
     assert done.returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [("project", "the epochs are kept"), (".dvc/tmp/exps/tmp1", "begins anew. Put it into the queue again")],
+)
+def test_a_stopped_stage_promises_to_go_on_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str, words: str
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / folder)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # of another test: with it the process would end
+
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        run_stage(main, "the epochs are kept")
+    assert words in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from biopsy.core.errors import ParamsError, SourceError
 from biopsy.core.files import sha256
 from biopsy.core.sections.model import Encoder, Features, Head, Model
+from biopsy.networks.backbones import encoder as encoder_layer
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model, count_weights
 from biopsy.networks.encoder_file import NAME
@@ -94,3 +95,29 @@ def test_a_file_that_does_not_fit_is_one_sentence_with_its_path(
 ) -> None:
     with pytest.raises(kind, match=words):
         network(tmp_path / "e.onnx", content, **change)
+
+
+def test_a_model_whose_encoder_cannot_run_here_says_so_when_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(tmp_path / "e.onnx", encoder())
+    save_model(model, tmp_path, CARD.model_copy(update={"params": {"model": {"backbone": "onnx"}}}))
+
+    def too_new(content: bytes) -> None:
+        raise ValueError("is too new")
+
+    monkeypatch.setattr(encoder_layer, "EncoderFile", too_new)
+    with pytest.raises(SourceError, match=r"model\.keras: its encoder is too new\.$"):
+        load_model(tmp_path)
+
+
+def test_a_path_below_home_is_found_and_what_is_no_file_says_what_to_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "e.onnx").write_bytes(encoder())
+    about = {"backbone": "onnx", "trainable": "none", "head": PROBE}
+    build_model(Model(**about, weights="~/e.onnx"), SIZE, 8)
+    for name, what in (("", "is a folder"), ("/none.onnx", "does not exist")):
+        with pytest.raises(SourceError, match=rf"^model\.weights: ~{name} {what}\. Set it to an \.onnx file\.$"):
+            build_model(Model(**about, weights=f"~{name}"), SIZE, 8)

@@ -1,8 +1,11 @@
 """An ONNX file as encoder: what it must be, in one sentence each; no Keras is needed for that."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from biopsy.core.errors import ParamsError
 from biopsy.core.params import parse_params
@@ -46,6 +49,55 @@ UINT8, FLOAT, DOUBLE = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.DOUBLE
 def test_what_is_no_encoder_says_why(content: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         EncoderFile(content).width(SIZE)
+
+
+def of_nodes(*nodes: onnx.NodeProto, version: int = 8, **constants: np.ndarray) -> onnx.ModelProto:
+    """An encoder of these nodes, from `pixels` to `vector`."""
+    kept = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["pixels"], ["m"], axes=[2, 3], keepdims=0), *nodes],
+        "encoder", [value("pixels", FLOAT, "n", 3, 32, 32)], [value("vector", FLOAT, "n", "d")], kept,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=version)
+
+
+def test_weights_beside_the_file_are_refused_also_where_they_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = of_nodes(helper.make_node("MatMul", ["m", "w"], ["vector"]), w=np.eye(3, dtype=np.float32))
+    EncoderFile(model.SerializeToString())
+    onnx.save(model, tmp_path / "e.onnx", save_as_external_data=True, location="e.data", size_threshold=0)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"keeps its weights in another file. Join them: `python -c"):
+        EncoderFile(Path("e.onnx").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("ReduceMean", ["m"], ["c"], axes=[0]),
+            helper.make_node("Sub", ["m", "c"], ["vector"]),
+        ],
+        [
+            helper.make_node("RandomNormalLike", ["m"], ["r"]),
+            helper.make_node("Add", ["m", "r"], ["vector"]),
+        ],
+    ],
+    ids=["the batch's mean", "noise"],
+)
+def test_a_vector_that_depends_on_more_than_its_image_is_refused(nodes: list[onnx.NodeProto]) -> None:
+    with pytest.raises(ValueError, match=r"another vector when another image stands beside it.*module\.eval"):
+        EncoderFile(of_nodes(*nodes).SerializeToString()).width(SIZE)
+
+
+def test_no_numbers_at_all_and_a_file_of_the_future_say_so() -> None:
+    empty = of_nodes(helper.make_node("MatMul", ["m", "w"], ["vector"]), w=np.zeros((3, 0), np.float32))
+    with pytest.raises(ValueError, match=r"makes \(2, 0\) of two images"):
+        EncoderFile(empty.SerializeToString()).width(SIZE)
+    future = of_nodes(helper.make_node("Identity", ["m"], ["vector"]), version=99)
+    with pytest.raises(ValueError, match=r"can load: Unsupported model IR version: 99, max supported"):
+        EncoderFile(future.SerializeToString())
 
 
 @pytest.mark.parametrize(("kind", "first"), [("uint8", False), ("float", True)])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import biopsy
@@ -60,6 +61,8 @@ def test_the_file_gives_the_probabilities_of_the_folder(
     again, _ = export_model(tmp_path / "m", tmp_path / "again.onnx", tmp_path)
     assert again.read_bytes() == path.read_bytes()
     assert open_file(path)[2] == biopsy.load(tmp_path / "m").card
+    domains = [each.domain for each in onnx.load(path).opset_import]
+    assert len(domains) == len(set(domains)), "`--int8` wants one version of a domain"
 
 
 def test_an_encoder_too_old_to_be_joined_with_the_head_says_so(tmp_path: Path) -> None:

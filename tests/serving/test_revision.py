@@ -25,6 +25,9 @@ from tiny_onnx import DARK, write_onnx
             "https://host:80/repo@binary-case@v0.1.0:models/x",
             ("https://host:80/repo", "binary-case@v0.1.0", "models/x"),
         ),
+        (".@origin/main:models/x", (".", "origin/main", "models/x")),
+        ("git@host:repo@v1:models/x", ("git@host:repo", "v1", "models/x")),
+        ("https://me@host/a/repo@feature/b:models/x", ("https://me@host/a/repo", "feature/b", "models/x")),
         ("models/binary-case", None),
         ("models/a@b", None),
         ("@main:x", None),
@@ -35,6 +38,12 @@ def test_a_name_is_a_repository_a_revision_and_a_path(text: str, parts: tuple[st
     assert parse_revision(text) == parts
 
 
+def test_a_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x@v2").mkdir()
+    for revision in ("HEAD", "a@v1", "origin/main"):
+        assert parse_revision(f"{tmp_path}/x@v2@{revision}:m") == (f"{tmp_path}/x@v2", revision, "m")
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DVC repository whose tag v1 and whose branch hold two models under one name."""
@@ -43,7 +52,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call(root, "dvc", "init", "-q")
     for tag, task in (("v1", "first"), ("v2", "second")):
         write_onnx(root / "exports/dark.onnx", DARK.model_copy(update={"protocol": tag}))
-        call(root, "dvc", "add", "-q", "exports/dark.onnx")
+        shutil.copytree(root / "exports", root / "models", dirs_exist_ok=True)
+        call(root, "dvc", "add", "-q", "exports/dark.onnx", "models")
         commit(root, task)
         call(root, "git", "tag", tag)
     return root
@@ -73,6 +83,11 @@ def test_the_commands_take_such_a_name_too(
     assert "protocol v2" in capsys.readouterr().err
     command(["evaluate", "--csv", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out"), *model])
     assert "protocol v2" in capsys.readouterr().out
+    served: list[Path] = []
+    monkeypatch.setattr("biopsy.serving.server.run.serve", lambda models, *_: served.extend(models))
+    command(["serve", *model])
+    assert [path.name for path in served] == ["dark.onnx"]
+    assert served[0].is_file()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +95,10 @@ def test_the_commands_take_such_a_name_too(
     [
         ("{root}@v9:exports/dark.onnx", "v9"),
         ("{root}@v1:exports/light.onnx", "has no exports/light.onnx at v1"),
-        ("{root}/none@v1:exports/dark.onnx", "none@v1:exports/dark.onnx cannot be fetched"),
+        (
+            "{root}/none@v1:exports/dark.onnx",
+            "none@v1:exports/dark.onnx cannot be fetched: No git repository was found at .*/none",
+        ),
     ],
 )
 def test_what_is_not_there_is_a_sentence(
@@ -98,8 +116,9 @@ def test_a_remote_without_the_file_leaves_nothing_half_fetched(
     monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path / "cache"))
     root = Path(shutil.copytree(repository, tmp_path / "team"))
     shutil.rmtree(root / ".dvc/cache")
-    with pytest.raises(SourceError, match="its remote lacks the files"):
-        biopsy.load(f"{root}@v1:exports/dark.onnx")
+    for path in ("exports/dark.onnx", "models"):
+        with pytest.raises(SourceError, match="its remote lacks the files"):
+            biopsy.load(f"{root}@v1:{path}")
     assert not list((tmp_path / "cache").rglob("*.onnx"))
 
 

@@ -220,6 +220,15 @@ def test_a_map_that_translates_no_label_is_an_error(read: Any) -> None:
     assert "labels.map translates 0, 1, and no label is one of them; the labels are no, yes" in message
 
 
+def test_yes_and_no_that_yaml_took_for_true_and_false_are_told_to_be_quoted(read: Any) -> None:
+    columns, content = Columns(path="p", magnification=None), "p,l\na.png,no\nb.png,yes\n"
+    mapped = scheme(x={"column": "l", "classes": "from_csv"}).model_copy(update={"map": {"True": "m", "False": "b"}})
+    for labels in (mapped, scheme(x={"column": "l", "classes": [False, True]})):
+        assert "YAML reads yes, no, on and off as True and False: put them in quotes." in refusal(
+            read, content, labels=labels, columns=columns
+        )
+
+
 def test_a_missing_csv_and_a_folder_of_its_name_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"metadata.csv is missing.*data.source"):
         read_metadata(tmp_path / "metadata.csv", Ingest(), BREAKHIS)

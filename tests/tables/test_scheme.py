@@ -43,12 +43,18 @@ def rejection(tasks: Any, **more: Any) -> str:
         ({"t": {"column": "c", "classes": {"a": {"parent": "v"}, "b": {}}}}, "names a parent, and the task names none"),
         ({"t": {"column": "c", "classes": {"a": {"parent": ["v", "w"]}, "b": {}}}}, "classes.a.parent"),
         ({"t": {"column": "c", "classes": {"a": {"colour": "red"}, "b": {}}}}, "classes.a.colour"),
+        ({"t": {"column": None, "classes": "from_csv"}}, "labels.tasks.t.column is null, and its classes come from"),
         ({"slide": AB}, "'slide' is a column of the pipeline's tables"),
         ({"Not A Name": AB}, "Not A Name"),
     ],
 )
 def test_what_cannot_be_a_scheme_is_one_sentence(tasks: Any, words: str) -> None:
     assert words in rejection(tasks)
+
+
+def test_a_misspelt_key_of_a_class_is_the_only_complaint() -> None:
+    message = rejection({"t": {"column": "c", "classes": {"a": {"synonym": "x"}, "b": {}}}})
+    assert message.startswith("params.yaml: unknown parameter 'labels.tasks.t.classes.a.synonym'.")
 
 
 def test_a_task_that_the_scheme_lacks_names_the_nearest() -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from biopsy.core.encoders import ENCODERS, IMAGENET, Colours
 from biopsy.core.errors import nearest
+from biopsy.core.files import at_home
 from biopsy.core.layout import cache
 from biopsy.core.sections.section import HUB, Section
 
@@ -127,7 +128,7 @@ class Model(Section):
         found = re.match(HUB, self.weights)
         if found:
             return cache("weights") / str(self.weights_sha256) / PurePosixPath(found[2]).name
-        return None if self.weights in ("none", "imagenet") else Path(self.weights)
+        return None if self.weights in ("none", "imagenet") else at_home(self.weights)
 
     @property
     def own_weights(self) -> Path | None:

@@ -72,9 +72,13 @@ def merge(encoder: OnnxEncoder, tail: Any, card: Card) -> Any:
         front = _front(encoder, card, opset)
         file.ir_version = front.ir_version = tail.ir_version = max(file.ir_version, tail.ir_version)
         joined = compose.merge_models(front, file, [("pixels", file.graph.input[-1].name)])
-        return compose.merge_models(joined, tail, [(file.graph.output[0].name, VECTORS)])
+        whole = compose.merge_models(joined, tail, [(file.graph.output[0].name, VECTORS)])
     except (ValueError, RuntimeError) as error:
         raise _apart(opset, reason_of(error).removesuffix(".")) from None
+    versions = {each.domain: each.version for each in whole.opset_import}  # each part's: `--int8` wants one of a domain
+    del whole.opset_import[:]
+    whole.opset_import.extend(onnx.helper.make_opsetid(*each) for each in versions.items())
+    return whole
 
 
 def _front(encoder: OnnxEncoder, card: Card, opset: int) -> Any:
