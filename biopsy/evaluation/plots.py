@@ -136,7 +136,8 @@ def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> F
 
 def blank(title: str, size: tuple[float, float]) -> Figure:
     """Return a figure of this size in inches, with its title and the notice."""
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0.035, 1, 0.965)))
+    foot = 0.27 / size[1]  # inches: the notice's line
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
     figure.suptitle(title, fontsize=11)
     figure.text(0.99, 0.01, NOTICE, ha="right", fontsize=8, color="0.35")
     return figure

@@ -85,6 +85,14 @@ def test_the_matrix_shows_counts_and_shares() -> None:
     assert [text.get_text() for text in shares.texts] == ["0.67", "0.33", "0.00", "1.00"]
 
 
+def test_the_name_of_an_axis_does_not_touch_the_notice() -> None:
+    for name, figure in all_figures(outcome_without_adenosis()).items():
+        figure.draw_without_rendering()
+        (notice,) = (text.get_window_extent() for text in figure.texts if text.get_text() == NOTICE)
+        for axes in figure.axes:
+            assert axes.xaxis.label.get_window_extent().y0 > notice.y1 + 3, name
+
+
 def test_magnifications_carry_their_number_of_images() -> None:
     found = texts(all_figures(outcome_without_adenosis())["magnification"])
     assert "40X\n40 images\n40 cases" in found
