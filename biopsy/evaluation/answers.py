@@ -95,7 +95,8 @@ def answer(job: Job, look: bool) -> ModelAnswers:
         return Answers(rows, outcome, np.full(len(rows), card.temperature))
 
     answers = {part: ask(part) for part in ("test", "val")}
-    trained, tested = (set(table.loc[table["part"] == part, "target"]) for part in ("train", "test"))
+    learnt = ["train", "val"] if "validation" in card.data else ["train"]  # of which a probe may have learnt since
+    trained, tested = (set(table.loc[table["part"].isin(parts), "target"]) for parts in (learnt, ["test"]))
     absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
     network = asked.without_head() if isinstance(asked, StoredModel) else feature_model(model)
     return ModelAnswers(job, card, answers, absent, look_at_images(network, job, table, preparation) if look else None)

@@ -84,9 +84,10 @@ def plot_errors(errors: list[Error], pictures: list[NDArray[np.uint8]], wrong: i
         The title's facts.
     """
     lines = max(1, -(-len(errors) // COLUMNS))
+    tallest = max((picture.shape[0] / picture.shape[1] for picture in pictures), default=1.0)
     figure = blank(
         about.title(f"The {len(errors)} most confident of {wrong} errors" if errors else "Errors"),
-        (9.6, 1 + 3.1 * lines),
+        (9.6, 1 + (0.8 + 2.3 * min(1.0, tallest)) * lines),
     )
     if not errors:
         figure.text(0.5, 0.5, "None: every test image was classified correctly.", ha="center", va="center", fontsize=11)
@@ -97,7 +98,7 @@ def plot_errors(errors: list[Error], pictures: list[NDArray[np.uint8]], wrong: i
     for axes, error, picture in zip(grid, errors, pictures, strict=False):
         axes.imshow(picture, interpolation="nearest")
         said = (
-            f"{_short(error.truth)} ({error.p_truth:.2f})\n"
+            f"true {_short(error.truth)} ({error.p_truth:.2f})\n"
             f"predicted {_short(error.predicted)} ({error.p_predicted:.2f})\nslide {_short(error.slide)}"
         )
         axes.set_title(said, fontsize=8.5, loc="left", y=-0.05, va="top", parse_math=False)

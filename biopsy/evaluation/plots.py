@@ -17,6 +17,8 @@ from biopsy.evaluation.outcome import Outcome, Undefined
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.labels.scheme import SchemeTask
 
+FEWEST_CASES = 5  # below, a bar says more of these few cases than of its magnification
+PALE = "#b5bcc4"
 BLUE, ORANGE = "#0072B2", "#D55E00"  # of Okabe and Ito's colours, told apart by colour-blind readers
 
 
@@ -119,19 +121,23 @@ def plot_magnifications(table: pd.DataFrame, macro_f1: float, about: About) -> F
     cases = ["" if pd.isna(n) else f"\n{count(int(n), 'case')}" for n in table["cases"].astype(float)]
     images = [count(n, "image") for n in table["images"]]
     marks = [f"{m}\n{n}{c}" for m, n, c in zip(table["magnification"], images, cases, strict=True)]
-    bars = axes.bar(marks, table["macro_f1"].astype(float), width=0.6, color=BLUE)
+    few = (table["cases"].astype(float) < FEWEST_CASES).to_numpy()  # not where cases are not known
+    bars = axes.bar(marks, table["macro_f1"].astype(float), width=0.6, color=np.where(few, PALE, BLUE))
     axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.axhline(macro_f1, color=ORANGE, linestyle="--", linewidth=1.2, label=f"all images: {macro_f1:.2f}")
     axes.set(ylim=(0, 1.25), ylabel="macro-F1", xlim=(-0.6, len(table) - 0.4))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", frameon=False)
+    if few.any():
+        axes.bar(0, 0, color=PALE, label=f"fewer than {FEWEST_CASES} cases")
+    axes.legend(loc="upper right", frameon=False, ncols=2)
     return figure
 
 
 def blank(title: str, size: tuple[float, float]) -> Figure:
     """Return a figure of this size in inches, with its title and the notice."""
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0.035, 1, 0.965)))
+    foot = 0.27 / size[1]  # inches: the notice's line
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot)))
     figure.suptitle(title, fontsize=11)
     figure.text(0.99, 0.01, NOTICE, ha="right", fontsize=8, color="0.35")
     return figure

@@ -5,6 +5,7 @@ from typing import Any
 
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.params import flat
+from biopsy.core.protocol import PUBLIC
 from biopsy.core.text import count
 from biopsy.evaluation.comparison import Difference
 from biopsy.evaluation.outcome import Undefined
@@ -44,7 +45,8 @@ def side_by_side(first: Revision, second: Revision) -> tuple[str, list[str]]:
     if first.commit == second.commit:
         raise ParamsError(f"{first.name} and {second.name} are one and the same run. Name another one.")
     sides = (first, second)
-    models = [_model(sides, model) for model in dict.fromkeys([*second.models, *first.models])]
+    listed = sorted(dict.fromkeys([*second.models, *first.models]), key=lambda model: _leaks(model[1]))
+    models = [_model(sides, model) for model in listed]
     for i, side in enumerate(sides):
         if not any(model["sides"][i] for model in models):
             raise DataError(next((m["problems"][side.name] for m in models), f"{side.name} names no task or protocol."))
@@ -76,6 +78,10 @@ def _model(sides: tuple[Revision, Revision], model: tuple[str, str]) -> dict[str
     says, differences = list(problems.values()), dict[str, Difference | Undefined]()
     if not problems:
         says, differences = _differences(sides, model)
+    if _leaks(model[1]):
+        says.append(
+            "Training and test can share patients in this protocol, so all its figures are too high for new ones."
+        )
     return {
         "title": f"{model[0]}, protocol {model[1]}",
         "id": "-".join(model),
@@ -85,6 +91,11 @@ def _model(sides: tuple[Revision, Revision], model: tuple[str, str]) -> dict[str
         "rows": list(_rows(found, differences)),
         "counts": [count(d["images"], "test image") + _cases(d) if d else "-" for d in found],
     }
+
+
+def _leaks(protocol: str) -> bool:
+    """Tell whether images of one patient can be in both training and test, by the protocol's name."""
+    return protocol.partition("-")[0] in ("image", *PUBLIC)
 
 
 def _cases(details: dict[str, Any]) -> str:

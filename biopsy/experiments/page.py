@@ -11,6 +11,7 @@ import yaml
 
 from biopsy.core.errors import DataError, ParamsError, reason_of
 from biopsy.core.text import count
+from biopsy.experiments.results import KINDS
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
@@ -182,13 +183,19 @@ def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
     return [(run.seed, score) for run, score in scores if score is not None]
 
 
+def with_kind(protocol: str) -> str:
+    """Name a protocol with what its figures are worth, as `biopsy results` does: 'image (leaks)'."""
+    kind = KINDS.get(protocol.partition("-")[0])
+    return f"{protocol} ({kind})" if kind else protocol
+
+
 def _line(cells: Iterable[str]) -> str:
     return f"|{'|'.join(cells)}|"
 
 
 def _figures(task: str, protocols: list[str], runs: Mapping[str, list[Run]]) -> list[str]:
     """Make the rows of one task: validation and test figures under each protocol."""
-    columns = [f"{p}: {what}" for p in protocols for what in ("val. accuracy", "test macro-F1", "gain")]
+    columns = [f"{with_kind(p)}: {what}" for p in protocols for what in ("val. accuracy", "test macro-F1", "gain")]
     rows = [_line(["experiment", "seeds", *columns]), "|---" * (len(columns) + 2) + "|"]
     for name in runs:
         cells = [f"`{name}`", str(len(runs[name]))]

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from biopsy.core.files import write_png
-from biopsy.experiments.page import by_preset, models_of, scores_by_seed
+from biopsy.experiments.page import by_preset, models_of, scores_by_seed, with_kind
 from biopsy.experiments.runs import BASELINE, Run
 
 COLOURS = ("#dd8452", "#4c72b0", "#55a868", "#8172b3", "#937860", "#da8bc3")
@@ -38,7 +38,7 @@ def plot_experiments(runs: list[Run], path: Path) -> None:
             model = f"{task}-{protocol}"
             dots = [(score, row) for row, name in enumerate(names) for _, score in scores_by_seed(done[name], model)]
             x, y = np.array(dots).reshape(-1, 2).T
-            axis.scatter(x, y, s=22, alpha=0.7, color=colour, label=f"protocol {protocol}")
+            axis.scatter(x, y, s=22, alpha=0.7, color=colour, label=f"protocol {with_kind(protocol)}")
             if baseline := scores_by_seed(done.get(BASELINE, []), model):
                 axis.axvline(fmean(score for _, score in baseline), color=colour, linestyle=":", linewidth=1)
         axis.set(xlim=(0, 1), xlabel="test macro-F1, one dot a seed", title=task)
@@ -49,6 +49,7 @@ def plot_experiments(runs: list[Run], path: Path) -> None:
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=9, frameon=False)
-    figure.suptitle("dotted: the baseline's mean", x=0.01, ha="left", fontsize=9)
+    if BASELINE in done:
+        figure.suptitle("dotted: the baseline's mean", x=0.01, ha="left", fontsize=9)
     write_png(path, figure, dpi=110)
     plt.close(figure)

@@ -1,6 +1,7 @@
 """What a git revision, an experiment or the workspace holds: parameters, dvc.lock, and predictions from DVC's cache."""
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -175,7 +176,7 @@ class Revision:
     def about(self) -> str:
         """Its commit in a line: hash, date, subject; of the workspace, the commit that it stands on."""
         found = output_or_none("git", "log", "-1", "--format=%h, %as, %s", self.commit or "HEAD", cwd=self.root)
-        line = (found or "no commit").strip()
+        line = re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33,}\b", r"\1", (found or "no commit").strip())  # of an experiment
         return line if self.commit else f"the files as they are, on {line}"
 
     def _fetch(self, stage: str) -> str:

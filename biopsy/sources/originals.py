@@ -41,8 +41,8 @@ class Originals:
         return self.original + len(self.altered) + len(self.unknown)
 
     def __str__(self) -> str:
-        """Say it in words: `396 of 421 files are original`."""
-        return f"{self.original:,} of {self.total:,} files are original"
+        """Say it in words: `396 of 421 files are as published`."""
+        return f"{self.original:,} of {self.total:,} files are as published"
 
 
 @cache

@@ -18,6 +18,7 @@ from biopsy.training.inputs.loader import ImageStore, TrainingItems, training_it
 COLUMNS, TILES = 4, 16
 SMALLEST, LARGEST = 192, 256  # sides of a tile in pixels
 CAPTION, TITLE, GAP = 20, 28, 6
+NOTHING = "no augmentation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ def write_sheet(
 ) -> None:
     """Draw an image and fifteen versions of it, made by `training_set` and nothing else, into a PNG.
 
+    Without augmentation all would be equal, so the image is drawn alone.
+
     Parameters
     ----------
     store, targets
@@ -46,9 +49,10 @@ def write_sheet(
     path
         The PNG to write.
     """
-    tiles = draw_tiles(store, targets, params, task, classes)
+    told = describe(params.augment, task)
+    tiles = draw_tiles(store, targets, params, task, classes)[: 1 if told == NOTHING else TILES]
     with atomic_file(path) as temporary:
-        paint(tiles, f"{title}: {describe(params.augment, task)}").save(temporary, compress_level=3)
+        paint(tiles, f"{title}: {told}").save(temporary, compress_level=3)
 
 
 def draw_tiles(store: ImageStore, targets: np.ndarray, params: Params, task: Task, classes: list[str]) -> list[Tile]:
@@ -102,7 +106,7 @@ def describe(augment: Augment, task: Task) -> str:
     if augment.double_minority and task in augment.copies:
         parts.append(f"copies of the minority {_strengths(augment.copies[task])}")
     parts += [f"{name} {alpha:g}" for name, alpha in augment.mix.model_dump().items() if alpha]
-    return "; ".join(part for part in parts if part) or "no augmentation"
+    return "; ".join(part for part in parts if part) or NOTHING
 
 
 def _strengths(strengths: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -84,9 +85,28 @@ def test_the_matrix_shows_counts_and_shares() -> None:
     assert [text.get_text() for text in shares.texts] == ["0.67", "0.33", "0.00", "1.00"]
 
 
+def test_the_name_of_an_axis_does_not_touch_the_notice() -> None:
+    for name, figure in all_figures(outcome_without_adenosis()).items():
+        figure.draw_without_rendering()
+        (notice,) = (text.get_window_extent() for text in figure.texts if text.get_text() == NOTICE)
+        for axes in figure.axes:
+            assert axes.xaxis.label.get_window_extent().y0 > notice.y1 + 3, name
+
+
 def test_magnifications_carry_their_number_of_images() -> None:
     found = texts(all_figures(outcome_without_adenosis())["magnification"])
     assert "40X\n40 images\n40 cases" in found
+
+
+def test_a_magnification_of_few_cases_is_pale() -> None:
+    table = pd.DataFrame({"magnification": ["40X", "400X"], "macro_f1": [0.7, 1.0], "images": [9, 1], "cases": [5, 1]})
+    about = About(BINARY.scheme, "binary", "case", 10, 5, synthetic=False)
+    figure = plot_magnifications(table, 0.7, about)
+    sure, few = (bar.get_facecolor() for bar in figure.axes[0].patches[:2])
+    assert sure != few
+    legend = figure.axes[0].get_legend()
+    assert legend
+    assert "fewer than 5 cases" in [text.get_text() for text in legend.get_texts()]
 
 
 def test_one_class_alone_is_drawn_without_a_curve(tmp_path: Path) -> None:

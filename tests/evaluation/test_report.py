@@ -238,6 +238,39 @@ def test_magnifications_have_a_table_where_some_are_known(tmp_path: Path) -> Non
     assert "None: the task names no positive classes (labels.tasks.&lt;task&gt;.positive)" in said
 
 
+def test_the_matrix_is_shaded_by_the_share_of_the_true_class(project: tuple[Path, Params]) -> None:
+    text = render(read_run(project[1], project[0]))
+    row = re.search(r"<tr><th scope=\"row\">benign.*?</tr>", text[text.index('class="matrix"') :])
+    assert row
+    cells = re.findall(r'--share:([\d.]+)">(\d+)<', row[0])
+    total = sum(int(n) for _, n in cells)
+    assert [float(share) for share, _ in cells] == [round(int(n) / total, 2) for _, n in cells]
+    assert re.search(r"\.matrix td \{ --tint: [^}]*var\(--share", text)
+
+
+def test_a_class_that_the_testing_fold_had_not_learnt_is_named_below_its_curve(copy: tuple[Path, Params]) -> None:
+    assert "says nothing: the model" not in words_of(render(read_run(copy[1], copy[0])))
+    path = copy[0] / "metrics/tissue-case/details.json"
+    write_json(path, json.loads(path.read_text()) | {"classes_not_in_training": ["benign"]})
+    said = words_of(render(read_run(copy[1], copy[0])))
+    assert "The area of benign says nothing: the model that tests such images had none in training." in said
+
+
+def test_where_no_interval_is_known_cases_that_guessing_gets_right_too_are_called_chance(
+    copy: tuple[Path, Params],
+) -> None:
+    path = copy[0] / "metrics/tissue-case/details.json"
+    details, chance = json.loads(path.read_text()), "do not show that the model beats chance"
+    details["cases_right"]["interval"] = [0.4, 0.9]
+    write_json(path, details)
+    assert chance not in words_of(render(read_run(copy[1], copy[0])))  # the intervals of the images say more
+    details["intervals"] |= {"roc_auc": None, "macro_f1": None}
+    write_json(path, details)
+    assert f"Guessing predicts 1 of 2 cases correctly, a share within that interval: these data {chance}" in words_of(
+        render(read_run(copy[1], copy[0]))
+    )
+
+
 def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() -> None:
     slides = np.repeat(["bad", "small", "half", "good", ""], [5, 4, 6, 5, 2])
     truth, wrong = np.zeros(22, int), np.isin(slides, ["bad", "small"]) | (np.arange(22) // 3 == 3)
@@ -421,6 +454,8 @@ def test_the_checklists_have_every_item_and_say_what_the_run_knows_or_leave_it_t
     assert "0 of 48 test images come from slides seen in training" in rows["C19"]["run"]
     assert rows["C20"]["run"].startswith("Protocol case: no case is in two parts")
     assert rows["T18a"]["run"] is None
+    assert "`biopsy report`" in rows["T18f"]["run"]
+    assert "<code>biopsy report</code> prints" in render(run)
     assert rows["C30"]["run"] == "Figures by slide and by magnification."
     nothing, _ = checklists(replace(run, results=[], splits={}, ingest={}, impute={}), [])
     assert all(row["author"] for row in nothing["items"] if row["item"] in ("5a", 10, 11, "12a", "20a", "23a"))

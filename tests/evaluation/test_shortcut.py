@@ -42,7 +42,7 @@ def test_features_that_know_only_the_slide_tell_the_class_until_its_case_is_left
     assert {round(one["random"], 6) for one in far} == {round(7 / 23, 6)}
     assert np.mean([one["share"] for one in far]) == pytest.approx(7 / 23, abs=0.05)
     found["type_elsewhere"] |= {"share": 0.3, "low": 0.2, "high": 0.5}
-    assert "may be the slide alone" in say_shortcut(found)[-1]
+    assert "because of their slide, not of their class" in say_shortcut(found)[-1]
 
 
 def test_features_that_know_the_class_tell_it_on_new_cases_too() -> None:

@@ -64,12 +64,16 @@ def test_the_sheet_says_of_each_error_what_it_is_and_stays_small(tmp_path: Path)
     figure = plot_errors(errors, [noise] * 12, 20, ABOUT)
     said = [axes.get_title(loc="left") for axes in figure.axes]
     assert len(said) == 12
-    assert said[0] == "benign (0.10)\npredicted malignant (0.90)\nslide s$1$"
+    assert said[0] == "true benign (0.10)\npredicted malignant (0.90)\nslide s$1$"
     assert "The 12 most confident of 20 errors" in str(figure.get_suptitle())
     assert NOTICE in [text.get_text() for text in figure.texts]
     write_png(tmp_path / "errors.png", figure)
     assert (tmp_path / "errors.png").stat().st_size < 2_500_000
-    assert max(cv2.imread(str(tmp_path / "errors.png")).shape) <= 1300
+    square = cv2.imread(str(tmp_path / "errors.png")).shape
+    assert max(square) <= 1300
+    write_png(tmp_path / "wide.png", plot_errors(errors, [noise[:210]] * 12, 20, ABOUT))
+    wide = cv2.imread(str(tmp_path / "wide.png")).shape
+    assert wide[0] < 0.8 * square[0]  # no empty bands between rows of wide pictures
 
 
 def test_without_an_error_the_sheet_is_a_sentence(tmp_path: Path) -> None:

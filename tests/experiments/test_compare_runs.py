@@ -323,7 +323,7 @@ def test_two_runs_stand_side_by_side_with_figures_verdict_and_all_that_changed(
     )
     (row,) = {line for line in page if line.startswith("macro-F1")}
     assert re.fullmatch(
-        r"macro-F1 +0\.250 +0\.125 to 0\.875 +0\.750 +0\.125 to 0\.875 +\+0\.\d{3} +\+0\.\d{3} to \+0\.\d{3}", row
+        r"macro-F1 +0\.250 +0\.750 +\+0\.\d{3} +\+0\.\d{3} to \+0\.\d{3} +0\.125 to 0\.875 +0\.125 to 0\.875", row
     )
     assert any(re.search("train.skill +poor +good", line) for line in page)
     changed = next(line for line in page if "data/seen-case.csv" in line)
@@ -339,7 +339,21 @@ def test_different_test_sets_stand_beside_each_other_and_a_sentence_says_why_the
         "test figures cannot be compared: binary-case: main and few answered different images: 12 of 48 have one answer"
     )
     assert any(said in line for line in page)
-    assert all(re.fullmatch(r"macro-F1 .*0\.250 .*0\.750 .*- +-", row) for row in page if row.startswith("macro-F1"))
+    rows = [row for row in page if row.startswith("macro-F1")]
+    assert all(re.fullmatch(r"macro-F1 +0\.250 +0\.750 +- +- +0.*", row) for row in rows)
+
+
+def test_a_protocol_that_flatters_stands_last_and_says_so_and_no_hash_fills_a_line(
+    project: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(project, root)
+    (root / "params.yaml").write_text((PARAMS % "poor").replace("[case, case-cv3]", "[image, case]"))
+    call(root, "git", "commit", "-qam", f"dvc: commit experiment {'ab' * 32}")
+    page = "\n".join(report(root, tmp_path / "x.html", "workspace", "--compare", "better"))
+    assert page.index("binary, protocol case") < page.index("binary, protocol image")
+    assert page.count("all its figures are too high for new ones.") == 1
+    assert "dvc: commit experiment abababa)" in page
 
 
 def test_a_printed_report_tells_what_its_models_cost_on_this_machine(project: Path, tmp_path: Path) -> None:

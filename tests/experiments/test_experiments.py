@@ -9,7 +9,15 @@ import matplotlib as mpl
 import pytest
 
 from biopsy.core.errors import DataError, ParamsError
-from biopsy.experiments.page import Preset, differences, experiments_page, read_preset, spread, write_heads
+from biopsy.experiments.page import (
+    Preset,
+    differences,
+    experiments_page,
+    read_preset,
+    spread,
+    with_kind,
+    write_heads,
+)
 from biopsy.experiments.page_plot import plot_experiments
 from biopsy.experiments.runs import Run, parse_runs
 from conftest import ROOT
@@ -175,9 +183,14 @@ def test_the_heads_in_the_repository_say_what_its_page_says_and_the_page_names_e
             ), name
 
 
-def test_all_runs_are_drawn_one_dot_a_seed(tmp_path: Path) -> None:
+def test_all_runs_are_drawn_one_dot_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plot_experiments([run("baseline", 0, 0.8), run("adopt", 0, 0.7), run("adopt", 1, 0, "lost")], tmp_path / "a.png")
     assert mpl.image.imread(tmp_path / "a.png").std() > 0.01
+    assert (with_kind("image"), with_kind("case-cv5")) == ("image (leaks)", "case-cv5 (honest)")
+    drawn: list[Any] = []
+    monkeypatch.setattr("biopsy.experiments.page_plot.plt.close", drawn.append)
+    plot_experiments([run("adopt", 0, 0.7)], tmp_path / "a.png")
+    assert not drawn[0].get_suptitle()  # no dotted line without a baseline
     with pytest.raises(DataError, match="dvc exp run"):
         plot_experiments([], tmp_path / "b.png")
 

@@ -111,9 +111,9 @@ def test_the_page_opens_with_the_verdict_and_asks_for_nothing(
     assert places == sorted(places)
     assert "On its own test part it had macro-F1 0.750 (95 % interval 0.500 to 0.900) on 40 images of 9 cases" in said
     assert "new to the model: the data that it learnt from are not here to compare with" in said
-    assert "By brightness, worst first." not in said  # folded
+    assert "By brightness, worst first" not in said  # folded
     page.locator("summary", has_text="brightness").press("Enter")
-    page.get_by_text("By brightness, worst first.").wait_for()
+    page.get_by_text("By brightness, worst first").wait_for()
 
 
 def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evaluated(

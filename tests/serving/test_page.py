@@ -42,9 +42,11 @@ def address(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     real = DARK.model_copy(update={"synthetic": False, "training": ranges_of([{"red": 0.1}] * 3)})
     learnt = packed(frozenset([pixel_key(hash_pixels(LEARNT))]))
+    mean = DARK.model_copy(update={"members": ["0" * 64, "1" * 64]})
     models = {
         "dark": Model(write_onnx(tmp_path / "dark.onnx", learnt_from=learnt)),
         "real": Model(write_onnx(tmp_path / "real.onnx", real, figures=PROMISES)),
+        "mean": Model(write_onnx(tmp_path / "mean.onnx", mean)),
     }
     app = make_app(models, None)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
@@ -71,7 +73,7 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     page.goto(address)
     page.get_by_text("This model").wait_for()
     page.locator("#files").set_input_files([tmp_path / "corner.png", tmp_path / "large.png"])
-    page.get_by_text("2 images done.").wait_for()
+    page.get_by_text("2 images done, 1 without a prediction: see the reason at each").wait_for()
     (why,) = page.get_by_role("button", name="Where does the model look? corner.png").all()
     assert page.get_by_role("button", name="Where does the model look?").count() == 1  # not of the bad image
     why.press("Enter")
@@ -93,6 +95,17 @@ def test_an_image_is_predicted_and_explained_by_keyboard_without_an_error_or_a_r
     assert found == []
 
 
+def test_the_mean_of_models_is_not_said_to_be_tested_on_patients_that_it_has_not_seen(
+    address: str, phone: tuple[Any, list[str]]
+) -> None:
+    page, _ = phone
+    page.goto(address)
+    page.locator("#model").select_option("mean")
+    about = page.locator("#about").inner_text()
+    assert "for each of its 2 models alone: " in about
+    assert "none of the mean of 2 models" in about
+
+
 def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_preview(
     address: str, tmp_path: Path, phone: tuple[Any, list[str]]
 ) -> None:
@@ -102,10 +115,10 @@ def test_a_tiff_which_browsers_do_not_show_is_predicted_and_said_to_have_no_prev
     page.goto(address)
     page.get_by_text("This model").wait_for()
     page.locator("#files").set_input_files([tmp_path / "a.tif", tmp_path / "broken.png"])
-    page.get_by_text("2 images done.").wait_for()
+    page.get_by_text("2 images done, 1 without a prediction").wait_for()
     page.get_by_text("no preview").wait_for()
     marked = page.locator("#summary .caution").all_inner_texts()  # grey, they were less visible than the prediction
-    assert any("1 of 1 are training or validation images of this model" in text for text in marked)
+    assert any("Training or validation images of this model: 1 of 1." in text for text in marked)
     assert [blank.inner_text() for blank in page.locator(".blank").all()] == ["no preview", ""]
     assert violations(page) == []
 
@@ -146,7 +159,7 @@ def test_a_sample_image_is_drawn_and_said_to_be_a_drawing_and_the_next_one_is_an
     assert "not tissue: what the model says of it means nothing" in real
     assert "unlike the training images in tissue colour, green to red: the prediction" in real
     summary = page.locator("#summary")  # of the last model
-    assert "1 of 1 look unlike the training images" in summary.locator(".caution").inner_text()
+    assert "Unlike the training images: 1 of 1." in summary.locator(".caution").inner_text()
     assert "unlike the training" in " ".join(page.locator("#results > li").nth(1).locator(".caution").all_inner_texts())
     assert "drawn images" not in summary.inner_text()
     with page.expect_download() as download:

@@ -163,6 +163,7 @@ def test_folders_tables_and_a_list_on_the_standard_input_name_images_each_once(
         (["models"], DataError, "models has no images"),
         (["images", "--out", "x.xlsx"], ParamsError, "must end in .csv, .json, .jsonl"),
         (["images", "--out", "images"], ParamsError, "images is a folder. Name a file"),
+        (["images", "--out", "new/"], ParamsError, "A folder is for whole slides alone; a TIFF counts as one if it is"),
         (["images", "--out", "x.geojson"], ParamsError, "only the tiles of whole slides have places for GeoJSON"),
         (["images", "--model", "models/none"], SourceError, "there is no model models/none. There are models/"),
     ],

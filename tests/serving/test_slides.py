@@ -145,6 +145,15 @@ def test_the_heat_map_colours_only_tiles_and_equal_runs_draw_it_in_equal_bytes(p
     assert blue[1] / red[1] == pytest.approx(2, abs=0.1)
 
 
+def test_the_heat_map_names_its_model(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    draw = run.draw_heatmap
+    monkeypatch.setattr(run, "draw_heatmap", lambda *given: [said.append(given[-1]), draw(*given)][1])
+    write_slide(project / "a.tif")
+    command(["predict", "a.tif", "--out", "out"])
+    assert said == ["probability of malignant, model binary-case"]
+
+
 def test_a_long_name_of_any_letters_fits_above_the_heat_map(project: Path) -> None:
     names = ("a", "ä组Ж" * 20)
     for name in names:

@@ -23,7 +23,7 @@ def test_list_stays_small() -> None:
 def test_real_subset_has_396_originals_of_421(real_data: Path) -> None:
     paths = [path.relative_to(real_data).as_posix() for path in (real_data / "BreaKHis_v1").rglob("*.png")]
     found = compare(real_data, paths)
-    assert str(found) == "396 of 421 files are original"
+    assert str(found) == "396 of 421 files are as published"
     assert (len(found.altered), found.unknown, found.absent) == (25, [], 7488)
 
 
@@ -39,4 +39,4 @@ def test_altered_and_unknown_files_are_listed(tmp_path: Path) -> None:
         (tmp_path / path).write_bytes(b"not the original")
     found = compare(tmp_path, [unknown, altered])
     assert (found.original, found.altered, found.unknown, found.absent) == (0, [altered], [unknown], 7908)
-    assert str(found) == "0 of 2 files are original"
+    assert str(found) == "0 of 2 files are as published"

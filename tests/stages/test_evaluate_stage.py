@@ -149,6 +149,26 @@ def test_types_that_training_or_test_lacks_are_named(project: Path) -> None:
     assert details["per_class"]["PC"]["support"] == 6
 
 
+def test_a_type_that_a_probe_learnt_from_validation_is_not_called_unseen(project: Path) -> None:
+    from biopsy.networks.validation import write_validation
+
+    split = pd.read_csv(project / "data/splits/case.csv")
+    of_type = split.index[split["image_id"].str.startswith("PC-")]
+    split.loc[of_type, "part"] = ["val", *["test"] * (len(of_type) - 1)]
+    split.to_csv(project / "data/splits/case.csv", index=False)
+    ids = sorted(split.loc[split["part"] == "val", "image_id"])
+    write_model(project, "multiclass")
+    evaluate(project, "multiclass")
+    assert read(project / "metrics/multiclass-case/details.json")["classes_not_in_training"] == ["PC"]
+    folder, given = project / "models/multiclass-case", np.full((len(ids), 8), 1 / 8, np.float32)
+    data = read(folder / "model.json")["data"] | {"validation": write_validation(folder, ids, given)}
+    shutil.rmtree(folder)
+    write_model(project, "multiclass", data=data)
+    write_validation(folder, ids, given)
+    evaluate(project, "multiclass")
+    assert read(project / "metrics/multiclass-case/details.json")["classes_not_in_training"] == []
+
+
 def test_a_model_of_another_task_is_refused_and_earlier_figures_stay(project: Path) -> None:
     write_model(project, "binary", protocol="image")
     before = outputs(project)

@@ -72,7 +72,7 @@ def test_breakhis_folder_and_archive_give_the_same_data(
         set_params({"data.source": "breakhis", "data.breakhis.path": str(path)})
         result = run_stage("fetch")
         assert result.returncode == 0, result.stderr
-        assert "0 of 3 files are original" in result.stdout
+        assert "0 of 3 files are as published" in result.stdout
         found.append(tree(tmp_path / "data/raw"))
     assert found[0].pop("source.json") != found[1].pop("source.json")  # a folder's text file lies outside the slides
     assert found[0] == found[1]
@@ -124,7 +124,7 @@ def test_source_json_says_what_is_original_and_what_is_not(
     facts = source(tmp_path)
     assert (facts["source"], facts["synthetic"], facts["images"]) == ("breakhis", False, 4)
     assert facts["left_out"] == {"name not of BreaKHis (in images/, not in metadata.csv)": 1}
-    assert facts["originals"]["sentence"] == "0 of 4 files are original"
+    assert facts["originals"]["sentence"] == "0 of 4 files are as published"
     assert facts["originals"]["unknown_files"] == [odd]
     assert facts["originals"]["absent_of_7909"] == 7909 - 3
     assert "thumbnail" not in (tmp_path / "data/raw/metadata.csv").read_text()
@@ -235,7 +235,7 @@ def test_real_subset_has_396_of_421_original_files(
 ) -> None:
     set_params({"data.source": "breakhis", "data.breakhis.path": str(real_data)})
     result = run_stage("fetch")
-    assert "396 of 421 files are original" in result.stdout
+    assert "396 of 421 files are as published" in result.stdout
     made = pd.read_csv(tmp_path / "data/raw/metadata.csv")
     course = pd.read_csv(real_data / "image_data_subset.csv")
     both = made.merge(course, on="path_to_image", suffixes=("", " (course)"))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,3 +82,21 @@ def test_names_that_look_like_a_formula_are_drawn_as_they_are_written(tmp_path: 
     split = pd.DataFrame({"image_id": list("abcdef"), "part": ["train", "val", "test"] * 2})
     plot_split(labels, split, organ, "case", "0 of 2", tmp_path / "split.png")
     assert (tmp_path / "split.png").stat().st_size > 0
+
+
+def test_the_words_of_a_split_of_folds_do_not_lie_over_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organ = scheme(organ={"column": None, "classes": ["a", "b", "c", "d", "e", "f"]})
+    ids = [f"i{i:02d}" for i in range(36)]
+    classes = np.repeat(organ["organ"].names, 6)
+    labels = pd.DataFrame({"image_id": ids, "organ": classes, "slide": ids})
+    folds = pd.DataFrame({"image_id": ids, "repeat_1": ["1", "2", "3", "4", "5", "1"] + ["1"] * 30})
+    drawn: list[Any] = []
+    monkeypatch.setattr("biopsy.tables.split.plots.plt.close", drawn.append)
+    says = "0 of 36 test images come from slides seen in training (each image tested by one of 5 folds)"
+    plot_split(labels, folds, organ, "case-cv5", says, tmp_path / "split.png")
+    (figure,) = drawn
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in (*figure.axes[0].texts, figure.axes[0].title, *figure.legends)]
+    assert not [1 for i, one in enumerate(boxes) for other in boxes[:i] if one.overlaps(other)]

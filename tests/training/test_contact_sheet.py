@@ -80,6 +80,12 @@ def test_a_sheet_names_what_is_on_and_equal_parameters_give_equal_bytes(store: I
         assert sheet.size == (4 * 198 + 6, 28 + 4 * 212 + 6)  # 32 px, shown six times as large
 
 
+def test_without_augmentation_the_image_is_drawn_once_and_not_sixteen_times(store: ImageStore, tmp_path: Path) -> None:
+    write_sheet(store, TARGETS, parameters({}), "binary", CLASSES, "title", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.size == (4 * 198 + 6, 28 + 212 + 6)
+
+
 @pytest.fixture
 def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
     (tmp_path / "conf").symlink_to(ROOT / "conf")

@@ -30,7 +30,7 @@ def audits(results: Iterable[Result], labels: pd.DataFrame, images: Path, max_pi
             own = one[kind]
             twin = next((other for other in found if own[pictures] and other[kind][pictures] == own[pictures]), None)
             if twin:
-                one[kind] = {"says": [*own["says"], f"They are those of {twin['title']}."], pictures: []}
+                one[kind] = {"says": [f"The same as of {twin['title']}."], pictures: []}
         found.append(one)
     return found
 
@@ -76,9 +76,9 @@ def label_errors(result: Result) -> tuple[list[tuple[str, list[str]]], list[str]
     n = len(rows)
     says = [f"{len(found)} of {count(n, 'tested image')} may have a wrong label."]
     if len(found) > MANY * n:
-        says = [
+        return [], [
             f"The rule names {len(found)} of {count(n, 'tested image')}, too many to be wrong labels: most are errors "
-            "of the model, which is wrong too often for this rule."
+            "of the model, which is wrong too often for this rule. None is shown."
         ]
     slides = Counter(rows["slide"].iloc[error.row] for error in found)
     whole = [s for s, k in sorted(slides.items()) if s and k > 1 and k == (rows["slide"] == s).sum()]

@@ -96,7 +96,7 @@ def say_shortcut(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if far["low"] <= far["random"]:
         verdict = (
             "not shown to be better than chance",
-            "what the features seem to know of the class may be the slide alone",
+            "images may be near because of their slide, not of their class",
         )
     else:
         verdict = "better than chance", "the features know something of the class beyond the slide"

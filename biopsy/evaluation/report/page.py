@@ -132,6 +132,7 @@ def section(
         "details": result.details,
         "names": names,
         "words": scheme.words,
+        "positive": scheme.positive,
         "matrix": [[int(n) for n in row] for row in matrix],
         "roc": charts.roc_chart(curves, colours, f"ROC curves of {result.title}", band) if drawn else None,
         "roc_band": band.reason if isinstance(band, Undefined) else None,

@@ -103,6 +103,8 @@ def _shared(pair: tuple[str, str], labels: pd.DataFrame, task: str, ingest: Mapp
         used = list(classes.index[classes > 1])
     listed = f": {', '.join(filed[:MOST_SLIDES])}" if filed else ""
     pictures = sum(sum(found[name] for name in pair) for found in equal)
+    if not (filed or pictures or used):
+        return "No slide and no identical images are labelled as both classes."
     return (
         f"Labelled as both classes: {count(len(filed), 'slide')} in the table{listed}; "
         f"{count(pictures, 'identical image')}; {count(len(used), 'slide')} of the images used."

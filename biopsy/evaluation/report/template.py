@@ -1,10 +1,12 @@
 """The templates of the report and of the cards, with the words that both use."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from biopsy.core.text import count, isolated
 from biopsy.evaluation.report import words
@@ -27,5 +29,16 @@ def template(name: str, **options: Any) -> Template:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         **options,
     )  # fmt: skip
-    environment.filters |= {"figure": words.number, "interval": words.interval, "count": count, "zip": zip}
+    environment.filters |= {
+        "figure": words.number,
+        "interval": words.interval,
+        "count": count,
+        "zip": zip,
+        "code": as_code,
+    }
     return environment.get_template(name)
+
+
+def as_code(text: str) -> Markup:
+    """Write what stands in backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(isolated(text)))))  # noqa: S704 - it is escaped

@@ -90,6 +90,12 @@ def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> l
     area = details["intervals"].get("roc_auc")
     if area and area[0] <= 0.5:
         sentences.append("The interval of ROC-AUC reaches 0.5: these data do not show that the model beats chance.")
+    right, k = details["cases_right"], len(details["classes"])
+    if right and right["interval"][0] <= 1 / k and not (area or details["intervals"]["macro_f1"]):
+        sentences.append(
+            f"Guessing predicts 1 of {k} cases correctly, a share within that interval: these data do not show that "
+            "the model beats chance."
+        )
     return sentences
 
 

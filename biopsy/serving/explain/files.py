@@ -182,7 +182,8 @@ def draw(name: str, image: NDArray[np.uint8], explanation: Explanation, card: Ca
     figure = Figure((10, min(max(4.6 * height / width + 1.6, 4), 14)), layout=ConstrainedLayoutEngine())
     name = _shown(name)
     name = name if len(name) <= 80 else f"{name[:40]}…{name[-39:]}"
-    title = f"{explanation.words}, probability {explanation.probability:.2f}\n{name}"
+    model = f"{card.task}-{card.protocol}"
+    title = f"{explanation.words}, probability {explanation.probability:.2f}, model {model}\n{name}"
     figure.suptitle(title, parse_math=False)  # a name may hold two $
     axes = figure.subplots(1, 2)
     for axis, shown in zip(axes, (image, overlay(image, colours)), strict=True):

@@ -16,6 +16,9 @@ from biopsy.core.text import as_text
 
 KINDS = (".csv", ".json", ".jsonl", ".parquet")
 WHOLE = ("images", "without_prediction", "x", "y", "width", "height")  # columns of whole numbers
+SLIDES_ONLY = (
+    "A folder is for whole slides alone; a TIFF counts as one if it is a pyramid or has more than 50 million pixels."
+)
 GROUP = 4096  # rows of a Parquet file that are in memory together
 Row = dict[str, Any]
 
@@ -30,14 +33,14 @@ def check_out(out: Path | None) -> None:
     if out is None:
         return
     if out.is_dir():
-        raise ParamsError(f"--out: {out} is a folder. Name a file.")
+        raise ParamsError(f"--out: {out} is a folder. Name a file. {SLIDES_ONLY}")
     if out.suffix == ".geojson":
         raise ParamsError(
             f"--out: {out}: only the tiles of whole slides have places for GeoJSON. For images name a file that ends "
             f"in {', '.join(KINDS)}."
         )
     if out.suffix not in KINDS:
-        raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.")
+        raise ParamsError(f"--out: {out} must end in {', '.join(KINDS)}.{'' if out.suffix else f' {SLIDES_ONLY}'}")
     if out.suffix == ".parquet":
         with extra("parquet"):
             import pyarrow.parquet  # noqa: F401

@@ -183,7 +183,8 @@ def _hash(path: Path) -> str:
 
 
 def _draw(path: Path, name: str, overview: Overview, totals: Totals, model: Model, cutting: Cut) -> None:
-    picture = draw_heatmap(overview, totals, cutting, name, shown_in_words(model.card))
+    shown = f"{shown_in_words(model.card)}, model {model.card.task}-{model.card.protocol}"
+    picture = draw_heatmap(overview, totals, cutting, name, shown)
     with atomic_file(path) as temporary:
         Image.fromarray(picture).save(temporary, "PNG")
 

@@ -1,6 +1,7 @@
 """Draw a split: how many images, and of how many slides, each class has in each part."""
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 
@@ -17,6 +18,7 @@ from biopsy.core.text import drawn
 from biopsy.tables.labels.scheme import UNLABELLED, LabelScheme, finest
 from biopsy.tables.split.folds import column_of
 
+LINE = 90  # letters of the title, which must not run into the legend
 COLOURS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 
 
@@ -60,12 +62,14 @@ def plot_split(
         bottom += images[part].to_numpy()
     for x, stratum in enumerate(strata):
         missing = [part for part in parts if not images.loc[stratum, part]]
-        note = " | ".join(str(n) for n in slides.loc[stratum]) + (f"\nno {some(missing, 3)}" if missing else "")
+        note = " | ".join(str(n) for n in slides.loc[stratum])
+        if missing and len(parts) == len(PARTS):  # of more folds the zeros say it, and their names need more room
+            note += f"\nno {some(missing, 3)}"
         axes.text(x, bottom[x] + 0.01 * bottom.max(), note, ha="center", va="bottom", fontsize=8)
     axes.set_xticks(range(len(strata)), map(drawn, strata), rotation=30 if max(map(len, strata)) > 6 else 0)
     axes.set_ylim(top=1.1 * bottom.max())
     axes.set_ylabel("images")
-    axes.set_title(f"protocol {protocol}: {says}", fontsize=10)
+    axes.set_title(fill(f"protocol {protocol}: {says}", LINE), fontsize=10)
     legend = "images; above the bars:\nslides in " + " | ".join(parts if len(parts) < 4 else ["fold 1", "2", "..."])
     figure.legend(title=legend, loc="outside right upper", fontsize=8, title_fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -86,7 +86,7 @@ async function predict(files) {
   if (!model || !files.length) return;
   if (state.busy) return say("Wait until the images before these are predicted.", true);
   state.busy = true;
-  let done = 0;
+  let done = 0, failed = 0;
   try {
     for (const batch of batches(files)) {
       say(`Predicting ${done + 1} to ${done + batch.length} of ${files.length} …`);
@@ -95,8 +95,9 @@ async function predict(files) {
       const told = await ask(`v1/predict?model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
       told.predictions.forEach((row, i) => show({ ...row, model: model.name }, batch[i], model));
       done += batch.length;
+      failed += told.predictions.filter((row) => row.error).length;
     }
-    say(`${done} ${done === 1 ? "image" : "images"} done.`);
+    say(`${done} ${done === 1 ? "image" : "images"} done${failed ? `, ${failed} without a prediction: see the reason at each` : ""}.`, failed > 0);
   } catch (error) {
     say(`${error.message} ${files.length - done} of ${files.length} images have no prediction.`, true);
   } finally {
@@ -243,9 +244,9 @@ function summarise(model) {
   add(box, "p", `${model.name}, ${rows.length} ${rows.length === 1 ? "image" : "images"}: ${parts.join(", ")}.`, "says");
   if (model.synthetic) add(box, "div", "This model was trained on drawn images, so its answers about real tissue mean nothing.", "caution");
   const learnt = good.filter((r) => r.in_training).length;
-  if (learnt) add(box, "div", `${learnt} of ${good.length} are training or validation images of this model, which does better on them than on new ones.`, "caution");
+  if (learnt) add(box, "div", `Training or validation images of this model: ${learnt} of ${good.length}. It does better on them than on new ones.`, "caution");
   const unlike = good.filter((r) => r.unlike_training?.length).length;
-  if (unlike) add(box, "div", `${unlike} of ${good.length} look unlike the training images, so their predictions may be unreliable.`, "caution");
+  if (unlike) add(box, "div", `Unlike the training images: ${unlike} of ${good.length}. Predictions of these may be unreliable.`, "caution");
   if (good.length > 1) {
     add(box, "div", "The mean of these images. It describes a patient only if all images are of that patient.", "small");
     const mean = Object.fromEntries(model.classes.map((c) => [c.name, good.reduce((sum, r) => sum + r.probabilities[c.name], 0) / good.length]));
@@ -267,7 +268,7 @@ function describe() {
   const fact = (name, text) => { add(list, "dt", name); add(list, "dd", text); };
   fact("Classes", model.classes.map((c) => c.words).join(", "));
   fact("Trained on", model.synthetic ? "a synthetic sample: drawn images, so its answers about real tissue mean nothing" : "real images");
-  fact("Protocol", `${model.protocol}: ${model.protocol_means}`);
+  fact("Protocol", `${model.protocol}${model.members ? `, for each of its ${model.members} models alone` : ""}: ${model.protocol_means}`);
   const figures = model.figures;
   if (figures) {
     const interval = (key) => Array.isArray(figures.intervals?.[key]) ? ` (${figures.intervals[key].map((v) => v.toFixed(3)).join(" to ")})` : "";
@@ -275,7 +276,7 @@ function describe() {
     const long = { bal_acc: "balanced_accuracy" };
     const told = Object.entries(names).filter(([k]) => typeof figures.test[k] === "number");
     fact("Test", `${told.map(([k, text]) => `${text} ${figures.test[k].toFixed(3)}${interval(long[k] ?? k)}`).join("; ")}; ${figures.images} images of ${figures.cases} cases${told.some(([k]) => interval(long[k] ?? k)) ? "; in brackets, 95 % intervals" : ""}`);
-  } else fact("Test", "no figures are known to this file");
+  } else fact("Test", model.members ? `none of the mean of ${model.members} models: those of a cross-validation have together learnt from all images` : "no figures are known to this file");
   if (model.threshold !== null) fact("Threshold", `${model.threshold} on the probability of ${model.classes[1].words}`);
   fact("Network", `${model.backbone ?? "unknown"}, ${model.size} x ${model.size} pixels`);
   fact("Use", model.notice);
