@@ -24,6 +24,7 @@ def running_dvc(arguments: list[str], progress: Path, log: Path) -> Iterator[sub
     log
         The file that takes what DVC prints.
     """
+    _drop_torn_locks()
     before, process = _temporary_folders(), None
     try:
         with log.open("w", encoding="utf-8") as stream, _interrupted_after():
@@ -45,6 +46,22 @@ def running_dvc(arguments: list[str], progress: Path, log: Path) -> Iterator[sub
         if process is not None and process.returncode != 0:
             for folder in _temporary_folders() - before:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _drop_torn_locks() -> None:
+    """Remove DVC's tables of locks that a killed process left torn: with one of them DVC refuses to run."""
+    for table in (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock")):
+        for _ in range(2):  # another process may be writing it
+            try:
+                json.loads(table.read_bytes())
+            except FileNotFoundError:
+                break
+            except ValueError:
+                time.sleep(0.5)
+            else:
+                break
+        else:
+            table.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -284,3 +284,17 @@ def test_files_that_git_does_not_know_are_copied_for_the_trials(
     monkeypatch.chdir(tmp_path / "data")
     with pytest.raises(ParamsError, match=r"model\.weights is '\.\./known/b\.h5'.* Write the whole path\."):
         copied("../known/b.h5")
+
+
+def test_tables_of_locks_that_a_killed_dvc_left_torn_do_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole, torn = Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock")
+    torn.parent.mkdir(parents=True)
+    whole.write_text("{}")
+    torn.write_text("")
+    with running_dvc(["--version"], tmp_path / "progress", tmp_path / "log") as process:
+        process.wait(timeout=60)
+    assert whole.read_text() == "{}"
+    assert not torn.exists()
