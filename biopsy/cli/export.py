@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from biopsy.cli.verb import add_model, new_verb
+from biopsy.cli.verb import add_model, model_path, new_verb
 from biopsy.core.errors import ParamsError
 
 
@@ -39,8 +39,8 @@ def add_export(verbs: Any) -> None:
         "biopsy export models/binary-case --format openvino",
     )  # fmt: skip
     verb.add_argument(
-        "model", type=Path, nargs="+", metavar="FOLDER",
-        help="a model's folder, such as models/binary-case; several (folds, seeds) are averaged",
+        "model", type=model_path, nargs="+", metavar="FOLDER",
+        help="a model's folder, here or REPO@REVISION:PATH; several (folds, seeds) are averaged",
     )  # fmt: skip
     verb.add_argument("--out", type=Path, metavar="FILE", help="default: exports/<name>.onnx")
     verb.add_argument(

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from biopsy.cli.verb import add_root, new_verb
+from biopsy.cli.verb import add_root, model_path, new_verb
 
 
 def add_list(verbs: Any) -> None:
@@ -45,8 +45,9 @@ def add_info(verbs: Any) -> None:
         "biopsy info models/binary-case --root ../other-clone",
     )  # fmt: skip
     verb.add_argument(
-        "model", type=Path, metavar="MODEL", help="a model's folder, such as models/binary-case, or an .onnx file"
-    )
+        "model", type=model_path, metavar="MODEL",
+        help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH",
+    )  # fmt: skip
     add_root(verb)
     verb.set_defaults(run=act)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from biopsy.core.encoders import ENCODERS
 from biopsy.core.errors import SourceError
+from biopsy.experiments.kinds import with_kind
 from biopsy.serving.onnx_metadata import read_facts
 
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
@@ -125,6 +126,8 @@ def _folder(folder: Path, root: Path) -> str:
                 json.loads((root / "metrics" / name / f).read_text()) for f in ("test.json", "details.json")
             )
             tested = [(model["sha256"], model["temperature"]) for model in details["models"]]
+            if card.get("fold") and card["model_sha256"] in dict(tested):
+                return _words(card, None, f"fold {card['fold']}, tested with the others: metrics/{name}/test.json")
             if tested == [(card["model_sha256"], card["temperature"])] and details["threshold"] == card["threshold"]:
                 return _words(card, {"test": short, **details})
         except EDITED:
@@ -142,8 +145,9 @@ def _exported(path: Path) -> str:
         return "cannot be used: `biopsy predict` says why"
 
 
-def _words(card: Mapping[str, Any], figures: Mapping[str, Any] | None) -> str:
-    told = "no test figures of exactly these bytes"
+def _words(
+    card: Mapping[str, Any], figures: Mapping[str, Any] | None, told: str = "no test figures of exactly these bytes"
+) -> str:
     test = (figures or {}).get("test", {})
     if figures and test.get("macro_f1") is not None:
         told = f"macro-F1 {test['macro_f1']:.3f}"
@@ -151,7 +155,7 @@ def _words(card: Mapping[str, Any], figures: Mapping[str, Any] | None) -> str:
             told += f" ({test['f1_low']:.3f}-{test['f1_high']:.3f})"
         if figures.get("cases") is not None:
             told += f", {figures['cases']} cases"
-    return f"{card['task']}, protocol {card['protocol']}{', synthetic' if card['synthetic'] else ''}: {told}"
+    return f"{card['task']}, protocol {with_kind(card['protocol'])}{', synthetic' if card['synthetic'] else ''}: {told}"
 
 
 def _augmentations(root: Path) -> Iterator[tuple[str, dict[str, str]]]:

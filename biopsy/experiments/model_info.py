@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from biopsy.core.errors import SourceError
-from biopsy.core.params import flat
-from biopsy.core.protocol import parse_protocol
+from biopsy.core.layout import is_fold
 from biopsy.experiments.dvc_lock import md5_of, read_stages
-from biopsy.experiments.results import FIGURES, KINDS, WIDTH
+from biopsy.experiments.kinds import with_kind
+from biopsy.experiments.results import FIGURES, WIDTH, lacking
+from biopsy.experiments.runs import settings
 from biopsy.experiments.shell import output_or_none
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, check_bytes, read_card
@@ -47,16 +48,19 @@ def describe_model(folder: Path, root: Path = Path()) -> str:
         raise SourceError(f"{folder} is not a model's folder. Name one such as models/binary-case, or an .onnx file.")
     card = check_bytes(folder)
     name = f"{card.task}-{card.protocol}"
-    tree = dvc_hash(folder)
+    tree = _tree(folder, card)
     origin, commit = _origin(root, name, tree)
-    file = f"{name}, model.keras SHA-256 {card.model_sha256}"
-    return _in_lines(card, file, origin, _figures(root, commit, name, tree))
+    file = f"{name}, model.keras SHA-256 {card.model_sha256}{f'; fold {card.fold}' if card.fold else ''}"
+    told = _figures(root, commit, name, tree)
+    return _in_lines(card, file, origin, f"the folds together: {told}" if card.fold else told)
 
 
 def _describe_exported(path: Path) -> str:
     """Put an .onnx file in words. Raises `SourceError`."""
     content, facts, card = open_file(path)
     file = f"{card.task}-{card.protocol}, {path.name} SHA-256 {hashlib.sha256(content).hexdigest()}"
+    if card.fold:
+        file += f"; fold {card.fold}"
     if card.members:
         file += f"; the mean of {len(card.members)} models"
     try:
@@ -71,19 +75,18 @@ def _describe_exported(path: Path) -> str:
 
 def _in_lines(card: Card, file: str, origin: str, figures: str) -> str:
     """Write what is told of every model."""
-    kind = KINDS.get(parse_protocol(card.protocol).unit)
     output = "probability of " + card.classes[1] if len(card.classes) == 2 else "one probability a class"
     data = "; ".join(f"{part} {digest[:12]}" for part, digest in card.data.items())
     facts = [
         ("model", file),
-        ("protocol", card.protocol + (f" ({kind})" if kind else "")),
+        ("protocol", with_kind(card.protocol)),
         ("classes", f"{', '.join(card.classes)}; output: {output}"),
         ("input", _input(card)),
         ("threshold", f"{card.threshold:g}"),
         ("data", f"{'synthetic sample; ' if card.synthetic else ''}SHA-256 of {data}"),
         ("commit", origin),
         ("test", figures),
-        ("parameters", ", ".join(f"{key}={value}" for key, value in flat(card.params))),
+        ("parameters", ", ".join(settings(card.params))),
         ("use", " ".join([card.intended_use, card.terms]).strip()),
     ]  # fmt: skip
     return "\n".join(
@@ -113,6 +116,13 @@ def dvc_hash(folder: Path) -> str:
     return f"{_md5(json.dumps(entries, sort_keys=True).encode())}.dir"
 
 
+def _tree(folder: Path, card: Card) -> str:
+    """Return `dvc_hash` of what DVC keeps as one: a model's folder, or that of all folds."""
+    folds = folder.resolve().parent
+    together = card.fold and all(is_fold(path) for path in folds.iterdir())  # else it was copied alone
+    return dvc_hash(folds if together else folder)
+
+
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
@@ -137,8 +147,10 @@ def _origin(root: Path, name: str, tree: str) -> tuple[str, str | None]:
 
 def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
     """Return the test figures of exactly these bytes, with their intervals and counts; None if it has none."""
-    card, tree = read_card(folder), dvc_hash(folder)
-    name = f"{card.task}-{card.protocol}"
+    card = read_card(folder)
+    if card.fold:  # those of the folds together are not its own
+        return None
+    name, tree = f"{card.task}-{card.protocol}", dvc_hash(folder)
     figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
     kept = (
         "images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training", "sets",
@@ -156,7 +168,7 @@ def known_of(folder: Path) -> dict[str, Any]:
     card = read_card(folder)
     return {
         "figures": figures_of(folder),
-        "revision": _origin(Path(), f"{card.task}-{card.protocol}", dvc_hash(folder))[1],
+        "revision": _origin(Path(), f"{card.task}-{card.protocol}", _tree(folder, card))[1],
     }
 
 
@@ -171,7 +183,8 @@ def _figures(root: Path, commit: str | None, name: str, tree: str) -> str:
 def _figures_in_words(figures: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     counts = f"; {details['images']} images of {details['cases']} cases" if details else ""
     keys = [*(key for key in FIGURES if key in figures), *(key for key in figures if key not in FIGURES)]
-    return ", ".join(f"{key} {figures[key]}" for key in keys) + counts
+    told = ", ".join(f"{key} {'-' if figures[key] is None else figures[key]}" for key in keys)
+    return "; ".join([told + counts, *lacking(details)])
 
 
 def _tested(root: Path, commit: str | None, name: str, tree: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,7 +11,7 @@ import yaml
 
 from biopsy.core.errors import DataError, ParamsError, reason_of
 from biopsy.core.text import count
-from biopsy.experiments.results import KINDS
+from biopsy.experiments.kinds import with_kind
 from biopsy.experiments.runs import BASELINE, WITH, Run, settings
 
 COMMONEST = "always the commonest class"  # no experiment: what a score must beat
@@ -181,12 +181,6 @@ def scores_by_seed(runs: list[Run], model: str) -> list[tuple[int, float]]:
     """Pair each run's seed with its test macro-F1, where it has one."""
     scores = zip(runs, _values(runs, model, "test", "macro_f1"), strict=True)
     return [(run.seed, score) for run, score in scores if score is not None]
-
-
-def with_kind(protocol: str) -> str:
-    """Name a protocol with what its figures are worth, as `biopsy results` does: 'image (leaks)'."""
-    kind = KINDS.get(protocol.partition("-")[0])
-    return f"{protocol} ({kind})" if kind else protocol
 
 
 def _line(cells: Iterable[str]) -> str:

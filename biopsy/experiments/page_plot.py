@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from biopsy.core.files import write_png
-from biopsy.experiments.page import by_preset, models_of, scores_by_seed, with_kind
+from biopsy.experiments.kinds import with_kind
+from biopsy.experiments.page import by_preset, models_of, scores_by_seed
 from biopsy.experiments.runs import BASELINE, Run
 
 COLOURS = ("#dd8452", "#4c72b0", "#55a868", "#8172b3", "#937860", "#da8bc3")

@@ -1,7 +1,7 @@
 """What the tests of all trained models found, as a table for the terminal."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,11 @@ from biopsy.core.errors import DataError
 from biopsy.core.params import read_params
 from biopsy.core.protocol import PUBLIC, Protocol, parse_protocol
 from biopsy.evaluation.records import Short, Splits, Summary, read_record
+from biopsy.experiments.kinds import KINDS, with_kind
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.split.published import PUBLISHED
 
 WIDTH = 100
-KINDS = {"image": "leaks", "slide": "half honest", "case": "honest"}
-KINDS |= dict.fromkeys(PUBLIC, "shares cases") | {"given": "the CSV's"}
 HEADER = ("task", "protocol", "macro-F1", "95 % interval", "bal.acc.", "ROC-AUC", "case F1", "images", "cases")
 FIGURES = ("macro_f1", "f1_low", "f1_high", "bal_acc", "roc_auc", "case_f1")
 FLATTERS = (
@@ -95,7 +94,7 @@ def _order(result: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    test, kind = result["test"], KINDS.get(_protocol(result["protocol"]).unit)
+    test = result["test"]
     macro_f1, low, high, balanced, auc, case_f1 = (
         "-" if test[name] is None else f"{test[name]:.3f}" for name in FIGURES
     )
@@ -103,7 +102,7 @@ def _row(result: dict[str, Any]) -> list[str]:
     cases = "-" if result["cases"] is None else str(result["cases"])
     return [
         result["task"],
-        result["protocol"] + (f" ({kind})" if kind else ""),
+        with_kind(result["protocol"]),
         macro_f1,
         interval,
         balanced,
@@ -150,16 +149,20 @@ def _notes(result: dict[str, Any]) -> list[str]:
         notes.append(f"{name}: {result['classes_in_test']} classes are tested, not {absent}.")
     if result["classes_not_in_training"]:
         notes.append(f"{name}: no training image of {', '.join(result['classes_not_in_training'])}.")
+    return notes + [f"{name}: {note}." for note in lacking(result)]
+
+
+def lacking(details: Mapping[str, Any]) -> Iterator[str]:
+    """Say which of the short figures are null, and why; of a level that `details` lacks nothing is said."""
     shown = {
         "interval": ("intervals", "macro_f1"),
         "ROC-AUC": ("image_level", "roc_auc"),
         "case F1": ("case_level", "macro_f1"),
     }
     for figure, (level, key) in shown.items():
-        if result[level][key] is None:
-            why = result[level].get("reasons", {}).get(key, "for a reason that is not known")
-            notes.append(f"{name}: no {figure}, {why}.")
-    return notes
+        found = details.get(level, {})
+        if found.get(key, 0) is None:
+            yield f"no {figure}, {found.get('reasons', {}).get(key, 'for a reason that is not known')}"
 
 
 def _splits(root: Path) -> dict[str, Any]:

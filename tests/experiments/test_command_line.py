@@ -1,5 +1,8 @@
 """What a person can get wrong on the command line is a sentence."""
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +10,10 @@ import pytest
 from biopsy import cli
 from biopsy.core.errors import SourceError
 from biopsy.core.files import sha256
-from biopsy.networks.model_file import NOTICE
-from tiny_onnx import write_onnx
+from biopsy.experiments.model_info import dvc_hash, figures_of
+from biopsy.networks.model_file import NOTICE, write_card
+from cards import CARD
+from tiny_onnx import DARK, write_onnx
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,37 @@ def test_info_of_an_exported_file_needs_no_project(tmp_path: Path, capsys: pytes
     write_onnx(path, figures={"of": "another version"})
     with pytest.raises(SourceError, match=r"sent\.onnx was made by another version of Biopsy"):
         cli.command(["info", str(path)])
+    none = {"macro_f1": None, "reasons": {"macro_f1": "too few cases: 8 are tested"}}
+    short = {"macro_f1": 0.5, "f1_low": None, "f1_high": None, "roc_auc": None}
+    card = DARK.model_copy(update={"params": {"seed": None}})
+    write_onnx(path, card, figures={"test": short, "images": 9, "cases": 8, "intervals": none})
+    cli.command(["info", str(path)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "f1_low -, f1_high -, roc_auc -; 9 images of 8 cases; no interval, too few cases: 8 are tested" in told
+    assert "seed=null" in told
+    assert "None" not in told
+
+
+def test_info_of_a_fold_tells_the_figures_of_the_folds_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, test = "multiclass-case-cv3", b'{"macro_f1": 0.625}'
+    for fold in ("1-1", "1-2"):
+        folder = tmp_path / "models" / name / fold
+        folder.mkdir(parents=True)
+        (folder / "model.keras").write_text(fold)
+        update = {"protocol": "case-cv3", "fold": fold, "model_sha256": sha256(folder / "model.keras")}
+        write_card(folder, CARD.model_copy(update=update))
+    (tmp_path / "metrics" / name).mkdir(parents=True)
+    (tmp_path / "metrics" / name / "test.json").write_bytes(test)
+    dep = {"path": f"models/{name}", "md5": dvc_hash(folder.parent)}
+    out = {"path": f"metrics/{name}/test.json", "md5": hashlib.md5(test, usedforsecurity=False).hexdigest()}
+    lock = {"stages": {f"evaluate@{name}": {"deps": [dep], "outs": [out]}}}
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    cli.command(["info", str(folder), "--root", str(tmp_path)])
+    assert "the folds together: macro_f1 0.625" in capsys.readouterr().out
+    alone = shutil.copytree(folder, tmp_path / "elsewhere/1-2")
+    (alone.parent / "holiday.mp4").touch()
+    cli.command(["info", str(alone), "--root", str(tmp_path)])
+    assert "no figures of exactly this model" in capsys.readouterr().out
+    assert figures_of(folder, tmp_path) is None

@@ -58,18 +58,31 @@ def test_a_model_has_its_figures_where_they_are_of_exactly_these_bytes(
         (tmp_path / "models" / name).mkdir(parents=True)
         write_card(tmp_path / "models" / name, CARD.model_copy(update={"model_sha256": "a" * 64, **change}))
     (tmp_path / "models/broken").mkdir()
+    pooled, folds = tmp_path / "metrics/multiclass-image-cv3", tmp_path / "models/multiclass-image-cv3"
+    pooled.mkdir()
+    (pooled / "test.json").write_text('{"macro_f1": 0.5}')
+    (pooled / "details.json").write_text(json.dumps({"models": [{**tested, "fold": "1-1"}]}))
+    for fold, sha in (("1-1", "a" * 64), ("1-2", "b" * 64)):
+        (folds / fold).mkdir(parents=True)
+        update = {"protocol": "image-cv3", "fold": fold, "model_sha256": sha, "temperature": 3.0}
+        write_card(folds / fold, CARD.model_copy(update=update))
     (tmp_path / "models/broken/model.json").write_text("[")
     told = dict(line.split(maxsplit=1) for line in listed(capsys, "models", "--root", str(tmp_path))[1:])
-    none = "multiclass, protocol case, synthetic: no test figures of exactly these bytes"
+    none = "multiclass, protocol case (honest), synthetic: no test figures of exactly these bytes"
     assert told == {
         "models/broken": "model.json cannot be read: `biopsy info` says why",
         "models/cut": none,
         "models/hotter": none,
         "models/other": none,
-        "models/same": "multiclass, protocol case, synthetic: macro-F1 0.500, 8 cases",
-        "exports/known.onnx": "binary, protocol case, synthetic: macro-F1 0.800 (0.610-0.900), 9 cases",
+        "models/multiclass-image-cv3/1-1": (
+            "multiclass, protocol image-cv3 (leaks), synthetic: fold 1-1, tested with the others: "
+            "metrics/multiclass-image-cv3/test.json"
+        ),
+        "models/multiclass-image-cv3/1-2": none.replace("case (honest)", "image-cv3 (leaks)"),
+        "models/same": "multiclass, protocol case (honest), synthetic: macro-F1 0.500, 8 cases",
+        "exports/known.onnx": "binary, protocol case (honest), synthetic: macro-F1 0.800 (0.610-0.900), 9 cases",
         "exports/torn.onnx": "cannot be used: `biopsy predict` says why",
-        "exports/unknown.onnx": "binary, protocol case: no test figures of exactly these bytes",
+        "exports/unknown.onnx": "binary, protocol case (honest): no test figures of exactly these bytes",
     }
 
 
@@ -85,7 +98,7 @@ def test_a_model_whose_test_figures_were_edited_is_listed_without_them(
     (metrics / "details.json").write_text(json.dumps({"cases": 8, "threshold": 0.5, "models": [tested]}))
     write_card(folder, CARD.model_copy(update={"model_sha256": "a" * 64}))
     (line,) = listed(capsys, "models", "--root", str(tmp_path))[1:]
-    assert line.split(maxsplit=1)[1] == "multiclass, protocol case, synthetic: no test figures of exactly these bytes"
+    assert line.endswith(" multiclass, protocol case (honest), synthetic: no test figures of exactly these bytes")
 
 
 def test_an_empty_folder_has_no_presets_and_no_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

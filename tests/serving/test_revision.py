@@ -65,6 +65,9 @@ def test_a_model_is_loaded_at_a_revision_and_kept(
     monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path))
     for revision in ("v1", "v2"):
         assert biopsy.load(f"{repository}@{revision}:exports/dark.onnx").card.protocol == revision
+        command(["info", f"{repository}@{revision}:exports/dark.onnx"])
+        with pytest.raises(SourceError, match=r"dark\.onnx is exported already"):
+            command(["export", f"{repository}@{revision}:exports/dark.onnx"])
     kept = sorted((tmp_path / "models").rglob("*.onnx"))
     assert len(kept) == len(list((tmp_path / "models").iterdir())) == 2
     before = [path.stat().st_mtime_ns for path in kept]
