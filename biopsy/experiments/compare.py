@@ -9,6 +9,7 @@ from biopsy.core.errors import DataError, ParamsError, nearest, some
 from biopsy.evaluation.comparison import DeLong, Difference
 from biopsy.evaluation.outcome import Undefined, settle
 from biopsy.evaluation.pairing import Pair, pair_tables, pool_pairs
+from biopsy.experiments.kinds import with_kind
 from biopsy.experiments.revisions import Revision, find_revision, protocol_of
 
 OUT_OF_FOLD = "out of fold"
@@ -199,7 +200,7 @@ def as_markdown(results: Sequence[Compared], names: tuple[str, str]) -> str:
                 f"{found.estimate:+.3f}",
                 f"{low:+.3f} to {high:+.3f}",
             ]
-        rows.append(f"| {' | '.join([result.task, result.protocol, result.figure, *cells])} |")
+        rows.append(f"| {' | '.join([result.task, with_kind(result.protocol), result.figure, *cells])} |")
     return "\n".join([*rows, "", *(f"- {line}" for line in as_text(results).splitlines()), ""])
 
 
@@ -229,7 +230,8 @@ def _plain(result: Compared) -> dict[str, Any]:
 
 
 def _head(result: Compared) -> str:
-    return f"{result.task}-{result.protocol}, {result.part}, {result.images} images of {result.cases} cases"
+    name = f"{result.task}-{with_kind(result.protocol)}"
+    return f"{name}, {result.part}, {result.images} images of {result.cases} cases"
 
 
 def _areas(areas: DeLong | None) -> str:

@@ -13,6 +13,7 @@ from biopsy.evaluation.report import charts, words
 from biopsy.evaluation.report.card import FIGURES
 from biopsy.evaluation.report.template import template
 from biopsy.experiments.compare import OUT_OF_FOLD, Compared, pair_models, part_of, positive_classes
+from biopsy.experiments.kinds import with_kind
 from biopsy.experiments.revisions import Revision
 from biopsy.networks.model_file import NOTICE
 
@@ -83,7 +84,7 @@ def _model(sides: tuple[Revision, Revision], model: tuple[str, str]) -> dict[str
             "Training and test can share patients in this protocol, so all its figures are too high for new ones."
         )
     return {
-        "title": f"{model[0]}, protocol {model[1]}",
+        "title": f"{model[0]}, protocol {with_kind(model[1])}",
         "id": "-".join(model),
         "problems": problems,
         "sides": found,

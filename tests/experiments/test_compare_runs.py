@@ -14,6 +14,8 @@ from accessible import violations
 from biopsy import cli
 from biopsy.core.cost import Meter
 from biopsy.evaluation import intervals
+from biopsy.evaluation.outcome import Undefined
+from biopsy.experiments.compare import Compared, as_markdown, as_text
 from predictions import predictions
 from scratch import call
 
@@ -127,9 +129,15 @@ def test_the_exit_code_is_1_where_the_second_is_shown_to_be_worse(
     if code < 2:
         heads = [line.split(": ")[0] for line in printed.out.splitlines()]
         assert heads == [
-            "binary-case, validation, 48 images of 12 cases",
-            "binary-case-cv3, out of fold, 48 images of 12 cases",
+            "binary-case (honest), validation, 48 images of 12 cases",
+            "binary-case-cv3 (honest), out of fold, 48 images of 12 cases",
         ]
+
+
+def test_a_protocol_that_flatters_is_marked_in_text_and_table() -> None:
+    found = [Compared("binary", "image", "validation", 4, 2, "macro_f1", Undefined("x"), None, equal=False)]
+    assert as_text(found) == "binary-image (leaks), validation, 4 images of 2 cases: Not compared: x."
+    assert "| binary | image (leaks) | macro_f1 | - |" in as_markdown(found, ("a", "b"))
 
 
 def test_seeds_are_pooled_each_figure_the_mean_over_them(project: Path, tmp_path: Path) -> None:
@@ -315,12 +323,9 @@ def test_two_runs_stand_side_by_side_with_figures_verdict_and_all_that_changed(
     shown.goto(f"file://{tmp_path / 'x.html'}")
     assert shown.evaluate("document.documentElement.scrollWidth") <= 390
     assert violations(shown) == errors == []
-    assert (
-        "binary, protocol case: Validation, 48 images of 12 cases: The second model's macro-F1 is higher (+0." in told
-    )
-    assert (
-        "binary, protocol case-cv3: Out of fold, 48 images of 12 cases: The second model's macro-F1 is higher" in told
-    )
+    higher = "48 images of 12 cases: The second model's macro-F1 is higher (+0."
+    assert f"binary, protocol case (honest): Validation, {higher}" in told
+    assert f"binary, protocol case-cv3 (honest): Out of fold, {higher}" in told
     (row,) = {line for line in page if line.startswith("macro-F1")}
     assert re.fullmatch(
         r"macro-F1 +0\.250 +0\.750 +\+0\.\d{3} +\+0\.\d{3} to \+0\.\d{3} +0\.125 to 0\.875 +0\.125 to 0\.875", row
