@@ -206,5 +206,5 @@ def operating(name: str, found: Mapping[str, Any]) -> list[str]:
                 f"({words.interval(point['test'][key].get('interval'))})"
                 for key in ("sensitivity", "specificity")
             )
-            return [f"{name}: {unit}s from {words.number(point['threshold'])} on, chosen on validation: {shares}."]
+            return [f"{name}: {unit}s from {words.cut(point['threshold'])} on, chosen on validation: {shares}."]
     return []

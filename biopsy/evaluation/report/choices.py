@@ -6,7 +6,7 @@ from biopsy.core.text import count
 from biopsy.evaluation.abstention import STEPS
 from biopsy.evaluation.decision import better
 from biopsy.evaluation.report import charts
-from biopsy.evaluation.report.words import interval, number
+from biopsy.evaluation.report.words import cut, interval, number
 
 UNITS = {"image": charts.FIRST, "case": charts.SECOND}
 
@@ -65,7 +65,7 @@ def _say(level: dict[str, Any], unit: str, target: float) -> list[str]:
         return [area, f"{units}: no rule for an error of at most {target:g}, because {reason}."]
     val, test = rule["val"], rule["test"]
     said = (
-        f"{units}: answering at a confidence of {number(rule['threshold'])} or more, chosen on validation (there "
+        f"{units}: answering at a confidence of {cut(rule['threshold'])} or more, chosen on validation (there "
         f"{_of(val['wrong'], val['answered'])} wrong, {_of(val['answered'], val['of'])} answered), the model answers "
         f"{_of(test['answered'], test['of'])} test {unit}s ({100 * test['share']:.0f} %)"
     )

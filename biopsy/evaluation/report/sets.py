@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from biopsy.core.text import count, isolated
-from biopsy.evaluation.report.words import interval, number
+from biopsy.evaluation.outcome import DIGITS
+from biopsy.evaluation.report.words import cut, interval, number
 
 
 def prediction_sets(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def _row(level: str, at: Mapping[str, Any] | None, reason: str) -> dict[str, Any
     row: dict[str, Any] = {"level": f"{100 * float(level):g} %"}
     if not at:
         return {**row, "reason": reason}
-    row["least"] = 1 - at["threshold"]
+    row["least"] = round(1 - at["threshold"], DIGITS)
     if at["coverage"] is None:
         return {**row, "reason": at.get("reasons", {}).get("coverage", "not known")}
     ends = f"95 % interval {interval(at['interval'])}" if at["interval"] else f"worst fold {number(at['lowest'], 2)}"
@@ -52,7 +53,7 @@ def _row(level: str, at: Mapping[str, Any] | None, reason: str) -> dict[str, Any
 def _say(row: Mapping[str, Any], by: str) -> str:
     if "least" not in row:
         return f"Sets for {row['level']} of cases: none, because {row['reason']}."
-    least = number(row["least"])
+    least = cut(row["least"])
     start = f"Sets for {row['level']} of cases: all classes with a probability of {least} or more, set by {by}"
     if "reason" in row:
         return f"{start}; not tried, because {row['reason']}."

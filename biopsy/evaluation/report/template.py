@@ -31,6 +31,7 @@ def template(name: str, **options: Any) -> Template:
     )  # fmt: skip
     environment.filters |= {
         "figure": words.number,
+        "cut": words.cut,
         "interval": words.interval,
         "count": count,
         "zip": zip,

@@ -26,6 +26,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def cut(threshold: float) -> str:
+    """Write a threshold on a probability in three digits; in more, or in full, where these would read as 0 or 1."""
+    written = (f"{threshold:.{digits}f}" for digits in (3, 4, 5, 6))
+    return next((text for text in written if 0 < float(text) < 1), f"{threshold:g}")
+
+
 def named(classes: Mapping[str, str]) -> list[str]:
     """Write each class in words, with its short name if that differs, as tables use it: 'ductal carcinoma (DC)'."""
     return [word if word == name else f"{word} ({name})" for name, word in classes.items()]
