@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -80,18 +81,21 @@ class EncoderFile:
         return np.asarray(self._session.run(None, {self._input: images})[0])
 
     def width(self, size: int) -> int:
-        """Encode a black and a white image, and return the length of their vectors. Raises `ValueError` as above."""
+        """Encode a black, a white and a random image; return their vectors' length. Raises `ValueError` as above."""
         shape = (2, 3, size, size) if self.channels_first else (2, size, size, 3)
         images = np.zeros(shape, np.uint8 if self.takes_uint8 else np.float32)
         images[1] = 255 if self.takes_uint8 else 1
+        random = np.random.default_rng(0).random((1, *shape[1:])) * images.max()
         try:
-            both, alone = self(images), self(images[:1])
+            both, alone, like = self(images), self(images[:1]), self(random.astype(images.dtype))
         except Exception as error:
             raise ValueError(f"fails on two images of {size}x{size} pixels: {runtime_reason(error)}") from None
         if both.ndim != 2 or len(both) != 2 or not both.size:
             raise ValueError(
                 f"makes {_shape(both.shape)} of two images. It must give one vector per image, (n, numbers)"
             )
+        if not np.isfinite(like).all():
+            raise ValueError("gives NaN or infinite numbers of an image of random pixels. Export it in float32")
         if np.isfinite(both).all() and not np.abs(both[:1] - alone).max() <= APART * np.abs(both).max():
             raise ValueError(
                 "gives an image another vector when another image stands beside it, as in training. Export it for "
@@ -103,7 +107,9 @@ class EncoderFile:
 def runtime_reason(error: Exception) -> str:
     """Return ONNX Runtime's message without its codes, the place in its source, and the full stop."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) )?", "", " ".join(str(error).split()))
-    return (text[:200] or type(error).__name__).removesuffix(".")
+    if opset := re.search(r"Opset (\d+) is under development.* till opset (\d+)", text):
+        return f"it is of opset {opset[1]}, and this ONNX Runtime knows at most {opset[2]}. Export it with an older one"
+    return (textwrap.shorten(text, 200, placeholder=" ...") or type(error).__name__).removesuffix(".")
 
 
 def _names(values: Any) -> str:

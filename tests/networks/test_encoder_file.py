@@ -98,6 +98,20 @@ def test_no_numbers_at_all_and_a_file_of_the_future_say_so() -> None:
     future = of_nodes(helper.make_node("Identity", ["m"], ["vector"]), version=99)
     with pytest.raises(ValueError, match=r"can load: Unsupported model IR version: 99, max supported"):
         EncoderFile(future.SerializeToString())
+    future = of_nodes(helper.make_node("Identity", ["m"], ["vector"]))
+    future.opset_import[0].version = 99
+    with pytest.raises(
+        ValueError, match=r"it is of opset 99, and this ONNX Runtime knows at most \d+\. Export it with"
+    ):
+        EncoderFile(future.SerializeToString())
+
+
+def test_numbers_that_are_not_finite_are_refused_before_a_training_takes_them_for_its_own_fault() -> None:
+    root = of_nodes(helper.make_node("Log", ["m"], ["l"]), helper.make_node("Sqrt", ["l"], ["vector"]))
+    with pytest.raises(ValueError, match=r"gives NaN or infinite numbers of an image of random pixels\. Export it in"):
+        EncoderFile(root.SerializeToString()).width(SIZE)
+    of_black = of_nodes(helper.make_node("Div", ["m", "m"], ["vector"]))
+    assert EncoderFile(of_black.SerializeToString()).width(SIZE) == 3
 
 
 @pytest.mark.parametrize(("kind", "first"), [("uint8", False), ("float", True)])
