@@ -67,12 +67,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise ParamsError(f"{path} is a folder. Name a file.")
-    temporary = path.with_name(f".{path.stem}.file.{_token()}.tmp{path.suffix}")
+    stem = _short(path.stem)
+    temporary = path.with_name(f".{stem}.file.{_token()}.tmp{path.suffix}")
     with _place(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         temporary.unlink()
-    _remove_leftovers(path.parent, f".{glob.escape(path.stem)}.file.*.tmp{path.suffix}")
+    _remove_leftovers(path.parent, f".{glob.escape(stem)}.file.*.tmp{path.suffix}")
     try:
         with naming(path, temporary):
             yield temporary
@@ -268,6 +269,12 @@ def _sync(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for more: a disk takes 255 bytes, and a name of nearly as many is hashed."""
+    content = os.fsencode(name)
+    return name if len(content) <= 200 else hashlib.sha256(content).hexdigest()
 
 
 def _token() -> str:

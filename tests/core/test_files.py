@@ -134,3 +134,10 @@ def test_files_that_are_one_result_are_replaced_all_or_none(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError), atomic_files(tmp_path, ["a", "b"]) as (first, _):
         first.write_text("new a")  # and no b
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old a", "b": "old b"}
+
+
+def test_a_name_of_nearly_as_many_bytes_as_a_disk_takes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / f"{'ø' * 125}.csv"
+    with atomic_file(path) as temporary:
+        temporary.write_text("kept")
+    assert list(tmp_path.iterdir()) == [path]
