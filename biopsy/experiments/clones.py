@@ -60,7 +60,7 @@ def _run(task: Task, root: Path) -> None:
         local["remote"] = {origin.remote: {"url": origin.storage}}
         if Path(origin.cache).is_dir():  # this machine sees it, so that nothing is downloaded or stored twice
             local["cache"] = {"dir": origin.cache}
-    call("dvc", "pull", "--quiet", "--allow-missing")
+    call("dvc", "pull", "--allow-missing")  # with --quiet DVC does not say why it fails either
     options = [option for value in task.overrides for option in ("-S", value)]
     call("dvc", "exp", "run", "--pull", "--allow-missing", "--name", task.name, *options)
     call("dvc", "exp", "push", "--force", "origin", task.name)

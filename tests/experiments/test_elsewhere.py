@@ -12,8 +12,11 @@ import yaml
 from biopsy.cli import command
 from biopsy.core.engine import LOCAL, open_engine
 from biopsy.core.errors import BiopsyError, DataError, MachineError, ParamsError
+from biopsy.experiments.clones import Task, run_in_clone
 from biopsy.experiments.launch import Machine, render_job
+from biopsy.experiments.origin import find_origin
 from biopsy.experiments.queue import plan, run_queue
+from biopsy.experiments.shell import output
 from scratch import call, commit, environment, stand_in
 
 TRAIN = """
@@ -96,6 +99,18 @@ def test_a_queue_runs_each_experiment_in_a_clone_pushes_it_and_runs_none_twice(
 
 
 @pytest.mark.slow
+def test_why_dvc_fails_in_a_clone_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*command: str, **options: Any) -> str:
+        if command[:2] == ("dvc", "pull"):  # as of a remote that cannot be reached
+            command = ("dvc", "pull", *command[2:], "--remote", "nowhere")
+        return output(*command, **options)
+
+    monkeypatch.setattr("biopsy.experiments.clones.output", refuse)
+    said = run_in_clone(Task("x", (), find_origin(project)))
+    assert said.startswith("`dvc pull --allow-missing` failed: ")
+    assert "nowhere" in said
+
+
 def test_a_queue_runs_on_ray(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     tasks = plan(["seed=7,8"], project)
@@ -172,9 +187,9 @@ def test_every_job_clones_installs_pulls_runs_and_pushes_word_for_word(
     assert commands[0][-1] == "tensorflow[and-cuda]"
     assert commands[1:] == [
         ["dvc", "remote", "modify", "--local", "team", "url", str(project.parent / "store")],
-        ["dvc", "pull", "--quiet", "--allow-missing"],
+        ["dvc", "pull", "--allow-missing"],
         ["dvc", "exp", "run", "--pull", "--allow-missing", "--name", "mine", "-S", AWKWARD],
-        ["dvc", "push", "--quiet"],
+        ["dvc", "push"],
         ["dvc", "exp", "push", "--force", "origin", "mine"],
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "said"]  # it leaves nothing behind
