@@ -144,17 +144,20 @@ def test_a_full_disk_leaves_no_card_of_one_model_beside_another(monkeypatch: pyt
 def test_a_folder_of_other_files_a_foreign_card_and_a_model_that_was_not_exported_are_one_sentence() -> None:
     Path("mine").mkdir()
     Path("mine/notes.txt").touch()
-    with pytest.raises(ParamsError, match="mine holds other files"):
-        command(["publish", "mine", "--yes"])
+    for target in ("mine", "mine/notes.txt"):
+        with pytest.raises(ParamsError, match=f"{target} is a file, or holds others than"):
+            command(["publish", target, "--yes"])
     Path("models/binary-case").mkdir(parents=True)
     write_card(Path("models/binary-case"), CARD)
     command(["publish", "shared", "--model", "models/binary-case"])
     write_card(Path("models/binary-case"), CARD.model_copy(update={"model_sha256": "b" * 64}))
-    with pytest.raises(SourceError, match=r"Run `biopsy export models/binary-case` first"):
+    with pytest.raises(SourceError, match=r"Run `biopsy export models/binary-case`, name the"):
         command(["publish", "shared", "--model", "models/binary-case"])
     Path("plots/cards/binary-case.md").write_text(TEXT.replace(SHA, ""))
     with pytest.raises(SourceError, match=r"binary-case.md is not the card of exports/binary-case.onnx"):
         command(["publish", "shared", "--model", "exports/binary-case.onnx"])
+    with pytest.raises(SourceError, match=r"exports/binary-case.onnx is not the card of"):
+        command(["publish", "shared", "--model", "exports/binary-case.onnx", "--card", "exports/binary-case.onnx"])
     assert not Path("shared").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
     repository = repository_of(target) if "://" in target else None
     folder, path = Path(target), _exported(model)
     if not repository and folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - set(FILES)):
-        raise ParamsError(f"{folder} holds other files than {', '.join(FILES)}. Name a new folder.")
+        raise ParamsError(f"{folder} is a file, or holds others than {', '.join(FILES)}. Name a new folder.")
     content, facts, card = open_file(path)
     if NO_HEADS in card.terms:
         raise SourceError(f"{path} may not be published. {card.terms}")
@@ -72,7 +73,9 @@ def publish(model: Path, target: str, text: Path | None = None, yes: bool = Fals
             f"{text} does not exist, and every model needs a card. Run `dvc repro report` where the model was trained, "
             "and name its card with --card."
         )
-    told = text.read_text("utf-8")
+    told = ""
+    with suppress(UnicodeDecodeError):  # no text, and so no card
+        told = text.read_text("utf-8")
     if NOTICE not in told or not all(digest in told for digest in card.members or [card.model_sha256]):
         if card.members:
             raise SourceError(
@@ -106,7 +109,7 @@ def _exported(model: Path) -> Path:
         return model
     if found := export_of(model):
         return found
-    raise SourceError(f"{model} was not exported since it was made. Run `biopsy export {model}` first.")
+    raise SourceError(f"{model} was not exported since it was made. Run `biopsy export {model}`, name the .onnx file.")
 
 
 def _for_file(text: str, card: Card) -> str:
