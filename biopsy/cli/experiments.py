@@ -55,7 +55,8 @@ def add_experiments(verbs: Any) -> None:
         from biopsy.experiments.page import experiments_page, read_preset, write_heads
         from biopsy.experiments.runs import shown_runs
 
-        presets = {path.stem: read_preset(path) for path in sorted((chosen.root / "conf/experiment").glob("*.yaml"))}
+        files = sorted((chosen.root / "conf/experiment").glob("[!.]*.yaml"))
+        presets = {path.stem: read_preset(path) for path in files}
         runs = shown_runs(chosen.root)
         print(experiments_page(runs, presets, chosen.about), end="")
         if chosen.plot:

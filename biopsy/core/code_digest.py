@@ -39,7 +39,7 @@ def code_digest(*names: str) -> str:
         path = Path(spec.origin)
         files[name] = path
         if spec.submodule_search_locations is not None:
-            files |= {f"{name}/{p.relative_to(path.parent).as_posix()}": p for p in path.parent.rglob("*.py")}
+            files |= {f"{name}/{p.relative_to(path.parent).as_posix()}": p for p in path.parent.rglob("[!.]*.py")}
     return _digest(files)
 
 

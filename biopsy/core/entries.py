@@ -27,7 +27,7 @@ def entry_names(place: str) -> tuple[str, ...]:
         A file or folder of `biopsy/`: 'networks/backbones'.
     """
     path, names = LIBRARY / place, list[str]()
-    for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+    for file in sorted(path.glob("[!.]*.py")) if path.is_dir() else [path]:
         text = file.read_text("utf-8")
         found = NAMED.findall(text)
         if len(found) < len(CALL.findall(text)):

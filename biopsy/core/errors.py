@@ -237,6 +237,7 @@ _SENTENCES = {
     errno.ENOTDIR: "{where}: a part of this path is a file, but a folder is needed.",
     errno.EEXIST: "{where} exists already, and is in the way. Rename it" + _AGAIN,
     errno.EISDIR: "{where} is a folder, but a file is needed.",
+    errno.ELOOP: "{where} is a link that leads back to itself. Delete it" + _AGAIN,
     errno.ENAMETOOLONG: "{where}: this name is too long for the disk. Choose a shorter one.",
     errno.EROFS: "{where} lies on a read-only file system. Make it writable" + _AGAIN,
     errno.EACCES: "no permission for {where}. Change its owner or mode (chmod u+rw)" + _AGAIN,

@@ -36,7 +36,7 @@ def compose(experiment: str | None, overrides: Sequence[str], root: Path = Path(
     from omegaconf.errors import OmegaConfBaseException
 
     conf = root / "conf"
-    known = sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+    known = sorted(path.stem for path in (conf / "experiment").glob("[!.]*.yaml"))
     if experiment and experiment not in known:
         hint = nearest(experiment, known) or f" There are {some(known, 100) or 'none'}."
         raise ParamsError(f"there is no experiment '{experiment}' in {conf / 'experiment'}.{hint}")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from biopsy.core import entries
+from biopsy.core.code_digest import code_digest
 from biopsy.core.errors import ParamsError
 from conftest import ROOT
 
@@ -68,6 +69,20 @@ def test_names_that_are_not_written_out_are_left_to_the_registry(
     monkeypatch.setattr(entries, "LIBRARY", tmp_path)
     (tmp_path / "made.py").write_text('for name in NAMES:\n    register(Entry(name, "one of several"))\n')
     assert entries.entry_names("made.py") == ()
+
+
+def test_the_lock_that_emacs_leaves_beside_an_open_file_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a link to nowhere, with the file's own ending."""
+    monkeypatch.setattr(entries, "LIBRARY", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plugged").mkdir()
+    (tmp_path / "plugged/__init__.py").write_text('register(Entry("one"))\n')
+    before = code_digest("plugged")
+    (tmp_path / "plugged/.#__init__.py").symlink_to("me@machine.1:2")
+    assert entries.entry_names("plugged") == ("one",)
+    assert code_digest("plugged") == before
 
 
 def test_the_check_needs_no_tensorflow() -> None:

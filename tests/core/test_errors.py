@@ -201,6 +201,7 @@ run(main)
         (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "has no package cv2. Activate"),
         (OSError(errno.EFBIG, "x", "out.csv"), "out.csv would be larger than a file may be here"),
         (OSError(errno.ENOMEM, "x"), "no memory left"),
+        (OSError(errno.ELOOP, "x", "a.yaml"), "a.yaml is a link that leads back to itself. Delete it"),
         (OSError("100 requested and 3 written"), "no space left on the disk"),
         (RuntimeError("can't start new thread"), "no thread can be started: a limit on processes or memory"),
     ],

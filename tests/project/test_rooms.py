@@ -112,6 +112,6 @@ def test_no_module_of_the_library_imports_a_stage() -> None:
         assert "stages" not in {name.split(".")[0] for name in names}, path
 
 
-def test_what_python_and_file_managers_leave_beside_the_sources_changes_no_room() -> None:
+def test_what_python_file_managers_and_editors_leave_beside_the_sources_changes_no_room() -> None:
     """Else a run, or a look into the folder, would make stages stale, and dvc.lock would fit no other clone."""
-    assert {"__pycache__/", "*.py[cod]", *JUNK} <= set((ROOT / ".dvcignore").read_text().split())
+    assert {"__pycache__/", "*.py[cod]", ".#*", ".*.sw?", *JUNK} <= set((ROOT / ".dvcignore").read_text().split())
