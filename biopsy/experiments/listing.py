@@ -21,6 +21,7 @@ from biopsy.serving.onnx_metadata import read_facts
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
 # Errors that reading one of our files raises after a wrong edit.
 EDITED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNTESTED = "no test figures of exactly these bytes"
 NO_MODEL = "none here: `dvc repro` trains models, `biopsy export` makes .onnx files of them"
 
 
@@ -74,7 +75,7 @@ def _presets(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield "presets: none here, because there is no folder conf/", {}
     for group in groups:
         sign = "+" if group.name == "experiment" else ""
-        found = {path.stem: _comment(path) for path in sorted(group.glob("*.yaml"))}
+        found = {path.stem: _comment(path) for path in sorted(group.glob("[!.]*.yaml"))}
         yield f"presets of {group.name}: dvc exp run -S {sign}{group.name}=NAME", found
 
 
@@ -112,7 +113,7 @@ def _models(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     for path in sorted((root / "models").rglob("model.json")):
         found[str(path.parent.relative_to(root))] = _folder(path.parent, root)
     for path in sorted((root / "exports").glob("*.onnx")):
-        found[str(path.relative_to(root))] = _exported(path)
+        found[str(path.relative_to(root))] = _exported(path, root)
     yield "models: biopsy predict IMAGES --model MODEL" if found else f"models: {NO_MODEL}", found
 
 
@@ -126,28 +127,40 @@ def _folder(folder: Path, root: Path) -> str:
                 json.loads((root / "metrics" / name / f).read_text()) for f in ("test.json", "details.json")
             )
             tested = [(model["sha256"], model["temperature"]) for model in details["models"]]
-            if card.get("fold") and card["model_sha256"] in dict(tested):
-                return _words(card, None, f"fold {card['fold']}, tested with the others: metrics/{name}/test.json")
             if tested == [(card["model_sha256"], card["temperature"])] and details["threshold"] == card["threshold"]:
                 return _words(card, {"test": short, **details})
         except EDITED:
             pass  # tested elsewhere, by an earlier version, edited, or not at all
-        return _words(card, None)
+        return _words(card, None, _of_folds(card, root))
     except EDITED:
         return "model.json cannot be read: `biopsy info` says why"
 
 
-def _exported(path: Path) -> str:
+def _of_folds(card: Mapping[str, Any], root: Path) -> str:
+    """Say where the figures of a fold are, or of a mean of folds, which has none; else that there are none."""
+    place, members = f"metrics/{card['task']}-{card['protocol']}", card.get("members")
+    try:
+        tested = {m["sha256"] for m in json.loads((root / place / "details.json").read_text())["models"] if m["fold"]}
+        if tested.issuperset(members or [card["model_sha256"]]):
+            what = (
+                f"the mean of {len(members)} folds, each tested alone" if members else "a fold, tested with the others"
+            )
+            return f"{what}: {place}/test.json"
+    except EDITED:
+        pass  # no cross-validation, or tested elsewhere
+    return UNTESTED
+
+
+def _exported(path: Path, root: Path) -> str:
     try:
         facts = read_facts(path)[1]
-        return _words(json.loads(facts["card"]), json.loads(facts.get("figures", "null")))
+        card = json.loads(facts["card"])
+        return _words(card, json.loads(facts.get("figures", "null")), _of_folds(card, root))
     except (SourceError, *EDITED):
         return "cannot be used: `biopsy predict` says why"
 
 
-def _words(
-    card: Mapping[str, Any], figures: Mapping[str, Any] | None, told: str = "no test figures of exactly these bytes"
-) -> str:
+def _words(card: Mapping[str, Any], figures: Mapping[str, Any] | None, told: str = UNTESTED) -> str:
     test = (figures or {}).get("test", {})
     if figures and test.get("macro_f1") is not None:
         told = f"macro-F1 {test['macro_f1']:.3f}"

@@ -79,6 +79,8 @@ def by_preset(runs: list[Run]) -> dict[str, list[Run]]:
     for run in sorted(runs, key=lambda run: (run.preset != BASELINE, run.preset, run.seed)):
         if not run.error:
             found[run.preset].append(run)
+    if not found and runs:
+        raise DataError(f"no experiment here ended well. {runs[0].preset}, seed {runs[0].seed}: {runs[0].error}")
     if not found:
         raise DataError("DVC keeps no experiment here. Run some: `dvc exp run -S +experiment=<name>`.")
     guesses = [guess for run in found.get(BASELINE, []) if (guess := _commonest(run)).figures]

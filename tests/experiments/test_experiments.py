@@ -218,6 +218,8 @@ def test_the_page_says_how_far_seeds_lie_apart() -> None:
 def test_no_experiment_is_an_error_with_a_way_out() -> None:
     with pytest.raises(DataError, match="dvc exp run"):
         experiments_page([], {}, "")
+    with pytest.raises(DataError, match=r"no experiment here ended well\. a, seed 0: no lions here"):
+        experiments_page([Run("a", 0, {}, "no lions here")], {}, "")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/experiment").glob("*.yaml")), ids=lambda p: p.stem)

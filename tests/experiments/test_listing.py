@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from biopsy.cli import command
+from biopsy.core.errors import ParamsError
+from biopsy.experiments.compose import compose
 from biopsy.experiments.listing import list_kinds
+from biopsy.experiments.runs import Run
 from biopsy.networks.model_file import write_card
 from cards import CARD
 from conftest import ROOT
@@ -66,6 +69,8 @@ def test_a_model_has_its_figures_where_they_are_of_exactly_these_bytes(
         (folds / fold).mkdir(parents=True)
         update = {"protocol": "image-cv3", "fold": fold, "model_sha256": sha, "temperature": 3.0}
         write_card(folds / fold, CARD.model_copy(update=update))
+    mean = {"protocol": "image-cv3", "task": "multiclass", "members": ["a" * 64]}
+    write_onnx(tmp_path / "exports/mean.onnx", DARK.model_copy(update=mean))
     (tmp_path / "models/broken/model.json").write_text("[")
     told = dict(line.split(maxsplit=1) for line in listed(capsys, "models", "--root", str(tmp_path))[1:])
     none = "multiclass, protocol case (honest), synthetic: no test figures of exactly these bytes"
@@ -75,12 +80,16 @@ def test_a_model_has_its_figures_where_they_are_of_exactly_these_bytes(
         "models/hotter": none,
         "models/other": none,
         "models/multiclass-image-cv3/1-1": (
-            "multiclass, protocol image-cv3 (leaks), synthetic: fold 1-1, tested with the others: "
+            "multiclass, protocol image-cv3 (leaks), synthetic: a fold, tested with the others: "
             "metrics/multiclass-image-cv3/test.json"
         ),
         "models/multiclass-image-cv3/1-2": none.replace("case (honest)", "image-cv3 (leaks)"),
         "models/same": "multiclass, protocol case (honest), synthetic: macro-F1 0.500, 8 cases",
         "exports/known.onnx": "binary, protocol case (honest), synthetic: macro-F1 0.800 (0.610-0.900), 9 cases",
+        "exports/mean.onnx": (
+            "multiclass, protocol image-cv3 (leaks), synthetic: the mean of 1 folds, each tested alone: "
+            "metrics/multiclass-image-cv3/test.json"
+        ),
         "exports/torn.onnx": "cannot be used: `biopsy predict` says why",
         "exports/unknown.onnx": "binary, protocol case (honest): no test figures of exactly these bytes",
     }
@@ -99,6 +108,21 @@ def test_a_model_whose_test_figures_were_edited_is_listed_without_them(
     write_card(folder, CARD.model_copy(update={"model_sha256": "a" * 64}))
     (line,) = listed(capsys, "models", "--root", str(tmp_path))[1:]
     assert line.endswith(" multiclass, protocol case (honest), synthetic: no test figures of exactly these bytes")
+
+
+def test_the_lock_that_emacs_leaves_beside_an_open_preset_is_no_preset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "conf/experiment"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# Mine.\n")
+    (folder / ".#mine.yaml").symlink_to("me@machine.1:2")
+    assert listed(capsys, "presets", "--root", str(tmp_path))[1:] == ["  mine  Mine."]
+    monkeypatch.setattr("biopsy.experiments.runs.shown_runs", lambda _: [Run("baseline", 0, {"binary-case": {}})])
+    command(["experiments", "--root", str(tmp_path)])
+    assert "`mine`" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match=r"no experiment 'other' in .* There are mine\.$"):
+        compose("other", (), tmp_path)
 
 
 def test_an_empty_folder_has_no_presets_and_no_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
