@@ -23,7 +23,7 @@ def add_compare(verbs: Any) -> None:
             write_json(chosen.json, as_data(results, names))
         if chosen.markdown:
             with atomic_file(chosen.markdown) as new:
-                new.write_text(as_markdown(results, names), "utf-8")
+                new.write_text(as_markdown(results, names), "utf-8", "backslashreplace")
         if any(result.worse for result in results):
             raise SystemExit(WORSE)
 

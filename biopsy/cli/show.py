@@ -86,7 +86,7 @@ def add_report(verbs: Any) -> None:
 
             page, says = side_by_side(find_revision(chosen.compare, chosen.root), shown)
         with atomic_file(chosen.out) as new:
-            new.write_text(page, "utf-8")
+            new.write_text(page, "utf-8", "backslashreplace")
         print("\n".join([*says, f"wrote {chosen.out}"]))
 
     verb = new_verb(

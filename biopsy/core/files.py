@@ -142,7 +142,8 @@ def check_count(folder: Path, expected: int) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON; NaN and infinity are rejected, because JSON has none."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        temporary.write_text(text, "utf-8", "backslashreplace")  # a name may hold bytes that are no text
 
 
 def read_json(path: Path, expected: Mapping[str, type] | None = None, way_out: str = AGAIN) -> Any:

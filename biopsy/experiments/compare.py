@@ -186,7 +186,7 @@ def as_text(results: Sequence[Compared]) -> str:
 def as_markdown(results: Sequence[Compared], names: tuple[str, str]) -> str:
     """Write a table for a pull request, and the verdicts below it."""
     rows = [
-        "| task | protocol | figure | {} | {} | difference | 95 % interval |".format(*names),
+        "| task | protocol | figure | {} | {} | difference | 95 % interval |".format(*map(_in_cell, names)),
         "|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -202,6 +202,10 @@ def as_markdown(results: Sequence[Compared], names: tuple[str, str]) -> str:
             ]
         rows.append(f"| {' | '.join([result.task, with_kind(result.protocol), result.figure, *cells])} |")
     return "\n".join([*rows, "", *(f"- {line}" for line in as_text(results).splitlines()), ""])
+
+
+def _in_cell(name: str) -> str:
+    return name.replace("|", r"\|")  # which a branch may have in its name
 
 
 def as_data(results: Sequence[Compared], names: tuple[str, str]) -> dict[str, Any]:

@@ -199,9 +199,8 @@ class Revision:
             found = output_or_none("git", "show", f"{self.commit}:./{path}", cwd=self.root)
             if found is not None:
                 return found
-        way_out = (
-            "Name a revision that has a run" if self.commit else "Run `dvc repro`, or name the project with --root"
-        )
+        again = "git checkout params.yaml" if path == "params.yaml" else "dvc repro"
+        way_out = "Name a revision that has a run" if self.commit else f"Run `{again}`, or name the project with --root"
         raise DataError(f"{self.name} has no {path}. {way_out}.")
 
 

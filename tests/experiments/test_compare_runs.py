@@ -1,6 +1,7 @@
 """`biopsy compare`: commits, experiments and the workspace of a real DVC project whose one stage copies predictions."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -137,7 +138,22 @@ def test_the_exit_code_is_1_where_the_second_is_shown_to_be_worse(
 def test_a_protocol_that_flatters_is_marked_in_text_and_table() -> None:
     found = [Compared("binary", "image", "validation", 4, 2, "macro_f1", Undefined("x"), None, equal=False)]
     assert as_text(found) == "binary-image (leaks), validation, 4 images of 2 cases: Not compared: x."
-    assert "| binary | image (leaks) | macro_f1 | - |" in as_markdown(found, ("a", "b"))
+    table = as_markdown(found, ("a|b", "c"))
+    assert r"| figure | a\|b | c | difference |" in table
+    assert "| binary | image (leaks) | macro_f1 | - |" in table
+
+
+def test_a_revision_whose_name_is_no_text_can_be_compared(project: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    call(project, "git", "tag", name, "better")
+    files = ["--json", str(tmp_path / "x.json"), "--markdown", str(tmp_path / "x.md")]
+    try:
+        assert compare(project, "main", name, *files) == 0
+        assert compare(project, name, "--compare", "main", "--out", str(tmp_path / "x.html"), verb="report") == 0
+    finally:
+        call(project, "git", "update-ref", "-d", f"refs/tags/{name}")
+    assert json.loads((tmp_path / "x.json").read_text())["second"] == name
+    assert "udce9" in (tmp_path / "x.md").read_text()
 
 
 def test_seeds_are_pooled_each_figure_the_mean_over_them(project: Path, tmp_path: Path) -> None:
