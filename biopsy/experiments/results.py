@@ -9,7 +9,9 @@ from biopsy.core.errors import DataError
 from biopsy.core.params import read_params
 from biopsy.core.protocol import PUBLIC, Protocol, parse_protocol
 from biopsy.evaluation.records import Short, Splits, Summary, read_record
+from biopsy.experiments.dvc_lock import is_fresh
 from biopsy.experiments.kinds import KINDS, with_kind
+from biopsy.experiments.revisions import Revision
 from biopsy.networks.model_file import NOTICE
 from biopsy.tables.split.published import PUBLISHED
 
@@ -57,7 +59,8 @@ def describe_results(root: Path) -> str:
         raise DataError(f"{root / 'metrics'} has no results. Run `dvc repro` first.")
     results = sorted((_result(folder) for folder in folders), key=_order)
     results, earlier = _by_run(root, results)
-    notes = [note for result in results for note in _notes(result)] + _split_notes(root, results)
+    notes = _stale_notes(root, results)
+    notes += [note for result in results for note in _notes(result)] + _split_notes(root, results)
     if any(_protocol(result["protocol"]).unit == "image" for result in results):
         notes.append(FLATTERS)
     for name in [name for name in PUBLIC if any(result["protocol"] == name for result in results)]:
@@ -176,6 +179,18 @@ def _split_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
     says = _splits(root)
     protocols = dict.fromkeys(result["protocol"] for result in results)
     return [f"Protocol {name}: {says[name]['says']}." for name in protocols if "says" in says.get(name, {})]
+
+
+def _stale_notes(root: Path, results: list[dict[str, Any]]) -> list[str]:
+    """Say which rows are the work of other parameters than those of now, as far as dvc.lock can be read."""
+    now = Revision("workspace", None, root)
+    try:
+        names = {f"evaluate@{result['task']}-{result['protocol']}": result for result in results}
+        old = [r for stage, r in names.items() if stage in now.stages and not is_fresh(now.stages, stage, now.params)]
+    except DataError:
+        return []
+    rows = "; ".join(f"{result['task']}, {result['protocol']}" for result in old)
+    return [f"Made with other parameters or models than those of now: {rows}. Run `dvc repro`."] if old else []
 
 
 def _synthetic_notes(results: list[dict[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from biopsy.cli import command
 from biopsy.core.errors import DataError
@@ -55,6 +56,20 @@ def test_tasks_and_protocols_stand_in_order_and_folds_by_number(tmp_path: Path) 
     rows = [line.split()[:2] for line in describe_results(tmp_path).splitlines()[1:7]]
     names = ["image", "case", "case-2of10", "case-10of10", "fold1"]
     assert rows == [["binary", name] for name in names] + [["multiclass", "image"]]
+
+
+def test_rows_of_other_parameters_are_named(tmp_path: Path) -> None:
+    """As after `dvc repro train`, or when params.yaml was edited."""
+    write_result(tmp_path, "binary", "case")
+    used = {"params.yaml": {"seed": 0}}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"evaluate@binary-case": {"params": used}}}))
+    told = "Made with other parameters or models than those of now: binary, case. Run `dvc repro`."
+    for seed, stale in ((0, False), (1, True)):
+        params = OmegaConf.merge(OmegaConf.load(ROOT / "params.yaml"), {"seed": seed})
+        OmegaConf.save(params, tmp_path / "params.yaml")
+        assert (told in describe_results(tmp_path)) == stale
+    (tmp_path / "dvc.lock").write_text("<<<<<<< HEAD")
+    assert told not in describe_results(tmp_path)
 
 
 def test_the_widest_table_and_every_sentence_fit_a_hundred_columns(tmp_path: Path) -> None:
