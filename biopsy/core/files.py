@@ -63,10 +63,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
     `path` is replaced, never written into: it may be a hard link into the DVC cache. Raises `ParamsError` where it is a
-    folder.
+    folder or a device: root would lose /dev/null.
     """
     if path.is_dir():
         raise ParamsError(f"{path} is a folder. Name a file.")
+    if path.absolute().parent == Path("/dev") or (path.exists() and not path.is_file()):
+        raise ParamsError(f"{path} is a device or a pipe, and a file would take its place. Name a file.")
     stem = _short(path.stem)
     temporary = path.with_name(f".{stem}.file.{_token()}.tmp{path.suffix}")
     with _place(path, temporary):

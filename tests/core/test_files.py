@@ -2,13 +2,14 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from biopsy.core.errors import DataError, MachineError
+from biopsy.core.errors import DataError, MachineError, ParamsError
 from biopsy.core.files import atomic_dir, atomic_file, atomic_files, read_csv, read_json, write_csv, write_json
 from biopsy.experiments.dvc_lock import read_stages
 
@@ -141,3 +142,13 @@ def test_a_name_of_nearly_as_many_bytes_as_a_disk_takes_can_be_written(tmp_path:
     with atomic_file(path) as temporary:
         temporary.write_text("kept")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_and_a_pipe_are_not_replaced(tmp_path: Path) -> None:
+    """In a container, where everybody is root, `--out /dev/null` would leave a file in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    for path in (tmp_path / "pipe", tmp_path / "null", Path("/dev/biopsy-test")):
+        with pytest.raises(ParamsError, match=f"{path} is a device or a pipe"), atomic_file(path) as temporary:
+            temporary.touch()
+    assert (tmp_path / "null").is_symlink()
