@@ -56,9 +56,9 @@ def plot_strengths(fitted: FittedLayers, title: str, path: Path) -> None:
         The PNG to write.
     """
     figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for (name, probe), colour in zip(fitted.probes.items(), cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"])):
+    for (part, probe), colour in zip(fitted.probes.items(), cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"])):
         strengths = sorted(probe.scores)
-        axis.plot(strengths, [probe.scores[c] for c in strengths], ".-", color=colour, label=name)
+        axis.plot(strengths, [probe.scores[c] for c in strengths], ".-", color=colour, label=str(part))
         axis.axvline(probe.C, color=colour, linestyle=":", label=f"kept: C = {probe.C:g}")
     if not any(probe.scores for probe in fitted.probes.values()):
         why = fill("".join(fitted.notes[:1]), 60)
