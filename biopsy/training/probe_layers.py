@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.sections.model import Probe
-from biopsy.training.probe import FittedProbe, Ints, fit_probe
+from biopsy.training.probe import CentredDense, FittedProbe, Ints, fit_probe
 from biopsy.training.regression import Floats, softmax
 
 EXTRA = "extra"  # the name of what is known of an image beside its pixels: every probe sees it
@@ -32,23 +32,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class FittedLayers:
-    """One dense layer on centred features: the mean of some probes, plus the mean of those of the parent task.
+class FittedLayers(CentredDense):
+    """The mean of some probes, plus the mean of those of the parent task, on the features of all layers.
 
     Attributes
     ----------
     probes
         By what each sees and answers.
-    centre, kernel, bias
-        (p,), (p, outputs) and (outputs,) float64, as in `FittedProbe`, on the features of all layers.
     parents
         (classes,) int, each class's class in the parent task; None where that has no probes.
     """
 
     probes: Mapping[Part, FittedProbe]
-    centre: Floats
-    kernel: Floats
-    bias: Floats
     parents: Ints | None = None
 
     def strengths(self, parent: bool = False) -> list[float]:
@@ -82,10 +77,6 @@ class FittedLayers:
         }
         scores = [probe.scores[probe.C] for part, probe in self.probes.items() if probe.scores and not part.parent]
         return found | ({"inner_macro_f1": float(np.mean(scores))} if scores else {})
-
-    def probabilities(self, features: NDArray[np.floating]) -> Floats:
-        """Answer: features (n, p) of all layers to (n, classes), rows that sum to 1."""
-        return softmax((np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias)
 
 
 def fit_layers(
@@ -165,7 +156,7 @@ def _fit(
         kernel[seen] += slopes / share
         bias += (offsets + (centre[seen] - probe.centre) @ slopes) / share
         probes[part] = probe
-    return FittedLayers(probes, centre, kernel, bias, parents)
+    return FittedLayers(centre, kernel, bias, probes, parents)
 
 
 def _spread(probe: FittedProbe, parents: Ints) -> tuple[Floats, Floats]:

@@ -221,7 +221,7 @@ def test_the_picture_shows_the_score_of_each_strength_and_the_kept_one_or_why_no
     zero = np.zeros(1)
     probe = FittedProbe(zero, zero[None], zero, 100.0, scores, ("C is 100, not chosen: 4 cases are too few",))
     fitted = FittedLayers(
-        {Part(("middle",)): probe, Part(("last",), True): replace(probe, C=10.0)}, zero, zero[None], zero
+        zero, zero[None], zero, {Part(("middle",)): probe, Part(("last",), True): replace(probe, C=10.0)}
     )
     plots.plot_strengths(fitted, "binary-case", tmp_path / "curves.png")
     (axis,) = drawn[0].axes
