@@ -227,7 +227,7 @@ def test_the_picture_shows_the_score_of_each_strength_and_the_kept_one_or_why_no
     (axis,) = drawn[0].axes
     assert (tmp_path / "curves.png").stat().st_size > 5000
     lines = [(line.get_label(), list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
-    assert [line[:2] for line in lines[1::2]] == [("kept: C = 100", [100, 100]), ("kept: C = 10", [10, 10])]
+    assert [line[1] for line in lines[1::2]] == [[100, 100], [10, 10]]
     scored = ([1, 10, 100], [0.5, 0.6, 0.7]) if scores else ([], [])
-    assert lines[::2] == [("middle", *scored), ("last, parent task", *scored)]
+    assert lines[::2] == [("middle: C = 100", *scored), ("last, parent task: C = 10", *scored)]
     assert [text.get_text() for text in axis.texts] == ([] if scores else list(probe.notes))
