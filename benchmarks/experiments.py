@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from backbones import restart, trained, variables_of
 from experiments_page import LINEAR, PROBE, Answered, report
-from honest import FOLDS, ROOT, Floats, Ints, read_table
+from honest import FOLDS, PARENTS, ROOT, Floats, Ints, read_table
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
@@ -143,7 +143,10 @@ def answer(params: Params, images: Images, task: str, folds: Ints, seen: NDArray
             column = Category(name="magnification", categories=sorted(set(np.array(told)[known])))
             features[EXTRA] = column.encode(told)
         learnt = {layer: values[known] for layer, values in features.items()}
-        probe = fit_layers(learnt, targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed)
+        parents = None if task == "binary" else PARENTS
+        probe = fit_layers(
+            learnt, targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed, parents
+        )
         found[asked] = probe.probabilities(np.concatenate(list(features.values()), axis=1)[asked])
     return found
 

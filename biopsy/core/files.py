@@ -75,7 +75,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         temporary.unlink()
-    _remove_leftovers(path.parent, f".{glob.escape(stem)}.file.*.tmp{path.suffix}")
+    for dots in (".", ".."):  # two where a temporary file was itself written in this way, as `write_csv` does
+        _remove_leftovers(path.parent, f"{dots}{glob.escape(stem)}.file.*.tmp{path.suffix}")
     try:
         with naming(path, temporary):
             yield temporary

@@ -26,10 +26,14 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
 class ProbeChoice(Record):
-    """Which layers a probe sees, and the inverse strength of its penalty; of several averaged probes, of each."""
+    """Which layers a probe sees, and the inverse strength of its penalty; of several averaged probes, of each.
+
+    `C_parent` are those of the probes of the parent task's classes; empty where there are none.
+    """
 
     layers: list[str]
     C: Annotated[list[Strength], BeforeValidator(lambda c: c if isinstance(c, list) else [c])]  # earlier: a number
+    C_parent: list[Strength] = Field(default_factory=list)
 
 
 class Card(Record):

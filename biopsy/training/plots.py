@@ -55,11 +55,11 @@ def plot_strengths(fitted: FittedLayers, title: str, path: Path) -> None:
     path
         The PNG to write.
     """
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for (name, probe), colour in zip(fitted.probes.items(), cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"])):
+    figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    for (part, probe), colour in zip(fitted.probes.items(), cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"])):
         strengths = sorted(probe.scores)
-        axis.plot(strengths, [probe.scores[c] for c in strengths], ".-", color=colour, label=name)
-        axis.axvline(probe.C, color=colour, linestyle=":", label=f"kept: C = {probe.C:g}")
+        axis.plot(strengths, [probe.scores[c] for c in strengths], ".-", color=colour, label=f"{part}: C = {probe.C:g}")
+        axis.axvline(probe.C, color=colour, linestyle=":")
     if not any(probe.scores for probe in fitted.probes.values()):
         why = fill("".join(fitted.notes[:1]), 60)
         axis.text(
@@ -67,6 +67,6 @@ def plot_strengths(fitted: FittedLayers, title: str, path: Path) -> None:
         )
     axis.set(title=title, xscale="log", xlabel="C (a larger C is a weaker penalty)", ylabel="macro-F1", ylim=(0, 1.02))
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside right upper", title="kept (dotted)")
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)

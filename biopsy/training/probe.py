@@ -31,8 +31,8 @@ OF_STEPS = (
 
 
 @dataclass(frozen=True)
-class FittedProbe:
-    """One dense layer on centred features, and how it was chosen.
+class CentredDense:
+    """One dense layer on centred features.
 
     Attributes
     ----------
@@ -40,6 +40,23 @@ class FittedProbe:
         (p,) float64, what is subtracted from the features: their weighted mean over the training images.
     kernel, bias
         (p, outputs) and (outputs,) float64; one output (sigmoid) for two classes, else one a class (softmax).
+    """
+
+    centre: Floats
+    kernel: Floats
+    bias: Floats
+
+    def probabilities(self, features: NDArray[np.floating]) -> Floats:
+        """Answer: features (n, p) to (n, classes), rows that sum to 1."""
+        return softmax((np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias)
+
+
+@dataclass(frozen=True)
+class FittedProbe(CentredDense):
+    """A probe, and how it was chosen.
+
+    Attributes
+    ----------
     C
         The inverse strength of the penalty.
     scores
@@ -51,17 +68,10 @@ class FittedProbe:
         numbers for images of a class that is in one fold alone: who answered had not learnt it.
     """
 
-    centre: Floats
-    kernel: Floats
-    bias: Floats
     C: float
     scores: dict[float, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     inner: Floats | None = None
-
-    def probabilities(self, features: NDArray[np.floating]) -> Floats:
-        """Answer: features (n, p) to (n, classes), rows that sum to 1."""
-        return softmax((np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias)
 
 
 def without_effect(train: Train) -> list[str]:

@@ -1,17 +1,18 @@
 """Probes of the layers that a head sees, as one dense layer on the features of all of them.
 
 A probe of all layers together has thousands of weights for a few dozen cases. Probes of one layer each err differently,
-so that the mean of their logits holds better for new cases; it is linear too.
+so that the mean of their logits holds better for new cases; it is linear too. So is the sum of the logits of a class
+and of its class in the parent task: a tumour type of few cases gains from what many cases say about malignant tissue.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.sections.model import Probe
-from biopsy.training.probe import FittedProbe, Ints, fit_probe
+from biopsy.training.probe import CentredDense, FittedProbe, Ints, fit_probe
 from biopsy.training.regression import Floats, softmax
 
 EXTRA = "extra"  # the name of what is known of an image beside its pixels: every probe sees it
@@ -20,26 +21,34 @@ Features = Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
-class FittedLayers:
-    """One dense layer on centred features: the mean of some probes.
+class Part:
+    """What one of the probes sees, and whether it answers for the classes of the parent task."""
+
+    layers: tuple[str, ...]
+    parent: bool = False
+
+    def __str__(self) -> str:
+        return " + ".join(self.layers) + (", parent task" if self.parent else "")
+
+
+@dataclass(frozen=True)
+class FittedLayers(CentredDense):
+    """The mean of some probes, plus the mean of those of the parent task, on the features of all layers.
 
     Attributes
     ----------
     probes
-        By the layers that each sees, such as 'block_13_expand_relu + last'.
-    centre, kernel, bias
-        (p,), (p, outputs) and (outputs,) float64, as in `FittedProbe`, on the features of all layers.
+        By what each sees and answers.
+    parents
+        (classes,) int, each class's class in the parent task; None where that has no probes.
     """
 
-    probes: Mapping[str, FittedProbe]
-    centre: Floats
-    kernel: Floats
-    bias: Floats
+    probes: Mapping[Part, FittedProbe]
+    parents: Ints | None = None
 
-    @property
-    def strengths(self) -> list[float]:
-        """The inverse strength of each probe's penalty."""
-        return [probe.C for probe in self.probes.values()]
+    def strengths(self, parent: bool = False) -> list[float]:
+        """List the inverse strength of the penalty of each probe of the task, or of those of its parent task."""
+        return [probe.C for part, probe in self.probes.items() if part.parent == parent]
 
     @property
     def notes(self) -> list[str]:
@@ -49,26 +58,35 @@ class FittedLayers:
     @property
     def inner(self) -> Floats | None:
         """(n, classes) float64, the answers out of the inner folds; None where a probe has none. See `FittedProbe`."""
-        given = [probe.inner for probe in self.probes.values() if probe.inner is not None]
-        if len(given) < len(self.probes):
-            return None
-        least = np.finfo(float).tiny
-        return softmax(np.mean([np.log(np.maximum(answers, least)) for answers in given], axis=0))
+        least, logits = np.finfo(float).tiny, dict[bool, list[Floats]]()
+        for part, probe in self.probes.items():
+            if probe.inner is None:
+                return None
+            logits.setdefault(part.parent, []).append(np.log(np.maximum(probe.inner, least)))
+        found = np.mean(logits[False], axis=0)
+        if self.parents is not None:
+            found = found + np.mean(logits[True], axis=0)[:, self.parents]
+        return softmax(found)
 
     def figures(self) -> dict[str, float]:
-        """Name each C, and where it was chosen the macro-F1 of the inner folds, a mean over the probes."""
-        single = len(self.probes) == 1
-        found = {"C" if single else f"C_{name}": probe.C for name, probe in self.probes.items()}
-        scores = [probe.scores[probe.C] for probe in self.probes.values() if probe.scores]
+        """Name each C, and where it was chosen the macro-F1 of the inner folds, a mean over the task's own probes."""
+        single = len({part.layers for part in self.probes}) == 1
+        found = {
+            f"C{'' if single else '_' + ' + '.join(part.layers)}{'_parent' if part.parent else ''}": probe.C
+            for part, probe in self.probes.items()
+        }
+        scores = [probe.scores[probe.C] for part, probe in self.probes.items() if probe.scores and not part.parent]
         return found | ({"inner_macro_f1": float(np.mean(scores))} if scores else {})
-
-    def probabilities(self, features: NDArray[np.floating]) -> Floats:
-        """Answer: features (n, p) of all layers to (n, classes), rows that sum to 1."""
-        return softmax((np.asarray(features, np.float64) - self.centre) @ self.kernel + self.bias)
 
 
 def fit_layers(
-    features: Features, targets: Ints, cases: NDArray[np.generic], classes: int, settings: Probe, seed: int = 0
+    features: Features,
+    targets: Ints,
+    cases: NDArray[np.generic],
+    classes: int,
+    settings: Probe,
+    seed: int = 0,
+    parents: Ints | None = None,
 ) -> FittedLayers:
     """Fit a probe of all layers together, or where `model.probe.layers` is 'averaged' one of each.
 
@@ -78,6 +96,9 @@ def fit_layers(
         (n, p) of each layer by its name, of training images alone, and of `EXTRA`, if anything is known beside pixels.
     targets, cases, classes, settings, seed
         As for `fit_probe`. Each probe chooses its own C.
+    parents
+        (classes,) int, each class's class in the parent task, for the probes of `model.probe.parent`; None: no such
+        task. They are left out where they could say nothing: the training images are of one parent class.
 
     Returns
     -------
@@ -89,39 +110,58 @@ def fit_layers(
     DataError, ParamsError
         As `fit_probe`.
     """
-    names = [name for name in features if name != EXTRA]
-    groups = [[name] for name in names] if settings.layers == "averaged" else [names]
-    return _fit(features, groups, targets, cases, classes, [settings] * len(groups), seed)
+    names = tuple(name for name in features if name != EXTRA)
+    groups = [(name,) for name in names] if settings.layers == "averaged" else [names]
+    parts = {Part(group): settings for group in groups}
+    if not settings.parent or parents is None or len(np.unique(parents[targets])) < 2:
+        return _fit(features, parts, targets, cases, classes, seed, None)
+    return _fit(
+        features, parts | {Part(group, True): settings for group in groups}, targets, cases, classes, seed, parents
+    )
 
 
 def refit_layers(
     features: Features, targets: Ints, cases: NDArray[np.generic], classes: int, settings: Probe, chosen: FittedLayers
 ) -> FittedLayers:
     """Fit what was chosen anew, on more images: each C stays. See `fit_layers`."""
-    groups = [name.split(" + ") for name in chosen.probes]
-    fixed = [settings.model_copy(update={"C": [c]}) for c in chosen.strengths]
-    return _fit(features, groups, targets, cases, classes, fixed, 0)
+    parts = {part: settings.model_copy(update={"C": [probe.C]}) for part, probe in chosen.probes.items()}
+    return _fit(features, parts, targets, cases, classes, 0, chosen.parents)
 
 
 def _fit(
     features: Features,
-    groups: Sequence[Sequence[str]],
+    parts: Mapping[Part, Probe],
     targets: Ints,
     cases: NDArray[np.generic],
     classes: int,
-    settings: Sequence[Probe],
     seed: int,
+    parents: Ints | None,
 ) -> FittedLayers:
-    """Fit a probe of each group of layers, and average them; what a probe does not see weighs 0 in it."""
+    """Fit each part's probe and add them up; what a probe does not see weighs 0 in it."""
     every = np.concatenate(list(features.values()), axis=1)
-    outputs = classes if classes > 2 else 1
-    centre, kernel, bias = np.zeros(every.shape[1]), np.zeros((every.shape[1], outputs)), np.zeros(outputs)
-    probes: dict[str, FittedProbe] = {}
-    for group, own in zip(groups, settings, strict=True):
-        seen = np.concatenate([np.full(found.shape[1], name in (*group, EXTRA)) for name, found in features.items()])
-        probe = fit_probe(every if seen.all() else every[:, seen], targets, cases, classes, own, seed)
-        centre[seen] = probe.centre
-        kernel[seen] += probe.kernel / len(groups)
-        bias += probe.bias / len(groups)
-        probes[" + ".join(group)] = probe
-    return FittedLayers(probes, centre, kernel, bias)
+    outputs, share = classes if classes > 2 else 1, len({part.layers for part in parts})
+    centre, kernel, bias = np.full(every.shape[1], np.nan), np.zeros((every.shape[1], outputs)), np.zeros(outputs)
+    probes: dict[Part, FittedProbe] = {}
+    for part, own in parts.items():
+        seen = np.concatenate([np.full(x.shape[1], name in (*part.layers, EXTRA)) for name, x in features.items()])
+        known = every if seen.all() else every[:, seen]
+        if part.parent and parents is not None:
+            probe = fit_probe(known, parents[targets], cases, int(parents.max()) + 1, own, seed)
+            slopes, offsets = _spread(probe, parents)
+        else:
+            probe = fit_probe(known, targets, cases, classes, own, seed)
+            slopes, offsets = probe.kernel, probe.bias
+        # The images weigh otherwise where the classes are those of the parent task, and so does their mean.
+        centre[seen] = np.where(np.isnan(centre[seen]), probe.centre, centre[seen])
+        kernel[seen] += slopes / share
+        bias += (offsets + (centre[seen] - probe.centre) @ slopes) / share
+        probes[part] = probe
+    return FittedLayers(centre, kernel, bias, probes, parents)
+
+
+def _spread(probe: FittedProbe, parents: Ints) -> tuple[Floats, Floats]:
+    """Give each class the kernel (p, classes) and the bias (classes,) of its class in the parent task."""
+    kernel, bias = probe.kernel, probe.bias
+    if len(bias) == 1:  # of two classes, the second against the first
+        kernel, bias = np.concatenate([np.zeros_like(kernel), kernel], axis=1), np.concatenate([[0.0], bias])
+    return kernel[:, parents], bias[parents]

@@ -63,6 +63,7 @@ def fit_head(
     live_dir: Path,
     cases: np.ndarray,
     extra: np.ndarray | None = None,
+    parents: np.ndarray | None = None,
     **_: object,
 ) -> ProbeState:
     """Fit the probe and set the output layer's weights.
@@ -75,6 +76,8 @@ def fit_head(
         As `fit` takes them; the rest of its arguments is of no use here.
     cases
         (n_train,) the case of each training image.
+    parents
+        As for `fit_layers`.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def fit_head(
     seen = by_layer(model, params.model.features.layers, found) | ({} if extra is None else {EXTRA: extra})
     found = found if extra is None else np.concatenate([found, extra], axis=1)
     known = {name: columns[:n_train] for name, columns in seen.items()}
-    probe = fit_layers(known, targets[:n_train], cases, classes, params.model.probe, params.seed)
+    probe = fit_layers(known, targets[:n_train], cases, classes, params.model.probe, params.seed, parents)
     if any(params.augment.every.values()):
         print(f"{title}: a probe takes the images as they are; augment.every is not used")
     if unused := without_effect(params.train):

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -143,7 +143,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     )
     store = material.store if together == 1 else material.store.together(together)
     targets, cases, probe = material.targets, material.cases, params.model.head.kind == "probe"
-    learn: Callable[..., Any] = fit_head if probe else fit_on_workers if params.train.workers > 1 else fit
+    parents = card.labels[job.task].parent_of
+    of_probe = partial(fit_head, parents=None if parents is None else np.array(parents))
+    learn: Callable[..., Any] = of_probe if probe else fit_on_workers if params.train.workers > 1 else fit
     state = learn(
         model, params, job.task, store, np.repeat(targets, each), n_train * each,
         title=job.title, state_file=job.resume / "state.npz", fingerprint=fingerprint(card, code), live_dir=live,
@@ -151,9 +153,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         extra=None if material.extra is None else np.repeat(material.extra, each, axis=0),
     )  # fmt: skip
     if probe:
-        card = card.model_copy(
-            update={"probe": ProbeChoice(layers=params.model.features.layers, C=state.probe.strengths)}
-        )
+        own, above = state.probe.strengths(), state.probe.strengths(parent=True)
+        choice = ProbeChoice(layers=params.model.features.layers, C=own, C_parent=above)
+        card = card.model_copy(update={"probe": choice})
     val_extra = None if material.extra is None else material.extra[n_train:]
     asked = StoredModel(model) if probe else model
     answers = cache(lambda: ask(asked, material.images[n_train:], val_extra, card.tta))
@@ -182,8 +184,8 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     losses, figures = [epoch["val_loss"] for epoch in state.history], state.history[best]
     unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
     what = (
-        f"probe with C {' and '.join(f'{c:g}' for c in state.probe.strengths)}"
-        if probe
+        f"probe with C {' and '.join(f'{c:g}' for c in [*card.probe.C, *card.probe.C_parent])}"
+        if card.probe
         else f"{state.epoch} epochs, kept epoch {best + 1}"
     )
     print(f"train {job.title}: {what}, val_loss {figures['val_loss']:.3f}")

@@ -87,9 +87,11 @@ def test_two_processes_never_share_a_temporary_name(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_by_who_holds_the_lock_and_by_nobody_else(tmp_path: Path) -> None:
-    left = [tmp_path / ".out.new.1-abc.tmp", tmp_path / ".b.file.1-abc.tmp.csv"]
+    names = ".out.new.1-abc.tmp", ".b.file.1-abc.tmp.csv", "..b.file.1-abc.tmp.file.1-def.tmp.csv"
+    left = [tmp_path / name for name in names]
     left[0].mkdir()
     left[1].touch()
+    left[2].touch()
 
     def write() -> None:
         with atomic_dir(tmp_path / "out"), atomic_file(tmp_path / "b.csv") as file:

@@ -65,7 +65,7 @@ def assert_as_committed(root: Path) -> None:
 UNFINISHED = {
     "fetch": "data/.raw.new.*.tmp",
     "ingest": "plots/.ingest.new.*.tmp",
-    "impute": "data/interim/.*tmp*",
+    "impute": "data/interim/.*labels.file.*.tmp.csv",
     "split": "plots/.split.new.*.tmp",
     "stain@case": "data/stained/.case.new.*.tmp",
     "evaluate@binary-case": "plots/binary-case/.test.new.*.tmp",

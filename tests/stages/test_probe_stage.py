@@ -78,7 +78,12 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     monkeypatch.setattr(probing, "fit_layers", lambda *given: fitted.append((given, fit(*given))) or fitted[0][1])
     model = trained(
         task,
-        **{"model.probe.refit": False, "model.probe.layers": layers, "resize": resize.model_dump()}
+        **{
+            "model.probe.refit": False,
+            "model.probe.layers": layers,
+            "model.probe.parent": tiles != "each",
+            "resize": resize.model_dump(),
+        }
         | ({} if tiles == "none" else {"model.tiles": tiles}),
     )
     (features, *_), probe = fitted[0]
@@ -88,8 +93,10 @@ def test_the_saved_network_answers_as_the_probe_within_a_millionth(
         "last": (images, 192),
     }  # 8 of the 40 that are no test images validate
     card = load_model(tmp_path / f"models/{task}-case")[1]
-    assert card.probe == ProbeChoice(layers=["block2_relu", "last"], C=probe.strengths)
-    assert len(probe.strengths) == (2 if layers == "averaged" else 1)
+    own, above = probe.strengths(), probe.strengths(parent=True)
+    assert card.probe == ProbeChoice(layers=["block2_relu", "last"], C=own, C_parent=above)
+    assert len(own) == (2 if layers == "averaged" else 1)
+    assert len(above) == (len(own) if task == "multiclass" and tiles != "each" else 0)
     files = sorted((tmp_path / "data/resized").glob("*.png"))
     squares = read_images(files, 32, 3 if tiles != "none" else 1).astype(np.float32)
     pixels = squares.reshape(-1, 3, 32, 32, 3) if tiles == "mean" else squares

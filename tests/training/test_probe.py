@@ -17,7 +17,7 @@ from biopsy.core.sections.model import Probe
 from biopsy.core.sections.train import Loss, Train
 from biopsy.training import plots, probe
 from biopsy.training.probe import FALLBACK, FittedProbe, fit_probe, grouped_folds, sample_weights, without_effect
-from biopsy.training.probe_layers import FittedLayers
+from biopsy.training.probe_layers import FittedLayers, Part
 
 CASES = np.repeat(np.arange(16), np.arange(16) % 4 + 1)  # of one to four images
 CLASSES = {2: (CASES % 2), 4: (CASES % 4)}
@@ -220,12 +220,14 @@ def test_the_picture_shows_the_score_of_each_strength_and_the_kept_one_or_why_no
     monkeypatch.setattr(plots.plt, "close", drawn.append)
     zero = np.zeros(1)
     probe = FittedProbe(zero, zero[None], zero, 100.0, scores, ("C is 100, not chosen: 4 cases are too few",))
-    fitted = FittedLayers({"middle": probe, "last": replace(probe, C=10.0)}, zero, zero[None], zero)
+    fitted = FittedLayers(
+        zero, zero[None], zero, {Part(("middle",)): probe, Part(("last",), True): replace(probe, C=10.0)}
+    )
     plots.plot_strengths(fitted, "binary-case", tmp_path / "curves.png")
     (axis,) = drawn[0].axes
     assert (tmp_path / "curves.png").stat().st_size > 5000
     lines = [(line.get_label(), list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
-    assert [line[:2] for line in lines[1::2]] == [("kept: C = 100", [100, 100]), ("kept: C = 10", [10, 10])]
+    assert [line[1] for line in lines[1::2]] == [[100, 100], [10, 10]]
     scored = ([1, 10, 100], [0.5, 0.6, 0.7]) if scores else ([], [])
-    assert lines[::2] == [("middle", *scored), ("last", *scored)]
+    assert lines[::2] == [("middle: C = 100", *scored), ("last, parent task: C = 10", *scored)]
     assert [text.get_text() for text in axis.texts] == ([] if scores else list(probe.notes))

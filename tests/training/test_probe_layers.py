@@ -6,7 +6,7 @@ import pytest
 from biopsy.core.sections.model import Probe
 from biopsy.networks.model_file import ProbeChoice
 from biopsy.training.probe import FALLBACK, fit_probe
-from biopsy.training.probe_layers import EXTRA, fit_layers, refit_layers
+from biopsy.training.probe_layers import EXTRA, Part, fit_layers, refit_layers
 
 CASES = np.repeat(np.arange(16), np.arange(16) % 3 + 1)
 AVERAGED = Probe(C=[10.0, 100.0], layers="averaged")
@@ -32,7 +32,7 @@ def test_averaged_is_the_mean_of_the_logits_of_a_probe_of_each_layer(classes: in
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     every = np.concatenate(list(features.values()), axis=1)
     np.testing.assert_allclose(found.probabilities(every), expected, atol=1e-9)
-    assert [one.C for one in single.values()] == found.strengths
+    assert [one.C for one in single.values()] == found.strengths()
     inner = [one.inner for one in single.values()]
     mean = np.mean([np.log(answers) for answers in inner if answers is not None], axis=0)
     assert found.inner is not None
@@ -54,9 +54,52 @@ def test_averaging_holds_better_for_new_cases_than_the_mean_layer() -> None:
     def right(given: np.ndarray) -> float:
         return float((given.argmax(axis=1) == targets[asked]).mean())
 
-    alone = [right(one.probabilities(features[name][asked])) for name, one in found.probes.items()]
+    alone = [
+        right(one.probabilities(features[name][asked])) for part, one in found.probes.items() for name in part.layers
+    ]
     every = np.concatenate(list(features.values()), axis=1)
     assert right(found.probabilities(every[asked])) > np.mean(alone) + 0.03
+
+
+@pytest.mark.parametrize("settings", [AVERAGED, Probe(C=[10.0, 100.0])])
+@pytest.mark.parametrize("parents", [[0, 0, 1, 1], [0, 1, 2, 2]])
+def test_the_logits_of_the_parent_classes_are_added(settings: Probe, parents: list[int]) -> None:
+    targets, above = CASES % 4, np.array(parents)
+    features = layers(targets)
+    every = np.concatenate(list(features.values()), axis=1)
+    settings = settings.model_copy(update={"parent": True})
+    found = fit_layers(features, targets, CASES, 4, settings, 0, above)
+    own = fit_layers(features, targets, CASES, 4, settings)
+    parent = fit_layers(features, above[targets], CASES, max(parents) + 1, settings)
+
+    def product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        both = one * other[:, above]
+        return np.asarray(both / both.sum(axis=1, keepdims=True))
+
+    expected = product(own.probabilities(every), parent.probabilities(every))
+    np.testing.assert_allclose(found.probabilities(every), expected, atol=1e-9)
+    assert (found.strengths(), found.strengths(parent=True)) == (own.strengths(), parent.strengths())
+    assert found.inner is not None
+    assert own.inner is not None
+    assert parent.inner is not None
+    np.testing.assert_allclose(found.inner, product(own.inner, parent.inner), atol=1e-9)
+    figures = found.figures()
+    assert figures["inner_macro_f1"] == own.figures()["inner_macro_f1"]
+    assert len([name for name in figures if name.endswith("_parent")]) == len(parent.strengths())
+    again = refit_layers(features, targets, CASES, 4, settings, found)
+    np.testing.assert_allclose(again.probabilities(every), expected, atol=1e-9)
+
+
+def test_a_parent_task_that_says_nothing_is_left_out() -> None:
+    targets, settings = CASES % 3, AVERAGED.model_copy(update={"parent": True})
+    features = layers(targets)
+    plain = fit_layers(features, targets, CASES, 3, AVERAGED).kernel
+    one_parent = np.array([0, 0, 0, 1])  # the fourth class is not among these images
+    np.testing.assert_array_equal(fit_layers(features, targets, CASES, 3, settings, 0, one_parent).kernel, plain)
+    np.testing.assert_array_equal(fit_layers(features, targets, CASES, 3, settings).kernel, plain)
+    np.testing.assert_array_equal(
+        fit_layers(features, targets, CASES, 3, AVERAGED, 0, np.array([0, 0, 1])).kernel, plain
+    )
 
 
 def test_together_is_one_probe_and_what_is_beside_the_pixels_is_always_seen() -> None:
@@ -65,7 +108,7 @@ def test_together_is_one_probe_and_what_is_beside_the_pixels_is_always_seen() ->
     every = np.concatenate(list(features.values()), axis=1)
     together = fit_layers(features, targets, CASES, 2, Probe(C=[10.0]))
     np.testing.assert_array_equal(together.kernel, fit_probe(every, targets, CASES, 2, Probe(C=[10.0])).kernel)
-    assert list(together.probes) == ["early + middle + late"]
+    assert list(together.probes) == [Part(("early", "middle", "late"))]
     assert together.figures() == {"C": 10.0}
     assert together.inner is None
     beside = features | {EXTRA: np.eye(2)[targets]}
@@ -81,7 +124,7 @@ def test_the_second_fit_keeps_each_c(settings: Probe) -> None:
     features, rows = layers(targets), CASES < 12
     first = fit_layers({name: found[rows] for name, found in features.items()}, targets[rows], CASES[rows], 2, settings)
     again = refit_layers(features, targets, CASES, 2, settings, first)
-    assert (list(again.probes), again.strengths) == (list(first.probes), first.strengths)
+    assert (list(again.probes), again.strengths()) == (list(first.probes), first.strengths())
     assert not np.array_equal(again.kernel, first.kernel)
     assert not any(one.scores for one in again.probes.values())
 
@@ -90,7 +133,7 @@ def test_too_few_cases_are_said_once() -> None:
     rows, targets = CASES < 4, CASES % 2
     few = {name: found[rows] for name, found in layers(targets).items()}
     found = fit_layers(few, targets[rows], CASES[rows], 2, AVERAGED)
-    assert found.strengths == [FALLBACK] * 3
+    assert found.strengths() == [FALLBACK] * 3
     assert [note.split(":")[0] for note in found.notes] == ["C is 100, not chosen"]
 
 

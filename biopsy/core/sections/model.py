@@ -41,6 +41,9 @@ class Probe(Section):
     layers
         Of several in `model.features.layers`: 'together' fits one probe on all; 'averaged' fits one a
         layer, each with its own C, and takes the mean of their logits.
+    parent
+        Of a task with a parent task, such as tumour types, fit probes of the parent's classes too, and add their
+        logits.
     folds
         Number of folds of cases, inside the training part, that choose C.
     pca
@@ -55,6 +58,7 @@ class Probe(Section):
     weights: Literal["case", "image"] = "case"
     C: list[Annotated[float, Field(gt=0, le=1e6)]] = Field([10.0, 100.0, 1000.0], min_length=1)
     layers: Literal["together", "averaged"] = "together"
+    parent: bool = False
     folds: int = Field(5, ge=2, le=20)
     pca: int | None = Field(None, ge=1, le=4096)
     refit: bool = True

@@ -139,6 +139,10 @@ def of_parameters(params: Params, resize: Resize, tasks: Sequence[str]) -> dict[
         training = f"A logistic regression on the backbone's features of {layers}, C of {model.probe.C}."
         if model.probe.layers == "averaged":
             training = f"{training[:-1]}; one for each layer, their logits averaged."
+        if above := [name for name in tasks if model.probe.parent and params.labels.tasks[name].parent]:
+            training += (
+                f" For {some(above)}, the logits of the parent task's classes, from such a regression, are added."
+            )
         selection = chosen_by_probe(params)
         head = "none, it is fitted at once"
         each = " and, within it, each case" if model.probe.weights == "case" else ""

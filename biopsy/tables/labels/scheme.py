@@ -77,6 +77,14 @@ class SchemeTask(Record):
         """From names to the class of the parent task; empty where there is no such task."""
         return {entry.name: entry.parent for entry in self.classes if entry.parent}
 
+    @property
+    def parent_of(self) -> list[int] | None:
+        """The number of each class's class in the parent task; None: no parent task, or one that divides nothing."""
+        above = list(dict.fromkeys(self.parents.values()))
+        if len(self.parents) < len(self.classes) or not 1 < len(above) < len(self.classes):
+            return None
+        return [above.index(self.parents[name]) for name in self.names]
+
     def read(self, text: str) -> str | None:
         """Return the class that a text names; case and punctuation do not count. None where it names no class.
 
