@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from backbones import restart, trained, variables_of
 from experiments_page import LINEAR, PROBE, Answered, report
-from honest import FOLDS, PARENTS, ROOT, Floats, Ints, read_table
+from honest import FOLDS, PARENTS, ROOT, Floats, Ints, read_table, stained
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
@@ -39,8 +39,6 @@ from biopsy.experiments.compose import compose
 from biopsy.experiments.page import read_preset, write_head
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.prepare import prepare
-from biopsy.images.stain import mean_of, measure, restain
-from biopsy.images.stains.registry import NotNormalised
 from biopsy.networks.backend import keras, seed_everything
 from biopsy.networks.build import build_model
 from biopsy.networks.feature_store import hash_arrays
@@ -84,20 +82,8 @@ class Images:
             self.prepared.clear()
             preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
             views = np.stack([prepare(file, preparation) for file in tqdm(self.files, "prepare", delay=2)])
-            self.prepared[key] = _stained(views, params.stain.method) if params.stain.method != "none" else views
+            self.prepared[key] = stained(views, params.stain.method) if params.stain.method != "none" else views
         return self.prepared[key]
-
-
-def _stained(views: NDArray[np.uint8], method: str) -> NDArray[np.uint8]:
-    """Bring all images to their mean stain."""
-    found = []
-    for image in views:
-        try:
-            found.append(measure(image.reshape(-1, *image.shape[2:]), method))
-        except NotNormalised:
-            continue
-    target = mean_of(found)
-    return np.stack([restain(image, target)[0] for image in tqdm(views, method, delay=2)])
 
 
 def features_of(images: Images, params: Params, title: str) -> NDArray[np.float32]:

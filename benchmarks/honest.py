@@ -11,6 +11,7 @@ repeats, the mean of their 95 % intervals over cases (biopsy/evaluation/interval
     stretched      each image squeezed to a square; logistic regression on the last layer, every image counts the same
     block 13, last the recommended preset with a probe of that layer alone
     without parent the recommended preset, tumour types without the probes of benign and malignant
+    macenko        the recommended preset on images brought to the mean stain of all of them, the tested ones included
     recommended    +experiment=recommended
 
 Images of equal pixels under two labels (slide 13412) are left out, as the pipeline does. Features are kept in
@@ -33,6 +34,8 @@ from biopsy.experiments.compose import compose
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.prepare import prepare
+from biopsy.images.stain import mean_of, measure, restain
+from biopsy.images.stains.registry import NotNormalised
 from biopsy.networks.backend import seed_everything
 from biopsy.networks.build import build_model
 from biopsy.networks.features import split_model
@@ -73,6 +76,18 @@ def read_table(folder: Path, max_pixels: int) -> tuple[list[Path], dict[str, Int
     return [path for path, _ in kept], targets, np.array([name.case for _, name in kept])
 
 
+def stained(views: NDArray[np.uint8], method: str) -> NDArray[np.uint8]:
+    """Bring all images to their mean stain."""
+    found = []
+    for image in views:
+        try:
+            found.append(measure(image.reshape(-1, *image.shape[2:]), method))
+        except NotNormalised:
+            continue
+    target = mean_of(found)
+    return np.stack([restain(image, target)[0] for image in tqdm(views, method, delay=2)])
+
+
 def features_of(files: list[Path], params: Params, title: str) -> Features:
     """Compute what the head of these parameters sees of each image, by layer."""
     seed_everything(0)
@@ -81,8 +96,10 @@ def features_of(files: list[Path], params: Params, title: str) -> Features:
     model = build_model(params.model, preparation.size, 2, tiles=views)
     extractor, _ = split_model(model)
     prepared = [prepare(path, preparation) for path in tqdm(files, f"{title}: prepare", delay=2)]
+    pixels = np.stack(prepared)
+    pixels = pixels if params.stain.method == "none" else stained(pixels, params.stain.method)
     begun = time.perf_counter()
-    found = image_features(extractor, np.stack(prepared) if views > 1 else np.concatenate(prepared), title)
+    found = image_features(extractor, pixels if views > 1 else np.concatenate(pixels), title)
     print(f"{title}: {len(files)} images of {preparation.views} squares, {time.perf_counter() - begun:.0f} s")
     return by_layer(model, params.model.features.layers, found)
 
@@ -138,7 +155,7 @@ def main() -> None:
     weights = f"model.weights={chosen.weights}"
     recommended = compose("recommended", [weights], ROOT)
     others = {"stretched": STRETCHED} | {name: [f"model.features.layers=[{layer}]"] for name, layer in LAYERS.items()}
-    others["without parent"] = ["model.probe.parent=false"]
+    others |= {"without parent": ["model.probe.parent=false"], "macenko": ["stain.method=macenko"]}
     models = {name: compose("recommended", [weights, *change], ROOT) for name, change in others.items()}
     models["recommended"] = recommended
     files, targets, cases = read_table(Path(chosen.folder), recommended.ingest.max_pixels)
