@@ -116,7 +116,7 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
         write_csv(predictions, _predictions(answered, model, card))
         new.write_text(page, "utf-8")
     macro, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
-    sure = f"95 % interval {interval(ends)}" if ends else "too few cases for an interval"
+    sure = f"95 % interval {interval(ends)}" if ends else f"no interval: {details['intervals']['reasons']['macro_f1']}"
     known = details["cases_are"]["case"] + details["cases_are"]["slide"]
     cases = f"of {count(details['cases'], 'case')}" if known else "whose cases are not known"
     images = count(details["images"], "image")
@@ -160,7 +160,7 @@ def _answer(model: Model, table: Labelled) -> _Answered:
             learnt.append(given.learnt)
             looks[place] = given.look or {}
     if not found:
-        raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
+        raise DataError(f"none of the images has an answer ({some(rows.loc[list(files), 'error'], 1)}).")
     used, task = rows.loc[list(found)].reset_index(drop=True), card.labels[card.task]
     truth = np.array([task.names.index(name) for name in used["truth"]])
     outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)
