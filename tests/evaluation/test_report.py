@@ -295,7 +295,7 @@ def test_a_temperature_that_makes_the_probabilities_worse_is_said_to(copy: tuple
         when: dict(zip(("ece", "brier", "log_loss"), n, strict=True)) for when, n in kinds.items()
     }
     write_json(path, details)
-    assert f"{said} and Brier score." in words_of(render(read_run(copy[1], copy[0])))
+    assert f"{said}, Brier score." in words_of(render(read_run(copy[1], copy[0])))
     details["calibration"]["before"] = details["calibration"]["after"]
     write_json(path, details)
     assert said not in words_of(render(read_run(copy[1], copy[0])))
