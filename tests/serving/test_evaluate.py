@@ -116,6 +116,28 @@ def test_the_page_opens_with_the_verdict_and_asks_for_nothing(
     page.get_by_text("By brightness, worst first").wait_for()
 
 
+def test_the_thresholds_that_validation_chose_are_tried_on_these_images(evaluate: Evaluate, tmp_path: Path) -> None:
+    part = {name: {"right": 9, "of": 10, "share": 0.9} for name in ("sensitivity", "specificity")}
+    point = {"threshold": 0.999, "val": part, "test": part}
+    own = {"test": {"macro_f1": 0.75}, "operating_point": {"wanted": 0.85, "image": point, "case": point}}
+    model = write_onnx(tmp_path / "own.onnx", figures=own)
+    found = evaluate(table(), model=model)
+    rows, points = found["rows"], found["metrics"]["operating_point"]
+    called = rows["p_malignant"].astype(float) >= 0.999
+    tested = points["image"]["test"]
+    assert tested["sensitivity"]["right"] == called[12:].sum() < 12 == tested["sensitivity"]["of"]
+    assert tested["specificity"]["right"] == 12
+    assert points["case"]["test"]["specificity"]["of"] == 6
+    assert points["image"]["val"] == part
+    assert "Operating point: the threshold for a sensitivity of 0.85" in found["page"]
+    alone = evaluate("path,label\n0.png,B\n20.png,M\n", model=model)["metrics"]["operating_point"]
+    assert alone["case"] == {"reason": "there are images whose case is not known"}
+    none = write_onnx(
+        tmp_path / "none.onnx", figures=own | {"operating_point": {"wanted": 0.85, "reason": "no positive"}}
+    )
+    assert "None: no positive." in evaluate(table(), model=none)["page"]
+
+
 def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evaluated(
     evaluate: Evaluate, images: Path
 ) -> None:

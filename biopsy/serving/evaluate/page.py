@@ -74,6 +74,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
         "shift_says": say_shift(details["shift"]),
         "stain": card.preparation.stain.method if card.preparation.stain else None,
         "result": shown,
+        "sensitivity": details.get("operating_point", {}).get("wanted"),
         "limits": limits(details),
     }
     return template("evaluate.html.j2", autoescape=True).render(context)
