@@ -141,11 +141,9 @@ def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
             f"their images ({kind} 95 % interval of the share: {interval(right['interval'])})."
         )
         most, name = max((row.get("cases") or 0, name) for name, row in details["per_class"].items())
-        within = right["interval"][0] <= most / right["of"]
-        sentences.append(
-            f"Predicting {name} every time would be right for {most:g} of {right['of']:g}"
-            + (": these cases do not show that the model beats that." if within else ".")
-        )
+        beaten = ", which that interval does not exclude" if most / right["of"] >= right["interval"][0] else ""
+        beaten = ", more than the model" if most > right["right"] else beaten
+        sentences.append(f"Predicting {name} every time would be right for {most:g} of {right['of']:g}{beaten}.")
     return sentences
 
 
