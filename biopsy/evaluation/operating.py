@@ -4,6 +4,7 @@ The threshold is chosen on validation images and reported on test images; a thre
 promises too much.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,22 @@ def operating_points(val: tuple[Outcome, Names], test: tuple[Outcome, Names], se
     if any((groups == "").any() for _, groups in (val, test)):
         return {**found, "case": {"reason": NO_CASES}}
     found["case"] = _point(by_case(*val)[0], by_case(*test)[0], sensitivity)
-    for figure in found["case"].get("test", {}).values():
-        if figure["of"]:
-            figure["interval"] = settle(clopper_pearson(figure["right"], figure["of"], LEVEL).ends)
+    _put_exact(found["case"].get("test", {}))
+    return found
+
+
+def tried_points(chosen: Mapping[str, Any], test: tuple[Outcome, Names]) -> dict[str, Any]:
+    """Say what thresholds that were chosen before do on other images: `chosen` and the result as `operating_points`."""
+    found: dict[str, Any] = {"wanted": chosen["wanted"]}
+    if "reason" in chosen:
+        return {**found, "reason": chosen["reason"]}
+    found |= {unit: dict(chosen[unit]) for unit in ("image", "case")}
+    if "reason" not in found["image"]:
+        found["image"]["test"] = _counts(*scores(test[0]), found["image"]["threshold"])
+        _put_intervals(found["image"]["test"], *test, found["image"]["threshold"])
+    if "reason" not in found["case"]:
+        found["case"]["test"] = _counts(*scores(by_case(*test)[0]), found["case"]["threshold"])
+        _put_exact(found["case"]["test"])
     return found
 
 
@@ -86,6 +100,13 @@ def _counts(score: NDArray[np.float64], positive: NDArray[np.bool_], threshold: 
         }
         for name, right in pairs.items()
     }
+
+
+def _put_exact(figures: dict[str, Any]) -> None:
+    """Add the intervals of cases."""
+    for figure in figures.values():
+        if figure["of"]:
+            figure["interval"] = settle(clopper_pearson(figure["right"], figure["of"], LEVEL).ends)
 
 
 def _put_intervals(figures: dict[str, Any], test: Outcome, groups: Names, threshold: float) -> None:

@@ -226,6 +226,8 @@ def test_one_case_and_no_positive_classes_get_a_sentence_each(cases: int, positi
     assert "No curve: the task names no positive classes." in said or positives
     assert "No curve: nothing positive is in the test part." in said or not positives
     assert (f"validation has {cases}, a rule needs 10" in said) == (cases < 10)
+    verdict = said[said.index("Task tissue") : said.index("Terms")]
+    assert ("No image of b is tested: nothing is shown of it" in verdict) == (cases == 1)
 
 
 def test_magnifications_have_a_table_where_some_are_known(tmp_path: Path) -> None:
@@ -269,6 +271,42 @@ def test_where_no_interval_is_known_cases_that_guessing_gets_right_too_are_calle
     assert f"Guessing predicts 1 of 2 cases correctly, a share within that interval: these data {chance}" in words_of(
         render(read_run(copy[1], copy[0]))
     )
+
+
+def test_the_cases_are_compared_with_those_that_one_class_named_every_time_gets_right(
+    copy: tuple[Path, Params],
+) -> None:
+    path = copy[0] / "metrics/tissue-case/details.json"
+    details = json.loads(path.read_text())
+    said = words_of(render(read_run(copy[1], copy[0])))
+    assert "Predicting malignant every time would be right for 6 of 12. " in said
+    details["per_class"]["benign"]["cases"] = 9
+    for right, beaten in ((12, "which that interval does not exclude"), (8, "more than the model")):
+        details["cases_right"]["right"] = right
+        write_json(path, details)
+        said = words_of(render(read_run(copy[1], copy[0])))
+        assert f"Predicting benign every time would be right for 9 of 12, {beaten}." in said
+
+
+def test_a_temperature_that_makes_the_probabilities_worse_is_said_to(copy: tuple[Path, Params]) -> None:
+    path = copy[0] / "metrics/tissue-case/details.json"
+    details = json.loads(path.read_text())
+    kinds, said = {"before": (0.1, 0.2, 0.53), "after": (0.12, 0.25, 0.5301)}, "made the probabilities worse by ECE"
+    details["calibration"] = {
+        when: dict(zip(("ece", "brier", "log_loss"), n, strict=True)) for when, n in kinds.items()
+    }
+    write_json(path, details)
+    assert f"{said}, Brier score." in words_of(render(read_run(copy[1], copy[0])))
+    details["calibration"]["before"] = details["calibration"]["after"]
+    write_json(path, details)
+    assert said not in words_of(render(read_run(copy[1], copy[0])))
+
+
+def test_a_split_by_image_never_heads_the_report_for_want_of_the_file_that_counts_leaks(tmp_path: Path) -> None:
+    params = write_project(tmp_path, ["a", "b"], ["image", "case"])
+    (tmp_path / "metrics/split.json").unlink()
+    said = words_of(render(read_run(params, tmp_path)))
+    assert "protocol case. 1 is perfect" in said[said.index("Task tissue") : said.index("Terms")]
 
 
 def test_slides_that_are_wholly_wrong_are_named_and_small_ones_do_not_count() -> None:

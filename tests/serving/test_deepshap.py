@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from coloured import colours
@@ -16,6 +17,7 @@ from biopsy.networks.backend import keras
 from biopsy.networks.model_file import save_model
 from biopsy.serving.explain import deepshap as module
 from biopsy.serving.explain.deepshap import deepshap
+from biopsy.serving.explain.files import explain_files
 from biopsy.serving.explain.image import check_method, explain
 from biopsy.serving.model import Model
 from tiny_onnx import DARK, SIZE, write_onnx
@@ -95,6 +97,10 @@ def test_what_is_missing_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "shap", None)
     with pytest.raises(MachineError, match=r"pip install -e '.\[shap\]'"):
         explain(model, image[0], "deepshap")
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), image[0])
+    with pytest.raises(MachineError, match="shap"):  # once, not for each image
+        explain_files([str(tmp_path / "a.png"), str(tmp_path / "b.png")], tmp_path, tmp_path / "out", "deepshap")
 
 
 @pytest.mark.skipif(find_spec("shap") is None, reason="needs the extra shap, with numba 200 MB")

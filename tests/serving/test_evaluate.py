@@ -116,6 +116,28 @@ def test_the_page_opens_with_the_verdict_and_asks_for_nothing(
     page.get_by_text("By brightness, worst first").wait_for()
 
 
+def test_the_thresholds_that_validation_chose_are_tried_on_these_images(evaluate: Evaluate, tmp_path: Path) -> None:
+    part = {name: {"right": 9, "of": 10, "share": 0.9} for name in ("sensitivity", "specificity")}
+    point = {"threshold": 0.999, "val": part, "test": part}
+    own = {"test": {"macro_f1": 0.75}, "operating_point": {"wanted": 0.85, "image": point, "case": point}}
+    model = write_onnx(tmp_path / "own.onnx", figures=own)
+    found = evaluate(table(), model=model)
+    rows, points = found["rows"], found["metrics"]["operating_point"]
+    called = rows["p_malignant"].astype(float) >= 0.999
+    tested = points["image"]["test"]
+    assert tested["sensitivity"]["right"] == called[12:].sum() < 12 == tested["sensitivity"]["of"]
+    assert tested["specificity"]["right"] == 12
+    assert points["case"]["test"]["specificity"]["of"] == 6
+    assert points["image"]["val"] == part
+    assert "Operating point: the threshold for a sensitivity of 0.85" in found["page"]
+    alone = evaluate("path,label\n0.png,B\n20.png,M\n", model=model)["metrics"]["operating_point"]
+    assert alone["case"] == {"reason": "there are images whose case is not known"}
+    none = write_onnx(
+        tmp_path / "none.onnx", figures=own | {"operating_point": {"wanted": 0.85, "reason": "no positive"}}
+    )
+    assert "None: no positive." in evaluate(table(), model=none)["page"]
+
+
 def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evaluated(
     evaluate: Evaluate, images: Path
 ) -> None:
@@ -182,7 +204,7 @@ def test_usual_names_of_the_columns_of_images_and_patients_are_known(evaluate: E
         ("path,label\n0.png,B\n1.png,B\n20.png,M\n", "on 3 images whose cases are not known"),
         ("path,label,slide\n0.png,B,s1\n1.png,B,s1\n20.png,M,s2\n", "Of 3 images the slide counts as the case"),
         ("path,label,case\n0.png,B,a\n20.png,M,b\n21.png,M,\n", "1 of 3 images have no case or slide"),
-        ("path,label,case\n0.png,B,a\n1.png,B,a\n", "No image of malignant is here"),
+        ("path,label,case\n0.png,B,a\n1.png,B,a\n", "No image of malignant is tested"),
         ("path,label,case\n0.png,B,a\n20.png,M,a\n", "Why no interval: too few cases"),
         ("path,label,case\n0.png,B,a\n1.png,M,b\n", "The model calls every image benign."),
         ("path,Cancer Type,case\n0.png,A,a\n20.png,ductal,b\n", "on 2 images of 2 cases"),
@@ -193,6 +215,14 @@ def test_usual_names_of_the_columns_of_images_and_patients_are_known(evaluate: E
 def test_what_a_table_lacks_is_said_in_the_verdict(evaluate: Evaluate, images: Path, rows: str, says: str) -> None:
     picture(images / "SOB_B_A-14-22549AB-100-001.png", LIGHT_TISSUE)
     assert says in " ".join(evaluate(rows)["page"].split())
+
+
+def test_the_reason_for_no_interval_is_said_on_the_screen_too(evaluate: Evaluate) -> None:
+    assert "(no interval: only one class is tested) on 24 images" in evaluate(table(label=lambda _: "B"))["said"]
+
+
+def test_the_page_has_no_heading_of_what_only_the_pipeline_can_tell(evaluate: Evaluate) -> None:
+    assert "the probabilities: decision curve" in evaluate(table())["page"]
 
 
 def test_labels_that_come_from_file_names_are_counted(evaluate: Evaluate, images: Path) -> None:
@@ -234,7 +264,7 @@ def test_the_words_of_another_table_are_mapped(evaluate: Evaluate) -> None:
         ("path,label,case\n0.png,B,a\n0.png,B,b\n", [], DataError, "rows 2 and 3 give 0.png two labels or cases"),
         ("path,label,case,Case\n0.png,B,a,a\n", [], DataError, "2 columns 'case'"),
         ("path,label,Label\n0.png,B,M\n", [], DataError, "2 columns 'label'"),
-        ("path,label\nbroken.png,B\n", [], DataError, "none of the images can be read .*broken.png"),
+        ("path,label\nbroken.png,B\n", [], DataError, "none of the images has an answer .*broken.png"),
         ("path,label\n0.png,B\n", ["--label", "labl"], DataError, "no column 'labl'.*Did you mean 'label'"),
         ("path,label\n0.png,B\n", ["--map", "x=malign"], ParamsError, "WORD=CLASS.*Did you mean 'malignant'"),
         ("path,label\n0.png,B\n", ["--images", "nowhere"], DataError, "nowhere is not a folder"),

@@ -182,7 +182,7 @@ def read_parts_of(root: Path, task: str = "binary"):
 def test_a_missing_or_wrong_image_is_named_with_the_way_out(tmp_path: Path) -> None:
     make_project(tmp_path)
     files = list(read_parts_of(tmp_path)["file"])
-    with pytest.raises(DataError, match=r"is 32x32 pixels, not 64x64.*dvc repro"):
+    with pytest.raises(DataError, match=r"is 32x32 pixels, not 64x64\. Run `dvc repro`\."):
         read_images(files[:1], 64)
     files[0].write_bytes(b"")
     with pytest.raises(DataError, match=r"cannot be read.*dvc repro"):

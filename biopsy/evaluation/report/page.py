@@ -29,6 +29,7 @@ from biopsy.evaluation.report.template import template
 from biopsy.evaluation.roc_band import roc_band
 from biopsy.networks.model_file import NOTICE
 
+SHARPNESS = {"ece": "ECE", "brier": "Brier score", "log_loss": "log loss"}
 SHEETS = 10  # results whose errors are shown as pictures, so that the file stays small
 
 
@@ -144,6 +145,7 @@ def section(
         "bins": after,
         "stated": stated,
         "changed": result.calibrated,
+        "worse": [name for key, name in SHARPNESS.items() if _rose(result.details["calibration"], key)],
         "decision": choices.decision(result.details, result.title),
         "abstention": choices.abstention(result.details, result.title) if "abstention" in result.details else None,
         "sets": prediction_sets(result.details) if "sets" in result.details else None,
@@ -169,6 +171,12 @@ def _groups(result: Result, labels: pd.DataFrame, tasks: Iterable[str]) -> Itera
     times = rows["magnification"].where(rows["magnification"] == "", rows["magnification"] + "X")
     if (times != "").any():
         yield "magnification", by_group(result.test, times)
+
+
+def _rose(calibration: Mapping[str, Any], key: str) -> bool:
+    """Say whether the temperature raised an error of the probabilities, in the decimals that are shown."""
+    before, after = (calibration[when][key] for when in ("before", "after"))
+    return round(after or 0, 3) > round(before or 0, 3)
 
 
 def read_labels(root: Path) -> pd.DataFrame:

@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.text import count
+from biopsy.evaluation.outcome import Outcome
 from biopsy.networks.temperature import BOUNDS
 
 if TYPE_CHECKING:
@@ -67,10 +70,13 @@ def _of_validation(split: Mapping[str, Any]) -> str:
     return next((count(n, word) for word, n in found.items() if n), "")
 
 
-def trust(result: "Result", splits: Mapping[str, Any]) -> tuple[int, int]:
-    """Rank a result by what it says about the next patient, the lowest first: no leak, then the most test cases."""
-    kind = leak(splits.get(result.job.protocol, {}))
-    return ("none", "unknown", "some").index(kind), -(result.details["cases"] or 0)
+def trust(result: "Result", splits: Mapping[str, Any]) -> tuple[int, bool, int]:
+    """Rank a result by what it says about the next patient, the lowest first: no leak, then the most test cases.
+
+    Where it is not known what was seen, a split by image comes last.
+    """
+    kind, unit = leak(splits.get(result.job.protocol, {})), parse_protocol(result.job.protocol).unit
+    return ("none", "unknown", "some").index(kind), unit == "image", -(result.details["cases"] or 0)
 
 
 def headline(results: "Sequence[Result]", splits: Mapping[str, Any]) -> "Result":
@@ -84,7 +90,7 @@ def verdict(result: "Result", splits: Mapping[str, Any], best: bool = True) -> l
     kind = leak(split)
     cases = count(details["cases"], "case") if details["cases"] is not None else "an unknown number of cases"
     of = f"{count(details['images'], 'test image')} of {cases}, protocol {result.job.protocol}"
-    sentences = figure_says(details, of)
+    sentences = [*figure_says(details, of), *lacks_says(details, result.test.outcome)]
     says = leak_says(split)
     if kind == "some":
         sentences.append(f"This figure is too high for new patients: {says}.")
@@ -134,7 +140,34 @@ def figure_says(details: Mapping[str, Any], of: str) -> list[str]:
             f"{right['right']:g} of {count(right['of'], 'case')} predicted correctly{mean}, by the mean probability of "
             f"their images ({kind} 95 % interval of the share: {interval(right['interval'])})."
         )
+        most, name = max((row.get("cases") or 0, name) for name, row in details["per_class"].items())
+        beaten = ", which that interval does not exclude" if most / right["of"] >= right["interval"][0] else ""
+        beaten = ", more than the model" if most > right["right"] else beaten
+        sentences.append(f"Predicting {name} every time would be right for {most:g} of {right['of']:g}{beaten}.")
     return sentences
+
+
+def lacks_says(details: Mapping[str, Any], outcome: Outcome) -> list[str]:
+    """Say where all answers are one class, and which classes are not tested, so that a figure means less than it seems.
+
+    Parameters
+    ----------
+    details
+        Of `evaluate_outcome`.
+    outcome
+        The answers behind them.
+    """
+    found, called = [], np.unique(outcome.predicted)
+    if len(called) == 1:
+        same = len(outcome.truth) > 1 and not np.ptp(outcome.probabilities.round(6), axis=0).any()
+        equal = ", with the same probabilities: it does not look at them" if same else ""
+        found.append(f"The model calls every image {outcome.classes[called[0]]}{equal}.")
+    if absent := details["classes_not_in_test"]:
+        found.append(
+            f"No image of {', '.join(absent)} is tested: nothing is shown of {'it' if len(absent) == 1 else 'them'}, "
+            "and macro-F1 is the mean over the other classes."
+        )
+    return found
 
 
 def guessing(details: Mapping[str, Any]) -> float:

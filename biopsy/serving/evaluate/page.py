@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from biopsy.core.job import Job
@@ -75,6 +74,7 @@ def render(card: Card, details: dict[str, Any], test: Answers, rows: pd.DataFram
         "shift_says": say_shift(details["shift"]),
         "stain": card.preparation.stain.method if card.preparation.stain else None,
         "result": shown,
+        "sensitivity": details.get("operating_point", {}).get("wanted"),
         "limits": limits(details),
     }
     return template("evaluate.html.j2", autoescape=True).render(context)
@@ -101,19 +101,10 @@ def verdict(details: Mapping[str, Any], test: Answers) -> list[str]:
             f"Of {count(are['slide'], 'image')} the slide counts as the case. If slides share a patient, the "
             "intervals are too narrow: add a column 'case'."
         )
-    called = np.unique(test.outcome.predicted)
-    if len(called) == 1:
-        same = n > 1 and not np.ptp(test.outcome.probabilities.round(6), axis=0).any()
-        equal = ", with the same probabilities: it does not look at them" if same else ""
-        sentences.append(f"The model calls every image {test.outcome.classes[called[0]]}{equal}.")
+    sentences += words.lacks_says(details, test.outcome)
     area = details["intervals"].get("roc_auc")
     if area and area[0] <= 0.5:
         sentences.append("The interval of ROC-AUC reaches 0.5: these images do not show that the model beats chance.")
-    if absent := details["classes_not_in_test"]:
-        sentences.append(
-            f"No image of {', '.join(absent)} is here: nothing is shown of {'it' if len(absent) == 1 else 'them'}, and "
-            "macro-F1 is the mean over the other classes."
-        )
     sentences.append(say_shift(details["shift"]))
     return [*sentences, _own(details)]
 

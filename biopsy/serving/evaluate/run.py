@@ -15,7 +15,8 @@ from biopsy.core.text import count
 from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.calibration import describe_calibration, describe_fit
 from biopsy.evaluation.decision import decision_curve
-from biopsy.evaluation.figures import evaluate_outcome
+from biopsy.evaluation.figures import NO_CASES, evaluate_outcome
+from biopsy.evaluation.operating import tried_points
 from biopsy.evaluation.outcome import make_outcome, settle
 from biopsy.evaluation.predictions import Answers, magnifications
 from biopsy.evaluation.report.words import interval, number
@@ -94,9 +95,14 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
     print(describe(model.card))
     answered = _answer(model, table)
     rows, test = answered.rows, answered.test
+    own, cases_are = figures_of_test(model, figures_of), _cases_are(rows[rows["error"] == ""])
+    points = dict((own or {}).get("operating_point") or {})
+    if points:
+        points = tried_points(points, (test.outcome, test.cases))
+        points |= {"case": {"reason": NO_CASES}} if cases_are["image"] and "reason" not in points else {}
     details = {
         "notice": NOTICE, "task": card.task, "protocol": card.protocol, "synthetic": card.synthetic,
-        "rows": len(rows), "left_out": count_left_out(rows), "cases_are": _cases_are(rows[rows["error"] == ""]),
+        "rows": len(rows), "left_out": count_left_out(rows), "cases_are": cases_are,
         **evaluate_outcome(test.outcome, test.cases, magnifications(test.rows)),
         **settle({
             "calibration": describe_calibration(test.outcome, test.temperatures),
@@ -104,7 +110,8 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
         }),
         "seen_in_training": answered.seen,
         "shift": describe_shift(answered.looks, card.training),
-        "own_test": figures_of_test(model, figures_of),
+        "own_test": own,
+        **({"operating_point": points} if points else {}),
         "csv": {"name": asked.csv.name, "sha256": sha256(asked.csv), "separator": table.separator},
         "models": [{"sha256": card.model_sha256, **describe_fit(card.calibration, card.temperature)}],
     }  # fmt: skip
@@ -116,7 +123,7 @@ def evaluate_elsewhere(path: Path, asked: LabelledImages, out: Path, figures_of:
         write_csv(predictions, _predictions(answered, model, card))
         new.write_text(page, "utf-8")
     macro, ends = details["image_level"]["macro_f1"], details["intervals"]["macro_f1"]
-    sure = f"95 % interval {interval(ends)}" if ends else "too few cases for an interval"
+    sure = f"95 % interval {interval(ends)}" if ends else f"no interval: {details['intervals']['reasons']['macro_f1']}"
     known = details["cases_are"]["case"] + details["cases_are"]["slide"]
     cases = f"of {count(details['cases'], 'case')}" if known else "whose cases are not known"
     images = count(details["images"], "image")
@@ -160,7 +167,7 @@ def _answer(model: Model, table: Labelled) -> _Answered:
             learnt.append(given.learnt)
             looks[place] = given.look or {}
     if not found:
-        raise DataError(f"none of the images can be read ({some(rows.loc[list(files), 'error'], 1)}).")
+        raise DataError(f"none of the images has an answer ({some(rows.loc[list(files), 'error'], 1)}).")
     used, task = rows.loc[list(found)].reset_index(drop=True), card.labels[card.task]
     truth = np.array([task.names.index(name) for name in used["truth"]])
     outcome = make_outcome(truth, np.stack(list(found.values())), task.names, card.threshold, task.positive)

@@ -124,6 +124,8 @@ def _explain(model: Model, images: list[Path], method: Method) -> tuple[dict[Pat
             try:
                 found[image] = explain(model, image, method)
             except BiopsyError as error:
+                if not found and isinstance(error, (MachineError, ParamsError)):
+                    raise  # a package or the training images are missing: it would be said of each image
                 errors.append(str(error))
     except KeyboardInterrupt:  # what is known is drawn; another one stops that, too
         return found, errors, True

@@ -106,10 +106,11 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
 
     def read(i: int) -> None:
         image = _decode(files[i])
-        if image is None or image.shape != by_file.shape[1:]:
-            wanted = f"{size}x{views * size}"
-            found = "cannot be read" if image is None else f"is {image.shape[1]}x{image.shape[0]} pixels, not {wanted}"
-            raise DataError(f"{files[i]} {found}. Run `dvc repro resize` to make it again.")
+        if image is None:
+            raise DataError(f"{files[i]} cannot be read. Run `dvc repro resize` to make it again.")
+        if image.shape != by_file.shape[1:]:  # also where resize ran since the training, which resize cannot mend
+            height, width = image.shape[:2]
+            raise DataError(f"{files[i]} is {width}x{height} pixels, not {size}x{views * size}. Run `dvc repro`.")
         by_file[i] = image
 
     with ThreadPoolExecutor() as pool:
