@@ -82,7 +82,11 @@ class Images:
             self.prepared.clear()
             preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=params.resize)
             views = np.stack([prepare(file, preparation) for file in tqdm(self.files, "prepare", delay=2)])
-            self.prepared[key] = stained(views, params.stain.method) if params.stain.method != "none" else views
+            self.prepared[key] = (
+                stained(views, params.stain.method, np.full(len(views), True))
+                if params.stain.method != "none"
+                else views
+            )
         return self.prepared[key]
 
 

@@ -1,6 +1,7 @@
 """Normalise the stain of one protocol's images, or by default nothing: `python stages/stain.py --protocol case`."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from biopsy.core.entries import stage_params
@@ -12,6 +13,7 @@ from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
 from biopsy.core.stage import run_stage, stage_arguments
 from biopsy.images.preparation.record import read_preparation, write_preparation
+from biopsy.tables.split.folds import parts_of
 
 
 def stain(params: Params, protocol: str, root: Path = Path()) -> None:
@@ -27,20 +29,34 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
         return
     from biopsy.images.stained_tree import stain_all
 
-    found = parse_protocol(protocol)
-    table = read_csv(root / SPLITS / f"{protocol}.csv", ["image_id"] if found.folds else ["image_id", "part"])
-    if found.folds:  # every image is tested, so no one of them may be the reference
-        table = table[["image_id"]].assign(part="test")
-    table = table.merge(read_csv(root / LABELS, ["image_id"]), on="image_id", validate="one_to_one")
-    table = table.sort_values("image_id", ignore_index=True)
-    told, counts = stain_all(table, root / RESIZED, stained, root / "data/.resume", params.stain, preparation)
+    folds = parse_protocol(protocol).folds
+    split = root / SPLITS / f"{protocol}.csv"
+    table = read_csv(split, ["image_id"] if folds else ["image_id", "part"])
+    if not folds:
+        parts = {"": table[["image_id", "part"]]}
+    elif params.stain.reference:  # every image is tested, so no one of them may be the reference
+        parts = {"": table[["image_id"]].assign(part="test")}
+    else:
+        parts = {fold.name: parts_of(table, fold, split) for fold in folds}
+    labels = read_csv(root / LABELS, ["image_id"])
+    tables = {
+        name: found.merge(labels, on="image_id", validate="one_to_one").sort_values("image_id", ignore_index=True)
+        for name, found in parts.items()
+    }
+    told, counts = stain_all(tables, root / RESIZED, stained, root / "data/.resume", params.stain, preparation)
     write_json(metrics, told)
-    left = [f"{n} {reason} ({part})" for part, why in told["kept_their_stain"].items() for reason, n in why.items()]
-    of = "the reference image" if told["reference"] else f"the mean of {told['fitted_on']} training images"
+    each, left = list(told.get("folds", {"": told}).values()), Counter[str]()
+    for found in each:
+        for part, why in found["kept_their_stain"].items():
+            left.update({f"{reason} ({part})": n for reason, n in why.items()})
+    of = "the mean of each fold's training images"
+    if len(each) == 1:
+        of = "the reference image" if told["reference"] else f"the mean of {told['fitted_on']} training images"
+    normalised, images = (sum(found[key] for found in each) for key in ("normalised", "images"))
     print(
-        f"stain {protocol}: {told['normalised']} of {told['images']} images brought to {of} by "
-        f"{told['method']}: {counts['made']} made, {counts['kept']} kept; "
-        f"with their own stain: {some(left) or 'none'}."
+        f"stain {protocol}: {normalised} of {images} images brought to {of} by {told['method']}: "
+        f"{counts['made']} made, {counts['kept']} kept; "
+        f"with their own stain: {some([f'{n} {why}' for why, n in left.items()]) or 'none'}."
     )
 
 

@@ -105,15 +105,9 @@ class Params(Section):
             raise ValueError("protocols lists 'given', which needs split.column, the CSV's column of parts")
         for name in self.protocols:
             try:
-                protocol = parse_protocol(name)
+                parse_protocol(name)
             except ValueError as error:
                 raise ValueError(f"protocols lists {error}") from None
-            if protocol.folds and self.stain.method != "none" and not self.stain.reference:
-                raise ValueError(
-                    f"protocols lists '{name}', whose folds have no training images in common that stain.method "
-                    f"'{self.stain.method}' could be fitted on. Set stain.reference to an image file that is not "
-                    "among your images, or stain.method to none"
-                )
         return self
 
     @model_validator(mode="after")

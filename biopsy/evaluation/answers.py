@@ -52,7 +52,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
     """Let one model answer about its test and its validation part; `look`: also measure how images look to it."""
     seed_everything(job.seed)
     where, root = job.within(Path("models", job.name)), job.root
-    tree, preparation = images_of(root, job.protocol)
+    tree, preparation = images_of(root, job.protocol, job.fold.name if job.fold else None)
     model, card = load_model(job.model)
     if (card.task, card.protocol, card.fold) != (job.task, job.protocol, job.fold.name if job.fold else None):
         of = f"{card.task}, {card.protocol}" + (f", fold {card.fold}" if card.fold else "")

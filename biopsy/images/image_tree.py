@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,12 @@ class Tree:
 
 
 def build_tree(
-    rows: list[Row], root: Path, work: Path, preparation: Preparation, maker: Maker
+    rows: list[Row],
+    root: Path,
+    work: Path,
+    preparation: Preparation,
+    maker: Maker,
+    within: Mapping[str, Preparation] | None = None,
 ) -> tuple[Counter[str], dict[str, str]]:
     """Bring a tree up to date with its rows.
 
@@ -140,6 +145,8 @@ def build_tree(
         How its images are made; if any of it changes, all are made again.
     maker
         How images are made from their rows.
+    within
+        The preparation of the images of each folder of the tree, where these differ; their ids begin with '<folder>/'.
 
     Returns
     -------
@@ -157,7 +164,8 @@ def build_tree(
     image_ids = [row["image_id"] for row in rows]
     places = [place_of(image_id, archives) for image_id in image_ids]
     wanted = {place.parent for place in places} if archives else set(places)
-    ours = [FILE, *(path.as_posix() for path in wanted)]
+    described = {Path(folder): how for folder, how in {"": preparation, **(within or {})}.items()}
+    ours = [path.as_posix() for path in (*(folder / FILE for folder in described), *wanted)]
     check_owned(root, ours)
     tree = Tree(root, shards_in(root), work, Journal.open(work.with_name(f"{work.name}.jsonl")), preparation, maker)
     counts: Counter[str] = Counter()
@@ -172,14 +180,17 @@ def build_tree(
                 bar.update(len(outcomes))
     tree.pack(image_ids, archives)
     note_made(root, ours)  # before the first of them is there
-    (root / FILE).unlink(missing_ok=True)  # until the last file is in place, the tree must not pass as whole
+    for folder in described:  # until the last file is in place, the tree must not pass as whole
+        (root / folder / FILE).unlink(missing_ok=True)
     counts["removed"] = _remove_others(root, wanted)
     root.mkdir(parents=True, exist_ok=True)
     for target in sorted(wanted):
         if (work / target).exists():
+            (root / target).parent.mkdir(exist_ok=True)
             (work / target).replace(root / target)
     check_count(root, len(wanted))
-    write_preparation(root, preparation)
+    for folder, how in described.items():
+        write_preparation(root / folder, how)
     note_made(root)
     shutil.rmtree(work, ignore_errors=True)
     tree.journal.keep_only(set(image_ids))

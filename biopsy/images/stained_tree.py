@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from biopsy.core.code_digest import code_digest
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.files import at_home
 from biopsy.core.sections.data import Stain
-from biopsy.core.shards import files_of, place_of, read_file, shards_in
+from biopsy.core.shards import SINGLE_FILES, files_of, place_of, read_file, shards_for, shards_in
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
 from biopsy.images.image_tree import Maker, Recipe, Row, build_tree
 from biopsy.images.preparation.record import Preparation, Stains
@@ -36,14 +36,20 @@ CODE = (
 
 
 def stain_all(
-    table: pd.DataFrame, resized: Path, stained: Path, resume: Path, params: Stain, preparation: Preparation
+    tables: Mapping[str, pd.DataFrame],
+    resized: Path,
+    stained: Path,
+    resume: Path,
+    params: Stain,
+    preparation: Preparation,
 ) -> tuple[dict[str, Any], Counter[str]]:
-    """Fit the target stain and bring the stained tree up to date with it.
+    """Fit the target stain, that of each fold on its own training images, and bring the stained tree up to date.
 
     Parameters
     ----------
-    table : DataFrame of n rows
-        `image_id`, `pixels_sha256`, and `part`: 'train', 'val' or 'test'.
+    tables
+        By fold, or under '' where all images have one target, a DataFrame of `image_id`, `pixels_sha256`, and `part`:
+        'train', 'val' or 'test'. The images of fold '1-2' get the ids '1-2/<image_id>' in the tree.
     resized, stained
         The trees `<image_id>.png` to read and to write; the second is called by its protocol.
     resume
@@ -58,7 +64,7 @@ def stain_all(
     told : dict
         What the metrics tell: `method`, `directions`, `spreads` (see `Stains`), what they were fitted on, how many
         images there are, and how many kept their own stain, by part and reason; equal for equal images, however often
-        the run was stopped.
+        the run was stopped. Of several folds the method, and this of each fold.
     counts : Counter
         `made` and `kept` in this run.
 
@@ -66,47 +72,68 @@ def stain_all(
     ------
     ParamsError
         No such method, or a reference that is missing, is no image, shows no tissue, or belongs to the validation or
-        test part.
+        test part; or more images, over all folds, than a tree has as single files.
     DataError
         A resized image that cannot be read, or no training image whose stain can be measured.
     """
     find(params.method)
-    rows: list[Row] = table[["image_id", "part"]].to_dict("records")  # type: ignore[assignment]
-    protocol = stained.name
+    protocol, rows, targets, about = stained.name, list[Row](), dict[str, Stains](), dict[str, dict[str, Any]]()
+    for fold, table in tables.items():
+        known: list[Row] = table[["image_id", "part"]].to_dict("records")  # type: ignore[assignment]
+        rows += [
+            {"image_id": f"{fold}/{row['image_id']}" if fold else row["image_id"], "source": row["image_id"],
+             "part": row["part"], "fold": fold}
+            for row in known
+        ]  # fmt: skip
+    if len(tables) > 1 and shards_for(len(rows)):
+        raise ParamsError(
+            f"protocols lists '{protocol}': a stain of each fold's own makes {len(rows):,} images, more than "
+            f"{SINGLE_FILES:,}. Set stain.reference to an image file that is not among your images, stain.method to "
+            "none, or protocols to single folds."
+        )
     cv2.setNumThreads(1)  # the images are the parallel unit, for OpenCV and for BLAS
     with threadpool_limits(1):
-        if params.reference is None:
-            training = files_of(resized, [row["image_id"] for row in rows if row["part"] == "train"])
-            target, about = _fit(training, params.method, f"{protocol}: measure")
-        else:
-            target, about = _fit_reference(at_home(params.reference), table, params.method, preparation)
+        for fold, table in tables.items():
+            if params.reference is None:
+                training = files_of(resized, table["image_id"][table["part"] == "train"])
+                title = f"{protocol}{f', fold {fold}' if fold else ''}: measure"
+                targets[fold], about[fold] = _fit(training, params.method, title)
+            else:
+                path = at_home(params.reference)
+                targets[fold], about[fold] = _fit_reference(path, table, params.method, preparation)
+        made = {fold: preparation.model_copy(update={"stain": target}) for fold, target in targets.items()}
         counts, notes = build_tree(
             rows,
             stained,
             resume / f"stained-{protocol}",
-            preparation.model_copy(update={"stain": target}),
-            Maker(_recipe(resized, target, preparation.size), f"{protocol}: {params.method}"),
+            made.get("", preparation),
+            Maker(_recipe(resized, targets, preparation.size), f"{protocol}: {params.method}"),
+            {fold: how for fold, how in made.items() if fold},
         )
-    left = Counter((row["part"], notes[row["image_id"]]) for row in rows if notes.get(row["image_id"]))
-    by_part: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
-    for (part, reason), count in sorted(left.items()):
-        by_part[part][reason] = count
-    told = {"images": len(rows), "normalised": len(rows) - left.total(), "kept_their_stain": by_part}
-    return target.model_dump(mode="json") | about | told, counts
+    told = {}
+    for fold, target in targets.items():
+        own = [row for row in rows if row["fold"] == fold]
+        left = Counter((row["part"], notes[row["image_id"]]) for row in own if notes.get(row["image_id"]))
+        by_part: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
+        for (part, reason), count in sorted(left.items()):
+            by_part[part][reason] = count
+        kept = {"images": len(own), "normalised": len(own) - left.total(), "kept_their_stain": by_part}
+        told[fold] = target.model_dump(mode="json") | about[fold] | kept
+    return told.get("", {"method": params.method, "folds": told}), counts
 
 
-def _recipe(resized: Path, target: Stains, size: int) -> Callable[[Row], Recipe]:
+def _recipe(resized: Path, targets: Mapping[str, Stains], size: int) -> Callable[[Row], Recipe]:
     code, archives = f"{code_digest(*CODE)} torchstain {version('torchstain')}", shards_in(resized)
 
     def recipe(row: Row) -> Recipe:
-        path = resized / place_of(row["image_id"], archives)
+        path, target = resized / place_of(row["source"], archives), targets[row["fold"]]
         data = _bytes(path)
 
         def make() -> tuple[bytes, str]:
             views, reason = restain(_decode(data, path).reshape(-1, size, size, 3), target)
             return (data, reason) if reason else (encode_png(np.concatenate(views)), "")
 
-        return Recipe(f"{hashlib.sha256(data).hexdigest()} {code}", make)
+        return Recipe(f"{hashlib.sha256(data).hexdigest()} {target.model_dump_json()} {code}", make)
 
     return recipe
 

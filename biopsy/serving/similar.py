@@ -171,7 +171,7 @@ def learnt_images(card: Card, folder: Path, train: int, val: int) -> "tuple[pd.D
     try:
         if (found := table_of(card, folder)) is None:
             return None
-        tree, preparation = images_of(found[1], card.protocol)
+        tree, preparation = images_of(found[1], card.protocol, card.fold)
     except BiopsyError:  # no such tree, or tables of another version
         return None
     chosen = []

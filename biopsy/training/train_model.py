@@ -207,7 +207,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
 
 def read_material(params: Params, job: Job, spill: Path) -> Material:
     """Read labels, split and pixels of one training, and describe its model; too many pixels go to the file `spill`."""
-    tree, preparation = images_of(job.root, job.protocol)
+    tree, preparation = images_of(job.root, job.protocol, job.fold.name if job.fold else None)
     resize = suited_to(params.resize, job.labels)
     if preparation.resize != resize:
         found = preparation.differences(preparation.model_copy(update={"resize": resize}))

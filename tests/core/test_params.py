@@ -35,7 +35,6 @@ def test_the_shipped_parameters_are_valid(set_params: Callable[..., Path]) -> No
         ({"protocols": ["slide-cv2"]}, ["slide-cv2", "2 folds", "k >= 3"]),
         ({"protocols": ["case-1of1"]}, ["case-1of1", "1 fold,", "k >= 3"]),
         ({"protocols": ["case-cv5x101"]}, ["101 repeats", "at most 100"]),
-        ({"protocols": ["case-cv5"], "stain.method": "macenko"}, ["case-cv5", "stain.reference", "stain.method"]),
         ({"protocols": ["case", "case"]}, ["'protocols'", "once"]),
         ({"protocols": []}, ["'protocols'", "at least 1"]),
         ({"tasks": ["binari"]}, ["tasks lists 'binari'", "Did you mean 'binary'?"]),

@@ -1,28 +1,32 @@
 """A cross-validation from end to end: folds trained one after the other, pooled out-of-fold figures."""
 
 import runpy
+import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 from sklearn.metrics import f1_score, roc_auc_score
+from stained import tissue
 
 from biopsy.core.errors import DataError
 from biopsy.core.files import read_csv, write_csv
 from biopsy.core.job import Job
 from biopsy.core.params import Params, read_params
-from biopsy.core.sections.data import Split
+from biopsy.core.sections.data import Split, Stain
 from biopsy.evaluation.answers import pool
 from biopsy.evaluation.appearance import features_of
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.predictions import Answers
 from biopsy.experiments.results import describe_results
 from biopsy.images.preparation.record import read_preparation, write_preparation
+from biopsy.networks.model_file import read_card
 from biopsy.tables.split.splits import make_split
 from biopsy.training.train_model import mean_figures
 from conftest import ROOT
@@ -146,6 +150,28 @@ def test_a_fold_is_not_tested_with_the_model_of_another(done: tuple[Path, str, P
     finally:
         one.rename(other)
         spare.rename(one)
+
+
+def test_each_fold_is_trained_and_tested_on_images_of_its_own_stain(
+    done: tuple[Path, str, Params], tmp_path: Path
+) -> None:
+    params = done[2].model_copy(update={"stain": Stain(method="macenko")})
+    table = make_project(tmp_path, per_class=3, protocols=())
+    for i, image_id in enumerate(table["image_id"]):
+        image = cv2.resize(tissue(i, strength=0.6 + 0.02 * i), (32, 32), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(tmp_path / "data/resized" / f"{image_id}.png"), image[..., ::-1])
+    (tmp_path / "data/splits").mkdir()
+    shutil.copy(done[0] / "data/splits/case-cv3.csv", tmp_path / "data/splits")
+    stage("stain")["stain"](params, "case-cv3", tmp_path)
+    stage("train")["train"](params, "binary", "case-cv3", tmp_path)
+    stage("evaluate")["evaluate"](params, "binary", "case-cv3", tmp_path)
+    fitted = read(tmp_path / "metrics/stain-case-cv3.json")["folds"]
+    cards = {fold: read_card(tmp_path / "models" / NAME / fold).preparation.stain for fold in fitted}
+    assert {fold: list(stain.spreads) for fold, stain in cards.items() if stain} == {
+        fold: found["spreads"] for fold, found in fitted.items()
+    }
+    assert len({stain.spreads for stain in cards.values() if stain}) == 3
+    assert len(pd.read_csv(tmp_path / "data/predictions" / f"{NAME}.csv")) == 24
 
 
 def test_repeats_are_pooled_one_by_one() -> None:

@@ -11,12 +11,15 @@ import pandas as pd
 import pytest
 from stained import tissue
 
+from biopsy.core import shards
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.files import write_csv
 from biopsy.core.params import read_params
+from biopsy.core.protocol import parse_protocol
 from biopsy.core.sections.data import Resize
 from biopsy.images.decode import hash_pixels
 from biopsy.images.preparation.record import Preparation, images_of, read_preparation, write_preparation
+from biopsy.tables.split.folds import parts_of
 from conftest import ROOT, assert_kind
 from tiny import read
 
@@ -48,15 +51,15 @@ class Project:
         labels = self.table.drop(columns="part").assign(pixels_sha256=hashes)
         write_csv(self.root / "data/interim/labels.csv", labels)
 
-    def run(self, method: str, reference: Any = None) -> dict[str, Any]:
+    def run(self, method: str, reference: Any = None, protocol: str = "case") -> dict[str, Any]:
         """Run the stage; return its metrics, and keep in `made` what it says to have made and kept."""
         path = self.set_params({"stain.method": method, "stain.reference": reference and str(reference)})
-        runpy.run_path(str(ROOT / "stages/stain.py"))["stain"](read_params(path), "case", self.root)
+        runpy.run_path(str(ROOT / "stages/stain.py"))["stain"](read_params(path), protocol, self.root)
         self.made = self.capsys.readouterr().out.rpartition(": ")[0].rpartition(": ")[2].partition(";")[0]
-        return read(self.root / "metrics/stain-case.json")
+        return read(self.root / f"metrics/stain-{protocol}.json")
 
-    def tree(self) -> dict[str, bytes]:
-        base = self.root / "data/stained/case"
+    def tree(self, name: str = "case") -> dict[str, bytes]:
+        base = self.root / "data/stained" / name
         return {p.relative_to(base).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
 
 
@@ -90,6 +93,30 @@ def test_the_stained_tree_lies_like_the_resized_one_and_a_second_run_makes_nothi
     assert project.run(method) == counts  # metrics that depended on a stop would not be comparable
     assert project.made == "0 made, 12 kept"
     assert project.tree() == first
+
+
+def test_each_fold_is_brought_to_the_mean_of_its_own_training_images(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds = project.table[["image_id"]].assign(repeat_1=np.arange(12) % 3 + 1)
+    write_csv(project.root / "data/splits/case-cv3.csv", folds)
+    counts = project.run("macenko", protocol="case-cv3")
+    assert project.made == "36 made, 0 kept"
+    assert len(project.tree("case-cv3")) == 36 + 4
+    for fold in parse_protocol("case-cv3").folds:
+        write_csv(project.root / "data/splits/case.csv", parts_of(folds, fold))
+        assert project.run("macenko") == counts["folds"][fold.name]
+        assert project.tree(f"case-cv3/{fold.name}") == project.tree()
+        tree, preparation = images_of(project.root, "case-cv3", fold.name)
+        assert tree == project.root / "data/stained/case-cv3" / fold.name
+        assert preparation == images_of(project.root, "case")[1]
+    assert project.run("macenko", protocol="case-cv3") == counts
+    assert project.made == "0 made, 36 kept"
+    monkeypatch.setattr(shards, "SINGLE_FILES", 35)
+    with pytest.raises(ParamsError, match=r"'case-cv3'.* 36 images, more than .*Set stain\.reference"):
+        project.run("macenko", protocol="case-cv3")
+    project.run("none", protocol="case-cv3")
+    assert list(project.tree("case-cv3")) == ["preparation.json"]
 
 
 def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code: Any) -> None:

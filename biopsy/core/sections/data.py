@@ -106,7 +106,8 @@ class Resize(Section):
 class Stain(Section):
     """`stain`: a method of `biopsy.images.stains` or none, and the image to match.
 
-    Without a `reference` the mean of the protocol's training images is matched.
+    Without a `reference` the mean of the protocol's training images is matched; each fold of a cross-validation has its
+    own.
     """
 
     method: str = "none"

@@ -11,9 +11,9 @@ from biopsy.core.layout import RESIZED, STAINED
 from biopsy.core.record import Record
 from biopsy.core.sections.data import Resize
 
-FILE = (
-    "preparation.json"  # in data/resized and data/stained/<protocol>; written last, so a tree without it is not whole
-)
+# In data/resized and data/stained/<protocol>, and where folds have stains of their own also in its folders <fold>.
+# Written last, so a tree without it is not whole.
+FILE = "preparation.json"
 
 
 class Stains(Record):
@@ -116,7 +116,7 @@ def write_preparation(folder: Path, preparation: Preparation) -> None:
     write_json(folder / FILE, preparation.model_dump(mode="json"))
 
 
-def images_of(root: Path, protocol: str) -> tuple[Path, Preparation]:
+def images_of(root: Path, protocol: str, fold: str | None = None) -> tuple[Path, Preparation]:
     """Find the images of one protocol.
 
     Parameters
@@ -125,6 +125,8 @@ def images_of(root: Path, protocol: str) -> tuple[Path, Preparation]:
         The project's folder.
     protocol
         Such as 'case'.
+    fold
+        The fold of a cross-validation, such as '1-2'.
 
     Returns
     -------
@@ -140,4 +142,7 @@ def images_of(root: Path, protocol: str) -> tuple[Path, Preparation]:
     """
     folder = root / STAINED / protocol
     preparation = read_preparation(folder)
+    if fold and (folder / fold).is_dir():
+        folder = folder / fold
+        preparation = read_preparation(folder)
     return (folder if preparation.stain else root / RESIZED), preparation

@@ -126,7 +126,7 @@ def images_to_compare(root: Path, card: Card) -> tuple[NDArray[np.uint8], str]:
     """
     views, size = card.preparation.views, card.preparation.size
     try:
-        tree, preparation = images_of(root, card.protocol)
+        tree, preparation = images_of(root, card.protocol, card.fold)
         files = images_in(tree) if preparation == card.preparation else []
     except BiopsyError:  # no such tree
         files = []
