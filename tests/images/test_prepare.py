@@ -52,7 +52,7 @@ def test_preparing_an_original_file_gives_the_pixels_of_the_tree(
     resize_all(originals, folder, tree, tmp_path / "resume", Preparation(max_pixels=10**6, resize=resize))
     if stain != "none":
         resized, tree = tree, tmp_path / "case"
-        stain_all(originals, resized, tree, tmp_path / "resume", Stain(method=stain), read_preparation(resized))
+        stain_all({"": originals}, resized, tree, tmp_path / "resume", Stain(method=stain), read_preparation(resized))
     record = Preparation.model_validate_json(read_preparation(tree).model_dump_json())  # as a card keeps it
     assert (record.stain.method if record.stain else "none") == stain
     files = [tree / f"{image_id}.png" for image_id in originals["image_id"]]
@@ -71,7 +71,7 @@ def test_real_images_are_prepared_as_the_tree_holds_them(real_data: Path, tmp_pa
     plain = Preparation(max_pixels=10**7, resize=Resize(size=64, mode="tiles"))
     resize_all(table, real_data, tmp_path / "resized", tmp_path / "resume", plain)
     for stain in STAINS[1:]:
-        stain_all(table, tmp_path / "resized", tmp_path / stain, tmp_path / "resume", Stain(method=stain), plain)
+        stain_all({"": table}, tmp_path / "resized", tmp_path / stain, tmp_path / "resume", Stain(method=stain), plain)
         made = read_images([tmp_path / stain / f"{path.stem}.png" for path in paths], 64, 6)
         record = read_preparation(tmp_path / stain)
         np.testing.assert_array_equal(np.concatenate([prepare(path, record) for path in paths]), made)

@@ -157,7 +157,7 @@ def test_images_of_a_damaged_archive_are_made_again_and_no_others(tree: Tree, da
         tree.pixels()
     lost = pd.DataFrame({"image_id": IDS, "part": "train", "pixels_sha256": ""})
     with pytest.raises(DataError, match=r"\.png is missing\. Run `dvc repro resize` to make it again\."):
-        stain_all(lost, tree.folder, tree.root / "case", tree.root / "work", Stain(method="reinhard"), HOW)
+        stain_all({"": lost}, tree.folder, tree.root / "case", tree.root / "work", Stain(method="reinhard"), HOW)
     counts = tree.build()
     assert counts["made"] in (inside, inside - 1)  # a cut may spare the first
     assert (tree.pixels() == before).all()
@@ -180,7 +180,9 @@ def test_a_stain_is_normalised_from_archives_as_from_files(tmp_path: Path, tree:
         root = tmp_path / str(single)
         maker = Maker(lambda row: Recipe(row["image_id"], lambda: (encode_png(colours[row["image_id"]]), "")), "make")
         build_tree(table.to_dict("records"), root / "tree", root / "work" / "tree", HOW, maker)
-        told, counts = stain_all(table, root / "tree", root / "case", root / "work", Stain(method="reinhard"), HOW)
+        told, counts = stain_all(
+            {"": table}, root / "tree", root / "case", root / "work", Stain(method="reinhard"), HOW
+        )
         assert counts["made"] == 12
         seen.append((told, read_images(files_of(root / "case", IDS), 32)))
         assert shards_in(root / "case") == (4 if single == 11 else 0)

@@ -71,7 +71,7 @@ def test_an_edit_in_the_library_makes_stale_the_stages_that_list_its_room_and_no
         stale = json.loads(call(project, "dvc", "status", "--json").stdout)
     finally:
         module.write_text(before)
-    assert {name.split("@")[0] for name in stale} == {"ingest", "impute", "split", "train", "evaluate"}
+    assert {name.split("@")[0] for name in stale} == {"ingest", "impute", "split", "stain", "train", "evaluate"}
 
 
 def test_dvc_dag_names_every_stage(project: Path) -> None:
