@@ -61,6 +61,7 @@ EPOCHS = 5  # over all tiles, where the network itself runs in every epoch; as m
 BATCH = 8  # images of six tiles
 OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' frequencies are part of
 STRETCHED = ["resize.mode=stretch", "model.tiles=each"]
+PLAIN, STAINS = "stain.method=none", ("macenko", "reinhard")  # which folds share; a stain of each fold takes hours
 FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads; and the rate, unless a preset sets it
 
 
@@ -187,7 +188,7 @@ def section_of(params: Params) -> str:
 
 def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, Params], dict[str, list[str]]]:
     """Compose the presets that can be compared; name the others by why not."""
-    given = ["data=breakhis", f"model.weights={weights}"]
+    given = ["data=breakhis", f"model.weights={weights}", PLAIN]
     constant = [*FIXED, "train.schedule.name=constant"]
     base = compose("recommended", given, ROOT)
     found = {PROBE: base, "stretched": compose("recommended", [*given, *STRETCHED], ROOT)}
@@ -197,8 +198,9 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
         name = path.stem
         if name in found:
             continue
+        own = [value for value in given if value != PLAIN or name not in STAINS]
         try:
-            params = compose(name, given, ROOT)
+            params = compose(name, own, ROOT)
         except BiopsyError:
             left.setdefault("They need a table or a file", []).append(name)
             continue
@@ -211,16 +213,16 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
             squares = 6 if params.resize.mode == "tiles" else 1
             more = [*constant, "model.tiles=each", f"train.epochs={EPOCHS * 6 // squares}"]
             more += ["model.weights=none"] if model.backbone == "cnn" else []
-            found[name] = compose(name, [*given, *more], ROOT)
+            found[name] = compose(name, [*own, *more], ROOT)
             if name == "unfreeze_3":  # quick, for what is frozen runs once: a tenth of the learning rate too
                 slower = f"train.learning_rate={found[name].train.learning_rate / 10}"
-                found[f"{name}, rate / 10"] = compose(name, [*given, *more, slower], ROOT)
+                found[f"{name}, rate / 10"] = compose(name, [*own, *more, slower], ROOT)
         elif (model.backbone, model.features, model.tiles) != (base.model.backbone, base.model.features, "mean"):
             left.setdefault("They take another network or layer", []).append(name)
         else:
             kept = "schedule" in " ".join(read_preset(path).changes)
             more = [] if section_of(params) == "images" else FIXED if kept else constant
-            found[name] = compose(name, [*given, *more], ROOT)
+            found[name] = compose(name, [*own, *more], ROOT)
     return found, left
 
 
