@@ -189,7 +189,7 @@ def main() -> None:
     for task, positive in TASKS.items():
         given: dict[str, list[Answered]] = {}
         for name in ("constant", *models):
-            if (task, name) == ("binary", "without parent"):  # the same as recommended
+            if (task, name) == ("binary", "without parent"):  # the same as plain
                 continue
             params = models.get(name, recommended)
             answers = [
