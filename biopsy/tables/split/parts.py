@@ -108,7 +108,7 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
         image = _decode(files[i])
         if image is None:
             raise DataError(f"{files[i]} cannot be read. Run `dvc repro resize` to make it again.")
-        if image.shape != by_file.shape[1:]:  # also where resize ran since the training, which resize cannot mend
+        if image.shape != by_file.shape[1:]:  # resize may have run since the training, and then repeats nothing
             height, width = image.shape[:2]
             raise DataError(f"{files[i]} is {width}x{height} pixels, not {size}x{views * size}. Run `dvc repro`.")
         by_file[i] = image
