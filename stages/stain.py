@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from biopsy.core.entries import stage_params
-from biopsy.core.errors import some
+from biopsy.core.errors import some, warn
 from biopsy.core.files import atomic_dir, read_csv, write_json
 from biopsy.core.layout import LABELS, RESIZED, SPLITS, STAINED
 from biopsy.core.outside import Outside, watch
@@ -49,6 +49,12 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
     for found in each:
         for part, why in found["kept_their_stain"].items():
             left.update({f"{reason} ({part})": n for reason, n in why.items()})
+    if unfitted := [found for found in each if not found["fitted_on"]]:
+        why = some([f"{n} {reason}" for reason, n in unfitted[0]["not_fitted_on"].items()])
+        warn(
+            f"stain {protocol}: {told['method']} found no training image to fit on ({why}), so images keep their "
+            "colours. Are they stained tissue?"
+        )
     of = "the mean of each fold's training images"
     if len(each) == 1:
         of = "the reference image" if told["reference"] else f"the mean of {told['fitted_on']} training images"

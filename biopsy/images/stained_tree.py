@@ -33,6 +33,7 @@ CODE = (
     "biopsy.images.stains",
     "biopsy.images.stained_tree",
 )  # what makes the pixels, and their PNG
+NO_TARGET = "no training image to fit on"
 
 
 def stain_all(
@@ -64,7 +65,8 @@ def stain_all(
     told : dict
         What the metrics tell: `method`, `directions`, `spreads` (see `Stains`), what they were fitted on, how many
         images there are, and how many kept their own stain, by part and reason; equal for equal images, however often
-        the run was stopped. Of several folds the method, and this of each fold.
+        the run was stopped. Of several folds the method, and this of each fold. If no training image's stain can be
+        measured, the images are used as they are, and the tree has none.
     counts : Counter
         `made` and `kept` in this run.
 
@@ -74,17 +76,15 @@ def stain_all(
         No such method, or a reference that is missing, is no image, shows no tissue, or belongs to the validation or
         test part; or more images, over all folds, than a tree has as single files.
     DataError
-        A resized image that cannot be read, or no training image whose stain can be measured.
+        A resized image that cannot be read.
     """
     find(params.method)
-    protocol, rows, targets, about = stained.name, list[Row](), dict[str, Stains](), dict[str, dict[str, Any]]()
-    for fold, table in tables.items():
-        known: list[Row] = table[["image_id", "part"]].to_dict("records")  # type: ignore[assignment]
-        rows += [
-            {"image_id": f"{fold}/{row['image_id']}" if fold else row["image_id"], "source": row["image_id"],
-             "part": row["part"], "fold": fold}
-            for row in known
-        ]  # fmt: skip
+    protocol, targets, about = stained.name, dict[str, Stains | None](), dict[str, dict[str, Any]]()
+    rows: list[Row] = [
+        {"image_id": f"{fold}/{image_id}" if fold else image_id, "source": image_id, "part": part, "fold": fold}
+        for fold, table in tables.items()
+        for image_id, part in zip(table["image_id"], table["part"], strict=True)
+    ]
     if len(tables) > 1 and shards_for(len(rows)):
         raise ParamsError(
             f"protocols lists '{protocol}': a stain of each fold's own makes {len(rows):,} images, more than "
@@ -103,7 +103,7 @@ def stain_all(
                 targets[fold], about[fold] = _fit_reference(path, table, params.method, preparation)
         made = {fold: preparation.model_copy(update={"stain": target}) for fold, target in targets.items()}
         counts, notes = build_tree(
-            rows,
+            [row for row in rows if targets[row["fold"]]],
             stained,
             resume / f"stained-{protocol}",
             made.get("", preparation),
@@ -113,21 +113,23 @@ def stain_all(
     told = {}
     for fold, target in targets.items():
         own = [row for row in rows if row["fold"] == fold]
-        left = Counter((row["part"], notes[row["image_id"]]) for row in own if notes.get(row["image_id"]))
+        left = Counter((row["part"], note) for row in own if (note := notes.get(row["image_id"], NO_TARGET)))
         by_part: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
         for (part, reason), count in sorted(left.items()):
             by_part[part][reason] = count
         kept = {"images": len(own), "normalised": len(own) - left.total(), "kept_their_stain": by_part}
-        told[fold] = target.model_dump(mode="json") | about[fold] | kept
+        fitted = target or Stains(method=params.method, directions=(), spreads=())
+        told[fold] = fitted.model_dump(mode="json") | about[fold] | kept
     return told.get("", {"method": params.method, "folds": told}), counts
 
 
-def _recipe(resized: Path, targets: Mapping[str, Stains], size: int) -> Callable[[Row], Recipe]:
+def _recipe(resized: Path, targets: Mapping[str, Stains | None], size: int) -> Callable[[Row], Recipe]:
     code, archives = f"{code_digest(*CODE)} torchstain {version('torchstain')}", shards_in(resized)
 
     def recipe(row: Row) -> Recipe:
         path, target = resized / place_of(row["source"], archives), targets[row["fold"]]
         data = _bytes(path)
+        assert target
 
         def make() -> tuple[bytes, str]:
             views, reason = restain(_decode(data, path).reshape(-1, size, size, 3), target)
@@ -138,8 +140,8 @@ def _recipe(resized: Path, targets: Mapping[str, Stains], size: int) -> Callable
     return recipe
 
 
-def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains, dict[str, Any]]:
-    """Average the stain of images; those that have none are left out and counted."""
+def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains | None, dict[str, Any]]:
+    """Average the stain of images; those that have none are left out and counted. None has none: no target."""
 
     def one(path: Path) -> Stains | str:
         try:
@@ -151,10 +153,8 @@ def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains, dict[s
         found = list(tqdm(pool.map(one, files), title, len(files), delay=2))
     measured = [stains for stains in found if isinstance(stains, Stains)]
     without = Counter(reason for reason in found if isinstance(reason, str))
-    if not measured:
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(without.items())) or "there is none"
-        raise DataError(f"stain.method: {method} found no training image to fit on ({why}). Set it to none.")
-    return mean_of(measured), {"reference": None, "fitted_on": len(measured), "not_fitted_on": dict(without)}
+    told = {"reference": None, "fitted_on": len(measured), "not_fitted_on": dict(without)}
+    return (mean_of(measured) if measured else None), told
 
 
 def _fit_reference(

@@ -10,6 +10,7 @@ import biopsy
 from biopsy.cli import command
 from biopsy.core.errors import SourceError
 from biopsy.images.looks.record import Looks, Range
+from biopsy.images.preparation.record import Stains
 from biopsy.networks.backend import keras
 from biopsy.networks.model_file import Card, read_card, save_model
 from biopsy.serving.export.ensemble import members_of
@@ -72,6 +73,14 @@ def test_what_does_not_fit_together_is_no_ensemble(tmp_path: Path) -> None:
         write_member(tmp_path / name, 1, FOLDED.model_copy(update={"fold": name, "data": {"split": split * 64}}))
     with pytest.raises(SourceError, match=r"the folds in .*1-1, .*1-2 are of different labels or splits"):
         export_model(tmp_path, root=tmp_path)
+    for name, amount in (("3-1", 0.5), ("3-2", 0.6)):
+        stain = Stains(method="macenko", directions=(amount,) * 6, spreads=(1, 1))
+        stained = FOLDED.preparation.model_copy(update={"stain": stain})
+        write_member(tmp_path / "stained" / name, 1, FOLDED.model_copy(update={"fold": name, "preparation": stained}))
+    with pytest.raises(
+        SourceError, match=r"preparation differs\. Each fold has a stain of its own\..*stain\.method=none"
+    ):
+        export_model(tmp_path / "stained", root=tmp_path)
     with pytest.raises(SourceError, match="once"):
         members_of([first, first])
     with pytest.raises(SourceError, match=r"there is no model .*none\. There are .*1-1, .*a, .*b\."):

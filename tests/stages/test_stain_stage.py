@@ -1,5 +1,6 @@
 """`stages/stain.py`: fitted on training images alone, counted, resumed, and nothing at all where no method is named."""
 
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from biopsy.core.protocol import parse_protocol
 from biopsy.core.sections.data import Resize
 from biopsy.images.decode import hash_pixels
 from biopsy.images.preparation.record import Preparation, images_of, read_preparation, write_preparation
+from biopsy.images.stained_tree import NO_TARGET
 from biopsy.tables.split.folds import parts_of
 from conftest import ROOT, assert_kind
 from tiny import read
@@ -29,6 +31,7 @@ class Project:
 
     def __init__(self, root: Path, set_params: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.set_params, self.capsys, self.made = root, set_params, capsys, ""
+        self.warned = ""
         parts = ["train"] * 7 + ["val"] * 2 + ["test"] * 3
         rows = [(f"i{i:02}", "benign", "A" if i % 2 else "F", part) for i, part in enumerate(parts)]
         self.table = pd.DataFrame(rows, columns=["image_id", "class", "subtype", "part"])
@@ -55,7 +58,9 @@ class Project:
         """Run the stage; return its metrics, and keep in `made` what it says to have made and kept."""
         path = self.set_params({"stain.method": method, "stain.reference": reference and str(reference)})
         runpy.run_path(str(ROOT / "stages/stain.py"))["stain"](read_params(path), protocol, self.root)
-        self.made = self.capsys.readouterr().out.rpartition(": ")[0].rpartition(": ")[2].partition(";")[0]
+        printed = self.capsys.readouterr()
+        self.made = printed.out.rpartition(": ")[0].rpartition(": ")[2].partition(";")[0]
+        self.warned = printed.err
         return read(self.root / f"metrics/stain-{protocol}.json")
 
     def tree(self, name: str = "case") -> dict[str, bytes]:
@@ -117,6 +122,19 @@ def test_each_fold_is_brought_to_the_mean_of_its_own_training_images(
         project.run("macenko", protocol="case-cv3")
     project.run("none", protocol="case-cv3")
     assert list(project.tree("case-cv3")) == ["preparation.json"]
+
+
+def test_a_fold_whose_training_images_have_no_stain_keeps_its_images_as_they_are(project: Project) -> None:
+    folds = project.table[["image_id"]].assign(repeat_1=np.arange(12) % 3 + 1)
+    write_csv(project.root / "data/splits/case-cv3.csv", folds)
+    own = project.table[parts_of(folds, parse_protocol("case-cv3").folds[0])["part"] == "train"].index
+    for i in own:
+        project.write(i, np.full((64, 64, 3), 250, np.uint8))
+    counts = project.run("macenko", protocol="case-cv3")["folds"]
+    assert [counts[fold]["fitted_on"] > 0 for fold in ("1-1", "1-2", "1-3")] == [False, True, True]
+    assert images_of(project.root, "case-cv3", "1-1")[0] == project.root / "data/resized"
+    assert images_of(project.root, "case-cv3", "1-2")[0] == project.root / "data/stained/case-cv3/1-2"
+    assert project.made == "24 made, 0 kept"
 
 
 def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code: Any) -> None:
@@ -184,11 +202,20 @@ def test_one_reference_image_is_matched_and_named(project: Project) -> None:
     assert project.run("reinhard", reference)["spreads"] == counts["spreads"]
 
 
-def test_training_images_without_any_stain_are_one_sentence(project: Project) -> None:
+@pytest.mark.parametrize("method", ["reinhard", "macenko"])
+def test_training_images_without_any_stain_keep_all_images_as_they_are_and_one_sentence_says_so(
+    project: Project, method: str
+) -> None:
+    project.run(method)
     for i in range(7):
         project.write(i, np.full((64, 64, 3), 250, np.uint8))
-    with pytest.raises(DataError, match=r"stain\.method: reinhard found no training image .*7 no tissue.*none"):
-        project.run("reinhard")
+    counts = project.run(method)
+    told = {"train": {NO_TARGET: 7}, "val": {NO_TARGET: 2}, "test": {NO_TARGET: 3}}
+    assert (counts["normalised"], counts["fitted_on"], counts["kept_their_stain"]) == (0, 0, told)
+    resized = project.root / "data/resized"
+    assert images_of(project.root, "case") == (resized, read_preparation(resized))
+    assert list(project.tree()) == ["preparation.json"]
+    assert re.search(rf"warning: stain case: {method} found no training image .*7 no tissue.*keep", project.warned)
 
 
 def test_a_reference_that_cannot_be_matched_is_one_sentence_and_the_earlier_tree_stays(project: Project) -> None:

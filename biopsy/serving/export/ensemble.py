@@ -16,6 +16,8 @@ from biopsy.serving.onnx_file import INPUT, OUTPUT
 
 SAME = ("task", "protocol", "labels", "preparation", "threshold", "synthetic", "extra_inputs")
 
+OWN_STAINS = "Each fold has a stain of its own. Export one of them, or train with `-S stain.method=none` to join folds."
+
 
 def members_of(folders: Sequence[Path]) -> list[Path]:
     """List the models that folders hold: each one, or those of its folds. Raises `SourceError` where one holds none."""
@@ -62,9 +64,10 @@ class Ensemble:
         for card, folder in zip(cards, folders, strict=True):
             other = next((name for name in SAME if getattr(card, name) != getattr(first, name)), None)
             if other:
+                stained = other == "preparation" and bool(first.fold and first.preparation.stain)
                 raise SourceError(
-                    f"{folder} and {folders[0]} cannot answer together: their {other} differs. Name folds or seeds of "
-                    "one model."
+                    f"{folder} and {folders[0]} cannot answer together: their {other} differs. "
+                    + (OWN_STAINS if stained else "Name folds or seeds of one model.")
                 )
         if first.fold and len({(card.data.get("labels"), card.data.get("split")) for card in cards}) > 1:
             raise SourceError(
