@@ -6,10 +6,11 @@
 Each preset of conf/experiment/ that keeps the frozen MobileNetV2 is composed on `data=breakhis`, that is on the preset
 `recommended`, and answers each image out of five folds of cases, `--repeats` times, and once out of five folds of
 images. It is compared with its base on the same images; the interval is over cases (biopsy/evaluation/comparison.py).
-Presets that change the images are compared with the probe, presets that change the training with a linear head on the
-same features. Such heads train all their epochs at a constant rate on the four other folds, since a few validation
-cases cannot say which epoch to keep. Augmented images are stored once: every other epoch sees them, and the images
-themselves in the others. Stains are brought to the mean over all images, which needs no label.
+Presets that change the images are compared with the probe, `plain` is the probe without stain normalisation. Presets
+that change the training are compared with a linear head. Such heads train all their epochs at a constant rate on the
+four other folds, since a few validation cases cannot say which epoch to keep. Augmented images are stored once: every
+other epoch sees them, and the images themselves in the others. For the probe, each fold is brought to the mean stain
+of its training images. For heads, whose images are stored once, it is the mean of all, which needs no label.
 
 About an hour on two idle cores; features and answers are kept in BIOPSY_CACHE. `--backbones` adds presets that train
 the backbone or mix pixels, binary by case, once: each tile counts as an image, for five epochs at a constant rate. Two
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 from backbones import restart, trained, variables_of
 from experiments_page import LINEAR, PROBE, Answered, report
-from honest import FOLDS, PARENTS, ROOT, Floats, Ints, read_table, stained
+from honest import FOLDS, PARENTS, PLAIN, ROOT, Floats, Ints, features_of, read_table, stained
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
@@ -53,15 +54,13 @@ from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.image_features import image_features
 from biopsy.training.inputs.loader import ImageStore, batches_of, encode_targets, training_items
 from biopsy.training.probe import grouped_folds
-from biopsy.training.probe_layers import EXTRA, fit_layers
-from biopsy.training.probing import by_layer
+from biopsy.training.probe_layers import EXTRA, Features, fit_layers
 
 LONG = ("cutmix", "hybrid", "mednext")  # hours on two cores
 EPOCHS = 5  # over all tiles, where the network itself runs in every epoch; as many steps as a head takes in 30
 BATCH = 8  # images of six tiles
 OF_TARGETS = ("class_balanced", "logit_adjusted")  # losses that the classes' frequencies are part of
 STRETCHED = ["resize.mode=stretch", "model.tiles=each"]
-PLAIN, STAINS = "stain.method=none", ("macenko", "reinhard")  # which folds share; a stain of each fold takes hours
 FIXED = ["train.monitor=none", "train.early_stopping_patience=null"]  # of heads; and the rate, unless a preset sets it
 
 
@@ -74,7 +73,6 @@ class Images:
     cases: NDArray[np.str_]
     folds: dict[str, list[Ints]]
     prepared: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    columns: dict[str, Ints] = field(default_factory=dict)  # of the features computed last, by layer
 
     def of(self, params: Params) -> NDArray[np.uint8]:
         """Make what the network sees; kept, since most presets see the same."""
@@ -91,7 +89,7 @@ class Images:
         return self.prepared[key]
 
 
-def features_of(images: Images, params: Params, title: str) -> NDArray[np.float32]:
+def features_for_heads(images: Images, params: Params, title: str) -> NDArray[np.float32]:
     """Compute (views, n, p) features: of the images, and where they are augmented, of one more view."""
     seed_everything(0)
     pixels = images.of(params)
@@ -100,9 +98,6 @@ def features_of(images: Images, params: Params, title: str) -> NDArray[np.float3
     model = build_model(params.model.model_copy(update={"extra_inputs": []}), params.resize.size, 2, tiles=tiles)
     extractor, _ = split_model(model)
     found = [image_features(extractor, pixels, title)]
-    layers = by_layer(model, params.model.features.layers, np.arange(found[0].shape[1])[None])
-    images.columns.clear()
-    images.columns.update({layer: of_layer[0] for layer, of_layer in layers.items()})
     if params.augment.every:
         targets = images.targets["binary"]
         feed = PixelFeed(
@@ -118,27 +113,33 @@ def features_of(images: Images, params: Params, title: str) -> NDArray[np.float3
     return np.stack(found)
 
 
-def answer(params: Params, images: Images, task: str, folds: Ints, seen: NDArray[np.float32]) -> Floats:
-    """Answer each image by a model that was fitted on the other folds."""
+def answer(params: Params, images: Images, task: str, folds: Ints, seen: list[Features]) -> Floats:
+    """Answer each image by a probe that was fitted on the other folds; `seen` are the features, by fold."""
     targets = images.targets[task]
     found = np.zeros((len(targets), 2 if task == "binary" else len(TYPES)))
-    heads = Heads(params, task, found.shape[1]) if params.model.head.kind == "dense" else None
-    for fold in range(FOLDS):
+    for fold, features in enumerate(seen):
         known, asked = folds != fold, folds == fold
-        if heads:
-            found[asked] = heads.answers(targets[known], seen[:, known], seen[0, asked])
-            continue
-        features = {layer: seen[0][:, columns] for layer, columns in images.columns.items()}
         if params.model.extra_inputs:
             told = [str(name.magnification) for file in images.files if (name := parse(file.name))]
             column = Category(name="magnification", categories=sorted(set(np.array(told)[known])))
-            features[EXTRA] = column.encode(told)
+            features = {**features, EXTRA: column.encode(told)}
         learnt = {layer: values[known] for layer, values in features.items()}
         parents = None if task == "binary" else PARENTS
         probe = fit_layers(
             learnt, targets[known], images.cases[known], found.shape[1], params.model.probe, params.seed, parents
         )
         found[asked] = probe.probabilities(np.concatenate(list(features.values()), axis=1)[asked])
+    return found
+
+
+def answer_with_heads(params: Params, images: Images, task: str, folds: Ints, seen: NDArray[np.float32]) -> Floats:
+    """Answer each image by a head that was trained on the other folds; `seen` are (views, n, p) features."""
+    targets = images.targets[task]
+    found = np.zeros((len(targets), 2 if task == "binary" else len(TYPES)))
+    heads = Heads(params, task, found.shape[1])
+    for fold in range(FOLDS):
+        known, asked = folds != fold, folds == fold
+        found[asked] = heads.answers(targets[known], seen[:, known], seen[0, asked])
     return found
 
 
@@ -188,24 +189,26 @@ def section_of(params: Params) -> str:
 
 def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, Params], dict[str, list[str]]]:
     """Compose the presets that can be compared; name the others by why not."""
-    given = ["data=breakhis", f"model.weights={weights}", PLAIN]
+    given = ["data=breakhis", f"model.weights={weights}"]
     constant = [*FIXED, "train.schedule.name=constant"]
     base = compose("recommended", given, ROOT)
     found = {PROBE: base, "stretched": compose("recommended", [*given, *STRETCHED], ROOT)}
+    found["plain"] = compose("recommended", [*given, PLAIN], ROOT)
     found[LINEAR] = compose("recommended", [*given, "model.head.kind=dense", *constant], ROOT)
     left: dict[str, list[str]] = {}
     for path in sorted((ROOT / "conf/experiment").glob("*.yaml")):
         name = path.stem
         if name in found:
             continue
-        own = [value for value in given if value != PLAIN or name not in STAINS]
         try:
-            params = compose(name, own, ROOT)
+            params = compose(name, given, ROOT)
         except BiopsyError:
             left.setdefault("They need a table or a file", []).append(name)
             continue
         model = params.model
-        if only and name not in only:
+        if not only and params == base.model_copy(update={"experiment": params.experiment}):
+            left.setdefault("Part of `recommended`", []).append(name)
+        elif only and name not in only:
             left.setdefault("For lack of time", []).append(name)
         elif section_of(params) == "network" and (not backbones or name in LONG):
             left.setdefault("They train on pixels, which takes hours without a GPU", []).append(name)
@@ -213,47 +216,65 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
             squares = 6 if params.resize.mode == "tiles" else 1
             more = [*constant, "model.tiles=each", f"train.epochs={EPOCHS * 6 // squares}"]
             more += ["model.weights=none"] if model.backbone == "cnn" else []
-            found[name] = compose(name, [*own, *more], ROOT)
+            found[name] = compose(name, [*given, *more], ROOT)
             if name == "unfreeze_3":  # quick, for what is frozen runs once: a tenth of the learning rate too
                 slower = f"train.learning_rate={found[name].train.learning_rate / 10}"
-                found[f"{name}, rate / 10"] = compose(name, [*own, *more, slower], ROOT)
+                found[f"{name}, rate / 10"] = compose(name, [*given, *more, slower], ROOT)
         elif (model.backbone, model.features, model.tiles) != (base.model.backbone, base.model.features, "mean"):
             left.setdefault("They take another network or layer", []).append(name)
         else:
             kept = "schedule" in " ".join(read_preset(path).changes)
             more = [] if section_of(params) == "images" else FIXED if kept else constant
-            found[name] = compose(name, [*own, *more], ROOT)
+            found[name] = compose(name, [*given, *more], ROOT)
     return found, left
 
 
 def answers_of(images: Images, presets: dict[str, Params]) -> dict[str, dict[str, Floats]]:
     """Answer with each preset: (draws, n, classes) by '<task>-<protocol>'. Earlier answers are found in the cache."""
     given: dict[str, dict[str, Floats]] = {}
-    held: tuple[str, NDArray[Any]] = "", np.empty(0)
+    held: tuple[str, Any] = "", None
     for name, params in tqdm(sorted(presets.items(), key=lambda item: features_key(item[1])), "presets"):
-        key = features_key(params)
-        network = section_of(params) == "network"
-        if not network and held[0] != key:
-            held = key, features_of(images, params, name)
-        seen: NDArray[Any] = images.of(params) if network else held[1]
+        section, draws = section_of(params), images.folds
+        if section == "network":  # it takes too long for more
+            draws = {protocol: folds[:1] for protocol, folds in draws.items()}
+        if held[0] != features_key(params):
+            held = features_key(params), seen_by(images, params, name)
         for model in models_of(name, params):
             task, _, protocol = model.partition("-")
-            draws = images.folds[protocol][: 1 if network else None]  # a network takes too long for more
-            answers = [answer_once(params, images, task, folds, seen, f"{name}, {model}") for folds in draws]
+            answers = [
+                answer_once(
+                    params, images, task, folds, held[1][protocol][draw] if section == "images" else held[1],
+                    f"{name}, {model}",
+                )
+                for draw, folds in enumerate(draws[protocol])
+            ]  # fmt: skip
             given.setdefault(name, {})[model] = np.stack(answers)
     return given
 
 
-def answer_once(params: Params, images: Images, task: str, folds: Ints, seen: NDArray[Any], title: str) -> Floats:
+def seen_by(images: Images, params: Params, name: str) -> Any:
+    """Compute what models see: a probe's features by protocol, draw and fold; features for heads; or pixels."""
+    if section_of(params) == "network":
+        return images.of(params)
+    if section_of(params) == "head":
+        return features_for_heads(images, params, name)
+    draws = [folds for of_protocol in images.folds.values() for folds in of_protocol]
+    found = iter(features_of(images.files, params, name, draws))
+    return {protocol: [next(found) for _ in of_protocol] for protocol, of_protocol in images.folds.items()}
+
+
+def answer_once(params: Params, images: Images, task: str, folds: Ints, seen: Any, title: str) -> Floats:
     """Answer with a preset for one draw of folds, or read what it answered before."""
-    told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([seen, folds])]
+    section = section_of(params)
+    arrays = [values for fold in seen for values in fold.values()] if section == "images" else [seen]
+    told = [params.model_dump_json(exclude={"experiment"}), task, hash_arrays([*arrays, folds])]
     path = cache("experiments") / f"{hashlib.sha256(' '.join(told).encode()).hexdigest()}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if section_of(params) == "network":
+        if section == "network":
             answers = trained(params, task, seen, images.targets[task], folds, title)
         else:
-            answers = answer(params, images, task, folds, seen)
+            answers = (answer if section == "images" else answer_with_heads)(params, images, task, folds, seen)
         with atomic_file(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, answers)
     found: Floats = np.load(path)
@@ -272,8 +293,9 @@ def models_of(name: str, params: Params) -> list[str]:
 
 
 def features_key(params: Params) -> str:
-    """Name what decides the features."""
-    return f"{params.resize} {params.stain} {params.augment.every} {params.model.tiles} {params.model.features}"
+    """Name what decides what a model sees."""
+    kinds = f"{section_of(params)} {params.resize} {params.stain} {params.augment.every}"
+    return f"{kinds} {params.model.tiles} {params.model.features}"
 
 
 def main() -> None:

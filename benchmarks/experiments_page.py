@@ -22,12 +22,12 @@ SAME = "same answers"
 NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?
 
-Each row is a preset on top of the [recommended](training.md#frozen-backbones) one without stain
-normalisation, tested by `python benchmarks/experiments.py` on {images} real BreakHis images of {cases} cases in
-{folds}-fold cross-validation; by case, means over {draws} draws of the folds. Rows give the difference to the first,
-its 95 % interval over cases, and a verdict: better or worse if the interval excludes 0. The figure is macro-F1
-(binary) or accuracy (eight types, where adenosis has one case). One row in twenty gets a verdict by chance;
-a true difference of {smallest:.2f} is detected four times in five. A linear head trains for 30 epochs at a
+Each row is a preset on top of the [recommended](training.md#frozen-backbones) one, tested by
+`python benchmarks/experiments.py` on {images} real BreakHis images of {cases} cases in {folds}-fold cross-validation;
+by case, means over {draws} draws of the folds. Rows give the difference to the first, its 95 % interval over cases, and
+a verdict: better or worse if the interval excludes 0. The figure is macro-F1 (binary) or accuracy (eight types, where
+adenosis has one case). One row in twenty gets a verdict by chance; a true difference of {smallest:.2f} is detected
+four times in five. `plain`, `grayscale` and `laplacian` normalise no stain. A linear head trains for 30 epochs at a
 constant rate; nothing is tuned. By image, heads are measured where the report has a finding.
 """
 

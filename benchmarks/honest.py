@@ -52,6 +52,7 @@ STRETCHED = [
     "resize.mode=stretch", "model.tiles=each", "model.features.layers=[last]", "model.probe.weights=image",
     "model.probe.parent=false",
 ]  # fmt: skip
+PLAIN = "stain.method=none"
 LAYERS = {"block 13": "block_13_expand_relu", "last": "last"}
 SHOWN = ("macro_f1", "roc_auc")
 PARENTS = np.repeat([0, 1], 4)  # benign or malignant, of each type
@@ -176,8 +177,7 @@ def main() -> None:
     recommended = compose("recommended", [weights], ROOT)
     others = {"stretched": STRETCHED} | {name: [f"model.features.layers=[{layer}]"] for name, layer in LAYERS.items()}
     others |= {"without parent": ["model.probe.parent=false"], "plain": []}
-    plain = [weights, "stain.method=none"]
-    models = {name: compose("recommended", [*plain, *change], ROOT) for name, change in others.items()}
+    models = {name: compose("recommended", [weights, PLAIN, *change], ROOT) for name, change in others.items()}
     models["recommended"] = recommended
     files, targets, cases = read_table(Path(chosen.folder), recommended.ingest.max_pixels)
     if not files:
