@@ -93,11 +93,14 @@ def stain_all(
         )
     cv2.setNumThreads(1)  # the images are the parallel unit, for OpenCV and for BLAS
     with threadpool_limits(1):
+        training = {fold: list(table["image_id"][table["part"] == "train"]) for fold, table in tables.items()}
+        measured = dict[str, Stains | str]()
+        if params.reference is None:
+            once = sorted({image_id for ids in training.values() for image_id in ids})
+            measured = _measure(once, resized, params.method, f"{protocol}: measure")
         for fold, table in tables.items():
             if params.reference is None:
-                training = files_of(resized, table["image_id"][table["part"] == "train"])
-                title = f"{protocol}{f', fold {fold}' if fold else ''}: measure"
-                targets[fold], about[fold] = _fit(training, params.method, title)
+                targets[fold], about[fold] = _fit([measured[image_id] for image_id in training[fold]])
             else:
                 path = at_home(params.reference)
                 targets[fold], about[fold] = _fit_reference(path, table, params.method, preparation)
@@ -140,8 +143,8 @@ def _recipe(resized: Path, targets: Mapping[str, Stains | None], size: int) -> C
     return recipe
 
 
-def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains | None, dict[str, Any]]:
-    """Average the stain of images; those that have none are left out and counted. None has none: no target."""
+def _measure(image_ids: Sequence[str], resized: Path, method: str, title: str) -> dict[str, Stains | str]:
+    """Measure the stain of images, or say why it cannot be."""
 
     def one(path: Path) -> Stains | str:
         try:
@@ -150,7 +153,12 @@ def _fit(files: Sequence[Path], method: str, title: str) -> tuple[Stains | None,
             return str(reason)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(tqdm(pool.map(one, files), title, len(files), delay=2))
+        found = tqdm(pool.map(one, files_of(resized, image_ids)), title, len(image_ids), delay=2)
+        return dict(zip(image_ids, found, strict=True))
+
+
+def _fit(found: Sequence[Stains | str]) -> tuple[Stains | None, dict[str, Any]]:
+    """Average the stain of images; those that have none are left out and counted. None has one: no target."""
     measured = [stains for stains in found if isinstance(stains, Stains)]
     without = Counter(reason for reason in found if isinstance(reason, str))
     told = {"reference": None, "fitted_on": len(measured), "not_fitted_on": dict(without)}

@@ -1,10 +1,13 @@
 """Stain normalisation: tissue takes the target's stain, glass stays, and what cannot be normalised says why."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from stained import EOSIN, HAEMATOXYLIN, tissue
+from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 from torchstain.numpy.utils import rgb2lab
 
 from biopsy.images.decode import read_rgb
@@ -63,15 +66,45 @@ def test_glass_stays_as_it_is_and_the_image_s_own_stain_changes_next_to_nothing(
     assert np.abs(same.astype(int) - image).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("method", "reference"), [("macenko", NumpyMacenkoNormalizer), ("reinhard", NumpyReinhardNormalizer)]
+)
+def test_tissue_becomes_what_torchstain_makes_of_it(method: str, reference: Any) -> None:
+    """It truncates to whole levels where we round, and measures each image twice."""
+    image, other = (tissue(seed, strength)[20:] for seed, strength in ((1, 0.9), (2, 0.6)))
+    assert tissue_weight(image).min() == 1
+    theirs = reference()
+    theirs.fit(other)
+    wanted = theirs.normalize(image)
+    wanted = wanted[0] if method == "macenko" else wanted
+    ours = normalise(image, measure(other, method))
+    np.testing.assert_allclose(ours, wanted, atol=1)
+
+
+def test_a_stain_is_measured_on_a_part_of_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, seen = tissue(1), list[int]()
+    whole, real = measure(image, "macenko"), METHODS["macenko"]
+
+    def spy(pixels: Pixels) -> Stains:
+        seen.append(len(pixels))
+        return real.measure(pixels)
+
+    monkeypatch.setitem(METHODS, "macenko", dataclasses.replace(real, measure=spy))
+    monkeypatch.setattr("biopsy.images.stain.SAMPLE", 1000)
+    sampled = measure(image, "macenko")
+    assert 500 < seen[0] <= 1000
+    np.testing.assert_allclose(sampled.directions, whole.directions, atol=0.05)
+    np.testing.assert_allclose(sampled.spreads, whole.spreads, rtol=0.05)
+
+
 def test_a_method_of_ones_own_need_not_measure_a_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that only shifts each channel ended in a traceback: max() of an empty sequence."""
 
     def measure_mean(pixels: Pixels) -> Stains:
         return Stains(method="shift", directions=numbers(pixels.reshape(-1, 3).mean(0)), spreads=())
 
-    def shift(pixels: Pixels, target: Stains) -> Pixels:
-        by = np.subtract(target.directions, pixels.reshape(-1, 3).mean(0))
-        return (pixels + by).clip(0, 255).astype(np.uint8)
+    def shift(image: np.ndarray, own: Stains, target: Stains) -> np.ndarray:
+        return (image + np.subtract(target.directions, own.directions)).clip(0, 255)
 
     monkeypatch.setitem(METHODS, "shift", StainMethod("shift", measure_mean, shift, "Mean of each channel."))
     target = mean_of([measure(tissue(seed, 0.6), "shift") for seed in (1, 2)])

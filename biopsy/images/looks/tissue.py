@@ -1,8 +1,8 @@
 """Where an image shows tissue, and where glass."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torchstain.numpy.utils import rgb2lab
 
 LEAST_TISSUE = 0.01  # of the image: with less, nothing can be said of its tissue
 
@@ -28,8 +28,7 @@ def tissue_weight(image: Image) -> NDArray[np.float32]:
     numpy.ndarray
         (height, width) float32, 0 to 1; between them for pixels near the colour of glass.
     """
-    lab = rgb2lab(image.astype(np.float32) / 255)  # in OpenCV's scale: L* 0 to 255, a* and b* about 128
-    light, a, b = lab[..., 0] / 2.55, lab[..., 1] - 128, lab[..., 2] - 128
+    light, a, b = cv2.split(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
     lightest = light >= np.quantile(light, 1 - LIGHTEST)
     white_a, white_b = np.median(a[lightest]), np.median(b[lightest])
     if white_a > WHITEST_A or np.hypot(white_a, white_b) > WHITEST_CHROMA:

@@ -8,17 +8,25 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
 from biopsy.images.looks.tissue import LEAST_TISSUE
 from biopsy.images.preparation.record import Stains
-from biopsy.images.stains.registry import NotNormalised, Pixels, StainMethod, mean_of_numbers, numbers, register
+from biopsy.images.stains.registry import (
+    Image,
+    NotNormalised,
+    Pixels,
+    StainMethod,
+    mean_of_numbers,
+    numbers,
+    register,
+)
 
 TRANSPARENT = 0.15  # optical density below which a pixel tells nothing of the stains (torchstain's beta)
 LIGHT_SOURCE = 240  # torchstain's Io
 LEAST_ANGLE = 3.0  # degrees between two stains
+DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / LIGHT_SOURCE)  # of each level
 
 
 def measure(pixels: Pixels) -> Stains:
     """Return the two directions and the 99th percentile of each amount."""
-    density = -np.log((pixels.astype(float) + 1) / LIGHT_SOURCE)
-    if (density.min(axis=-1) >= TRANSPARENT).mean() < LEAST_TISSUE:
+    if (DENSITY[pixels.max(axis=-1)] >= TRANSPARENT).mean() < LEAST_TISSUE:
         raise NotNormalised("stain too faint")
     found = NumpyMacenkoNormalizer()
     found.fit(pixels, Io=LIGHT_SOURCE, beta=TRANSPARENT)
@@ -29,19 +37,26 @@ def measure(pixels: Pixels) -> Stains:
     return Stains(method="macenko", directions=numbers(stains.ravel()), spreads=numbers(most))
 
 
-def apply(pixels: Pixels, target: Stains) -> Pixels:
-    """Give pixels the target's stains in the target's amounts."""
-    found = NumpyMacenkoNormalizer()
-    found.HERef = np.array(target.directions).reshape(2, 3).T
-    found.maxCRef = np.array(target.spreads)
-    return found.normalize(pixels, Io=LIGHT_SOURCE, beta=TRANSPARENT, stains=False)[0]
+def apply(image: Image, own: Stains, target: Stains) -> NDArray[np.float32]:
+    """Give an image the target's stains in the target's amounts.
+
+    As torchstain does it, which measures the image once more, in a tenth of the time.
+    """
+    amounts = np.linalg.pinv(_directions(own).T)
+    changed = _directions(target).T @ (amounts * np.divide(target.spreads, own.spreads)[:, None])
+    density = DENSITY[image].reshape(-1, 3) @ changed.T.astype(np.float32)
+    return np.minimum(LIGHT_SOURCE * np.exp(-density), 255).reshape(image.shape)
 
 
 def average(measured: Sequence[Stains]) -> Stains:
     """Average; the directions keep the length one."""
     mean = mean_of_numbers(measured)
-    directions = _unit(np.reshape(mean.directions, (2, 3))).ravel()
+    directions = _unit(_directions(mean)).ravel()
     return mean.model_copy(update={"directions": numbers(directions)})
+
+
+def _directions(stains: Stains) -> NDArray[np.floating]:
+    return np.reshape(stains.directions, (2, 3))
 
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -10,6 +10,7 @@ from biopsy.core.registry import Registry
 from biopsy.images.preparation.record import Stains
 
 Pixels = NDArray[np.uint8]  # (n, 1, 3), RGB, of tissue alone: what torchstain takes for an image
+Image = NDArray[np.uint8]  # (height, width, 3), RGB
 
 
 class NotNormalised(Exception):  # noqa: N818  (a finding, not an error)
@@ -40,7 +41,8 @@ class StainMethod:
     measure
         From tissue to its stain; raises `NotNormalised` where it cannot be told.
     apply
-        From tissue and the stain to give it to tissue of equal shape.
+        From an image, the stain that its tissue has and the one that it is to have, to the changed image, 0 to 255.
+        Glass is changed too; it is mixed back by the caller.
     description
         One sentence with its source.
     average
@@ -49,7 +51,7 @@ class StainMethod:
 
     name: str
     measure: Callable[[Pixels], Stains]
-    apply: Callable[[Pixels, Stains], Pixels]
+    apply: Callable[[Image, Stains, Stains], NDArray[np.float32]]
     description: str
     average: Callable[[Sequence[Stains]], Stains] = mean_of_numbers
 
