@@ -31,6 +31,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "onnxruntime", "dvc", "torch")
 SCRIPTS = {
     "startup": True,
     "resize": True,
+    "stain": True,
     "loading": True,
     "augment": True,
     "step": True,
