@@ -55,6 +55,9 @@ def stain(params: Params, protocol: str, root: Path = Path()) -> None:
             f"stain {protocol}: {told['method']} found no training image to fit on ({why}), so images keep their "
             "colours. Are they stained tissue?"
         )
+        if len(unfitted) == len(each):
+            print(f"stain {protocol}: none")
+            return
     of = "the mean of each fold's training images"
     if len(each) == 1:
         of = "the reference image" if told["reference"] else f"the mean of {told['fitted_on']} training images"
