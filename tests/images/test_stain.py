@@ -81,6 +81,16 @@ def test_tissue_becomes_what_torchstain_makes_of_it(method: str, reference: Any)
     np.testing.assert_allclose(ours, wanted, atol=1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_stains_that_are_hard_to_separate_overflow_nothing() -> None:
+    """Such as fluorescence, bright on black: levels of any kind appear, in amounts without a bound."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    near = np.array([[0.6, 0.6, 0.52], [0.6, 0.6, 0.56]])
+    own = Stains(method="macenko", directions=numbers(near.ravel()), spreads=(0.1, 0.1))
+    changed = METHODS["macenko"].apply(image, own, measure(tissue(), "macenko"))
+    assert 0 <= changed.min() < changed.max() < 255.5  # rounded to a level afterwards
+
+
 def test_a_stain_is_measured_on_a_part_of_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     image, seen = tissue(1), list[int]()
     whole, real = measure(image, "macenko"), METHODS["macenko"]

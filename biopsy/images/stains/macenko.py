@@ -22,6 +22,7 @@ TRANSPARENT = 0.15  # optical density below which a pixel tells nothing of the s
 LIGHT_SOURCE = 240  # torchstain's Io
 LEAST_ANGLE = 3.0  # degrees between two stains
 DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / LIGHT_SOURCE)  # of each level
+WHITE = np.float32(np.log(LIGHT_SOURCE / 255))  # the density of 255, the least that a level can show
 
 
 def measure(pixels: Pixels) -> Stains:
@@ -45,7 +46,7 @@ def apply(image: Image, own: Stains, target: Stains) -> NDArray[np.float32]:
     amounts = np.linalg.pinv(_directions(own).T)
     changed = _directions(target).T @ (amounts * np.divide(target.spreads, own.spreads)[:, None])
     density = DENSITY[image].reshape(-1, 3) @ changed.T.astype(np.float32)
-    return np.minimum(LIGHT_SOURCE * np.exp(-density), 255).reshape(image.shape)
+    return LIGHT_SOURCE * np.exp(-np.maximum(density, WHITE)).reshape(image.shape)
 
 
 def average(measured: Sequence[Stains]) -> Stains:
