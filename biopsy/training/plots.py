@@ -65,6 +65,8 @@ def plot_strengths(fitted: FittedLayers, title: str, path: Path) -> None:
         axis.text(
             0.5, 0.5, why, ha="center", transform=axis.transAxes, bbox={"facecolor": "white", "edgecolor": "none"}
         )
+        kept = [probe.C for probe in fitted.probes.values()]
+        axis.set_xlim(min(kept) / 10, max(kept) * 10)  # equal lines alone give no range
     axis.set(title=title, xscale="log", xlabel="C (a larger C is a weaker penalty)", ylabel="macro-F1", ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", title="kept (dotted)")

@@ -212,22 +212,23 @@ def test_what_was_set_for_a_training_by_steps_is_named_as_without_effect() -> No
     assert without_effect(changed) == ["train.optimizer", "train.loss"]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scores", [{100.0: 0.7, 1.0: 0.5, 10.0: 0.6}, {}])
 def test_the_picture_shows_the_score_of_each_strength_and_the_kept_one_or_why_none_was_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: dict[float, float]
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(plots.plt, "close", drawn.append)
-    zero = np.zeros(1)
+    zero, other = np.zeros(1), 10.0 if scores else 100.0
     probe = FittedProbe(zero, zero[None], zero, 100.0, scores, ("C is 100, not chosen: 4 cases are too few",))
     fitted = FittedLayers(
-        zero, zero[None], zero, {Part(("middle",)): probe, Part(("last",), True): replace(probe, C=10.0)}
+        zero, zero[None], zero, {Part(("middle",)): probe, Part(("last",), True): replace(probe, C=other)}
     )
     plots.plot_strengths(fitted, "binary-case", tmp_path / "curves.png")
     (axis,) = drawn[0].axes
     assert (tmp_path / "curves.png").stat().st_size > 5000
     lines = [(line.get_label(), list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
-    assert [line[1] for line in lines[1::2]] == [[100, 100], [10, 10]]
+    assert [line[1] for line in lines[1::2]] == [[100, 100], [other, other]]
     scored = ([1, 10, 100], [0.5, 0.6, 0.7]) if scores else ([], [])
-    assert lines[::2] == [("middle: C = 100", *scored), ("last, parent task: C = 10", *scored)]
+    assert lines[::2] == [("middle: C = 100", *scored), (f"last, parent task: C = {other:g}", *scored)]
     assert [text.get_text() for text in axis.texts] == ([] if scores else list(probe.notes))
