@@ -301,6 +301,15 @@ class Resized(_Record):
     mode: str
 
 
+class Stained(_Record):
+    """metrics/stain-<protocol>.json."""
+
+    method: str
+    images: Count = 0
+    normalised: Count = 0
+    folds: dict[str, "Stained"] = {}
+
+
 def read_record(path: Path, kind: type[BaseModel], way_out: str = AGAIN) -> dict[str, Any]:
     """Read a metrics file.
 

@@ -21,6 +21,7 @@ from accessible import violations
 from biopsy.core.errors import DataError
 from biopsy.core.files import write_csv, write_json
 from biopsy.core.params import Params, read_params
+from biopsy.core.sections.data import Stain
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.predictions import Answers
 from biopsy.evaluation.records import Summary
@@ -99,6 +100,23 @@ def test_the_report_is_one_small_file_for_any_classes_and_protocol(classes: int,
     for told in ("means over 2 repeats", "correctly on average over 2 repeats", "recall, mean of repeats"):
         assert (told in words_of(text)) == (protocol == "case-cv3x2"), told
     assert "(one a fold)" in text if "cv" in protocol else "Temperature: 2.0" in text
+
+
+def test_it_says_how_many_images_had_their_stain_normalised(copy: tuple[Path, Params]) -> None:
+    root, params = copy
+    params = params.model_copy(update={"stain": Stain(method="macenko")})
+    told = {"method": "macenko", "images": 1200, "normalised": 1199}
+    for counts, flow, checklist in (
+        (told, "Stain normalised by macenko case 1,199 of 1,200", "stain by macenko"),
+        ({"method": "macenko", "folds": {"1-1": told, "1-2": told}}, "case 2,398 of 2,400", "stain by macenko"),
+        (told | {"normalised": 0}, "case 0 of 1,200", "no stain normalisation"),
+    ):
+        write_json(root / "metrics/stain-case.json", counts)
+        said = words_of(render(read_run(params, root)))
+        assert flow in said
+        assert checklist in said
+    write_json(root / "metrics/stain-case.json", {"method": "none"})
+    assert "Stain normalised" not in words_of(render(read_run(copy[1], root)))
 
 
 def test_it_opens_with_the_verdict_in_words_and_ends_with_what_it_does_not_show(project: tuple[Path, Params]) -> None:

@@ -10,7 +10,6 @@ import yaml
 from biopsy.core.errors import some
 from biopsy.core.params import Params
 from biopsy.core.protocol import parse_protocol
-from biopsy.core.sections.data import Resize
 from biopsy.core.text import count, isolated
 from biopsy.evaluation.report import words
 from biopsy.evaluation.report.flow import data_flow, split_row
@@ -60,7 +59,7 @@ def facts(run: Run, results: Sequence[Result]) -> dict[str, str | None]:
         "uncertainty": "95 % intervals over new cases, by leaving out one case after the other; exact ones "
         "(Clopper-Pearson) of shares of cases. `biopsy compare` gives paired differences.",
         **of_data(run, results),
-        **of_parameters(run.params, run.resize, list(dict.fromkeys(result.job.task for result in results))),
+        **of_parameters(run, list(dict.fromkeys(result.job.task for result in results))),
         **of_results(results),
     }
 
@@ -114,10 +113,11 @@ def split_says(name: str, split: Mapping[str, Any]) -> str:
     return f"Protocol {name} (by {parse_protocol(name).unit}{folds}): {', '.join(sizes) or 'sizes not known'}; {says}."
 
 
-def of_parameters(params: Params, resize: Resize, tasks: Sequence[str]) -> dict[str, str | None]:
+def of_parameters(run: Run, tasks: Sequence[str]) -> dict[str, str | None]:
     """Say how images are prepared and how the models of these tasks are made."""
+    params, resize = run.params, run.resize
     model, train = params.model, params.train
-    stain = "no stain normalisation" if params.stain.method == "none" else f"stain by {params.stain.method}"
+    stain = "no stain normalisation" if run.stain == "none" else f"stain by {run.stain}"
     inputs = "".join(f" and {name}" for name in model.extra_inputs)
     stop = train.early_stopping_patience
     training = (

@@ -28,6 +28,9 @@ def data_flow(run: Run) -> list[tuple[str, str]]:
         steps.append(("Used", ", ".join(units)))
         for task, classes in impute.get("labels", {}).items():
             steps.append((f"Images by {task}", ", ".join(f"{isolated(name)}: {n:,}" for name, n in classes.items())))
+    if run.stained:
+        counts = (f"{name} {done:,} of {images:,}" for name, (done, images) in run.stained.items())
+        steps.append((f"Stain normalised by {run.params.stain.method}", ", ".join(counts)))
     return steps
 
 

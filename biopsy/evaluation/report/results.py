@@ -19,7 +19,7 @@ from biopsy.evaluation.appearance import LOOKS
 from biopsy.evaluation.outcome import make_outcome
 from biopsy.evaluation.pairing import read_predictions
 from biopsy.evaluation.predictions import Answers
-from biopsy.evaluation.records import Details, Impute, Ingest, Resized, Short, Splits, read_record
+from biopsy.evaluation.records import Details, Impute, Ingest, Resized, Short, Splits, Stained, read_record
 from biopsy.tables.labels.scheme import LabelScheme, SchemeTask, read_scheme
 
 AGAIN = "Run `dvc repro`."
@@ -68,6 +68,8 @@ class Run:
         As `read_results`.
     splits, ingest, impute, resized
         metrics/split.json, ingest.json, impute.json and resize.json; empty where they are missing or broken.
+    stained
+        By protocol how many images, over all folds, had their stain normalised, and of how many.
     """
 
     params: Params
@@ -79,20 +81,43 @@ class Run:
     ingest: dict[str, Any]
     impute: dict[str, Any]
     resized: dict[str, Any]
+    stained: dict[str, tuple[int, int]]
 
     @property
     def resize(self) -> Resize:
         """How images were resized: as the parameters say, or stretched where all are smaller than a tile."""
         return self.params.resize.model_copy(update={"mode": self.resized.get("mode", self.params.resize.mode)})
 
+    @property
+    def stain(self) -> str:
+        """By which method stains were normalised: as the parameters say, or 'none' where no image had one to fit on."""
+        none = self.stained and not any(done for done, _ in self.stained.values())
+        return "none" if none else self.params.stain.method
+
 
 def read_run(params: Params, root: Path) -> Run:
     """Read what the project below `root` has come to. Raises `DataError` where nothing has run yet."""
     scheme = read_scheme(root / "models/labels.json")
     results, problems = read_results(params.tasks, params.protocols, scheme, root)
-    kinds: dict[str, type[BaseModel]] = {"split": Splits, "ingest": Ingest, "impute": Impute, "resize": Resized}
-    told = (read_optional(root / f"metrics/{name}.json", kind) for name, kind in kinds.items())
-    return Run(params, root, scheme, results, problems, *told)
+
+    def told(name: str, kind: type[BaseModel]) -> dict[str, Any]:
+        return read_optional(root / f"metrics/{name}.json", kind)
+
+    return Run(
+        params, root, scheme, results, problems, splits=told("split", Splits), ingest=told("ingest", Ingest),
+        impute=told("impute", Impute), resized=told("resize", Resized), stained=read_stained(params.protocols, root),
+    )  # fmt: skip
+
+
+def read_stained(protocols: Sequence[str], root: Path) -> dict[str, tuple[int, int]]:
+    """Count by protocol the images whose stain was normalised, and all; of no method, and where not known, nothing."""
+    found = {}
+    for protocol in protocols:
+        told = read_optional(root / f"metrics/stain-{protocol}.json", Stained)
+        each = list(told.get("folds", {}).values()) or [told]
+        if images := sum(fold.get("images", 0) for fold in each):
+            found[protocol] = sum(fold.get("normalised", 0) for fold in each), images
+    return found
 
 
 def read_results(
