@@ -54,14 +54,7 @@ def answer(job: Job, look: bool) -> ModelAnswers:
     where, root = job.within(Path("models", job.name)), job.root
     tree, preparation = images_of(root, job.protocol, job.fold.name if job.fold else None)
     model, card = load_model(job.model)
-    if (card.task, card.protocol, card.fold) != (job.task, job.protocol, job.fold.name if job.fold else None):
-        of = f"{card.task}, {card.protocol}" + (f", fold {card.fold}" if card.fold else "")
-        raise DataError(f"{where} is a model of {of}. Make it again with `dvc repro`.")
-    if card.labels != read_scheme(root / "models/labels.json"):
-        raise DataError(f"{where} was trained with another label scheme. Make it again with `dvc repro`.")
-    if card.preparation != preparation:
-        found = card.preparation.differences(preparation)
-        raise DataError(f"{where} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
+    _check(job, card, tree, preparation)
     table = read_parts(job.labels, job.split, tree, job.task, card.classes, job.fold)
     for what, file in {"labels": job.labels, "split": job.split}.items():
         if card.data.get(what) != sha256(file):  # else its own training images could be what it is tested on
@@ -95,11 +88,31 @@ def answer(job: Job, look: bool) -> ModelAnswers:
         return Answers(rows, outcome, np.full(len(rows), card.temperature))
 
     answers = {part: ask(part) for part in ("test", "val")}
+    network = asked.without_head() if isinstance(asked, StoredModel) else feature_model(model)
+    looks = look_at_images(network, job, table, preparation) if look else None
+    if isinstance(asked, StoredModel):
+        asked.keep()
+    return ModelAnswers(job, card, answers, _unseen(job, card, table), looks)
+
+
+def _check(job: Job, card: Card, tree: Path, preparation: Preparation) -> None:
+    """Raise `DataError` where a model is of another task, label scheme or preparation than those in force."""
+    where, root = job.within(Path("models", job.name)), job.root
+    if (card.task, card.protocol, card.fold) != (job.task, job.protocol, job.fold.name if job.fold else None):
+        of = f"{card.task}, {card.protocol}" + (f", fold {card.fold}" if card.fold else "")
+        raise DataError(f"{where} is a model of {of}. Make it again with `dvc repro`.")
+    if card.labels != read_scheme(root / "models/labels.json"):
+        raise DataError(f"{where} was trained with another label scheme. Make it again with `dvc repro`.")
+    if card.preparation != preparation:
+        found = card.preparation.differences(preparation)
+        raise DataError(f"{where} was trained on images of other kind than {tree} ({found}). Run `dvc repro`.")
+
+
+def _unseen(job: Job, card: Card, table: pd.DataFrame) -> list[str]:
+    """List the tested classes of which the model has seen no training image."""
     learnt = ["train", "val"] if "validation" in card.data else ["train"]  # of which a probe may have learnt since
     trained, tested = (set(table.loc[table["part"].isin(parts), "target"]) for parts in (learnt, ["test"]))
-    absent = [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
-    network = asked.without_head() if isinstance(asked, StoredModel) else feature_model(model)
-    return ModelAnswers(job, card, answers, absent, look_at_images(network, job, table, preparation) if look else None)
+    return [name for i, name in enumerate(card.classes) if i not in trained and (not job.fold or i in tested)]
 
 
 def look_at_images(network: Any, job: Job, table: pd.DataFrame, preparation: Preparation) -> pd.DataFrame:

@@ -34,6 +34,7 @@ MODULES = (
     "biopsy.training.inputs.image_features",
 )
 NAME = 32  # bytes of a name, a SHA-256
+KEPT_AT_ONCE = 1024  # images whose features a `StoredModel` holds before it writes them
 
 
 def cache_folder() -> Path:
@@ -115,6 +116,7 @@ class FeatureStore:
             with atomic_file(path) as temporary, temporary.open("wb") as stream:
                 stream.write(b"".join(names))
                 stream.write(rows.data)
+            self._places |= self._names_in(path)
         except (OSError, BiopsyError) as error:
             why = (isinstance(error, OSError) and error.strerror) or reason_of(error)
             warn(
@@ -128,6 +130,8 @@ class FeatureStore:
 class StoredModel:
     """Answers in the place of a Keras model with a frozen backbone: looks features up before it computes them.
 
+    What it computes is kept, at the latest by `keep`, for the next task with these images.
+
     Attributes
     ----------
     inputs
@@ -138,7 +142,13 @@ class StoredModel:
         """Look what is kept."""
         self.inputs = model.inputs
         extractor, self._head = split_model(model)
-        self._store = FeatureStore(extractor)
+        self._store, self._new, self._writes = FeatureStore(extractor), dict[bytes, np.ndarray](), True
+
+    def keep(self) -> None:
+        """Write the features that were computed since, unless that has failed before."""
+        if self._new and self._writes:
+            self._writes = self._store.write(list(self._new), np.stack(list(self._new.values())))
+        self._new.clear()
 
     def without_head(self) -> Self:
         """Return what answers with features, (n, p) float32, in the place of probabilities."""
@@ -149,12 +159,15 @@ class StoredModel:
     def predict_on_batch(self, asked: Any) -> np.ndarray:
         """Answer as the model does; pixels float32, whole numbers from 0 to 255, maybe in a dict beside `extra`."""
         pixels, extra = (asked["pixels"], asked["extra"]) if isinstance(asked, dict) else (asked, None)
-        found = [self._store.get(name) for name in hash_images(pixels.astype(np.uint8))]
+        names = hash_images(pixels.astype(np.uint8))
+        found = [self._new[name] if name in self._new else self._store.get(name) for name in names]
         missing = [row for row, features in enumerate(found) if features is None]
         for start in range(0, len(missing), self._store.batch):
             part = missing[start : start + self._store.batch]
             for row, features in zip(part, self._store.compute(pixels[part]), strict=True):
-                found[row] = features
+                found[row] = self._new[names[row]] = features
+        if len(self._new) >= KEPT_AT_ONCE:
+            self.keep()
         features = np.stack([row for row in found if row is not None])
         if self._head is None:
             return features

@@ -1,6 +1,7 @@
 """The store of a frozen backbone's features: what it gives back, what it passes over, what it costs."""
 
 import os
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_a_store_that_cannot_be_written_costs_no_training_what_it_has_computed(
     assert "set BIOPSY_CACHE" in said.err
     assert "kept" not in said.out
     assert np.isfinite(found).all()
+
+
+def test_a_stored_model_keeps_what_it_computes_and_where_it_cannot_says_so_once(
+    cache: Path, model: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("biopsy.networks.feature_store.KEPT_AT_ONCE", 4)
+    backbone, asked = split_model(model)[0], IMAGES.astype(np.float32)
+    stored = StoredModel(model)
+    stored.predict_on_batch(asked[:4])
+    assert all(FeatureStore(backbone).get(name) is not None for name in hash_images(IMAGES[:4]))
+    stored.predict_on_batch(asked[:6])
+    assert FeatureStore(backbone).get(hash_images(IMAGES)[5]) is None
+    stored.keep()
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "compute", None)
+        StoredModel(model).predict_on_batch(asked[:6])
+    shutil.rmtree(cache)
+    cache.write_text("a file")
+    stored = StoredModel(model)
+    for start in (0, 4):
+        stored.predict_on_batch(asked[start : start + 4])
+    assert capsys.readouterr().err.count("cannot be kept") == 1
 
 
 def test_the_backbone_sees_batches_of_one_size_whoever_asks_and_whatever_is_known(
