@@ -1,11 +1,10 @@
 """A whole slide, read region by region: through OpenSlide, or tifffile for layouts that OpenSlide does not know."""
 
-import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -13,33 +12,11 @@ from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError, reason_of
 from biopsy.core.extras import extra
+from biopsy.images.slides.layout import CONVERT, Layout, mean_scale
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
 PLAUSIBLE = (0.02, 20.0)  # micrometres per pixel; 352.8, say, is the 72 dpi of a program that did not know
-SQUARE = 1.1  # how much wider than high a pixel may be, or higher than wide: tiles would be stretched
-CONVERT = "Convert it, for example with `vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg`."
-
-
-class Layout(Protocol):
-    """One way of reading slides.
-
-    Attributes
-    ----------
-    vendor
-        The layout's name.
-    um_per_pixel
-        Of level 0; None where the file does not say.
-    sizes
-        Width and height in pixels of each level, the largest first.
-    """
-
-    vendor: str
-    um_per_pixel: float | None
-    sizes: list[tuple[int, int]]
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        """Return (height, width, 3) RGB of one level, in its own pixels; white outside. May raise any exception."""
 
 
 class Slide:
@@ -105,13 +82,6 @@ def _is_whole(size: tuple[int, int], first: tuple[int, int]) -> bool:
     least = max(whole / (part + 1) for whole, part in zip(first, size, strict=True))  # sizes may be rounded either way
     most = min(whole / max(part - 1, 0.5) for whole, part in zip(first, size, strict=True))
     return least <= 1.01 * most
-
-
-def mean_scale(across: float | None, down: float | None) -> float | None:
-    """Return the micrometres of a pixel from its width and height; None where unknown, or not square."""
-    if not across or not down or min(across, down) <= 0 or not 1 / SQUARE <= across / down <= SQUARE:
-        return None
-    return math.sqrt(across * down)
 
 
 def open_slide(path: Path) -> Slide:

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from biopsy.core.errors import DataError
-from biopsy.images.slides.reader import CONVERT, mean_scale
+from biopsy.images.slides.layout import CONVERT, mean_scale
 
 Image = NDArray[np.uint8]
 RGB = 2  # of the tag PhotometricInterpretation
