@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.engine import LOCAL, Engine
 from biopsy.core.errors import BiopsyError
 from biopsy.networks.answers import BATCH
 from biopsy.serving.decoding import Image, Prepared, prepare_image
@@ -104,15 +103,6 @@ def answers_of(
             ]
             for (about, _), *row in zip(chunk, *answers, strict=True):
                 yield about, tuple(row)
-
-
-def answers_on(engine: Engine, models: Sequence["Model"], images: Asked[T]) -> Iterator[tuple[T, tuple[Answer, ...]]]:
-    """Answer images with `answers_of` on this machine, or on those of an engine; the answers are the same."""
-    if engine is LOCAL:
-        return answers_of(models, images)
-    from biopsy.serving.elsewhere import answers_elsewhere
-
-    return answers_elsewhere(engine, models, images)
 
 
 def batch_of(models: Sequence["Model"]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 
-from biopsy.core.engine import Engine, check_opencv
+from biopsy.core.engine import LOCAL, Engine, check_opencv
 from biopsy.core.errors import BiopsyError, DataError, ParamsError
 from biopsy.images.decode import encoded
 from biopsy.serving.answering import Answer, Asked, T, answers_of, in_turn
@@ -34,6 +34,11 @@ def answer_there(opencv: str, images: Sequence[Image | BiopsyError], *models: by
     check_opencv(opencv)
     asked = ((None, image) for image in images)
     return [answers for _, answers in answers_of([_loaded(content) for content in models], asked)]
+
+
+def answers_on(engine: Engine, models: Sequence[Model], images: Asked[T]) -> Iterator[tuple[T, tuple[Answer, ...]]]:
+    """Answer images with `answers_of` on this machine, or on those of an engine; the answers are the same."""
+    return answers_of(models, images) if engine is LOCAL else answers_elsewhere(engine, models, images)
 
 
 def answers_elsewhere(

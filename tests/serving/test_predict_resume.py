@@ -17,7 +17,7 @@ from biopsy.cli import command
 from biopsy.core.errors import DataError, MachineError
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.record import Looks, Range
-from biopsy.serving import answering
+from biopsy.serving import answering, elsewhere
 from biopsy.serving.inputs import Found
 from biopsy.serving.journal import Journal
 from biopsy.serving.training_images import packed, pixel_key
@@ -58,7 +58,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> Stop:
     """Press Ctrl-C when an image is answered."""
 
     def stopped(at: int, *arguments: str, out: str = "x.csv") -> None:
-        whole = answering.answers_of
+        whole = elsewhere.answers_of
 
         def interrupted(*arguments: Any) -> Any:
             for image, given in whole(*arguments):
@@ -67,7 +67,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> Stop:
                 yield image, given
 
         with monkeypatch.context() as patch:
-            patch.setattr(answering, "answers_of", interrupted)
+            patch.setattr(elsewhere, "answers_of", interrupted)
             kept = at // BATCH * BATCH
             with pytest.raises(KeyboardInterrupt, match=f"{kept} of {IMAGES} images are done. Repeat the command to"):
                 call(*arguments, out=out)

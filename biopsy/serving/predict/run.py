@@ -71,7 +71,7 @@ def predict_files(inputs: Sequence[str], options: Options, figures_of: "FiguresO
     paths = names_of(options.models) or {"": only_model()}
     spare(options.out, map(Path, inputs), "--out")
     images = _images(inputs, options)
-    from biopsy.serving.answering import answers_on  # seconds, after mistakes have shown
+    from biopsy.serving.elsewhere import answers_on  # seconds, after mistakes have shown
     from biopsy.serving.predict.resume import Progress
 
     chosen = [Chosen(name if len(paths) > 1 else "", path, by, figures_of) for name, path in paths.items()]

@@ -21,8 +21,7 @@ from biopsy.core.files import atomic_file, sha256, write_json
 from biopsy.images.slides.reader import Slide, open_slide
 from biopsy.images.slides.tissue import SHARE, Cut, Overview, Tile, cut, look_over
 from biopsy.networks.model_file import NOTICE
-from biopsy.serving.answering import answers_on
-from biopsy.serving.elsewhere import check_exported
+from biopsy.serving.elsewhere import answers_on, check_exported
 from biopsy.serving.finding import only_model
 from biopsy.serving.model import Model, describe
 from biopsy.serving.predict.tables import KINDS
