@@ -12,7 +12,7 @@ four other folds, since a few validation cases cannot say which epoch to keep. A
 other epoch sees them, and the images themselves in the others. For the probe, each fold is brought to the mean stain
 of its training images. For heads, whose images are stored once, it is the mean of all, which needs no label.
 
-About an hour on two idle cores; features and answers are kept in BIOPSY_CACHE. `--backbones` adds presets that train
+Half an hour on two idle cores; features and answers are kept in BIOPSY_CACHE. `--backbones` adds presets that train
 the backbone or mix pixels, binary by case, once: each tile counts as an image, for five epochs at a constant rate. Two
 hours more without a GPU.
 """
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from backbones import restart, trained, variables_of
-from experiments_page import LINEAR, PROBE, Answered, report
+from experiments_page import LINEAR, PART, PROBE, Answered, report
 from honest import FOLDS, PARENTS, PLAIN, ROOT, Floats, Ints, features_of, read_table, stained
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
@@ -207,7 +207,7 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
             continue
         model = params.model
         if not only and params == base.model_copy(update={"experiment": params.experiment}):
-            left.setdefault("Part of `recommended`", []).append(name)
+            left.setdefault(PART, []).append(name)
         elif only and name not in only:
             left.setdefault("For lack of time", []).append(name)
         elif section_of(params) == "network" and (not backbones or name in LONG):

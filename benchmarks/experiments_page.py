@@ -17,7 +17,7 @@ SECTIONS = {  # by what a preset changes: the title, and the base that it is com
     "network": ("When the network runs in every epoch", LINEAR),
 }
 FIGURES = {"binary": "macro_f1", "multiclass": "accuracy"}  # adenosis has one case: no interval of eight classes' F1
-SAME = "same answers"
+SAME, PART = "same answers", f"Part of `{PROBE}`"
 
 NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?
@@ -137,6 +137,7 @@ def report(images: Answered, kinds: dict[str, str], left: dict[str, list[str]]) 
     sections += ["## Not run", ""]
     sections += [f"- {why}: {', '.join(f'`{name}`' for name in names)}." for why, names in left.items()]
     said |= {name: "not on this base; docs/experiments.md says why" for names in left.values() for name in names}
+    said |= dict.fromkeys(left.get(PART, []), f"part of `{PROBE}`; docs/experiments.md")
     about = ABOUT.format(
         images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS, draws=len(answers[PROBE]["binary-case"]),
         smallest=np.median(smallest),
