@@ -137,7 +137,6 @@ def report(images: Answered, kinds: dict[str, str], left: dict[str, list[str]]) 
     sections += ["## Not run", ""]
     sections += [f"- {why}: {', '.join(f'`{name}`' for name in names)}." for why, names in left.items()]
     said |= {name: "not on this base; docs/experiments.md says why" for names in left.values() for name in names}
-    said |= dict.fromkeys(left.get(PART, []), f"part of `{PROBE}`; docs/experiments.md")
     about = ABOUT.format(
         images=len(images.cases), cases=len(set(images.cases)), folds=FOLDS, draws=len(answers[PROBE]["binary-case"]),
         smallest=np.median(smallest),
