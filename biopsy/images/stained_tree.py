@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
-from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.errors import DataError, MachineError, ParamsError
 from biopsy.core.files import at_home
+from biopsy.core.layout import resized_path
 from biopsy.core.sections.data import Stain
 from biopsy.core.shards import SINGLE_FILES, files_of, place_of, read_file, shards_for, shards_in
 from biopsy.images.decode import ImageError, hash_pixels, read_rgb
@@ -77,6 +79,8 @@ def stain_all(
         test part; or more images, over all folds, than a tree has as single files.
     DataError
         A resized image that cannot be read.
+    MachineError
+        The disk is too full.
     """
     find(params.method)
     protocol, targets, about = stained.name, dict[str, Stains | None](), dict[str, dict[str, Any]]()
@@ -105,8 +109,10 @@ def stain_all(
                 path = at_home(params.reference)
                 targets[fold], about[fold] = _fit_reference(path, table, params.method, preparation)
         made = {fold: preparation.model_copy(update={"stain": target}) for fold, target in targets.items()}
+        made_of = [row for row in rows if targets[row["fold"]]]
+        _check_disk(made_of, resized, stained)
         counts, notes = build_tree(
-            [row for row in rows if targets[row["fold"]]],
+            made_of,
             stained,
             resume / f"stained-{protocol}",
             made.get("", preparation),
@@ -124,6 +130,17 @@ def stain_all(
         fitted = target or Stains(method=params.method, directions=(), spreads=())
         told[fold] = fitted.model_dump(mode="json") | about[fold] | kept
     return told.get("", {"method": params.method, "folds": told}), counts
+
+
+def _check_disk(rows: Sequence[Row], resized: Path, stained: Path) -> None:
+    """Raise `MachineError` before images, about as large as the resized ones, fill the disk."""
+    new = [row["source"] for row in rows if not (stained / resized_path(row["image_id"])).exists()]
+    size = 0 if shards_in(resized) else sum(path.stat().st_size for path in files_of(resized, new) if path.exists())
+    if size > (free := shutil.disk_usage(resized).free):
+        raise MachineError(
+            f"stain.method: the normalised images of protocol {stained.name} take about {size / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB of the disk are free. Free some space, or set stain.method to none."
+        )
 
 
 def _recipe(resized: Path, targets: Mapping[str, Stains | None], size: int) -> Callable[[Row], Recipe]:

@@ -4,6 +4,7 @@ import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ import pytest
 from stained import tissue
 
 from biopsy.core import shards
-from biopsy.core.errors import DataError, ParamsError
+from biopsy.core.errors import DataError, MachineError, ParamsError
 from biopsy.core.files import write_csv
 from biopsy.core.params import read_params
 from biopsy.core.protocol import parse_protocol
@@ -135,6 +136,19 @@ def test_a_fold_whose_training_images_have_no_stain_keeps_its_images_as_they_are
     assert images_of(project.root, "case-cv3", "1-1")[0] == project.root / "data/resized"
     assert images_of(project.root, "case-cv3", "1-2")[0] == project.root / "data/stained/case-cv3/1-2"
     assert project.made == "24 made, 0 kept"
+
+
+def test_a_disk_without_room_for_the_images_stops_it_before_it_begins(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(MachineError, match=r"protocol case take about 0\.0 GB, and 0\.0 GB .* stain\.method to none"):
+        project.run("macenko")
+    assert not (project.root / "data/stained").exists()
+    monkeypatch.undo()
+    project.run("macenko")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    project.run("macenko")  # they are there
 
 
 def test_other_code_makes_all_anew_and_code_that_makes_no_pixels_nothing(project: Project, edit_code: Any) -> None:
