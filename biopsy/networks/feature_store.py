@@ -22,6 +22,7 @@ from biopsy.core.files import atomic_file
 from biopsy.core.layout import cache
 from biopsy.networks.answers import images_at_once
 from biopsy.networks.backend import libraries
+from biopsy.networks.extractor import Ask, asker, engine_of
 from biopsy.networks.features import split_model
 
 # The way from pixels to features.
@@ -29,8 +30,10 @@ MODULES = (
     "biopsy.networks.answers",
     "biopsy.networks.backbones",
     "biopsy.networks.encoder_file",
+    "biopsy.networks.extractor",
     "biopsy.networks.features",
     "biopsy.networks.feature_store",
+    "biopsy.networks.to_onnx",
     "biopsy.training.inputs.image_features",
 )
 NAME = 32  # bytes of a name, a SHA-256
@@ -63,12 +66,13 @@ class FeatureStore:
 
     def __init__(self, extractor: Any) -> None:
         """Look what is there."""
-        made_by = {"code": _code(), **libraries()}
+        made_by = {"code": _code(), "engine": engine_of(extractor), **libraries()}
         recipe = {"extractor": extractor.to_json(), "weights": hash_arrays(extractor.get_weights()), **made_by}
         self.folder = cache_folder() / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         shape = extractor.input_shape
         self.batch = images_at_once(shape[1] if len(shape) == 5 else 1)
         self._extractor, self._places = extractor, dict[bytes, tuple[Path, int]]()
+        self._ask: Ask | None = None
         self._row = np.dtype([("sum", "<u4"), ("features", "<f4", (extractor.output_shape[1],))])
         try:
             for path in sorted(self.folder.glob("*.rows")):
@@ -103,8 +107,9 @@ class FeatureStore:
 
     def compute(self, images: np.ndarray) -> np.ndarray:
         """Ask the extractor about at most `batch` images; their batch is filled up, so that all have one size."""
+        self._ask = self._ask or asker(self._extractor, self.batch, self.folder / "extractor.onnx")
         filled = images[np.resize(np.arange(len(images)), self.batch)].astype(np.float32)
-        return np.asarray(self._extractor.predict_on_batch(filled), np.float32)[: len(images)]
+        return self._ask(filled)[: len(images)]
 
     def write(self, names: list[bytes], found: np.ndarray) -> bool:
         """Keep features, (n, p), by the names of their images; say whether that was possible, and warn where not."""

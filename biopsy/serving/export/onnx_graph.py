@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from biopsy.core.errors import MachineError
-from biopsy.core.extras import extra
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.onnx_file import FEATURES, INPUT, MAPS, OUTPUT, input_shape
 
-OPSET = 17
 SMALLEST = 1e-12  # a probability of nothing has no logarithm
 
 
@@ -32,24 +30,20 @@ def convert(model: Any, card: Card) -> bytes:
     Raises
     ------
     MachineError
-        Keras runs on another backend than TensorFlow, or the extra `export` is not installed.
+        Keras runs on another backend than TensorFlow, or the extra `pipeline` is not installed.
     SourceError
         The model's encoder cannot be joined with its head.
     """
-    from biopsy.networks.backend import keras, tf
+    from biopsy.networks.backend import keras
 
     if keras.backend.backend() != "tensorflow":
         raise MachineError("export needs Keras on TensorFlow. Unset KERAS_BACKEND.")
-    with extra("export"):
-        import tf2onnx
-
+    from biopsy.networks.to_onnx import OPSET, to_onnx
     from biopsy.serving.export.onnx_encoder import merge, tail_opset
 
     answer, taken, encoder = answering(model, card)
     opset = tail_opset(encoder) if encoder else OPSET
-    made, _ = tf2onnx.convert.from_function(
-        tf.function(answer, autograph=False), [taken], opset=opset, custom_op_handlers={"Erfc": (_erfc, [])}
-    )
+    made = to_onnx(answer, taken, opset)
     if encoder:
         made = merge(encoder, made, card)
     rename(made.graph, {INPUT, OUTPUT, FEATURES, MAPS})
@@ -141,17 +135,6 @@ def _calibrated(p: Any, temperature: float) -> Any:
 
     p = tf.concat([1 - p, p], axis=1) if p.shape[1] == 1 else p
     return p if temperature == 1 else tf.nn.softmax(tf.math.log(tf.maximum(p, SMALLEST)) / temperature)
-
-
-def _erfc(graph: Any, node: Any, *_: object) -> None:
-    """Write 1 - Erf for Erfc, which TensorFlow's GELU has and ONNX has not; called by tf2onnx."""
-    import numpy as np
-
-    output, shape, kind = node.output[0], graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
-    inner = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[kind])
-    one = graph.make_const(f"{node.name}_one", np.array(1, np.float32))
-    graph.remove_node(node.name)
-    graph.make_node("Sub", [one.output[0], inner.output[0]], outputs=[output], shapes=[shape], dtypes=[kind])
 
 
 def rename(graph: Any, keep: set[str]) -> None:

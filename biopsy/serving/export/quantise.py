@@ -87,7 +87,7 @@ def _asked(network: Network, rows: Any, card: Card) -> tuple[NDArray[np.float64]
 
 
 def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) -> bytes:
-    with extra("export"):
+    with extra("pipeline"):
         import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 

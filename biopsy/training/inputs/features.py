@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from biopsy.core.code_digest import code_digest
 from biopsy.networks.backend import libraries
+from biopsy.networks.extractor import asker, engine_of
 from biopsy.networks.feature_store import cache_folder, hash_arrays
 from biopsy.networks.features import split_model
 from biopsy.training.inputs.batches import feature_set, join_extra, plain_features
@@ -32,7 +33,9 @@ MODULES = (
     "biopsy.training.tensors",
     "biopsy.networks.backbones",
     "biopsy.networks.encoder_file",
+    "biopsy.networks.extractor",
     "biopsy.networks.features",
+    "biopsy.networks.to_onnx",
     "biopsy.training.inputs.array_batches",
     "biopsy.training.inputs.tf_batches",
     "biopsy.training.inputs.loader",
@@ -172,7 +175,7 @@ def stored_features(
     MachineError
         They have to be computed, and the batch does not fit into memory.
     """
-    made_by = {"code": CODE, **libraries()}
+    made_by = {"code": CODE, "engine": engine_of(extractor), **libraries()}
     name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{name}.npy"
     shape = (rows, *extractor.output_shape[1:])
@@ -184,12 +187,12 @@ def stored_features(
     _remove_orphans(path.parent)
     temporary = path.with_name(f"{name}.{_host()}.{os.getpid()}.tmp")  # two trainings may make the same file
     try:
-        array = create_array(temporary, np.float32, shape)
+        array, ask = create_array(temporary, np.float32, shape), asker(extractor, batch)
         done = 0
         bar = tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2)
         with bar, limits_in_words(extractor, batch):
             for images, _ in batches:
-                answer = np.asarray(extractor.predict_on_batch(images), np.float32)
+                answer = ask(np.resize(images, (batch, *images.shape[1:])))[: len(images)]
                 array[done : done + len(answer)] = answer
                 done += len(answer)
                 bar.update(len(answer))
