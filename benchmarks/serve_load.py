@@ -185,10 +185,10 @@ def main() -> None:
     print(f"memory after {tenth:,} requests {warm:.0f} MB, after {len(requests):,} {100 * grown:+.1f} %")
     if not asked.fuzz:
         plain.report()
-        rate, peer = f"serve, {CLIENTS} clients, {len(requests):,} requests", "plain FastAPI and Keras"
+        rate, peer = f"{CLIENTS} clients", "FastAPI, Keras"
         times = ratio(ours.rates, plain.rates)
         tell(Row(rate, ours.rate, "/s", peer, plain.rate, times, ">=1", warm * (1 + grown)))
-        tell(Row("server's memory grows, percent", 100 * grown, "", goal="<=5"))
+        tell(Row("memory growth, %", 100 * grown, "", goal="<=5"))
     failed = sum(count for status, count in (first.told + ours.told).items() if status >= 500)
     raise SystemExit(1 if failed or grown >= 0.05 else 0)
 

@@ -120,12 +120,10 @@ def main() -> None:
             write_slide(slide, side, chosen.radius)
             decoding, _, tiles = measure("decoding", slide, chosen, Path(folder))
             predicted, peak, _ = measure("predict", slide, chosen, Path(folder) / "out")
-        what, ours, other = f"slide {side:,} px wide, {tiles:,} tiles", tiles / predicted, tiles / decoding
-        tell(Row(what, ours, "/s", "decoding alone", other, ours / other, "", peak))
+        what, ours, other = f"{side:,}-px slide", tiles / predicted, tiles / decoding
+        tell(Row(what, ours, "/s", "decoding", other, ours / other, "", peak))
         if first:
-            tell(
-                Row("memory of that slide", peak, "MB", f"{chosen.sides[0]:,} px", first, goal=f"<={1.05 * first:.0f}")
-            )
+            tell(Row("its memory", peak, "MB", f"{chosen.sides[0]:,}-px slide", first, goal=f"<={1.05 * first:.0f}"))
         first = first or peak
 
 
