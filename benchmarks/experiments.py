@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from backbones import restart, trained, variables_of
-from experiments_page import LINEAR, PART, PROBE, Answered, report
+from experiments_page import LINEAR, PROBE, Answered, report
 from honest import FOLDS, PARENTS, PLAIN, ROOT, Floats, Ints, features_of, read_table, stained
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
@@ -207,7 +207,7 @@ def composed(weights: str, only: list[str], backbones: bool) -> tuple[dict[str, 
             continue
         model = params.model
         if not only and params == base.model_copy(update={"experiment": params.experiment}):
-            left.setdefault(PART, []).append(name)
+            left.setdefault(f"Part of `{PROBE}`", []).append(name)
         elif only and name not in only:
             left.setdefault("For lack of time", []).append(name)
         elif section_of(params) == "network" and (not backbones or name in LONG):
@@ -234,30 +234,26 @@ def answers_of(images: Images, presets: dict[str, Params]) -> dict[str, dict[str
     given: dict[str, dict[str, Floats]] = {}
     held: tuple[str, Any] = "", None
     for name, params in tqdm(sorted(presets.items(), key=lambda item: features_key(item[1])), "presets"):
-        section, draws = section_of(params), images.folds
-        if section == "network":  # it takes too long for more
+        draws = images.folds
+        if section_of(params) == "network":  # it takes too long for more
             draws = {protocol: folds[:1] for protocol, folds in draws.items()}
         if held[0] != features_key(params):
             held = features_key(params), seen_by(images, params, name)
         for model in models_of(name, params):
             task, _, protocol = model.partition("-")
             answers = [
-                answer_once(
-                    params, images, task, folds, held[1][protocol][draw] if section == "images" else held[1],
-                    f"{name}, {model}",
-                )
-                for draw, folds in enumerate(draws[protocol])
-            ]  # fmt: skip
+                answer_once(params, images, task, folds, seen, f"{name}, {model}")
+                for folds, seen in zip(draws[protocol], held[1][protocol], strict=False)  # a network: one draw
+            ]
             given.setdefault(name, {})[model] = np.stack(answers)
     return given
 
 
 def seen_by(images: Images, params: Params, name: str) -> Any:
-    """Compute what models see: a probe's features by protocol, draw and fold; features for heads; or pixels."""
-    if section_of(params) == "network":
-        return images.of(params)
-    if section_of(params) == "head":
-        return features_for_heads(images, params, name)
+    """Compute what models see, by protocol and draw: of a probe its features by fold, for heads features, or pixels."""
+    if section_of(params) != "images":
+        seen = images.of(params) if section_of(params) == "network" else features_for_heads(images, params, name)
+        return {protocol: [seen] * len(draws) for protocol, draws in images.folds.items()}
     draws = [folds for of_protocol in images.folds.values() for folds in of_protocol]
     found = iter(features_of(images.files, params, name, draws))
     return {protocol: [next(found) for _ in of_protocol] for protocol, of_protocol in images.folds.items()}

@@ -17,7 +17,7 @@ SECTIONS = {  # by what a preset changes: the title, and the base that it is com
     "network": ("When the network runs in every epoch", LINEAR),
 }
 FIGURES = {"binary": "macro_f1", "multiclass": "accuracy"}  # adenosis has one case: no interval of eight classes' F1
-SAME, PART = "same answers", f"Part of `{PROBE}`"
+SAME = "same answers"
 
 NAMES = {"binary": "binary", "multiclass": "eight types"}
 ABOUT = """# Which experiment does what?

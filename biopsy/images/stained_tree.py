@@ -109,14 +109,15 @@ def stain_all(
                 path = at_home(params.reference)
                 targets[fold], about[fold] = _fit_reference(path, table, params.method, preparation)
         made = {fold: preparation.model_copy(update={"stain": target}) for fold, target in targets.items()}
-        made_of = [row for row in rows if targets[row["fold"]]]
+        fitted = {fold: target for fold, target in targets.items() if target}
+        made_of = [row for row in rows if row["fold"] in fitted]
         _check_disk(made_of, resized, stained)
         counts, notes = build_tree(
             made_of,
             stained,
             resume / f"stained-{protocol}",
             made.get("", preparation),
-            Maker(_recipe(resized, targets, preparation.size), f"{protocol}: {params.method}"),
+            Maker(_recipe(resized, fitted, preparation.size), f"{protocol}: {params.method}"),
             {fold: how for fold, how in made.items() if fold},
         )
     told = {}
@@ -127,8 +128,8 @@ def stain_all(
         for (part, reason), count in sorted(left.items()):
             by_part[part][reason] = count
         kept = {"images": len(own), "normalised": len(own) - left.total(), "kept_their_stain": by_part}
-        fitted = target or Stains(method=params.method, directions=(), spreads=())
-        told[fold] = fitted.model_dump(mode="json") | about[fold] | kept
+        measured_on = target or Stains(method=params.method, directions=(), spreads=())
+        told[fold] = measured_on.model_dump(mode="json") | about[fold] | kept
     return told.get("", {"method": params.method, "folds": told}), counts
 
 
@@ -143,13 +144,12 @@ def _check_disk(rows: Sequence[Row], resized: Path, stained: Path) -> None:
         )
 
 
-def _recipe(resized: Path, targets: Mapping[str, Stains | None], size: int) -> Callable[[Row], Recipe]:
+def _recipe(resized: Path, targets: Mapping[str, Stains], size: int) -> Callable[[Row], Recipe]:
     code, archives = f"{code_digest(*CODE)} torchstain {version('torchstain')}", shards_in(resized)
 
     def recipe(row: Row) -> Recipe:
         path, target = resized / place_of(row["source"], archives), targets[row["fold"]]
         data = _bytes(path)
-        assert target
 
         def make() -> tuple[bytes, str]:
             views, reason = restain(_decode(data, path).reshape(-1, size, size, 3), target)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.extras import extra
+from biopsy.core.errors import MachineError
+from biopsy.networks.onnx_session import open_session
 
 UINT8, FLOAT = "tensor(uint8)", "tensor(float)"
 NAME = "biopsy_encoder"  # the key of a file's metadata that says which of `core.encoders` it is
@@ -38,15 +39,10 @@ class EncoderFile:
     """
 
     def __init__(self, content: bytes) -> None:
-        with extra("predict"):
-            import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said in our words
-        # Weights beside the file would be found in the current folder alone, and no hash would depend on them.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(content)
+        except MachineError:
+            raise
         except Exception as error:  # ONNX Runtime's own classes, one a kind of fault
             if os.devnull in str(error):
                 raise ValueError(

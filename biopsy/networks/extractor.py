@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from biopsy.core.errors import BiopsyError
 from biopsy.core.files import atomic_file
 from biopsy.networks.backend import has_gpu, keras
+from biopsy.networks.onnx_session import open_session
 from biopsy.networks.to_onnx import to_onnx
 
 SMALL = 500_000  # weights: with fewer, converting takes longer than it saves
@@ -36,35 +38,42 @@ def asker(extractor: Any, batch: int, kept: Path | None = None) -> Ask:
     extractor
         Keras model, from (batch, ..., 3) to (batch, p).
     batch
-        How many images it is asked about each time.
+        How many images it sees at once: fewer are filled up, since features may depend on their number.
     kept
         Where the converted network is, or is put, for the next process.
 
     Returns
     -------
     callable
-        From float32 images to float32 features. Keras's own, if ONNX Runtime cannot run the network, or gives other
-        features of a random image.
+        From at most `batch` float32 images to float32 features. Keras's own, if ONNX Runtime cannot run the network, or
+        gives other features of a random image.
     """
 
     def ask(images: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(extractor.predict_on_batch(images), np.float32)
 
-    if not engine_of(extractor).startswith("onnxruntime"):
-        return ask
+    quick = _quick(extractor, batch, kept, ask) if engine_of(extractor).startswith("onnxruntime") else None
+    engine = quick or ask
+
+    def ask_whole(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        n = len(images)
+        return engine(images if n == batch else images[np.resize(np.arange(n), batch)])[:n]
+
+    return ask_whole
+
+
+def _quick(extractor: Any, batch: int, kept: Path | None, ask: Ask) -> Ask | None:
+    """Return a session of ONNX Runtime that gives the features of `ask`; None where there is none."""
     images = np.random.default_rng(0).integers(0, 256, (batch, *extractor.input_shape[1:])).astype(np.float32)
     wanted = ask(images[:1])  # of one image, since more take memory that nothing else needs
-    for source in (_read, _convert):
+    sources: list[Callable[[], bytes]] = [kept.read_bytes] if kept else []
+    sources.append(partial(_convert, extractor, images.shape, kept))
+    for source in sources:
         with suppress(Exception):  # the converter's and the runtime's own, one a kind of layer that they do not know
-            content = source(extractor, images.shape, kept)
-            quick = _session(content)
+            quick = _session(source())
             if np.abs(quick(images)[:1] - wanted).max() <= ALIKE * max(1.0, np.abs(wanted).max()):  # False of NaN, too
                 return quick
-    return ask
-
-
-def _read(_: Any, __: tuple[int, ...], kept: Path | None) -> bytes:
-    return kept.read_bytes() if kept else b""
+    return None
 
 
 def _convert(extractor: Any, shape: tuple[int, ...], kept: Path | None) -> bytes:
@@ -79,13 +88,6 @@ def _convert(extractor: Any, shape: tuple[int, ...], kept: Path | None) -> bytes
 
 
 def _session(content: bytes) -> Ask:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)  # 0: one a core
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores, too
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = open_session(content, int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0))  # as TensorFlow
     name = session.get_inputs()[0].name
     return lambda images: np.asarray(session.run(None, {name: images})[0], np.float32)

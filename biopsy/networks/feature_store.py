@@ -33,6 +33,7 @@ MODULES = (
     "biopsy.networks.extractor",
     "biopsy.networks.features",
     "biopsy.networks.feature_store",
+    "biopsy.networks.onnx_session",
     "biopsy.networks.to_onnx",
     "biopsy.training.inputs.image_features",
 )
@@ -108,8 +109,7 @@ class FeatureStore:
     def compute(self, images: np.ndarray) -> np.ndarray:
         """Ask the extractor about at most `batch` images; their batch is filled up, so that all have one size."""
         self._ask = self._ask or asker(self._extractor, self.batch, self.folder / "extractor.onnx")
-        filled = images[np.resize(np.arange(len(images)), self.batch)].astype(np.float32)
-        return self._ask(filled)[: len(images)]
+        return self._ask(images.astype(np.float32))
 
     def write(self, names: list[bytes], found: np.ndarray) -> bool:
         """Keep features, (n, p), by the names of their images; say whether that was possible, and warn where not."""

@@ -1,6 +1,5 @@
 """A model as one ONNX file: the network, and as its metadata all that is needed to use and to trust it."""
 
-import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,11 +9,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
-from biopsy.core.extras import extra
 from biopsy.core.layout import model_name, project_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.encoder_file import runtime_reason
 from biopsy.networks.model_file import Card, read_card
+from biopsy.networks.onnx_session import open_session
 from biopsy.serving.onnx_metadata import read_facts
 
 INPUT, OUTPUT = "images", "probabilities"
@@ -105,17 +104,10 @@ class Network:
 
     def __init__(self, path: Path, content: bytes, facts: dict[str, str], card: Card) -> None:
         """Check that inputs and outputs are what the card says. See `load_network`."""
-        # From 1.32 on it writes a device id into the user's cache and reports to its maker, unless told not to.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        with extra("predict"):
-            import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said in our words
-        # Its threads would wait for work in a loop, on cores where others decode; one image alone takes a tenth longer.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(content)
+        except MachineError:
+            raise
         except Exception as error:  # ONNX Runtime's own classes, one a kind of fault
             raise SourceError(f"{path} cannot be loaded by ONNX Runtime: {runtime_reason(error)}.") from None
         self.facts = facts

@@ -1,5 +1,7 @@
 """Which engine computes features, and that it gives those of Keras."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from biopsy.networks.build import build_model
 from biopsy.networks.extractor import asker, engine_of
 from biopsy.networks.feature_store import FeatureStore
 from biopsy.networks.features import split_model
+from conftest import ROOT
 
 PLAIN = Head(feature_norm=False, units=0)
 IMAGES = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype(np.float32)
@@ -73,3 +76,12 @@ def test_a_small_network_and_a_gpu_keep_to_keras(tiled: Any, monkeypatch: pytest
     assert engine_of(small) == "tensorflow"
     monkeypatch.setattr(module, "has_gpu", lambda: True)
     assert engine_of(tiled) == "tensorflow"
+
+
+def test_whatever_imports_onnx_runtime_keeps_it_from_reporting_to_its_maker() -> None:
+    """Training had it write a device id into the user's cache; only prediction had been told not to."""
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    for path in (ROOT / "biopsy").rglob("*.py"):
+        text = path.read_text("utf-8")
+        if re.search(r"^\s*(import|from) onnxruntime", text, re.MULTILINE):
+            assert path.name == "onnx_session.py" or "import biopsy.networks.onnx_session" in text, path

@@ -87,6 +87,8 @@ def _asked(network: Network, rows: Any, card: Card) -> tuple[NDArray[np.float64]
 
 
 def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) -> bytes:
+    import biopsy.networks.onnx_session  # noqa: F401  (keeps ONNX Runtime from reporting to its maker)
+
     with extra("pipeline"):
         import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static

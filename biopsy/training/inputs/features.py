@@ -35,6 +35,7 @@ MODULES = (
     "biopsy.networks.encoder_file",
     "biopsy.networks.extractor",
     "biopsy.networks.features",
+    "biopsy.networks.onnx_session",
     "biopsy.networks.to_onnx",
     "biopsy.training.inputs.array_batches",
     "biopsy.training.inputs.tf_batches",
@@ -192,7 +193,7 @@ def stored_features(
         bar = tqdm(total=rows, desc=f"{title}: features", unit="image", delay=2)
         with bar, limits_in_words(extractor, batch):
             for images, _ in batches:
-                answer = ask(np.resize(images, (batch, *images.shape[1:])))[: len(images)]
+                answer = ask(np.asarray(images))
                 array[done : done + len(answer)] = answer
                 done += len(answer)
                 bar.update(len(answer))
