@@ -24,7 +24,12 @@ check: $(VENV)/dev ## Format, lint, types and the tests that start no process an
 test: $(VENV)/dev ## Format, lint, types, tests
 	ruff format --check .
 	ruff check .
+	$(MAKE) --no-print-directory -j types tests
+
+types: $(VENV)/dev
 	mypy
+
+tests: $(VENV)/dev
 	$(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12
 
 coverage: $(VENV)/dev ## Run the tests and measure their coverage, which takes half as long again
@@ -60,4 +65,4 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help repro check test coverage bench bench-full lock
+.PHONY: help repro check test types tests coverage bench bench-full lock
