@@ -78,7 +78,7 @@ class Model:
         Parameters
         ----------
         images
-            Paths, bytes of image files, or uint8 arrays (height, width, 3), RGB.
+            Paths, bytes of image files, or uint8 arrays (height, width, 3), RGB; or a table with a column `path`.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class Model:
         Raises
         ------
         DataError
-            `images` is one image, a table, or nothing that holds images.
+            `images` is one image, a table without a column `path`, or nothing that holds images.
         """
         with extra("predict"):
             import pandas as pd  # a second, which the command and the server need not spend
