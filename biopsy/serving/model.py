@@ -72,7 +72,7 @@ class Model:
         """Pickle the path and the hash: another process of this machine loads the same model again."""
         return _unpickled, (self.path.resolve(), self.sha256)
 
-    def predict(self, images: Iterable[Image]) -> "pd.DataFrame":
+    def predict(self, images: "Iterable[Image] | pd.DataFrame") -> "pd.DataFrame":
         """Predict images.
 
         Parameters
@@ -109,7 +109,7 @@ class Model:
         shares = (f"p_{name}" for name in self.card.classes)
         return ["image", "predicted", *shares, "error", "in_training", "unlike_training"]
 
-    def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
+    def rows(self, images: "Iterable[Image] | pd.DataFrame") -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; few images are in memory at a time."""
         called = (
             (
