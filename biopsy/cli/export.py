@@ -20,7 +20,8 @@ def add_export(verbs: Any) -> None:
         first, alone = chosen.model[0], len(chosen.model) == 1 and (chosen.model[0] / "model.json").is_file()
         about = known_of(first) if alone else None
         path, difference = export_model(chosen.model, chosen.out, about=about, kept=chosen.similar, int8=chosen.int8)
-        print(f"wrote {path}; its probabilities differ from those of Keras by at most {difference:.1e}")
+        whose = "its probabilities differ" if chosen.int8 is None else "before int8, probabilities differed"
+        print(f"wrote {path}; {whose} from those of Keras by at most {difference:.1e}")
         if chosen.format != "onnx":
             from biopsy.serving.export.runtimes import export_as
 

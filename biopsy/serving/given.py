@@ -1,7 +1,7 @@
 """What a program hands to `Model.predict`: a list of images, each of which is known by its type."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,22 @@ from biopsy.serving.decoding import UNNAMED, Image
 WAYS = "a path, the bytes of an image file, or a uint8 array (height, width, 3) in RGB"
 
 
-def listed(images: Iterable[Any]) -> Iterator[Any]:
-    """Iterate over images.
+def listed(images: Any) -> Iterator[Any]:
+    """Iterate over images; those of a table are its column `path`.
 
     Raises
     ------
     DataError
-        What was given is one image, a table, or nothing that holds images.
+        What was given is one image, a table without a column `path`, or nothing that holds images.
     """
     kind = type(images).__name__
     one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike)
     if one or (isinstance(images, np.ndarray) and images.ndim not in (1, 4)):
         raise DataError(f"predict takes a list of images, and was given one ({kind}). Write predict([image]).")
     if isinstance(images, Mapping) or hasattr(images, "columns"):
-        raise DataError(f"predict takes a list of images, and was given {kind}. Write predict(list(table['path'])).")
+        if "path" not in images:
+            raise DataError(f"{kind} has no 'path', the name of the column that predict reads. Rename yours to path.")
+        images = images["path"]
     try:
         return iter(images)
     except TypeError:

@@ -72,13 +72,13 @@ class Model:
         """Pickle the path and the hash: another process of this machine loads the same model again."""
         return _unpickled, (self.path.resolve(), self.sha256)
 
-    def predict(self, images: Iterable[Image]) -> "pd.DataFrame":
+    def predict(self, images: "Iterable[Image] | pd.DataFrame") -> "pd.DataFrame":
         """Predict images.
 
         Parameters
         ----------
         images
-            Paths, bytes of image files, or uint8 arrays (height, width, 3), RGB.
+            Paths, bytes of image files, or uint8 arrays (height, width, 3), RGB; or a table with a column `path`.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class Model:
         Raises
         ------
         DataError
-            `images` is one image, a table, or nothing that holds images.
+            `images` is one image, a table without a column `path`, or nothing that holds images.
         """
         with extra("predict"):
             import pandas as pd  # a second, which the command and the server need not spend
@@ -109,7 +109,7 @@ class Model:
         shares = (f"p_{name}" for name in self.card.classes)
         return ["image", "predicted", *shares, "error", "in_training", "unlike_training"]
 
-    def rows(self, images: Iterable[Image]) -> Iterator[dict[str, Any]]:
+    def rows(self, images: "Iterable[Image] | pd.DataFrame") -> Iterator[dict[str, Any]]:
         """Yield the rows of `predict` one by one; few images are in memory at a time."""
         called = (
             (

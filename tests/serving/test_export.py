@@ -253,9 +253,12 @@ def test_an_int8_file_is_smaller_and_says_what_it_lost_and_one_that_loses_too_mu
     assert asked == {1}  # it keeps all that a network computes of what is asked: 5 GB for five images of six tiles
     monkeypatch.chdir(tmp_path)
     command(["export", "models/m", "--int8", "0.1"])
-    assert "times as fast as floats" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"; probabilities differ by up to {about['probabilities_differ_by_at_most']:g}\n" in told
+    assert "m-int8.onnx; before int8, probabilities differed from those of Keras by at most" in told
     content, facts, _ = open_file(tmp_path / "exports/m-int8.onnx")
     assert json.loads(facts["int8"]) == about
+    assert json.loads(facts["parity"])["of"] == "prepared images, before int8"
     assert content.startswith(small)  # the same bytes again, and the metadata
     with pytest.raises(SourceError, match=r"as int8, .* less than with floats; -1 is allowed"):
         quantise(floats, card, tmp_path / "models/m", -1)

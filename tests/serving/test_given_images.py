@@ -32,8 +32,8 @@ def model(tmp_path: Path) -> biopsy.Model:
         (Path("a.png"), "Write predict([image])"),
         (b"\x89PNG", "Write predict([image])"),
         (PIXELS, "was given one (ndarray). Write predict([image])"),
-        ({"path": ["a.png"]}, "Write predict(list(table['path']))"),
-        (pd.DataFrame({"path": ["a.png"]}), "Write predict(list(table['path']))"),
+        ({"file": ["a.png"]}, "dict has no 'path'"),
+        (pd.DataFrame({"file": ["a.png"]}), "DataFrame has no 'path', the name of the column that predict reads"),
         (None, "was given NoneType"),
     ],
 )
@@ -41,6 +41,15 @@ def test_what_is_no_list_of_images_is_told_and_not_iterated(model: biopsy.Model,
     with pytest.raises(DataError) as told:
         model.predict(given)
     assert words in str(told.value)
+    assert isinstance(told.value, biopsy.BiopsyError)
+
+
+def test_the_images_of_a_table_are_its_column_path(model: biopsy.Model, tmp_path: Path) -> None:
+    table = pd.DataFrame({"case": ["1", "2"], "path": [tmp_path / "a.png", None]}, index=[7, 5])
+    given = model.predict(table)
+    assert given["predicted"].tolist() == ["malignant", ""]
+    assert given["image"][0] == str(tmp_path / "a.png")
+    assert "Got " in given["error"][1]
 
 
 @pytest.mark.parametrize(

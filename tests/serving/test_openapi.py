@@ -82,3 +82,11 @@ def test_the_schema_names_the_models_and_how_many_images_a_form_may_hold(schema:
     images = asked["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["images"]
     assert (images["minItems"], images["maxItems"]) == (1, 3)
     assert set(schema["paths"]) == {path for _, path, *_ in ASKED}
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain"])
+def test_the_schema_shows_an_answer_as_an_example(schema: dict[str, Any], path: str) -> None:
+    answer = schema["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+    Draft202012Validator({**answer["schema"], "components": schema["components"]}).validate(answer["example"])
+    assert answer["example"]["model"] == "dark"
+    assert answer["example"]["notice"] == "Research use only; not for diagnosis."

@@ -63,7 +63,7 @@ def export_model(
     -------
     path : Path
     difference : float
-        The largest between a probability of Keras and of ONNX Runtime, at most 1e-4.
+        The largest between a probability of Keras and of ONNX Runtime, at most 1e-4; before `int8`.
 
     Raises
     ------
@@ -93,11 +93,15 @@ def export_model(
         difference = parity(f"{folder} gives other probabilities as ONNX", exported, model, images)
         # Rounded up: the last digits differ between processors, and the file should not.
         limit = next(step for step in (1e-6, 1e-5, LARGEST_DIFFERENCE) if difference <= step)
-        compared = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
+        compared: dict[str, Any] = {"probabilities_differ_by_at_most": limit, "images": len(images), "of": what}
         if int8 is not None:
             network, facts["int8"], speed = quantise(network, card, folder, int8)
             exported = Network(out, network, {}, card)
-            print(f"int8: {speed:.1f} times as fast as floats, {facts['int8']['bytes']:,} bytes")
+            compared["of"] += ", before int8"
+            print(
+                f"int8: {speed:.1f} times as fast as floats, {facts['int8']['bytes']:,} bytes; "
+                f"probabilities differ by up to {facts['int8']['probabilities_differ_by_at_most']:g}"
+            )
         known = measure(exported, card, folder, kept)
         facts |= {"parity": compared, "similar": known and known.model_dump(mode="json")}
         temporary.write_bytes(seal(network, facts))

@@ -21,7 +21,14 @@ from biopsy.serving.server.meter import Meter
 from biopsy.serving.server.queue import Queue, Work
 from biopsy.serving.server.responses import ExplainOptions, begin_images, explained_rows, predicted_rows
 from biopsy.serving.server.samples import SAMPLES, sample_png, sample_size
-from biopsy.serving.server.schema import Explanations, Models, Predictions, Problem
+from biopsy.serving.server.schema import (
+    Explanations,
+    Models,
+    Predictions,
+    Problem,
+    explanations_example,
+    predictions_example,
+)
 from biopsy.serving.server.uploads import Limits, form_schema
 
 PAGE = {
@@ -89,6 +96,7 @@ def make_app(
 
     _add_facts(app, models, limits, queue, meter)
     _add_work(app, models, limits, queue, meter, decoder)
+    _add_examples(app, *next((name, model.card.classes) for name, model in models.items()))
     return app
 
 
@@ -133,6 +141,21 @@ def _add_facts(app: FastAPI, models: Mapping[str, Model], limits: Limits, queue:
 
 def _one_of(names: Iterable[str]) -> Any:
     return Query(description="None: the first", json_schema_extra={"enum": [*names]})
+
+
+def _add_examples(app: FastAPI, name: str, classes: Sequence[str]) -> None:
+    """Show answers in the schema; in what a route is given, FastAPI drops each null, which an answer has."""
+    examples = {"predict": predictions_example(name, classes), "explain": explanations_example(name, classes)}
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        schema = describe()
+        for path, example in examples.items():
+            answer = schema["paths"][f"/v1/{path}"]["post"]["responses"]["200"]
+            answer["content"]["application/json"]["example"] = example
+        return schema
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's manual has it
 
 
 def _find(name: str | None, names: Collection[str], kind: str) -> str:

@@ -1,8 +1,11 @@
 """What the HTTP interface answers, in types: mypy holds the code against them, and OpenAPI shows them to programs."""
 
+from collections.abc import Sequence
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+from biopsy.networks.model_file import NOTICE
 
 Alike = TypedDict("Alike", {"image": str, "class": str, "distance": float, "picture": NotRequired[str]})
 
@@ -85,3 +88,33 @@ class Problem(TypedDict):
     """Why a request is not answered."""
 
     detail: str
+
+
+def predictions_example(model: str, classes: Sequence[str]) -> Predictions:
+    """Return an answer of one image and one that cannot be read."""
+    rest = round(0.1 / (len(classes) - 1), 4)
+    shares = dict.fromkeys(classes, rest) | {classes[-1]: 0.9}
+    found = Prediction(
+        image="a.png", predicted=classes[-1], probabilities=shares, error=None, abstain=False, in_training=False,
+        unlike_training=["focus"], similar=[{"image": "training-001", "class": classes[-1], "distance": 0.14}],
+    )  # fmt: skip
+    nothing = Prediction(
+        image="b.png", predicted=None, probabilities=None, error="b.png is empty (0 bytes)", abstain=None,
+        in_training=None, unlike_training=None, similar=None,
+    )  # fmt: skip
+    return {"model": model, "classes": [*classes], "notice": NOTICE, "predictions": [found, nothing]}
+
+
+def explanations_example(model: str, classes: Sequence[str]) -> Explanations:
+    """Return an answer of one image."""
+    scale = Scale(
+        limit=0.3,
+        method="occlusion",
+        words="probability lost when this place is hidden",
+        colours=["#80e7fe", "#ffcf67"],
+    )
+    found = Explained(
+        image="a.png", predicted=classes[-1], error=None, probability=0.9, flat=False, trusted=True,
+        peak={"x": 0.4, "y": 0.6, "lost": 0.3}, overlay="data:image/png;base64,iVBORw0KGgo=",
+    )  # fmt: skip
+    return {"model": model, "notice": NOTICE, "scale": scale, "explanations": [found]}
