@@ -107,6 +107,11 @@ def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> di
     return found
 
 
+def slope(found: dict[int, dict[str, Run]], name: str, few: int, many: int) -> float:
+    """Return what an image more costs a stage, in CPU seconds."""
+    return (found[many][name].processor - found[few][name].processor) / (many - few)
+
+
 def _size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
@@ -126,9 +131,22 @@ def main() -> None:
             shutil.rmtree(scratch, ignore_errors=True)
     for few, many in pairwise(chosen.images):
         print(f"\nfrom {few:,} to {many:,} images, each: CPU ms, KB of memory")
-        for name, (_, cpu, peak) in found[many].items():
-            before, more = found[few][name], many - few
-            print(f"  {name:10}{(cpu - before.processor) / more * 1e3:9.2f}{(peak - before.peak_mb) / more * 1e3:9.2f}")
+        for name, run in found[many].items():
+            memory = (run.peak_mb - found[few][name].peak_mb) / (many - few)
+            print(f"  {name:10}{slope(found, name, few, many) * 1e3:9.2f}{memory * 1e3:9.2f}")
+    for few, middle, many in zip(chosen.images, chosen.images[1:], chosen.images[2:], strict=False):
+        first, second = (
+            {name: slope(found, name, *sizes) for name in found[many]} for sizes in ((few, middle), (middle, many))
+        )
+        worst = max(first, key=lambda name: second[name] / first[name])
+        tell(
+            Row(
+                f"an image's CPU, {middle:,}-{many:,} by {few:,}-{middle:,}: {worst}",
+                second[worst] / first[worst],
+                "",
+                goal="<=1.2",
+            )
+        )
     for images, runs in found.items():
         worst = max((name for name in runs if name != "train"), key=lambda name: runs[name].peak_mb)
         what = f"{images:,} images, most: {worst}"

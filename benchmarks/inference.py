@@ -4,6 +4,7 @@
     python benchmarks/inference.py --weights mobilenet_v2.weights.h5    trained weights, so that parity means something
 
     ours     the file of `biopsy export`, in ONNX Runtime
+    int8     the file of `biopsy export --int8`
     Keras    `model.predict` of the same model, the same images, one or 64 of them
 
 Weights are random unless --weights gives those of MobileNetV2; random ones have no bearing on the time. `predict`, the
@@ -28,11 +29,12 @@ from measure import Row, Run, compare, options, parse, ratio, rounds, tell, time
 
 NETWORKS = {"mobilenetv2": 224, "densenet121": 256}
 MANY, PARITY = 64, 1e-4
-WAYS = ("make", "ours", "Keras")
+WAYS = ("make", "ours", "int8", "Keras")
+FILES = {"ours": "model.onnx", "int8": "int8.onnx"}
 
 
 def make(folder: Path, name: str, weights: str | None) -> None:
-    """Write `model.keras`, `model.onnx` and what Keras says of some images; in a process of its own."""
+    """Write `model.keras`, `model.onnx`, `int8.onnx` and what Keras says of some images; in a process of its own."""
     from biopsy.core.labels import Labels
     from biopsy.core.params import parse_params
     from biopsy.core.sections.data import Resize
@@ -41,6 +43,7 @@ def make(folder: Path, name: str, weights: str | None) -> None:
     from biopsy.networks.build import build_model
     from biopsy.networks.model_file import Card, save_model
     from biopsy.serving.export.onnx_graph import convert
+    from biopsy.serving.export.quantise import quantised
     from biopsy.serving.onnx_metadata import seal
     from biopsy.tables.labels.scheme import LabelScheme
 
@@ -57,7 +60,9 @@ def make(folder: Path, name: str, weights: str | None) -> None:
     )  # fmt: skip
     save_model(model, folder, card)
     facts = {"card": card.model_dump(mode="json"), "notice": "", "figures": None}
-    (folder / "model.onnx").write_bytes(seal(convert(model, card), facts))
+    network = convert(model, card)
+    (folder / FILES["ours"]).write_bytes(seal(network, facts))
+    (folder / FILES["int8"]).write_bytes(seal(quantised(network, iter([images_of(size, 16)[:, None]]), card), facts))
     np.save(folder / "keras.npy", model.predict(images_of(size, 8).astype(np.float32), verbose=0))
 
 
@@ -73,8 +78,10 @@ def images_of(size: int, count: int) -> np.ndarray:
 
 def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float]:
     """Load a model; return what asks it about `count` images for two seconds, and gives images/s."""
-    images, ask = images_of(NETWORKS[name], count), engine(folder)
-    if way == "Keras":
+    images = images_of(NETWORKS[name], count)
+    if way in FILES:
+        ask = engine(folder / FILES[way])
+    else:
         from biopsy.networks.model_file import load_model
 
         model, data = load_model(folder)[0], images.astype(np.float32)
@@ -90,11 +97,11 @@ def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float
     return run
 
 
-def engine(folder: Path) -> Callable[[np.ndarray], Any]:
-    """Load the exported file; return what asks it about images (n, size, size, 3)."""
+def engine(file: Path) -> Callable[[np.ndarray], Any]:
+    """Load an exported file; return what asks it about images (n, size, size, 3)."""
     from biopsy.serving.onnx_file import load_network
 
-    network = load_network(folder / "model.onnx")[0]
+    network = load_network(file)[0]
     return lambda images: network(images[:, None])
 
 
@@ -137,6 +144,7 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
         found = compare({way: [*run, way] for way in WAYS[1:]}, count)
         what = f"{name}, {'one image' if squares == 1 else 'batches'}"
         tell(versus(what, found, "Keras", ">=4" if squares == 1 else ">=1.8"))
+        tell(versus(f"{what}, int8", found, "Keras", "" if squares == 1 else ">=3.5", ours="int8"))
     few, many, single = (folder / part for part in ("few", "many", "single"))
     for part, number in ((few, images), (many, 4 * images), (single, 1)):
         part.mkdir()
@@ -194,7 +202,7 @@ def main() -> None:
             made = [sys.executable, __file__, name, "--folder", folder, "--way", "make"]
             timed(*made, *(["--weights", given] if given else []))
             if given:
-                told = engine(folder)(images_of(NETWORKS[name], 8))[:, 1:]
+                told = engine(folder / FILES["ours"])(images_of(NETWORKS[name], 8))[:, 1:]
                 apart = float(np.abs(told - np.load(folder / "keras.npy")).max())
                 tell(Row(f"{name} unlike Keras", apart, "", goal=f"<={PARITY}"))
             measure(name, folder, chosen.rounds, chosen.images)

@@ -60,6 +60,8 @@ def main() -> None:
                 flush=True,
             )
             tell(Row(f"`predict`, {name}", answer, "s", goal="<=2"))
+            if python is light:
+                tell(Row(f"extra {given.extra}, without bytecode", bare, "MB", goal="<=400"))
     tell(Row(f"extra {given.extra}", sizes[0], "MB", "pipeline", sizes[1], sizes[1] / sizes[0], ">=5"))
 
 

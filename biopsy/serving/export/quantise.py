@@ -54,7 +54,7 @@ def quantise(content: bytes, card: Card, folder: Path, largest_loss: float) -> t
             "`dvc pull data/resized` first."
         )
     train, val = parts
-    small = _quantised(content, chunks(list(train["file"]), card), card)
+    small = quantised(content, chunks(list(train["file"]), card), card)
     path, truth = Path(folder.name), val["target"].to_numpy()
     given, seconds = zip(*(_asked(Network(path, c, {}, card), val, card) for c in (content, small)), strict=True)
     figures = [short_figures(make_outcome(truth, p, card.classes, card.threshold)) for p in given]
@@ -86,7 +86,14 @@ def _asked(network: Network, rows: Any, card: Card) -> tuple[NDArray[np.float64]
     return np.concatenate(given), seconds
 
 
-def _quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) -> bytes:
+def quantised(content: bytes, images: Iterator[NDArray[np.uint8]], card: Card) -> bytes:
+    """Quantise a network; `images` are arrays (n, views, size, size, 3) uint8 that show the ranges of its activations.
+
+    Raises
+    ------
+    SourceError
+        ONNX Runtime cannot quantise it.
+    """
     import biopsy.networks.onnx_session  # noqa: F401  (keeps ONNX Runtime from reporting to its maker)
 
     with extra("pipeline"):
