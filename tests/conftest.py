@@ -13,7 +13,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from scratch import ROOT, run_once, warm
@@ -76,6 +79,18 @@ def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return subprocess.CompletedProcess([name, *args], code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save each figure as one pixel, but for tests marked `drawn`: to draw takes a sixth of a stage's time.
+
+    What figures show has tests of its own in tests/evaluation and tests/tables, and tests/project runs it all.
+    """
+    if request.node.get_closest_marker("drawn"):
+        return
+    pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).write_bytes(pixel))
 
 
 @pytest.fixture

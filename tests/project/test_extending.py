@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from scratch import ROOT, call, clone, copy_project
+from scratch import ROOT, call, clone, copy_project, set_defaults
 from walkthrough import follow
 
 PAGE = "extending.md"
@@ -51,6 +51,7 @@ def test_a_backbone_and_an_augmentation_run_as_printed_and_pass_the_projects_che
 
 def test_own_labels_with_and_without_a_scheme_of_ones_own_and_a_source_run_as_printed(tmp_path: Path) -> None:
     root = copy_project(tmp_path)
+    set_defaults(root, protocols=["case"])
     presets_come_last(root)
     write_files(root)
     follow(PAGE, root, "A label scheme")

@@ -32,6 +32,8 @@ from biopsy.training.train_model import mean_figures
 from conftest import ROOT
 from tiny import make_project, read
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 NAME = "binary-case-cv3"
 SHORT = {"resize.size": 32, "train.epochs": 2, "train.batch": 16, "protocols": ["case-cv3"]}
 

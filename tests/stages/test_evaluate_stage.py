@@ -24,6 +24,8 @@ from conftest import ROOT, assert_kind
 from schemes import BREAKHIS, LABELS
 from tiny import ORDER, make_project, read
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 SIZE = 32
 
 

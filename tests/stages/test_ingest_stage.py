@@ -19,6 +19,8 @@ from biopsy.tables.labels.scheme import read_scheme
 from conftest import assert_kind
 from schemes import BREAKHIS
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 LOCAL = {
     "ingest.columns.path": "file",
     "labels.grammar": None,
@@ -39,6 +41,7 @@ def with_row(row: str) -> str:
     return f"{GOOD}\n{row}\n"
 
 
+@pytest.mark.drawn
 def test_ingest_and_impute_write_tables_counts_and_plots(
     tmp_path: Path, set_params: Callable, run_stage: Callable, run_alone: Callable
 ) -> None:

@@ -17,6 +17,8 @@ from biopsy.tables.labels.scheme import write_scheme
 from conftest import ROOT, assert_kind
 from schemes import BREAKHIS
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 TABLE = invented({"A": [9, 12, 7], "F": [20, 15, 9, 6], "DC": [30, 8, 8, 14, 22], "LC": [6, 6, 6, 5]})
 
 

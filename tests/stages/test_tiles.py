@@ -24,6 +24,8 @@ from cards import CARD
 from conftest import ROOT
 from tiny import make_project, read
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 TILED = Resize(size=32, mode="tiles", tiles=Tiles(px=20, rows=1, columns=3))
 SHORT = {
     "tasks": ["binary"], "resize": TILED.model_dump(), "train.epochs.binary": 2, "train.batch": 16,

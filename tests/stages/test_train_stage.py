@@ -25,6 +25,8 @@ from conftest import ROOT, assert_kind
 from scratch import warm
 from tiny import ORDER, make_project, read
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 SHORT = {
     "resize.size": 32,
     "train.epochs": 24,

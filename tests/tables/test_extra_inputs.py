@@ -16,6 +16,8 @@ from biopsy.tables.slides.slide_table import read_slides
 from conftest import ROOT
 from tiny import make_project, read
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 TABLE = "slide,age,side\ns1,40,left\ns2,60,right\ns3,,left\ns4,80,front\ns5,NA,\n"
 ROWS = pd.DataFrame(
     {

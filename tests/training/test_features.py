@@ -28,6 +28,8 @@ from biopsy.training.memory import step_bytes
 from conftest import assert_kind
 from tiny import make_project, read
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 FLIPS = {"every": {"flip": True, "rot90": True}}
 STILL: dict[str, Any] = {"every": {}}
 TARGETS = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 1])
