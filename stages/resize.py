@@ -19,7 +19,7 @@ def resize(
     labels = read_csv(labels_csv, ["image_id", "path", "pixels_sha256", "width", "height"])
     sides = labels[["width", "height"]].astype(int)
     how, px = suited(params.resize, sides.to_numpy().ravel().tolist()), params.resize.tiles.px
-    preparation = Preparation(max_pixels=params.ingest.max_pixels, resize=how)
+    preparation = Preparation(max_pixels=params.ingest.max_pixels, min_size=params.ingest.min_size, resize=how)
     with open_engine(params.data.engine) as engine:
         counts = resize_all(labels, images_dir, resized_dir, resume_dir, preparation, engine)
     small = int((sides.min(axis=1) < px).sum()) if params.resize.mode == "tiles" else 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from biopsy.core.errors import DataError
-from biopsy.images.decode import read_rgb
+from biopsy.images.decode import ImageError, read_rgb
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resize import Image, make_views
 from biopsy.images.stain import restain
@@ -28,8 +28,20 @@ def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
 
     Raises
     ------
+    ImageError, DataError
+        As `read`.
+    """
+    views = make_views(read(source, preparation), preparation.resize)
+    return restain(views, preparation.stain)[0] if preparation.stain else views
+
+
+def read(source: Path | bytes | Image, preparation: Preparation) -> Image:
+    """Read what `prepare` takes; return its pixels, uint8 (height, width, 3), RGB.
+
+    Raises
+    ------
     ImageError
-        The file cannot be read as an image.
+        The file cannot be read as an image, or the image is smaller than `ingest.min_size`.
     DataError
         An array is no image.
     """
@@ -38,7 +50,11 @@ def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
             raise DataError(
                 f"an image array must be uint8 of shape (height, width, 3). Got {source.dtype} {source.shape}."
             )
+        pixels = source
     else:
-        source = read_rgb(source, preparation.max_pixels)
-    views = make_views(source, preparation.resize)
-    return restain(views, preparation.stain)[0] if preparation.stain else views
+        pixels = read_rgb(source, preparation.max_pixels)
+    height, width = pixels.shape[:2]
+    if min(height, width) < preparation.min_size:
+        name = source if isinstance(source, Path) else Path("the image")
+        raise ImageError(name, "too_small", f"has {width}x{height} pixels; ingest.min_size is {preparation.min_size}")
+    return pixels

@@ -22,7 +22,7 @@ from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.images.preparation.record import Preparation
-from biopsy.images.prepare import prepare
+from biopsy.images.prepare import prepare, read
 
 Image = str | Path | bytes | NDArray[np.uint8]
 PROCESSES = min(4, os.cpu_count() or 1)
@@ -60,10 +60,7 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True, 
     BiopsyError
         The image cannot be used, as in `prepare`.
     """
-    if isinstance(source, np.ndarray):
-        pixels = source
-    else:
-        pixels = read_rgb(source if isinstance(source, bytes) else Path(source), preparation.max_pixels)
+    pixels = read(Path(source) if isinstance(source, str) else source, preparation)
     views = prepare(pixels, preparation)
     look = {**look_at(views), "width": pixels.shape[1], "height": pixels.shape[0]} if looked else None
     return Prepared(views, hash_pixels(pixels) if hashed else "", look)

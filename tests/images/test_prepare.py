@@ -1,9 +1,11 @@
 """One Preparation: the pixels that a card's record gives from an original file are those of the tree."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,8 +79,18 @@ def test_real_images_are_prepared_as_the_tree_holds_them(real_data: Path, tmp_pa
         np.testing.assert_array_equal(np.concatenate([prepare(path, record) for path in paths]), made)
 
 
+def test_an_image_below_the_least_size_is_one_sentence_with_its_name(tmp_path: Path) -> None:
+    least, small = Preparation(max_pixels=1_000, min_size=8, resize=Resize(size=32)), np.zeros((7, 9, 3), np.uint8)
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), small)
+    for source, name in ((path, path), (path.read_bytes(), "the image"), (small, "the image")):
+        with pytest.raises(ImageError, match=f"^{re.escape(str(name))} has 9x7 pixels; ingest.min_size is 8$"):
+            prepare(source, least)
+    assert prepare(np.zeros((8, 9, 3), np.uint8), least).shape == (1, 32, 32, 3)
+
+
 def test_differences_name_each_parameter_that_differs() -> None:
-    one = Preparation(max_pixels=10, resize=Resize(mode="tiles", tiles=Tiles(px=64)))
+    one = Preparation(max_pixels=10, min_size=8, resize=Resize(mode="tiles", tiles=Tiles(px=64)))
     stain = Stains(method="reinhard", directions=(1.0, 2.0, 3.0), spreads=(1.0, 1.0, 1.0))
     other = Preparation(max_pixels=20, resize=Resize(structure="grayscale"), stain=stain)
     found = one.differences(other)
@@ -88,7 +100,7 @@ def test_differences_name_each_parameter_that_differs() -> None:
         "stain: none, not reinhard",
     ):
         assert words in found
-    assert "ingest.max_pixels: 10, not 20" in found
+    assert "ingest.max_pixels: 10, not 20; ingest.min_size: 8, not 1" in found
     assert "resize.tiles" in found
     assert one.differences(one) == ""
     warmer = stain.model_copy(update={"spreads": (1.0, 1.0, 2.0)})

@@ -32,6 +32,7 @@ STALE: dict[str, set[str]] = {
     "ingest": {"ingest"} | REPORT,
     "ingest.columns.path": {"ingest", "split"} | REPORT,
     "ingest.max_pixels": {"ingest", "resize"} | REPORT,
+    "ingest.min_size": {"ingest", "resize"} | REPORT,
     "impute": {"impute"} | REPORT,
     "split": {"split"} | REPORT,
     "resize": {"resize"} | TRAIN | REPORT,

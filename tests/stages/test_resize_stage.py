@@ -97,7 +97,7 @@ def test_a_tree_says_how_it_was_made_and_any_change_of_it_makes_all_anew(project
     """Whatever a Preparation holds is part of each image's key, so no field can leave stale images."""
     project.run()
     written = read_preparation(project.root / "data/resized")
-    assert (written.size, written.max_pixels, written.stain) == (32, 50_000_000, None)
+    assert (written.size, written.max_pixels, written.min_size, written.stain) == (32, 50_000_000, 32, None)
     for key in ("resize__tiles", "ingest__max_pixels"):  # neither changes a pixel here
         changed = {"px": 40, "rows": 1, "columns": 1} if key == "resize__tiles" else 10**6
         assert "12 made, 0 kept" in project.run(**{key: changed})

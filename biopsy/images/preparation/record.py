@@ -45,6 +45,8 @@ class Preparation(Record):
     ----------
     max_pixels
         The largest width x height that is decoded.
+    min_size
+        The least width and height in pixels.
     resize
         Size, mode, tiles and structure.
     stain
@@ -52,6 +54,7 @@ class Preparation(Record):
     """
 
     max_pixels: int
+    min_size: int = 1
     resize: Resize = Resize()
     stain: Stains | None = None
 
@@ -73,8 +76,10 @@ class Preparation(Record):
             theirs = getattr(other.resize, name)
             if mine != (theirs.model_dump() if isinstance(theirs, BaseModel) else theirs):
                 found.append(f"resize.{name}: {mine}, not {theirs}")
-        if self.max_pixels != other.max_pixels:
-            found.append(f"ingest.max_pixels: {self.max_pixels}, not {other.max_pixels}")
+        for name in ("max_pixels", "min_size"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                found.append(f"ingest.{name}: {mine}, not {theirs}")
         if self.stain != other.stain:
             names = [stain.method if stain else "none" for stain in (self.stain, other.stain)]
             found.append(f"stain: {names[0]}, not {names[1]}" if names[0] != names[1] else "stain: fitted otherwise")
