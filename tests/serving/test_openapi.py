@@ -6,8 +6,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import schemathesis
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from biopsy.serving.model import Model
 from biopsy.serving.server.api import make_app
@@ -16,6 +25,7 @@ from tiny_onnx import network, write_onnx
 
 PNG = cv2.imencode(".png", np.full((48, 64, 3), 40, np.uint8))[1].tobytes()
 ALLOWED = {"Authorization": "Bearer secret"}
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 FORMS: list[tuple[dict[str, Any], int]] = [
     ({"files": [("images", ("a", PNG)), ("images", ("b", b"no image"))], "headers": ALLOWED}, 200),
     ({"files": [("images", PNG)], "data": {"some": "text"}, "headers": ALLOWED}, 200),
@@ -90,3 +100,17 @@ def test_the_schema_shows_an_answer_as_an_example(schema: dict[str, Any], path: 
     Draft202012Validator({**answer["schema"], "components": schema["components"]}).validate(answer["example"])
     assert answer["example"]["model"] == "dark"
     assert answer["example"]["notice"] == "Research use only; not for diagnosis."
+
+
+def test_whatever_the_schema_allows_or_forbids_has_an_answer_that_it_names(client: TestClient) -> None:
+    asked = []
+    for found in schemathesis.openapi.from_asgi("/openapi.json", client.app, headers=ALLOWED).get_all_operations():
+        operation = found.ok()
+
+        @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+        @given(case=operation.as_strategy(GenerationMode.POSITIVE) | operation.as_strategy(GenerationMode.NEGATIVE))
+        def ask(case: schemathesis.Case) -> None:
+            asked.append(case.call_and_validate(headers=ALLOWED, checks=CHECKS).status_code)
+
+        ask()
+    assert {200, 400, 404} <= set(asked)

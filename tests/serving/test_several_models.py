@@ -16,10 +16,10 @@ import pytest
 from biopsy.cli import command
 from biopsy.core.errors import DataError, ParamsError
 from biopsy.core.sections.data import Resize
+from biopsy.images import prepare
 from biopsy.images.decode import hash_pixels
 from biopsy.images.looks.record import Looks, Range
 from biopsy.images.preparation.record import Preparation
-from biopsy.serving import decoding
 from biopsy.serving.training_images import packed, pixel_key
 from tiny_onnx import DARK, network, write_onnx
 
@@ -77,13 +77,13 @@ def test_the_rows_of_each_model_are_those_that_it_gives_alone(predict: Predict, 
 def test_an_image_is_decoded_once_for_models_that_prepare_it_alike(
     predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, reads = decoding.read_rgb, Counter[str]()
+    read, reads = prepare.read_rgb, Counter[str]()
 
     def counted(source: Path, max_pixels: int) -> Any:
         reads[source.name] += 1
         return read(source, max_pixels)
 
-    monkeypatch.setattr(decoding, "read_rgb", counted)
+    monkeypatch.setattr(prepare, "read_rgb", counted)
     predict(["dark", "same"])
     assert reads == dict.fromkeys(["a.png", "b.png", "c.png"], 1)
     predict(ALL)
