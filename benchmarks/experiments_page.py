@@ -77,7 +77,7 @@ def differences(
         figures = paired_difference(images.targets[task], one, other, images.cases, TASKS[task])
         difference = figures[FIGURES[task]]
         assert isinstance(difference, Difference), difference.reason
-        verdict = ("better" if difference.estimate > 0 else "worse") if difference.shown else "cannot tell"
+        verdict = ("better" if difference.estimate > 0 else "worse") if difference.shown else "unclear"
         found[model] = difference, SAME if (one.argmax(-1) == other.argmax(-1)).all() else verdict
     return found
 
