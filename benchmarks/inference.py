@@ -152,7 +152,8 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
         found = compare({way: asked(way, squares) for way in (*FILES, "Keras")}, count)
         what = f"{name}, {'one image' if squares == 1 else 'batches'}"
         tell(versus(what, found, "Keras", ">=4" if squares == 1 else ">=1.8"))
-        tell(versus(f"{what}, int8", found, "Keras", "" if squares == 1 else ">=3.5", ours="int8"))
+        if squares > 1:
+            tell(versus(f"{what}, int8", found, "Keras", ">=3.5", ours="int8"))
     few, many, single = (folder / part for part in ("few", "many", "single"))
     for part, number in ((few, images), (many, 4 * images), (single, 1)):
         part.mkdir()
