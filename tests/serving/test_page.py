@@ -176,6 +176,24 @@ def place(page: Any, across: float = 0.5, down: float = 0.5) -> list[float]:
     return [round(number, 2) for number in page.evaluate(PLACES, [across, down])]
 
 
+def test_a_press_and_a_file_before_the_models_are_known_wait_for_them(
+    address: str, tmp_path: Path, phone: tuple[Any, list[str]]
+) -> None:
+    page, held = phone[0], list[Any]()
+    page.route("**/v1/models", lambda route: held.append(route))
+    cv2.imwrite(str(tmp_path / "a.png"), LEARNT)
+    for act in (
+        lambda: page.get_by_role("button", name="Try a sample image").press("Enter"),
+        lambda: page.locator("#files").set_input_files(tmp_path / "a.png"),
+    ):
+        with page.expect_request("**/v1/models"):
+            page.goto(address)
+        act()
+        page.wait_for_timeout(100)
+        held.pop().continue_()
+        page.get_by_role("button", name="Where does the model look?").wait_for(timeout=10_000)
+
+
 def test_the_map_is_enlarged_and_moved_by_keys_buttons_mouse_and_fingers(
     address: str, phone: tuple[Any, list[str]]
 ) -> None:

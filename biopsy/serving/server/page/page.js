@@ -82,6 +82,7 @@ function visible(colour) {
 
 async function predict(files) {
   files = [...files].filter((f) => f.size || f.type);
+  await started;
   const model = chosen();
   if (!model || !files.length) return;
   if (state.busy) return say("Wait until the images before these are predicted.", true);
@@ -106,6 +107,7 @@ async function predict(files) {
 }
 
 async function sample() {
+  await started; // a press before the models are known waits for them
   const model = chosen(), name = state.samples[0];
   if (!model || !name) return;
   say("Drawing a sample image …");
@@ -308,7 +310,7 @@ $("choose").addEventListener("click", () => $("files").click());
 $("sample").addEventListener("click", sample);
 $("files").addEventListener("change", () => { predict($("files").files); $("files").value = ""; });
 $("model").addEventListener("change", describe);
-$("access").addEventListener("submit", (event) => { event.preventDefault(); state.token = $("token").value; start(); });
+$("access").addEventListener("submit", (event) => { event.preventDefault(); state.token = $("token").value; started = start(); });
 $("clear").addEventListener("click", () => { state.rows = []; $("results").replaceChildren(); $("outcome").hidden = true; say(""); $("choose").focus(); });
 $("csv").addEventListener("click", () => save("predictions.csv", "text/csv", asCsv()));
 $("json").addEventListener("click", () => save("predictions.json", "application/json", JSON.stringify({ notice: state.notice, predictions: state.rows }, null, 1)));
@@ -316,4 +318,4 @@ document.addEventListener("paste", (event) => predict(event.clipboardData?.files
 document.addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
 document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); predict(event.dataTransfer.files); });
-start();
+let started = start();
