@@ -77,6 +77,23 @@ class Picture:
     data: bytes
 
 
+def check_size(source: object, pixels: NDArray[np.uint8], min_size: int) -> None:
+    """Make sure that an image, uint8 (height, width, 3), is not smaller than `ingest.min_size` on either side.
+
+    Raises
+    ------
+    ImageError
+        With the path `source`; of anything else, such as bytes, it says "the image".
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < min_size:
+        raise ImageError(_named(source), "too_small", f"has {width}x{height} pixels; ingest.min_size is {min_size}")
+
+
+def _named(source: object) -> Path:
+    return source if isinstance(source, Path) else Path("the image")
+
+
 def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Read a file as RGB.
 
@@ -104,7 +121,7 @@ def read_rgb(source: Path | bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 def read_picture(source: Path | bytes, max_pixels: int) -> Picture:
     """Read and fully decode a file as `read_rgb` does; also return its mode, format and bytes."""
-    path = source if isinstance(source, Path) else Path("the image")  # for errors
+    path = _named(source)
     data = encoded(source, max_pixels) if isinstance(source, Path) else source
     try:
         if not isinstance(source, Path):

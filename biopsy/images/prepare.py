@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from biopsy.core.errors import DataError
-from biopsy.images.decode import ImageError, read_rgb
+from biopsy.images.decode import check_size, read_rgb
 from biopsy.images.preparation.record import Preparation
 from biopsy.images.resize import Image, make_views
 from biopsy.images.stain import restain
@@ -29,13 +29,13 @@ def prepare(source: Path | bytes | Image, preparation: Preparation) -> Image:
     Raises
     ------
     ImageError, DataError
-        As `read`.
+        As `read_pixels`.
     """
-    views = make_views(read(source, preparation), preparation.resize)
+    views = make_views(read_pixels(source, preparation), preparation.resize)
     return restain(views, preparation.stain)[0] if preparation.stain else views
 
 
-def read(source: Path | bytes | Image, preparation: Preparation) -> Image:
+def read_pixels(source: Path | bytes | Image, preparation: Preparation) -> Image:
     """Read what `prepare` takes; return its pixels, uint8 (height, width, 3), RGB.
 
     Raises
@@ -53,8 +53,5 @@ def read(source: Path | bytes | Image, preparation: Preparation) -> Image:
         pixels = source
     else:
         pixels = read_rgb(source, preparation.max_pixels)
-    height, width = pixels.shape[:2]
-    if min(height, width) < preparation.min_size:
-        name = source if isinstance(source, Path) else Path("the image")
-        raise ImageError(name, "too_small", f"has {width}x{height} pixels; ingest.min_size is {preparation.min_size}")
+    check_size(source, pixels, preparation.min_size)
     return pixels

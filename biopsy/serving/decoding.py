@@ -22,7 +22,7 @@ from biopsy.core.errors import NO_MEMORY, BiopsyError, DataError
 from biopsy.images.decode import hash_pixels, read_rgb
 from biopsy.images.looks.measure import look_at
 from biopsy.images.preparation.record import Preparation
-from biopsy.images.prepare import prepare, read
+from biopsy.images.prepare import prepare, read_pixels
 
 Image = str | Path | bytes | NDArray[np.uint8]
 PROCESSES = min(4, os.cpu_count() or 1)
@@ -60,7 +60,7 @@ def prepare_image(source: Image, preparation: Preparation, hashed: bool = True, 
     BiopsyError
         The image cannot be used, as in `prepare`.
     """
-    pixels = read(Path(source) if isinstance(source, str) else source, preparation)
+    pixels = read_pixels(Path(source) if isinstance(source, str) else source, preparation)
     views = prepare(pixels, preparation)
     look = {**look_at(views), "width": pixels.shape[1], "height": pixels.shape[0]} if looked else None
     return Prepared(views, hash_pixels(pixels) if hashed else "", look)

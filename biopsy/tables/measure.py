@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopsy.core.sections.data import Ingest
-from biopsy.images.decode import ImageError, hash_pixels, read_picture
+from biopsy.images.decode import ImageError, check_size, hash_pixels, read_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,7 @@ def measure(path: Path, settings: Ingest) -> Facts:
     """
     picture = read_picture(path, settings.max_pixels)
     height, width, _ = picture.pixels.shape
-    if min(height, width) < settings.min_size:
-        raise ImageError(path, "too_small", f"has {width}x{height} pixels; ingest.min_size is {settings.min_size}")
+    check_size(path, picture.pixels, settings.min_size)
     brightness = float(picture.pixels.sum(dtype=np.uint64)) / picture.pixels.size
     return Facts(
         width=width,
