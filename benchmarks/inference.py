@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from measure import Row, Run, Worker, compare, options, parse, ratio, rounds, tell, timed, versus, work
+from measure import Row, Run, compare, options, parse, ratio, rounds, tell, timed, versus, work
 
 NETWORKS = {"mobilenetv2": 224, "densenet121": 256}
 MANY, PARITY = 64, 1e-4
-WAYS = ("make", "ours", "int8", "Keras", "decoding")
+WAYS = ("make", "ours", "int8", "Keras")
 FILES = {"ours": "model.onnx", "int8": "int8.onnx"}
 
 
@@ -77,12 +77,7 @@ def images_of(size: int, count: int) -> np.ndarray:
 
 
 def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float]:
-    """Load a model; return what asks it about `count` images for two seconds, and gives images/s.
-
-    Of `decoding` it prepares the images of `folder`/many instead.
-    """
-    if way == "decoding":
-        return partial(preparing, folder / FILES["ours"], sorted((folder / "many").glob("*.png")))
+    """Load a model; return what asks it about `count` images for two seconds, and gives images/s."""
     images = images_of(NETWORKS[name], count)
     if way in FILES:
         ask = engine(folder / FILES[way])
@@ -144,12 +139,9 @@ def folder_rate(model: Path, few: Path, many: Path, runs: list[Run]) -> float:
 
 def measure(name: str, folder: Path, count: int, images: int) -> None:
     """Measure one network whose files are in `folder`."""
-
-    def asked(way: str, squares: int) -> list[str | Path]:
-        return [sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way", way]
-
     for squares in (1, MANY):
-        found = compare({way: asked(way, squares) for way in (*FILES, "Keras")}, count)
+        run = (sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way")
+        found = compare({way: [*run, way] for way in WAYS[1:]}, count)
         what = f"{name}, {'one image' if squares == 1 else 'batches'}"
         tell(versus(what, found, "Keras", ">=4" if squares == 1 else ">=1.8"))
         if squares > 1:
@@ -162,14 +154,13 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
     seconds = statistics.median(start.seconds for start in starts)
     tell(Row(f"`predict` one image, {name}", seconds, "s", goal="<=2", peak_mb=starts[0].peak_mb))
     runs: list[Run] = []
-    # In processes of their own: what this one has held would count as the peak of those that it starts.
-    with Worker(asked("ours", MANY)) as engine_alone, Worker(asked("decoding", 1)) as decoding:
-        ways = {
-            "predict": partial(folder_rate, folder / FILES["ours"], few, many, runs),
-            "engine": engine_alone.round,
-            "decoding": decoding.round,
-        }
-        told = rounds(ways, count)
+    model, files = folder / FILES["ours"], sorted(many.glob("*.png"))
+    ways = {
+        "predict": partial(folder_rate, model, few, many, runs),
+        "engine": prepare("ours", folder, name, MANY),
+        "decoding": partial(preparing, model, files),
+    }
+    told = rounds(ways, count)
     told["both"] = [1 / (1 / e + 1 / d) for e, d in zip(told["engine"], told["decoding"], strict=True)]
     middle = {way: statistics.median(figures) for way, figures in told.items()}
     peaks = [statistics.median(run.peak_mb for run in runs[part::2]) for part in (0, 1)]

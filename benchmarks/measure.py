@@ -133,18 +133,23 @@ class Run(NamedTuple):
 
 
 def timed(*command: str | Path, cwd: Path = ROOT, **variables: str) -> Run:
-    """Run a command to its end; call it from a small process, whose own memory is the least that it can report."""
+    """Run a command to its end, from a small process: Linux counts the peak of what starts a process as its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    launcher = [sys.executable, __file__, *command]
+    done = subprocess.run(launcher, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr[-2000:]}")
+    return Run(*json.loads(done.stdout))
+
+
+def _launch(command: Sequence[str]) -> None:
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr
-    said = process.stderr.read()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     taken, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
-    process.stderr.close()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}: {said.decode(errors='replace')[-2000:]}")
-    return Run(taken, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6)
+        sys.exit(1)
+    print(json.dumps(Run(taken, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6)))
 
 
 class Worker:
@@ -242,3 +247,7 @@ def versus(what: str, found: Mapping[str, Found], peer: str, goal: str = "", our
         return Row(what, mine.middle, peer=peer, goal=goal, peak_mb=mine.peak_mb)
     times = ratio(mine.figures, other.figures)
     return Row(what, mine.middle, peer=peer, other=other.middle, ratio=times, goal=goal, peak_mb=mine.peak_mb)
+
+
+if __name__ == "__main__":
+    _launch(sys.argv[1:])

@@ -77,6 +77,13 @@ def test_a_row_says_whether_its_goal_is_met(
     assert (row.met, row.line()) == (met, line)
 
 
+def test_a_command_has_a_peak_of_its_own_and_one_that_fails_says_why(measure: ModuleType) -> None:
+    held = b"x" * 200_000_000
+    assert measure.timed(sys.executable, "-c", "b'x' * 50_000_000").peak_mb < 100 < len(held) / 1e6
+    with pytest.raises(RuntimeError, match="no such thing"):
+        measure.timed(sys.executable, "-c", "raise SystemExit('no such thing')")
+
+
 def test_rounds_alternate_and_a_ratio_is_that_of_one_round(measure: ModuleType) -> None:
     order: list[str] = []
     speeds = iter([10.0, 5.0, 2.0, 1.0, 8.0, 2.0])
