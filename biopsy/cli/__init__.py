@@ -4,20 +4,29 @@ In: the words of a command line. Out: what the rooms print and write.
 May import: every room above.
 """
 
-import argparse
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from biopsy.cli import experiments, export, predict, show
-from biopsy.core.errors import run
+from typer import Context, Exit, Typer, TyperException
+from typer.main import get_command
 
-VERBS = (
-    show.add_list, predict.add_predict, predict.add_evaluate, predict.add_explain, export.add_export,
-    export.add_publish, predict.add_serve, show.add_results, show.add_report, experiments.add_compare,
-    experiments.add_experiments, export.add_convert_weights, export.add_convert_encoder, show.add_info,
-    show.add_show_augment, experiments.add_tune, experiments.add_queue, experiments.add_launch, show.add_completion,
-)  # fmt: skip
+from biopsy.cli import experiments, export, predict, show
+from biopsy.core.errors import ParamsError, run
+
+app = Typer(
+    rich_markup_mode=None, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+for room in (predict, export, show, experiments):
+    app.add_typer(room.verbs)
+
+
+@app.callback()
+def without_verb(context: Context) -> None:
+    """Use and compare models. `dvc repro` runs the pipeline."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main() -> None:
@@ -26,31 +35,29 @@ def main() -> None:
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
-    """Parse `arguments` (default: those of the process) and do what they ask."""
-    chosen = new_parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    """Parse `arguments` (default: those of the process) and do what they ask.
+
+    Raises
+    ------
+    ParamsError
+        If there is no such verb or option, or a value does not fit.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verbs = get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text of the screen's encoding
-    chosen.run(chosen)
-
-
-def _joined(words: Sequence[str]) -> list[str]:
-    """Write `--map -1=benign` as `--map=-1=benign`: argparse takes a word that begins with a dash for an option."""
-    joined: list[str] = []
-    for word in words:
-        if joined and joined[-1] == "--map" and word.startswith("-") and not word.startswith("--"):
-            joined[-1] = f"--map={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
-def new_parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs."""
-    parser = argparse.ArgumentParser(
-        prog="biopsy", description="Use and compare models. `dvc repro` runs the pipeline."
-    )
-    parser.set_defaults(run=lambda _: parser.print_help())
-    verbs = parser.add_subparsers(metavar="COMMAND")
-    for add in VERBS:
-        add(verbs)
-    return parser
+    if "_BIOPSY_COMPLETE" in os.environ:  # a shell asks what can follow
+        verbs.main(prog_name="biopsy")
+    try:
+        # `verbs.main` does the same, but hides Ctrl-C, and what it interrupted, behind an exit code
+        with verbs.make_context("biopsy", words) as context:
+            verbs.invoke(context)
+    except Exit as left:
+        if left.exit_code:
+            sys.exit(left.exit_code)
+    except TyperException as error:
+        verb = next((f" {word}" for word in words[:1] if not word.startswith("-")), "")
+        known = verb.strip() in getattr(verbs, "commands", ())
+        told = error.format_message().replace("Value error, ", "")
+        told += "" if told.endswith((".", "?")) else "."
+        raise ParamsError(f"{told} `biopsy{verb * known} --help` shows what there is.") from None

@@ -1,153 +1,117 @@
-"""`biopsy list`, `info`, `results`, `report`, `show-augment`, `completion`: the verbs that show what there is."""
+"""`biopsy list`, `info`, `results`, `report`, `show-augment`: the verbs that show what there is."""
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from biopsy.cli.verb import add_root, model_path, new_verb
+from typer import Argument, Option
 
+from biopsy.cli.verb import MODEL, Changes, Root, examples, model_path, new_verbs
+from biopsy.core.errors import ParamsError
 
-def add_list(verbs: Any) -> None:
-    """Add `biopsy list`."""
-
-    def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.listing import list_kinds
-
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in list_kinds(chosen.kind, chosen.root, width):
-            print(line, flush=True)
-
-    verb = new_verb(
-        verbs, "list", "list backbones, encoders, augmentations, presets and models",
-        "biopsy list models",
-        "biopsy list presets | grep -i stain",
-    )  # fmt: skip
-    kinds = ("backbones", "encoders", "augmentations", "presets", "models")
-    verb.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"{', '.join(kinds)} (default: all)")
-    add_root(verb)
-    verb.set_defaults(run=act)
+verbs = new_verbs()
 
 
-def add_info(verbs: Any) -> None:
-    """Add `biopsy info`."""
+@verbs.command("list", epilog=examples("biopsy list models", "biopsy list presets | grep -i stain"))
+def list_all(
+    kind: Annotated[
+        Literal["backbones", "encoders", "augmentations", "presets", "models"] | None, Argument(help="default: all")
+    ] = None,
+    root: Root = Path(),
+) -> None:
+    """List models, presets, backbones and what else there is."""
+    from biopsy.experiments.listing import list_kinds
 
-    def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.model_info import describe_model
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in list_kinds(kind, root, width):
+        print(line, flush=True)
 
-        print(describe_model(chosen.model, chosen.root))
 
-    verb = new_verb(
-        verbs, "info", "describe a model: its origin, parameters and test figures",
+@verbs.command(
+    epilog=examples(
         "biopsy info models/binary-case",
         "biopsy info exports/binary-case.onnx",
         "biopsy info models/binary-case --root ../other-clone",
-    )  # fmt: skip
-    verb.add_argument(
-        "model", type=model_path, metavar="MODEL",
-        help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH",
-    )  # fmt: skip
-    add_root(verb)
-    verb.set_defaults(run=act)
+    )
+)
+def info(model: Annotated[str, Argument(help=MODEL)], root: Root = Path()) -> None:
+    """Describe a model: origin, parameters, test figures."""
+    from biopsy.experiments.model_info import describe_model
+
+    print(describe_model(model_path(model), root))
 
 
-def add_results(verbs: Any) -> None:
-    """Add `biopsy results`."""
+@verbs.command(epilog=examples("biopsy results", "biopsy results --root ../other-clone"))
+def results(root: Root = Path()) -> None:
+    """Print a table of the test results."""
+    from biopsy.experiments.results import describe_results
 
-    def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.results import describe_results
-
-        print(describe_results(chosen.root))
-
-    verb = new_verb(
-        verbs, "results", "print a table of the test results",
-        "biopsy results",
-        "biopsy results --root ../other-clone",
-    )  # fmt: skip
-    add_root(verb)
-    verb.set_defaults(run=act)
+    print(describe_results(root))
 
 
-def add_report(verbs: Any) -> None:
-    """Add `biopsy report`."""
-
-    def act(chosen: argparse.Namespace) -> None:
-        from biopsy.core.files import atomic_file
-        from biopsy.experiments.revisions import find_revision
-
-        shown = find_revision(chosen.revision, chosen.root)
-        if chosen.compare is None:
-            from biopsy.experiments.print_report import print_report
-
-            page, says = print_report(shown, chosen.explain)
-        else:
-            from biopsy.experiments.compare_page import side_by_side
-
-            page, says = side_by_side(find_revision(chosen.compare, chosen.root), shown)
-        with atomic_file(chosen.out) as new:
-            new.write_text(page, "utf-8", "backslashreplace")
-        print("\n".join([*says, f"wrote {chosen.out}"]))
-
-    verb = new_verb(
-        verbs, "report", "write the report of a git revision, or of two runs side by side",
+@verbs.command(
+    epilog=examples(
         "biopsy report v1.0 --out report-v1.html",
         "biopsy report --explain",
         "biopsy report --compare main",
-    )  # fmt: skip
-    verb.add_argument(
-        "revision", nargs="?", default="workspace", metavar="REVISION",
-        help="a git revision or an experiment (default: workspace, the files as they are)",
-    )  # fmt: skip
-    added = verb.add_mutually_exclusive_group()
-    added.add_argument("--compare", metavar="REVISION", help="compare with this run")
-    added.add_argument("--explain", action="store_true", help="add maps of what matters to its models; takes minutes")
-    verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
-    add_root(verb)
-    verb.set_defaults(run=act)
+    )
+)
+def report(
+    revision: Annotated[
+        str, Argument(help="a git revision, an experiment, or workspace: the files as they are")
+    ] = "workspace",
+    compare: Annotated[str | None, Option(metavar="REVISION", help="compare with this run")] = None,
+    explain: Annotated[bool, Option("--explain", help="add maps of what matters to its models; takes minutes")] = False,
+    out: Annotated[Path, Option(metavar="FILE")] = Path("report.html"),
+    root: Root = Path(),
+) -> None:
+    """Write the report of a run, or of two side by side."""
+    from biopsy.core.files import atomic_file
+    from biopsy.experiments.revisions import find_revision
+
+    if compare is not None and explain:
+        raise ParamsError("--explain is for the report of one run. Leave --explain or --compare out.")
+    shown = find_revision(revision, root)
+    if compare is None:
+        from biopsy.experiments.print_report import print_report
+
+        page, says = print_report(shown, explain)
+    else:
+        from biopsy.experiments.compare_page import side_by_side
+
+        page, says = side_by_side(find_revision(compare, root), shown)
+    with atomic_file(out) as new:
+        new.write_text(page, "utf-8", "backslashreplace")
+    print("\n".join([*says, f"wrote {out}"]))
 
 
-def add_show_augment(verbs: Any) -> None:
-    """Add `biopsy show-augment`."""
-
-    def act(chosen: argparse.Namespace) -> None:
-        from biopsy.experiments.show_augment import show_augment
-
-        path, notes = show_augment(
-            chosen.experiment, chosen.set, task=chosen.task, images=chosen.images, out=chosen.out, root=chosen.root
-        )
-        print("; ".join([f"wrote {path}", *notes]))
-
-    verb = new_verb(
-        verbs, "show-augment", "draw what an experiment's augmentation does to an image",
+@verbs.command(
+    epilog=examples(
         "biopsy show-augment medaugment",
         "biopsy show-augment -S augment=erasing --images data/resized --out erasing.png",
-    )  # fmt: skip
-    verb.add_argument("experiment", nargs="?", help="a file of conf/experiment/ (default: the parameters in force)")
-    verb.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for `dvc exp run`")
-    verb.add_argument("--task", help="whose minority is doubled (default: the last of `tasks`)")
-    verb.add_argument(
-        "--images", type=Path, help="a folder of PNGs (default: data/resized, else the originals or a drawn sample)"
     )
-    verb.add_argument("--out", type=Path, help="the PNG to write (default: plots/augment-<experiment>.png)")
-    add_root(verb)
-    verb.set_defaults(run=act)
+)
+def show_augment(
+    experiment: Annotated[
+        str | None, Argument(help="a file of conf/experiment/ (default: the parameters in force)")
+    ] = None,
+    *,
+    changes: Changes,
+    task: Annotated[
+        str | None, Option(metavar="NAME", help="whose minority is doubled (default: the last of `tasks`)")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="of PNGs (default: data/resized, else the originals or a drawn sample)"),
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="the PNG to write (default: plots/augment-<experiment>.png)")
+    ] = None,
+    root: Root = Path(),
+) -> None:
+    """Draw what augmentation does to an image."""
+    from biopsy.experiments import show_augment as showing
 
-
-def add_completion(verbs: Any) -> None:
-    """Add `biopsy completion`."""
-
-    def act(chosen: argparse.Namespace) -> None:
-        import shtab
-
-        from biopsy.cli import new_parser
-
-        print(shtab.complete(new_parser(), chosen.shell))
-
-    verb = new_verb(
-        verbs, "completion", "print a script that makes a shell complete `biopsy` commands",
-        "biopsy completion bash > ~/.local/share/bash-completion/completions/biopsy",
-        "biopsy completion zsh > ~/.zfunc/_biopsy",
-    )  # fmt: skip
-    verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    verb.set_defaults(run=act)
+    path, notes = showing.show_augment(experiment, changes, task=task, images=images, out=out, root=root)
+    print("; ".join([f"wrote {path}", *notes]))

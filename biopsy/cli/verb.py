@@ -1,28 +1,38 @@
 """What several verbs share."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typer import Option, Typer
+
+MODEL = "a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH"
+
+Model = Annotated[str | None, Option("--model", metavar="MODEL", help=f"{MODEL} (default: the only one here)")]
+Models = Annotated[
+    list[str],
+    Option(
+        "--model", metavar="MODEL", help=f"{MODEL}; repeatable (default: the only one here)",
+        default_factory=list, show_default=False,
+    ),
+]  # fmt: skip
+Root = Annotated[Path, Option(metavar="FOLDER", help="the project's folder")]
+Changes = Annotated[
+    list[str],
+    Option(
+        "-S", "--set", metavar="KEY=VALUE", help="as for `dvc exp run`; repeatable",
+        default_factory=list, show_default=False,
+    ),
+]  # fmt: skip
 
 
-def new_verb(verbs: Any, name: str, words: str, *examples: str) -> argparse.ArgumentParser:
-    """Add a verb whose help ends with examples."""
-    shown = "\n".join(["examples:", *(f"  {example}" for example in examples)])
-    added: argparse.ArgumentParser = verbs.add_parser(
-        name, help=words, epilog=shown, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    return added
+def new_verbs() -> Typer:
+    """Return an empty group of verbs. Help is plain text: a screen reader and `less` show it as it is."""
+    return Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 
-def add_model(verb: argparse.ArgumentParser, several: bool = False) -> None:
-    """Add `--model`: one model, a path; or the words that name `several`."""
-    kind: dict[str, Any] = {"action": "append", "default": []} if several else {"type": model_path}
-    verb.add_argument(
-        "--model", metavar="MODEL",
-        help="a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH"
-        f"{'; repeatable' * several} (default: the only one here)",
-        **kind,
-    )  # fmt: skip
+def examples(*lines: str) -> str:
+    """Write the end of a verb's help; `\\b` keeps its lines as they are."""
+    return "\n".join(["\b", "examples:", *(f"  {line}" for line in lines)])
 
 
 def model_path(name: str) -> Path:
@@ -37,8 +47,3 @@ def figures_of(path: Path) -> dict[str, Any] | None:
     from biopsy.experiments.model_info import figures_of
 
     return figures_of(path)
-
-
-def add_root(verb: argparse.ArgumentParser) -> None:
-    """Add `--root`."""
-    verb.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")

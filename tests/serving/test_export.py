@@ -252,7 +252,7 @@ def test_an_int8_file_is_smaller_and_says_what_it_lost_and_one_that_loses_too_mu
     assert speed > 0
     assert asked == {1}  # it keeps all that a network computes of what is asked: 5 GB for five images of six tiles
     monkeypatch.chdir(tmp_path)
-    command(["export", "models/m", "--int8", "0.1"])
+    command(["export", "models/m", "--int8-loss", "0.1"])
     told = capsys.readouterr().out
     assert f"; probabilities differ by up to {about['probabilities_differ_by_at_most']:g}\n" in told
     assert "m-int8.onnx; before int8, probabilities differed from those of Keras by at most" in told
