@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from biopsy.core.cost import processor_name
+from biopsy.serving.finding import exported_models
 from measure import ROOT, Row, options
 
 PAGE = ROOT / "docs/benchmarks.md"
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("scripts", nargs="*", choices=[*SCRIPTS, []], metavar="SCRIPT", help=", ".join(SCRIPTS))
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rows, one JSON object a script")
-    exported = sorted((ROOT / "exports").glob("*.onnx"))
+    exported = exported_models(ROOT)
     parser.add_argument("--model", type=Path, default=exported[0] if exported else None, help="an .onnx file")
     parser.add_argument("--folder", type=Path, default=ROOT / "models/binary-case", help="the same model of Keras")
     parser.add_argument("--images", type=Path, default=ROOT / "data/raw/images", help="a folder of PNGs")

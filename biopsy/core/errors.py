@@ -50,6 +50,10 @@ class SourceError(BiopsyError):
     exit_code = 4
 
 
+class UnsuitableModel(SourceError):
+    """A sound model that cannot do what is asked of it, such as to answer from images alone."""
+
+
 class MachineError(BiopsyError):
     """The machine ran out of something: disk, memory, permission."""
 

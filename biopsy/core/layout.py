@@ -13,6 +13,7 @@ IMAGES, LABELS = Path("data/interim/images.csv"), Path("data/interim/labels.csv"
 SPLITS = Path("data/splits")
 RESIZED, STAINED = Path("data/resized"), Path("data/stained")
 PREDICTIONS = Path("data/predictions")
+EXPORTS, EXPORTED = Path("exports"), "model.onnx"  # the stage export writes exports/<name>/model.onnx
 
 
 def resized_path(image_id: str) -> Path:

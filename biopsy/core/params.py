@@ -11,7 +11,7 @@ from biopsy.core.labels import FROM_CSV, Labels
 from biopsy.core.layout import home_of
 from biopsy.core.protocol import FORMS, parse_protocol
 from biopsy.core.sections.data import Data, Impute, Ingest, Resize, Split, Stain
-from biopsy.core.sections.figures import Evaluate, Tune
+from biopsy.core.sections.figures import Evaluate, Export, Tune
 from biopsy.core.sections.model import Model
 from biopsy.core.sections.section import ProtocolName, Section, Task
 from biopsy.core.sections.train import Augment, Train
@@ -49,6 +49,7 @@ class Params(Section):
     augment: Augment = Augment()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    export: Export = Export()
     tune: Tune = Tune()
 
     @field_validator("tasks", "protocols")

@@ -16,6 +16,7 @@ from typing import Any
 from biopsy.core.encoders import ENCODERS
 from biopsy.core.errors import SourceError
 from biopsy.experiments.kinds import with_kind
+from biopsy.serving.finding import exported_models
 from biopsy.serving.onnx_metadata import read_facts
 
 _AS_HYDRA = str.maketrans({'"': None, " ": None})  # {"level": 5} is written {level:5} there
@@ -112,7 +113,7 @@ def _models(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     found = {}
     for path in sorted((root / "models").rglob("model.json")):
         found[str(path.parent.relative_to(root))] = _folder(path.parent, root)
-    for path in sorted((root / "exports").glob("*.onnx")):
+    for path in exported_models(root):
         found[str(path.relative_to(root))] = _exported(path, root)
     yield "models: biopsy predict IMAGES --model MODEL" if found else f"models: {NO_MODEL}", found
 

@@ -17,6 +17,7 @@ from biopsy.experiments.shell import output_or_none
 from biopsy.networks.answers import TURNS
 from biopsy.networks.model_file import Card, check_bytes, read_card
 from biopsy.serving.onnx_file import open_file
+from biopsy.serving.onnx_metadata import kept_figures
 
 _LABEL = 14
 
@@ -152,15 +153,7 @@ def figures_of(folder: Path, root: Path = Path()) -> dict[str, Any] | None:
         return None
     name, tree = f"{card.task}-{card.protocol}", dvc_hash(folder)
     figures, details = _tested(root, _origin(root, name, tree)[1], name, tree)
-    kept = (
-        "images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training", "sets",
-    )  # fmt: skip
-    found = {key: details[key] for key in kept if key in details}
-    if rules := details.get("abstention"):  # without the curves, which prediction does not need
-        found["abstention"] = {"target": rules["target"]} | {
-            unit: {"rule": (rules[unit] or {}).get("rule")} for unit in ("image", "case")
-        }
-    return {"test": figures, **found} if figures else None
+    return kept_figures(figures, details)
 
 
 def known_of(folder: Path) -> dict[str, Any]:

@@ -4,16 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from biopsy.core.errors import SourceError, some
-from biopsy.core.layout import model_name
+from biopsy.core.layout import EXPORTED, EXPORTS, model_name
 
 
 def find_models() -> list[Path]:
-    """List the model folders in models/, or the files in exports/ if models/ has none.
+    """List the model folders in models/, or the exported files if models/ has none. See `exported_models`."""
+    folders = [path for path in _within(Path("models")) if (path / "model.json").is_file()]
+    return folders or exported_models(Path())
+
+
+def exported_models(root: Path) -> list[Path]:
+    """List a project's exported models: `exports/<name>/model.onnx` of its stage, `exports/*.onnx` of the command.
 
     Raises `PermissionError` where a folder cannot be looked into: `glob` would pass over it, to another model.
     """
-    folders = [path for path in _within(Path("models")) if (path / "model.json").is_file()]
-    return folders or [path for path in _within(Path("exports")) if path.suffix == ".onnx"]
+    found = _within(root / EXPORTS)
+    inside = [path / EXPORTED for path in found if path.is_dir()]
+    return [path for path in inside if path.is_file()] + [path for path in found if path.suffix == ".onnx"]
 
 
 def _within(folder: Path) -> list[Path]:
@@ -34,7 +41,10 @@ def only_model() -> Path:
 
 def short_name(path: Path) -> str:
     """Return what a model's folder or file is called, without where it is."""
-    return path.resolve().stem if path.suffix.lower() == ".onnx" else model_name(path)
+    path = path.resolve()
+    if path.suffix.lower() == ".onnx" and path.name != EXPORTED:
+        return path.stem
+    return model_name(path.parent if path.name == EXPORTED else path)
 
 
 def names_of(models: Mapping[str, Path]) -> dict[str, Path]:

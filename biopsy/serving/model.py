@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, SourceError
+from biopsy.core.errors import BiopsyError, SourceError, UnsuitableModel
 from biopsy.core.extras import extra
 from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.model_file import NOTICE, Card, load_model
@@ -61,7 +61,7 @@ class Model:
         network, self.card = load_model(path)
         if self.card.extra_inputs:
             inputs = ", ".join(self.card.extra_inputs.inputs)
-            raise SourceError(
+            raise UnsuitableModel(
                 f"{path} needs more than images ({inputs}), which image files do not hold. Train a model with "
                 "model.extra_inputs: []."
             )
@@ -213,7 +213,7 @@ def load(path: str | Path) -> Model:
     ----------
     path
         A model's folder, or the .onnx file that `biopsy export` made of it, which needs neither TensorFlow nor Keras.
-        Without Keras a folder stands for its exported file: `model.onnx` in it, or `exports/<name>.onnx`.
+        Without Keras a folder stands for its exported file, in it or in exports/.
         `repository@revision:path`, such as '.@main:models/binary-case', fetches either with DVC.
 
     Raises

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
-from biopsy.core.layout import model_name, project_of
+from biopsy.core.layout import EXPORTED, EXPORTS, model_name, project_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.encoder_file import runtime_reason
 from biopsy.networks.model_file import Card, read_card
@@ -64,7 +64,7 @@ def exported_file(path: Path) -> Path | None:
     """
     if path.suffix.lower() == ".onnx":
         return path
-    inside = path / "model.onnx"
+    inside = path / EXPORTED
     if inside.is_file() and not (path / "model.keras").exists():
         return inside
     if find_spec("keras"):
@@ -78,10 +78,11 @@ def exported_file(path: Path) -> Path | None:
 
 
 def export_of(folder: Path) -> Path | None:
-    """Find the file that was exported of a folder's model: `model.onnx` in it, or `exports/<name>.onnx`; None: none."""
-    sha = read_card(folder).model_sha256
-    beside = project_of(folder) / "exports" / f"{model_name(folder)}.onnx"
-    there = (path for path in (folder / "model.onnx", beside) if path.is_file())
+    """Find the file that was exported of a folder's model, in it or in the project's exports/; None: none."""
+    sha, name = read_card(folder).model_sha256, model_name(folder)
+    exports = project_of(folder) / EXPORTS
+    places = (folder / EXPORTED, exports / name / EXPORTED, exports / f"{name}.onnx")
+    there = (path for path in places if path.is_file())
     return next((path for path in there if open_file(path)[2].model_sha256 == sha), None)
 
 

@@ -131,3 +131,16 @@ def _as_varint(value: int) -> bytes:
     while value > 127:
         out, value = out + bytes([value & 127 | 128]), value >> 7
     return out + bytes([value])
+
+
+def kept_figures(short: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Choose what goes with a model from `metrics/<name>/test.json` and `details.json`; None where there are none."""
+    kept = (
+        "images", "cases", "intervals", "operating_point", "classes_not_in_test", "classes_not_in_training", "sets",
+    )  # fmt: skip
+    found = {key: details[key] for key in kept if key in details}
+    if rules := details.get("abstention"):  # without the curves, which prediction does not need
+        found["abstention"] = {"target": rules["target"]} | {
+            unit: {"rule": (rules[unit] or {}).get("rule")} for unit in ("image", "case")
+        }
+    return {"test": dict(short), **found} if short else None

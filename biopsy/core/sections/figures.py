@@ -53,6 +53,22 @@ class Tune(Section):
         return space
 
 
+class Export(Section):
+    """`export`: in which formats models are written beside Keras's, and what int8 may cost."""
+
+    formats: list[Literal["onnx", "int8", "openvino", "litert"]] = ["onnx"]
+    int8_loss: float = Field(0.02, ge=0, lt=1)
+
+    @field_validator("formats")
+    @classmethod
+    def _made_of_onnx(cls, value: list[str]) -> list[str]:
+        if value and "onnx" not in value:
+            raise ValueError("the other formats are made of onnx. Add onnx, or leave the list empty")
+        if len(set(value)) < len(value):
+            raise ValueError("each entry may appear only once")
+        return value
+
+
 class Evaluate(Section):
     """`evaluate`: how figures are rounded, the share of positives to find, and the error to reach by abstaining."""
 

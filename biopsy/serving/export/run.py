@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, SourceError, warn
+from biopsy.core.errors import BiopsyError, SourceError, UnsuitableModel, warn
 from biopsy.core.files import atomic_file
-from biopsy.core.layout import model_name
+from biopsy.core.layout import EXPORTS, model_name
 from biopsy.core.shards import images_in
 from biopsy.images.preparation.record import images_of
 from biopsy.networks.answers import images_at_once
@@ -68,11 +68,13 @@ def export_model(
     Raises
     ------
     SourceError
-        The model cannot be loaded, needs more than images, or gives other probabilities as ONNX.
+        The model cannot be loaded, or gives other probabilities as ONNX.
+    UnsuitableModel
+        It needs more than images, has folds that prepare images differently, or an operation that ONNX does not know.
     """
     named = [models] if isinstance(models, Path) else list(models)
     folder = named[0]
-    out = out or root / "exports" / f"{model_name(folder)}{'' if int8 is None else '-int8'}.onnx"
+    out = out or root / EXPORTS / f"{model_name(folder)}{'' if int8 is None else '-int8'}.onnx"
     if out.suffix.lower() != ".onnx":
         raise SourceError(f"--out must end in .onnx. Got {out}.")
     if folder.suffix.lower() == ".onnx":
@@ -83,7 +85,7 @@ def export_model(
         warn(card.terms)
     images, what = images_to_compare(root, card)
     if card.members and int8 is not None:
-        raise SourceError("--int8 quantises one model, and an ensemble was named. Leave it out.")
+        raise UnsuitableModel("int8 quantises one model, and an ensemble was named. Leave it out.")
     network, facts = _network(model), {**_metadata(card, about or {}), "learnt_from": packed(model.learnt)}
     if scale := trained_scale(folder, card):
         facts["scale"] = asdict(scale)
