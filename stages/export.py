@@ -1,8 +1,8 @@
-"""Write one model, or the mean of its folds, as an .onnx file: `python stages/export.py --task binary --protocol case`."""
+"""Write a model, or the mean of its folds, as .onnx file: `python stages/export.py --task binary --protocol case`."""
 
 from pathlib import Path
 
-from biopsy.core.errors import UnsuitableModel, warn
+from biopsy.core.errors import UnsuitableModelError, warn
 from biopsy.core.files import atomic_dir, read_json
 from biopsy.core.job import Job
 from biopsy.core.layout import EXPORTED, EXPORTS
@@ -40,7 +40,7 @@ def write(job: Job, wanted: Export, folder: Path) -> list[str]:
                 )
             else:
                 path, difference = export_as(kind, models, out, job.root)
-        except UnsuitableModel as error:
+        except UnsuitableModelError as error:
             warn(f"export {job.name}: no {kind}. {error}")
             if kind == "onnx":
                 return []

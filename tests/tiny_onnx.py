@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from biopsy.core.sections.data import Resize
 from biopsy.images.preparation.record import Preparation
-from biopsy.networks.model_file import NOTICE, Card
+from biopsy.networks.model_file import NOTICE, Card, save_model
 from biopsy.serving.onnx_metadata import seal
 from cards import CARD
 from schemes import BREAKHIS
@@ -107,3 +107,17 @@ def write_onnx(path: Path, card: Card = DARK, made: bytes | None = None, **facts
     content = {"card": card.model_dump(mode="json"), "notice": NOTICE, "figures": None, **facts}
     path.write_bytes(seal(network() if made is None else made, content))
     return path
+
+
+def write_model(folder: Path, card: Card, channels: int = 4, activation: str = "relu", seed: int = 1) -> None:
+    """Write a model with random weights large enough that the answers differ between images."""
+    from biopsy.networks.backend import keras  # TensorFlow: tests of servers need none
+
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
+    maps = keras.layers.Conv2D(channels, 3, activation=activation)(keras.layers.Rescaling(1 / 64)(pixels))
+    features = keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
+    classes = len(card.classes)
+    output = keras.layers.Dense(*((1, "sigmoid") if classes == 2 else (classes, "softmax")))(features)
+    folder.mkdir(parents=True)
+    save_model(keras.Model(pixels, output), folder, card)

@@ -50,7 +50,7 @@ class SourceError(BiopsyError):
     exit_code = 4
 
 
-class UnsuitableModel(SourceError):
+class UnsuitableModelError(SourceError):
     """A sound model that cannot do what is asked of it, such as to answer from images alone."""
 
 

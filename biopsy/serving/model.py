@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, SourceError, UnsuitableModel
+from biopsy.core.errors import BiopsyError, SourceError, UnsuitableModelError
 from biopsy.core.extras import extra
 from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.model_file import NOTICE, Card, load_model
@@ -61,7 +61,7 @@ class Model:
         network, self.card = load_model(path)
         if self.card.extra_inputs:
             inputs = ", ".join(self.card.extra_inputs.inputs)
-            raise UnsuitableModel(
+            raise UnsuitableModelError(
                 f"{path} needs more than images ({inputs}), which image files do not hold. Train a model with "
                 "model.extra_inputs: []."
             )

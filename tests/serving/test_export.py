@@ -20,7 +20,7 @@ from biopsy.core.shards import write_shard
 from biopsy.images.preparation.record import Preparation, write_preparation
 from biopsy.networks.answers import BATCH
 from biopsy.networks.backend import keras
-from biopsy.networks.model_file import NOTICE, Card, save_model
+from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving import model
 from biopsy.serving.export import run as export
 from biopsy.serving.export import runtimes
@@ -31,24 +31,12 @@ from biopsy.serving.similar import chunks
 from cards import CARD
 from schemes import BREAKHIS
 from tiny import make_project
-from tiny_onnx import DARK, SIZE, write_onnx
+from tiny_onnx import DARK, SIZE, write_model, write_onnx
 
 TABLES = {"labels": "interim/labels", "split": "splits/case"}
 TILES = Preparation(max_pixels=10_000, resize=Resize(size=SIZE, mode="tiles", tiles=Tiles(px=32, rows=1, columns=2)))
 TILED = DARK.model_copy(update={"preparation": TILES})
 MANY = CARD.model_copy(update={"task": "multiclass", "labels": BREAKHIS, "preparation": DARK.preparation})
-
-
-def write_model(folder: Path, card: Card, channels: int = 4, activation: str = "relu") -> None:
-    """Random weights large enough that the answers differ between images."""
-    keras.utils.set_random_seed(1)
-    pixels = keras.Input((SIZE, SIZE, 3), name="pixels")
-    maps = keras.layers.Conv2D(channels, 3, activation=activation)(keras.layers.Rescaling(1 / 64)(pixels))
-    features = keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
-    classes = len(card.classes)
-    output = keras.layers.Dense(*((1, "sigmoid") if classes == 2 else (classes, "softmax")))(features)
-    folder.mkdir(parents=True)
-    save_model(keras.Model(pixels, output), folder, card)
 
 
 def write_tree(root: Path, preparation: Preparation) -> None:

@@ -56,7 +56,7 @@ class Tune(Section):
 class Export(Section):
     """`export`: in which formats models are written beside Keras's, and what int8 may cost."""
 
-    formats: list[Literal["onnx", "int8", "openvino", "litert"]] = ["onnx"]
+    formats: list[Literal["onnx", "int8", "openvino", "litert"]] = Field(["onnx"])
     int8_loss: float = Field(0.02, ge=0, lt=1)
 
     @field_validator("formats")

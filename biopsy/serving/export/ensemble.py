@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import SourceError, UnsuitableModel
+from biopsy.core.errors import SourceError, UnsuitableModelError
 from biopsy.core.layout import is_fold
 from biopsy.images.looks.record import Looks, Range
 from biopsy.serving.model import Model
@@ -65,7 +65,7 @@ class Ensemble:
             other = next((name for name in SAME if getattr(card, name) != getattr(first, name)), None)
             if other:
                 stained = other == "preparation" and bool(first.fold and first.preparation.stain)
-                raise (UnsuitableModel if stained else SourceError)(
+                raise (UnsuitableModelError if stained else SourceError)(
                     f"{folder} and {folders[0]} cannot answer together: their {other} differs. "
                     + (OWN_STAINS if stained else "Name folds or seeds of one model.")
                 )

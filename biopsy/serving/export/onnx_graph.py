@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from biopsy.core.errors import BiopsyError, MachineError, UnsuitableModel, reason_of
+from biopsy.core.errors import BiopsyError, MachineError, UnsuitableModelError, reason_of
 from biopsy.networks.model_file import NOTICE, Card
 from biopsy.serving.onnx_file import FEATURES, INPUT, MAPS, OUTPUT, input_shape
 
@@ -33,7 +33,7 @@ def convert(model: Any, card: Card) -> bytes:
         Keras runs on another backend than TensorFlow, or the extra `pipeline` is not installed.
     SourceError
         The model's encoder cannot be joined with its head.
-    UnsuitableModel
+    UnsuitableModelError
         tf2onnx does not know one of its operations.
     """
     from biopsy.networks.backend import keras
@@ -50,7 +50,7 @@ def convert(model: Any, card: Card) -> bytes:
     except BiopsyError:
         raise
     except Exception as error:  # classes of tf2onnx's own, and whatever a layer of a plug-in raises
-        raise UnsuitableModel(f"tf2onnx cannot convert {model.name}: {reason_of(error)}") from None
+        raise UnsuitableModelError(f"tf2onnx cannot convert {model.name}: {reason_of(error)}") from None
     if encoder:
         made = merge(encoder, made, card)
     rename(made.graph, {INPUT, OUTPUT, FEATURES, MAPS})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopsy.core.errors import BiopsyError, SourceError, UnsuitableModel, warn
+from biopsy.core.errors import BiopsyError, SourceError, UnsuitableModelError, warn
 from biopsy.core.files import atomic_file
 from biopsy.core.layout import EXPORTS, model_name
 from biopsy.core.shards import images_in
@@ -69,7 +69,7 @@ def export_model(
     ------
     SourceError
         The model cannot be loaded, or gives other probabilities as ONNX.
-    UnsuitableModel
+    UnsuitableModelError
         It needs more than images, has folds that prepare images differently, or an operation that ONNX does not know.
     """
     named = [models] if isinstance(models, Path) else list(models)
@@ -85,7 +85,7 @@ def export_model(
         warn(card.terms)
     images, what = images_to_compare(root, card)
     if card.members and int8 is not None:
-        raise UnsuitableModel("int8 quantises one model, and an ensemble was named. Leave it out.")
+        raise UnsuitableModelError("int8 quantises one model, and an ensemble was named. Leave it out.")
     network, facts = _network(model), {**_metadata(card, about or {}), "learnt_from": packed(model.learnt)}
     if scale := trained_scale(folder, card):
         facts["scale"] = asdict(scale)

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from biopsy.core.errors import UnsuitableModel
+from biopsy.core.errors import UnsuitableModelError
 from biopsy.core.extras import extra
 from biopsy.core.files import sha256
 from biopsy.networks.model_file import NOTICE
@@ -90,10 +90,10 @@ def _litert(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, 
     from biopsy.serving.export.onnx_graph import answering
 
     if isinstance(model, Ensemble):
-        raise UnsuitableModel("litert holds one model, and several were named. Take openvino, or name one.")
+        raise UnsuitableModelError("litert holds one model, and several were named. Take openvino, or name one.")
     answer, taken, encoder = answering(model.network, model.card)
     if encoder:
-        raise UnsuitableModel("litert cannot hold an encoder that is an ONNX file. Take openvino.")
+        raise UnsuitableModelError("litert cannot hold an encoder that is an ONNX file. Take openvino.")
     module = tf.Module()
     module.kept = [variable.value for variable in model.network.variables]
     module.answer = tf.function(answer, input_signature=[taken], autograph=False)
