@@ -68,8 +68,8 @@ def export(
 
 @verbs.command(
     epilog=examples(
-        "biopsy publish shared/ --model exports/binary-case.onnx          # says what it would write",
-        "biopsy publish shared/ --model exports/binary-case.onnx --yes",
+        "biopsy publish shared/ --model exports/binary-case          # says what it would write",
+        "biopsy publish shared/ --model exports/binary-case --yes",
         "HF_TOKEN=... biopsy publish hf://user/name --yes",
     )
 )

@@ -13,7 +13,7 @@ verbs = new_verbs()
 
 @verbs.command(
     epilog=examples(
-        "biopsy predict images/ --model exports/binary-case.onnx --out predictions.csv",
+        "biopsy predict images/ --model exports/binary-case --out predictions.csv",
         "biopsy predict images.csv --by case",
         "biopsy predict slide.svs --out results/",
     )
@@ -82,7 +82,7 @@ def predict(
 
 @verbs.command(
     epilog=examples(
-        "biopsy evaluate --model exports/binary-case.onnx --csv labels.csv --images photos/ --out external/",
+        "biopsy evaluate --model exports/binary-case --csv labels.csv --images photos/ --out external/",
         "biopsy evaluate --csv labels.csv --label diagnosis --map cancer=malignant --map healthy=benign",
     )
 )
@@ -126,7 +126,7 @@ def evaluate(
 
 @verbs.command(
     epilog=examples(
-        "biopsy explain images/ --model exports/binary-case.onnx",
+        "biopsy explain images/ --model exports/binary-case",
         "biopsy explain 'slides/**/*.png' --out maps/",
     )
 )
@@ -158,7 +158,7 @@ def explain(
 
 @verbs.command(
     epilog=examples(
-        "biopsy serve --model exports/binary-case.onnx",
+        "biopsy serve --model exports/binary-case",
         "BIOPSY_TOKEN=... biopsy serve --host 0.0.0.0 --port 80",
     )
 )

@@ -31,7 +31,7 @@ def list_all(
 @verbs.command(
     epilog=examples(
         "biopsy info models/binary-case",
-        "biopsy info exports/binary-case.onnx",
+        "biopsy info exports/binary-case",
         "biopsy info models/binary-case --root ../other-clone",
     )
 )

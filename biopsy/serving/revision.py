@@ -8,16 +8,19 @@ from pathlib import Path
 
 from biopsy.core.errors import MachineError, SourceError, reason_of
 from biopsy.core.extras import extra
-from biopsy.core.layout import cache
+from biopsy.core.layout import EXPORTED, cache
 
 
 def find_model(name: str | Path) -> Path:
     """Return the path that a person names, or where what `repository@revision:path` names was fetched to.
 
-    Raises `SourceError` and `MachineError` as `fetch_revision`.
+    A folder of an exported model, such as exports/binary-case, stands for the file in it. Raises `SourceError` and
+    `MachineError` as `fetch_revision`.
     """
     named = None if Path(name).exists() else parse_revision(str(name))
-    return fetch_revision(*named) if named else Path(name)
+    path = fetch_revision(*named) if named else Path(name)
+    inside = path / EXPORTED
+    return inside if inside.is_file() and not (path / "model.json").exists() else path
 
 
 def parse_revision(text: str) -> tuple[str, str, str] | None:

@@ -254,7 +254,7 @@ def test_an_image_edited_by_hand_is_noticed_and_made_again(origin: Path, tmp_pat
         image.write_bytes(right + b"x")
     stale = json.loads(call(project, "dvc", "status", "--json").stdout)
     assert stale["resize"] == [{"changed outs": {"data/resized": "modified"}}]
-    assert {name.split("@")[0] for name in stale} == {"resize", "stain", "train", "evaluate"}
+    assert {name.split("@")[0] for name in stale} == {"resize", "stain", "train", "evaluate", "export"}
     printed = call(project, "dvc", "repro").stdout
     assert "Running stage 'resize'" in printed
     assert "Running stage 'train" not in printed

@@ -71,7 +71,15 @@ def test_an_edit_in_the_library_makes_stale_the_stages_that_list_its_room_and_no
         stale = json.loads(call(project, "dvc", "status", "--json").stdout)
     finally:
         module.write_text(before)
-    assert {name.split("@")[0] for name in stale} == {"ingest", "impute", "split", "stain", "train", "evaluate"}
+    assert {name.split("@")[0] for name in stale} == {
+        "ingest",
+        "impute",
+        "split",
+        "stain",
+        "train",
+        "evaluate",
+        "export",
+    }
 
 
 def test_dvc_dag_names_every_stage(project: Path) -> None:
@@ -85,6 +93,7 @@ def test_dvc_dag_names_every_stage(project: Path) -> None:
         "stain@case",
         "train@binary-case",
         "evaluate@multiclass-image",
+        "export@binary-image",
         "report",
     ):
         assert stage in dag

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 import biopsy
+from biopsy.cli import command
 from biopsy.core.errors import DataError, ParamsError, SourceError
 from biopsy.core.files import sha256, write_json
 from biopsy.core.params import read_params
 from biopsy.images.preparation.record import Stains
 from biopsy.networks.model_file import read_card
 from biopsy.serving.export import run
-from biopsy.serving.onnx_file import open_file
+from biopsy.serving.finding import exported_models, find_models, short_name
+from biopsy.serving.onnx_file import exported_file, open_file
 from conftest import ROOT
 from tiny import make_project
 from tiny_onnx import DARK, SIZE, write_model
@@ -71,6 +73,28 @@ def test_each_model_becomes_a_file_with_its_figures_the_same_each_time(
     assert given["p_malignant"].nunique() > 5
     export(set_params)
     assert path.read_bytes() == content
+
+
+def test_its_folder_is_a_model_for_every_verb(
+    project: Path, set_params: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(set_params)
+    (project / "exports/own.onnx").write_bytes((project / "exports/binary-case/model.onnx").read_bytes())
+    found = [Path("exports/binary-case/model.onnx"), Path("exports/own.onnx")]
+    assert exported_models(Path()) == found
+    assert [short_name(path) for path in found] == ["binary-case", "own"]
+    assert find_models() == [Path("models/binary-case")]
+    Path("card.md").write_text("# A card")
+    for told, *verb in (
+        ("model.onnx SHA-256", "info"),
+        ("A-000.png,", "predict", "data/resized/A-000.png", "--model"),
+        ("model.onnx", "publish", "shared", "--card", "card.md", "--model"),
+    ):
+        command([*verb, "exports/binary-case"])
+        assert told in capsys.readouterr().out
+    monkeypatch.setattr("biopsy.serving.onnx_file.find_spec", lambda _: None)
+    (project / "exports/own.onnx").unlink()
+    assert exported_file(Path("models/binary-case")) == found[0].resolve()
 
 
 def test_without_formats_the_folder_is_empty_and_int8_is_another_file(project: Path, set_params: Any) -> None:
