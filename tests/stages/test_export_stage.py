@@ -84,7 +84,7 @@ def test_its_folder_is_a_model_for_every_verb(
     assert exported_models(Path()) == found
     assert [short_name(path) for path in found] == ["binary-case", "own"]
     assert find_models() == [Path("models/binary-case")]
-    Path("card.md").write_text("# A card")
+    Path("card.md").write_text(read_card(project / "models/binary-case").model_sha256)
     for told, *verb in (
         ("model.onnx SHA-256", "info"),
         ("A-000.png,", "predict", "data/resized/A-000.png", "--model"),
