@@ -14,7 +14,7 @@ from biopsy.core.errors import DataError, ParamsError, SourceError
 from biopsy.core.files import sha256, write_json
 from biopsy.core.params import read_params
 from biopsy.images.preparation.record import Stains
-from biopsy.networks.model_file import read_card
+from biopsy.networks.model_file import NOTICE, read_card
 from biopsy.serving.export import run
 from biopsy.serving.finding import exported_models, find_models, short_name
 from biopsy.serving.onnx_file import exported_file, open_file
@@ -84,7 +84,7 @@ def test_its_folder_is_a_model_for_every_verb(
     assert exported_models(Path()) == found
     assert [short_name(path) for path in found] == ["binary-case", "own"]
     assert find_models() == [Path("models/binary-case")]
-    Path("card.md").write_text(read_card(project / "models/binary-case").model_sha256)
+    Path("card.md").write_text(f"{NOTICE} {read_card(project / 'models/binary-case').model_sha256}")
     for told, *verb in (
         ("model.onnx SHA-256", "info"),
         ("A-000.png,", "predict", "data/resized/A-000.png", "--model"),
