@@ -193,7 +193,7 @@ def test_a_program_and_a_pull_request_get_the_same_figures(project: Path, tmp_pa
         (["main,poor1", "better"], 2, "main,poor1 are 2 runs and better are 1. Name as many on both sides"),
         (["main", "bettr"], 2, "there is no revision or experiment 'bettr'. Did you mean 'better'?"),
         (["main", "tried-itt"], 2, "Did you mean 'tried-it'?"),
-        (["main", "--output=x"], 2, "required"),
+        (["main", "--output=x"], 2, "No such option: --output"),
         (["main", "better", "--task", "binry"], 2, "has no 'binry' among its tasks. Did you mean 'binary'?"),
         (["main", "better", "--protocol", "case-cv5"], 2, "Did you mean 'case-cv3'?"),
         (["main", "few"], 3, "binary-case: main and few answered different images: 12 of 48 have one answer."),

@@ -60,6 +60,7 @@ def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: P
     printed = call(project, "dvc", "repro").stdout
     assert [line for line in printed.splitlines() if line.startswith("Running")] == [
         "Running stage 'evaluate@binary-case':",
+        "Running stage 'export@binary-case':",
         "Running stage 'report':",
     ]
     commit(project, "merged")

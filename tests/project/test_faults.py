@@ -232,7 +232,7 @@ def test_a_dirty_workspace_is_not_overwritten_unasked(project: Path) -> None:
     assert "-f" in refused.stderr
     assert edited.read_text().endswith("mine\n")
     stale = json.loads(call(project, "dvc", "status", "--json").stdout)
-    assert {"split", "train@binary-case", "evaluate@binary-case"} == {
+    assert {"split", "train@binary-case", "evaluate@binary-case", "export@binary-case"} == {
         n for n in stale if n in ("split",) or "binary-case" in n
     }
     call(project, "dvc", "checkout", "-q", "-f", "data/splits")
