@@ -67,6 +67,12 @@ def _describe_exported(path: Path) -> str:
     try:
         figures = json.loads(facts.get("figures", "null"))
         told = _figures_in_words(figures["test"], figures) if figures else "none are known to this file"
+        if int8 := json.loads(facts.get("int8", "null")):
+            told = f"none as int8. Of {int8['validation_images']} validation images: " + ", ".join(
+                f"{key} {value:.3f} (floats {int8['figures_of_floats'][key]:.3f})"
+                for key, value in int8["figures"].items()
+                if value is not None
+            )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SourceError(
             f"{path} was made by another version of Biopsy: its figures differ. Export it again."

@@ -1,6 +1,7 @@
 """The export stage: an .onnx file of each model where ONNX can hold it, and an empty folder where it cannot."""
 
 import json
+import re
 import runpy
 import shutil
 from pathlib import Path
@@ -97,9 +98,17 @@ def test_its_folder_is_a_model_for_every_verb(
     assert exported_file(Path("models/binary-case")) == found[0].resolve()
 
 
-def test_without_formats_the_folder_is_empty_and_int8_is_another_file(project: Path, set_params: Any) -> None:
+def test_without_formats_the_folder_is_empty_and_int8_is_another_file_with_figures_of_its_own(
+    project: Path, set_params: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     export(set_params, formats=["int8", "onnx"], int8_loss=0.9)
     assert made() == ["model-int8.onnx", "model.onnx"]
+    facts = open_file(project / "exports/binary-case/model-int8.onnx")[1]
+    assert facts["figures"] == "null"
+    assert json.loads(facts["int8"])["test_figures_of_floats"]["test"] == {"macro_f1": 0.8}
+    command(["info", "exports/binary-case/model-int8.onnx"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"none as int8\. Of 8 validation images: .*macro_f1 0\.\d{3} \(floats 0\.", told)
     export(set_params, formats=[])
     assert made() == []
     with pytest.raises(ParamsError, match=r"the other formats are made of onnx\. Add onnx, or leave the list empty"):
