@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Annotated
 
-from typer import Context, Exit, Typer, TyperException
+from typer import Context, Exit, Option, Typer, TyperException
 from typer.main import get_command
 
 from biopsy.cli import experiments, export, predict, show
@@ -23,8 +24,15 @@ for room in (predict, export, show, experiments):
 
 
 @app.callback()
-def without_verb(context: Context) -> None:
+def without_verb(
+    context: Context, version: Annotated[bool, Option("--version", help="Print the version and exit.")] = False
+) -> None:
     """Use and compare models. `dvc repro` runs the pipeline."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"biopsy {version_of('biopsy')}")
+        raise Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -58,6 +66,6 @@ def command(arguments: Sequence[str] | None = None) -> None:
     except TyperException as error:
         verb = next((f" {word}" for word in words[:1] if not word.startswith("-")), "")
         known = verb.strip() in getattr(verbs, "commands", ())
-        told = error.format_message().replace("Value error, ", "")
+        told = " ".join(error.format_message().replace("Value error, ", "").split())
         told += "" if told.endswith((".", "?")) else "."
         raise ParamsError(f"{told} `biopsy{verb * known} --help` shows what there is.") from None

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_without_a_verb_it_prints_what_there_is_a_line_for_each(capsys: pytest.C
     assert all("research use only" in line for line in using)
 
 
+def test_it_says_which_version_it_is(capsys: pytest.CaptureFixture) -> None:
+    assert shown_by(capsys, "--version") == f"biopsy {version('biopsy')}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -74,6 +79,7 @@ def test_without_a_verb_it_prints_what_there_is_a_line_for_each(capsys: pytest.C
         (["predict", "a", "--mpp", "x"], "Invalid value for '--mpp': .*number"),
         (["evaluate", "--csv"], "Option '--csv' requires an argument. `biopsy evaluate --help`"),
         (["convert-weights", "a", "b"], "Missing option '--architecture'. `biopsy convert-weights --help`"),
+        (["launch"], "Missing option '--render'. Choose from: sky, slurm, k8s. `biopsy launch --help` shows"),
         (["report", "--explain", "--compare", "x"], "--explain is for the report of one run. Leave --explain or --co"),
     ],
 )
