@@ -5,6 +5,7 @@ import importlib
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from scratch import ROOT
@@ -133,6 +134,33 @@ def test_a_script_that_needs_a_model_is_left_out_with_a_sentence(run: ModuleType
     here = Namespace(model=ROOT / "Makefile", folder=ROOT / "no-such", images=ROOT)
     assert run.arguments("slides", here) == [str(ROOT / "Makefile")]
     assert run.arguments("serve_load", here) == "needs --folder, which does not exist"
+
+
+def test_a_model_of_random_weights_that_has_seen_images_answers_each_differently(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from biopsy.networks.backend import keras
+
+    inference = imported("inference", monkeypatch)
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3)(pixels)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(x))
+    model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(x))
+    images = inference.images_of(16, 32).astype(np.float32)
+    blind = model.predict_on_batch(images)
+    inference.see(model, images)
+    seeing = model.predict_on_batch(images)
+    np.testing.assert_allclose(seeing, model(images, training=True), atol=1e-4)
+    assert 0.05 < np.median(seeing) < 0.95
+    assert np.median(np.minimum(seeing, 1 - seeing)) > 10 * np.median(np.minimum(blind, 1 - blind))
+
+    answers = np.array([[0.1], [0.8]])
+    (row,) = inference.parity("a", answers + np.array([[0], [3e-4]]), answers)
+    assert (row.met, row.line()) == (False, "a, unlike Keras|0.0003|answers' range 0.7||≤0.0001||**no**")
+    assert inference.parity("a", answers, answers)[0].met
+    assert inference.parity("a", np.full((2, 1), 0.5), np.full((2, 1), 0.5)) == []
+    assert "left out; the answers to all images lie within 0" in capsys.readouterr().out
 
 
 def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guard_it(
