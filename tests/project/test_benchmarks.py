@@ -163,6 +163,20 @@ def test_a_model_of_random_weights_that_has_seen_images_answers_each_differently
     assert "left out; the answers to all images lie within 0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_dvc_and_an_epoch_are_measured_with_single_files_and_with_tars(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = imported("dvc_scale", monkeypatch)
+    single, packed = (scale.measure_folder(12, shard) for shard in (0, 4))
+    assert list(single) == list(packed)
+    rows = scale.shard_rows(
+        12, {**single, "dvc add": measure.Run(9, 6.0, 80)}, {**packed, "dvc add": measure.Run(9, 3.0, 70)}
+    )
+    assert {"dvc push, 12 in tars, CPU", "an epoch's reading, 12 in tars, CPU"} < {row.what for row in rows}
+    assert rows[0].line() == "dvc add, 12 in tars, CPU|3s|files 6|2||70|"
+
+
 def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guard_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
