@@ -177,6 +177,12 @@ def test_dvc_and_an_epoch_are_measured_with_single_files_and_with_tars(
     assert rows[0].line() == "dvc add, 12 in tars, CPU|3s|files 6|2||70|"
 
 
+def test_the_import_of_tensorflow_has_a_goal(measure: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, goal = imported("startup", monkeypatch).COMMANDS["importing TensorFlow"]
+    assert goal == 2.5
+    assert measure.timed(*command).peak_mb > 100  # it is imported
+
+
 def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guard_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
