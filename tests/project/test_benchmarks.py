@@ -183,6 +183,22 @@ def test_the_import_of_tensorflow_has_a_goal(measure: ModuleType, monkeypatch: p
     assert measure.timed(*command).peak_mb > 100  # it is imported
 
 
+def test_without_a_compiler_the_row_of_torch_compile_is_left_out_with_its_reason(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = imported("step", monkeypatch)
+    ways = dict.fromkeys(step.WAYS, measure.Found([2.0], 5.0))
+    monkeypatch.setattr(step, "compare", lambda commands, count: {way: ways[way] for way in commands})
+    monkeypatch.setattr(sys, "argv", ["step.py", "head"])
+    told = []
+    for code in ("pass", "raise SystemExit('no compiler')"):
+        monkeypatch.setattr(step, "COMPILE", code)
+        step.main()
+        told.append(capsys.readouterr().out.splitlines())
+    assert [line.split(" | ")[2] for line in told[0]] == ["Keras 2", "PyTorch 2", "torch.compile 2", "ours on JAX 2"]
+    assert told[1] == ["torch.compile: left out; no compiler", *told[0][:2], told[0][3]]
+
+
 def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guard_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
