@@ -17,6 +17,7 @@ from measure import ROOT, Row, Run, options, parse, tell, timed
 BIOPSY = (sys.executable, "-P", "-m", "biopsy.cli")  # -P: this code, whatever the folder holds
 COMMANDS: dict[str, tuple[tuple[str, ...], float]] = {
     "import biopsy": ((sys.executable, "-c", "import biopsy"), 0.1),
+    "importing TensorFlow": ((sys.executable, "-c", "from biopsy.networks.backend import tf"), 2.5),
     "biopsy --help": ((*BIOPSY, "--help"), 0.15),
     "biopsy list": ((*BIOPSY, "list"), 1),
     "biopsy results": ((*BIOPSY, "results"), 1),

@@ -1,6 +1,6 @@
 """Claim: a training step is as fast as that of stock Keras and of PyTorch.
 
-    python benchmarks/step.py                        all networks, about 10 minutes on two cores
+    python benchmarks/step.py                        all networks, about 30 minutes on two cores
     python benchmarks/step.py densenet121            one of them: head, cnn_small, mobilenetv2, densenet121
 
 Each way trains in a process of its own, in rounds that alternate; images/s of whole calls of `fit`, input included.
@@ -8,14 +8,19 @@ Each way trains in a process of its own, in rounds that alternate; images/s of w
     ours     `compile_model`, and the training's data set: uint8 images in memory, equal seeds give equal bytes
     Keras    the same network, `compile` and `fit` of float32 arrays, without XLA, which is slower
     PyTorch  torchvision's network, channels_last
+    torch.compile    the same, compiled; left out where it does not compile, as without a C++ compiler
+    ours on JAX      what `train.backend: jax` does
 
 Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen
 MobileNetV2 on features.
 """
 
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +47,10 @@ NETWORKS = {
     "mobilenetv2": Network("mobilenetv2", {"head": LINEAR}, 224, 16, 6),
     "densenet121": Network("densenet121", {"head": REPORT}, 256, 16, 2),
 }
+COMPILE = "import torch; torch.compile(lambda x: 2 * x + 1)(torch.ones(3))"
 SLOW = ("mobilenetv2", "densenet121")  # not in a quick run
-WAYS = ("ours", "Keras", "PyTorch")
+WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "ours on JAX")
+GOALS = WAYS[1:4]  # that ours is to reach
 WIDTH = 1280  # of MobileNetV2's features
 EPOCHS = 100  # at most so many rounds
 PRECISIONS = {"fp32": "float32", "bf16": "mixed_bfloat16"}
@@ -137,7 +144,13 @@ def plain_keras(network: Network, precision: str, head: bool) -> None:
     model.fit(data, targets, batch_size=network.batch, epochs=EPOCHS, verbose=0, callbacks=callbacks)
 
 
-def pytorch(network: Network, precision: str, head: bool) -> None:
+def cannot_compile() -> str:
+    """Say why `torch.compile` does not work here; empty: it does."""
+    done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True)
+    return (done.stderr.strip() or f"code {done.returncode}").splitlines()[-1] if done.returncode else ""
+
+
+def pytorch(network: Network, precision: str, head: bool, compiled: bool = False) -> None:
     import torch
     from torch import nn
 
@@ -165,6 +178,7 @@ def pytorch(network: Network, precision: str, head: bool) -> None:
         body = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = nn.Sequential(body, nn.Dropout(0.2), nn.Linear(width, 1)).to(memory_format=torch.channels_last)
     model.train()
+    seeing = torch.compile(model) if compiled else model
     optimizer, loss_of = torch.optim.Adam(model.parameters(), 1e-4), nn.BCEWithLogitsLoss()
     truth = torch.from_numpy(targets.astype(np.float32))[:, None]
 
@@ -178,7 +192,7 @@ def pytorch(network: Network, precision: str, head: bool) -> None:
         for seen, wanted in batches():
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                given = model(seen)
+                given = seeing(seen)
             loss_of(given.float(), wanted).backward()
             optimizer.step()
         return len(targets) / (time.perf_counter() - start)
@@ -195,18 +209,25 @@ def main() -> None:
     chosen = parse(parser, rounds=3)
     if chosen.way:
         (name,), (precision,) = chosen.networks, chosen.precisions
-        make = dict(zip(WAYS, (ours, plain_keras, pytorch), strict=True))[chosen.way]
+        if chosen.way == "ours on JAX":
+            os.environ["KERAS_BACKEND"] = "jax"
+        makes: list[Callable[..., None]] = [ours, plain_keras, pytorch, partial(pytorch, compiled=True), ours]
         try:
-            make(NETWORKS[name], precision, name == "head")
+            makes[WAYS.index(chosen.way)](NETWORKS[name], precision, name == "head")
         except ModuleNotFoundError as error:
             ready(error.name)
         return
+    groups = [list(GOALS[:2]), [GOALS[2], "ours on JAX"]]  # three large networks at a time have room in 16 GB
+    if reason := cannot_compile():
+        print(f"{GOALS[2]}: left out; {reason}")
+        del groups[1][0]
     for name in chosen.networks or [name for name in NETWORKS if not (chosen.quick and name in SLOW)]:
         for precision in chosen.precisions if name == "densenet121" else ["fp32"]:
             run = [sys.executable, __file__, name, "--precisions", precision, "--way"]
-            found = compare({way: [*run, way] for way in WAYS}, chosen.rounds)
             what = name if name == "head" else f"{name} {precision}"
-            tell(versus(what, found, "Keras", ">=1"), versus(what, found, "PyTorch", ">=1"))
+            for peers in groups:
+                found = compare({way: [*run, way] for way in ("ours", *peers)}, chosen.rounds)
+                tell(*(versus(what, found, peer, ">=1" if peer in GOALS else "") for peer in peers))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the tests of `train.backend: jax` ask for, in one process that must never import TensorFlow; prints JSON.
 
-`python on_jax.py` in a folder where `tiny.make_project` and params.yaml stand, and a link to stages/.
+`python on_jax.py` in a folder where `tiny.make_project` and params.yaml stand, and a link to stages/. With the argument
+`torch`, what those of `train.backend: torch` ask for.
 """
 
 import json
@@ -81,7 +82,8 @@ def looks() -> list[list[list[float]]]:
 
 
 def main() -> None:
-    os.environ |= JAX  # before JAX is imported
+    jax = sys.argv[1:] != ["torch"]
+    os.environ |= JAX if jax else {}  # before JAX is imported
     status = [train()]
     told: dict[str, Any] = {"answers": answers(), "looks": looks()}
     shutil.copytree(FOLDERS[0], "kept")
@@ -91,9 +93,11 @@ def main() -> None:
     status.append(train())
     resumed = outputs()
     told["differ"] = sorted(name for name in whole.keys() | resumed if whole.get(name) != resumed.get(name))
-    told |= {"status": status, "files": len(whole), "shared": two_devices.compare()}
-    gpu = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks/gpu.py"))
-    told["gpu"] = gpu["row"]("jax", gpu["on_jax"]("tiny", 32, 4, 2, 1), 4)
+    told |= {"status": status, "files": len(whole)}
+    if jax:
+        told["shared"] = two_devices.compare()
+        gpu = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks/gpu.py"))
+        told["gpu"] = gpu["row"]("jax", gpu["on_jax"]("tiny", 32, 4, 2, 1), 4)
     told["tensorflow"] = [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
     print(json.dumps(told))
 

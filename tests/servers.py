@@ -1,11 +1,14 @@
-"""Real servers on the loopback, for as long as a block lasts: OpenSSH, S3 (moto's), HTTP."""
+"""Servers on the loopback, for as long as a block lasts: OpenSSH, S3 (moto's), Google Cloud Storage (ours), HTTP."""
 
+import base64
 import getpass
+import hashlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +68,68 @@ def s3_server(folder: Path) -> Iterator[str]:
         endpoint = f"http://127.0.0.1:{port}"
         s3_client(endpoint).create_bucket(Bucket="my-bucket")
         yield endpoint
+
+
+class GoogleStore:
+    """What gcsfs reads of Google Cloud Storage: lists of objects, two on a page, an object, and its content.
+
+    `objects` by name lie in the bucket `my-bucket`; `refused` is the status of every answer, if any.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.refused = 0
+
+    def app(self) -> Any:
+        from flask import Flask, abort, request
+
+        app = Flask("store")
+
+        def about(name: str) -> dict[str, str]:
+            content = self.objects.get(name)
+            if content is None:
+                abort(404)
+            digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+            return {"name": name, "bucket": "my-bucket", "size": str(len(content)), "md5Hash": digest}
+
+        @app.before_request
+        def check() -> Any:
+            if self.refused:
+                return {"error": {"code": self.refused, "message": "Anonymous caller has no access."}}, self.refused
+            return None
+
+        @app.get("/storage/v1/b/my-bucket/o")
+        def names() -> Any:
+            start = int(request.args.get("pageToken", 0))
+            found = sorted(name for name in self.objects if name.startswith(request.args.get("prefix", "")))
+            more = {"nextPageToken": str(start + 2)} if len(found) > start + 2 else {}
+            return {"kind": "storage#objects", "items": [about(name) for name in found[start : start + 2]], **more}
+
+        @app.get("/storage/v1/b/my-bucket/o/<path:name>")
+        def one(name: str) -> Any:
+            return about(name)
+
+        @app.get("/download/storage/v1/b/my-bucket/o/<path:name>")
+        def content(name: str) -> Any:
+            return self.objects[name], {"X-Goog-Hash": f"md5={about(name)['md5Hash']}"}
+
+        return app
+
+
+@contextmanager
+def google_server() -> Iterator[tuple[str, GoogleStore]]:
+    """Serve Google Cloud Storage; yield the endpoint, and what lies there."""
+    from werkzeug.serving import make_server
+
+    store = GoogleStore()
+    server = make_server("127.0.0.1", 0, store.app(), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", store
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager

@@ -69,7 +69,8 @@ def open_engine(kind: str, address: str | None = None, cpus: float = 1, gpus: fl
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         place = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise MachineError(
-            f"no Ray cluster answers at {place} ({reason_of(error)}). `ray start --head` starts one."
+            f"no Ray cluster answers at {place} ({reason_of(error)}). `ray start --head` starts one. If one runs "
+            "there, it may want its token: set RAY_AUTH_MODE to token."
         ) from None
     try:
         yield _on(ray, cpus, gpus)

@@ -1,6 +1,7 @@
 """Object stores (`s3://`, `gs://`), read through fsspec as DVC's remotes are: what lies at an address, and errors."""
 
 import errno
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from biopsy.core.errors import BiopsyError, MachineError, SourceError, reason_of
 
-PACKAGES = {"s3": "s3fs (`pip install -e '.[s3]'`)", "gs": "gcsfs (`pip install gcsfs`)"}
+PACKAGES = {"s3": "s3fs (`pip install -e '.[s3]'`)", "gs": "gcsfs (`pip install -e '.[gs]'`)"}
 CREDENTIALS = {
     "s3": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -48,6 +49,7 @@ def open_store(address: str, key: str) -> tuple[Any, str]:
     import fsspec
 
     kind, _, path = address.partition("://")
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs tracebacks of what `in_words` puts into a sentence
     try:
         return fsspec.filesystem(kind), path.rstrip("/")
     except ImportError:
@@ -76,13 +78,19 @@ def in_words(address: str, key: str) -> Iterator[None]:
         reason = reason_of(error)
         if type(error).__name__ in NO_CREDENTIALS:
             raise SourceError(f"{key}: no credentials for {address} ({reason}). Set {CREDENTIALS.get(kind)}.") from None
-        if isinstance(error, PermissionError):
+        if _refused(error):
             raise SourceError(
                 f"{key}: {address} may not be read with your credentials ({reason}). Set {CREDENTIALS.get(kind)}."
             ) from None
         raise SourceError(
             f"{key}: {address} cannot be reached ({reason}). Run `dvc repro` again to go on; what was fetched is kept."
         ) from None
+
+
+def _refused(error: Exception) -> bool:
+    """Say whether credentials do not suffice; gcsfs raises another class for each status."""
+    gcsfs = getattr(error, "code", None) == 401 or str(error).startswith("Forbidden:")
+    return isinstance(error, PermissionError) or gcsfs
 
 
 def list_objects(address: str, key: str) -> list[Found]:

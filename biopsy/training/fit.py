@@ -28,7 +28,7 @@ from biopsy.training.monitor import SCORES, ValidationScore, defined, early_stop
 from biopsy.training.optimizers.registry import find as find_optimizer
 from biopsy.training.optimizers.registry import make_optimizer
 from biopsy.training.progress import EpochBar, LiveLog
-from biopsy.training.resume import TrainingState
+from biopsy.training.resume import TrainingState, seeded_epochs
 from biopsy.training.schedules import learning_rate, plateau
 
 
@@ -170,7 +170,8 @@ def fit(
             told = [state, *([] if HERE.rank else [LiveLog(live_dir, state), EpochBar(title, state, epochs)])]
             validation = shared_validation(feed.validation(), len(targets) - n_train, batch)
             scored = [ValidationScore(monitor, validation, targets[n_train:])] if monitor in SCORES else []
-            callbacks = [PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
+            seeded = seeded_epochs(params.seed, state)
+            callbacks = [*seeded, PlainValidationLoss(), *last, *averaged, *scored, early, *reduce, *told]
             batches, weights = shared(feed.train(range(state.epoch, epochs)), class_weights(items, train))
             with limits_in_words(model, batch):
                 model.fit(

@@ -8,6 +8,7 @@ import json
 import time
 import zipfile
 import zlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,21 @@ class TrainingState(keras.callbacks.Callback):
         arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
         with atomic_file(self.file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
+
+
+def seeded_epochs(seed: int, state: TrainingState) -> list[Any]:
+    """Make the callbacks that seed PyTorch's one generator, of which its dropout draws, with an epoch's first batch.
+
+    Layers of other engines draw from variables, which the state keeps.
+    """
+    if keras.backend.backend() != "torch":
+        return []
+
+    def begin(batch: int, logs: dict[str, float] | None = None) -> None:
+        if batch == 0:  # not before: a DataLoader that begins draws a number, too
+            import_module("torch").manual_seed(seed + 1_000_003 * state.epoch)
+
+    return [keras.callbacks.LambdaCallback(on_train_batch_begin=begin)]
 
 
 def _variables(model: Any) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,18 @@ def test_a_queue_runs_on_ray(project: Path, capsys: pytest.CaptureFixture[str]) 
     with open_engine("ray", "local") as engine:
         run_queue(tasks, engine, project)
     assert capsys.readouterr().out.count(": done") == 2
+
+
+def test_a_cluster_that_does_not_answer_is_a_sentence_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    words = (
+        r"at there:1 \(Failed to connect\). `ray start --head` starts one. If one runs .* set RAY_AUTH_MODE to token"
+    )
+    with pytest.raises(MachineError, match=words), open_engine("ray", "there:1"):
+        pass
 
 
 def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

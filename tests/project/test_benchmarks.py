@@ -5,6 +5,7 @@ import importlib
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from scratch import ROOT
@@ -133,6 +134,69 @@ def test_a_script_that_needs_a_model_is_left_out_with_a_sentence(run: ModuleType
     here = Namespace(model=ROOT / "Makefile", folder=ROOT / "no-such", images=ROOT)
     assert run.arguments("slides", here) == [str(ROOT / "Makefile")]
     assert run.arguments("serve_load", here) == "needs --folder, which does not exist"
+
+
+def test_a_model_of_random_weights_that_has_seen_images_answers_each_differently(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from biopsy.networks.backend import keras
+
+    inference = imported("inference", monkeypatch)
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3)(pixels)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(x))
+    model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(x))
+    images = inference.images_of(16, 32).astype(np.float32)
+    blind = model.predict_on_batch(images)
+    inference.see(model, images)
+    seeing = model.predict_on_batch(images)
+    np.testing.assert_allclose(seeing, model(images, training=True), atol=1e-4)
+    assert 0.05 < np.median(seeing) < 0.95
+    assert np.median(np.minimum(seeing, 1 - seeing)) > 10 * np.median(np.minimum(blind, 1 - blind))
+
+    answers = np.array([[0.1], [0.8]])
+    (row,) = inference.parity("a", answers + np.array([[0], [3e-4]]), answers)
+    assert (row.met, row.line()) == (False, "a, unlike Keras|0.0003|answers' range 0.7||≤0.0001||**no**")
+    assert inference.parity("a", answers, answers)[0].met
+    assert inference.parity("a", np.full((2, 1), 0.5), np.full((2, 1), 0.5)) == []
+    assert "left out; the answers to all images lie within 0" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_dvc_and_an_epoch_are_measured_with_single_files_and_with_tars(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = imported("dvc_scale", monkeypatch)
+    single, packed = (scale.measure_folder(12, shard) for shard in (0, 4))
+    assert list(single) == list(packed)
+    rows = scale.shard_rows(
+        12, {**single, "dvc add": measure.Run(9, 6.0, 80)}, {**packed, "dvc add": measure.Run(9, 3.0, 70)}
+    )
+    assert {"dvc push, 12 in tars, CPU", "an epoch's reading, 12 in tars, CPU"} < {row.what for row in rows}
+    assert rows[0].line() == "dvc add, 12 in tars, CPU|3s|files 6|2||70|"
+
+
+def test_the_import_of_tensorflow_has_a_goal(measure: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, goal = imported("startup", monkeypatch).COMMANDS["importing TensorFlow"]
+    assert goal == 2.5
+    assert measure.timed(*command).peak_mb > 100  # it is imported
+
+
+def test_without_a_compiler_the_row_of_torch_compile_is_left_out_with_its_reason(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = imported("step", monkeypatch)
+    ways = dict.fromkeys(step.WAYS, measure.Found([2.0], 5.0))
+    monkeypatch.setattr(step, "compare", lambda commands, count: {way: ways[way] for way in commands})
+    monkeypatch.setattr(sys, "argv", ["step.py", "head"])
+    told = []
+    for code in ("pass", "raise SystemExit('no compiler')"):
+        monkeypatch.setattr(step, "COMPILE", code)
+        step.main()
+        told.append(capsys.readouterr().out.splitlines())
+    assert [line.split(" | ")[2] for line in told[0]] == ["Keras 2", "PyTorch 2", "torch.compile 2", "ours on JAX 2"]
+    assert told[1] == ["torch.compile: left out; no compiler", *told[0][:2], told[0][3]]
 
 
 def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guard_it(

@@ -11,7 +11,7 @@ from biopsy.core.errors import BiopsyError, MachineError
 from biopsy.core.outside import look_again, watch
 from biopsy.core.sections.data import Data
 from biopsy.sources.fetch import fill, outside_paths
-from servers import s3_client, s3_server
+from servers import GoogleStore, google_server, s3_client, s3_server
 
 ADDRESS = {"csv": "s3://my-bucket/my.csv", "images": "s3://my-bucket/all/images"}
 DATA = Data(source="local", local=ADDRESS)
@@ -43,11 +43,11 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-def fetched(name: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+def fetched(name: str, data: Data = DATA) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Fill a folder; return its images, and what is told of them."""
     folder = Path(name)
     folder.mkdir()
-    facts = fill(DATA, folder, Path("downloads"))
+    facts = fill(data, folder, Path("downloads"))
     images = folder / "images"
     return {p.relative_to(images).as_posix(): p.read_bytes() for p in images.rglob("*") if p.is_file()}, facts
 
@@ -149,3 +149,70 @@ def test_what_is_wrong_is_one_sentence_with_parameter_and_address(
     Path("raw").mkdir()
     with pytest.raises(kind, match=f"^data.local.csv: .*{words}"):
         fill(data, Path("raw"), Path("downloads"))
+
+
+@pytest.fixture
+def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleStore]:
+    """The same table and images in Google Cloud Storage, for anybody to read."""
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it would ask by gRPC what kind of bucket it is
+    pytest.importorskip("gcsfs", reason="pip install -r requirements-dev.txt")
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    monkeypatch.setattr("gcsfs.retry.min", lambda *_: 0, raising=False)  # else it tries for half a minute
+    monkeypatch.chdir(tmp_path)
+    with google_server() as (endpoint, store):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
+        rows = "".join(f"{name}\n" for name in [*CONTENT, "evil.png"])
+        store.objects = {f"all/images/{name}": content for name, content in (CONTENT | OTHERS).items()}
+        store.objects["my.csv"] = f"file\n{rows}".encode()
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+        yield store
+    fsspec.get_filesystem_class("gs").clear_instance_cache()
+
+
+def on_google(**change: str) -> Data:
+    return Data(source="local", local={name: path.replace("s3:", "gs:") for name, path in ADDRESS.items()} | change)
+
+
+def test_google_cloud_storage_is_read_as_s3_is_and_a_changed_object_is_seen_and_fetched(google: GoogleStore) -> None:
+    for name, content in (("raw", b"three"), ("again", b"THREE")):
+        google.objects["all/images/3.png"] = content
+        with watch("fetch", outside_paths(on_google())):
+            images, facts = fetched(name, on_google())
+        assert images == CONTENT | {"3.png": content}
+        assert facts["left_out"] == {"not an image": 1, "not named in the CSV": 1, "name that is no path": 1}
+    notes = Path("data/outside.yaml")
+    before = notes.read_text()
+    assert look_again() == []
+    assert notes.read_text() == before
+    google.objects["all/images/a/1.png"] = b"new"
+    assert look_again() == []
+    assert notes.read_text() != before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"csv": "gs://other/my.csv"}, "gs://other/my.csv does not exist: there is no such bucket"),
+        ({"csv": "gs://my-bucket/my.CSV"}, "gs://my-bucket/my.CSV does not exist"),
+        ({"csv": "gs://my-bucket/all"}, "gs://my-bucket/all is a folder, not a CSV file"),
+        ({"refused": "401"}, r"my.csv may not be read with .*no access.*\). Set GOOGLE_APPLICATION_CREDENTIALS"),
+        ({"refused": "403"}, r"my.csv may not be read with .*no access.*\). Set GOOGLE_APPLICATION_CREDENTIALS"),
+        ({"refused": "503"}, r"gs://my-bucket/my.csv cannot be reached \(.*\). Run `dvc repro` again"),
+        ({"away": "1"}, r"gs://my-bucket/my.csv cannot be reached \(.*\). Run `dvc repro` again"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_google_cloud_storage_is_one_sentence(
+    google: GoogleStore,
+    change: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    google.refused = int(change.pop("refused", 0))
+    if change.pop("away", None):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    Path("raw").mkdir()
+    with pytest.raises(BiopsyError, match=f"^data.local.csv: .*{words}"):
+        fill(on_google(**change), Path("raw"), Path("downloads"))
+    assert not [each for each in caplog.records if each.name == "gcsfs"]  # a terminal would show its tracebacks

@@ -144,20 +144,23 @@ def test_batches_without_tf_data_are_those_of_tf_data_in_every_epoch(on_arrays: 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What tests/on_jax.py tells of its one process."""
+    return trained_on("jax", tmp_path_factory.mktemp("jax"))
+
+
+def trained_on(backend: str, root: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    root = tmp_path_factory.mktemp("jax")
     make_project(root)
     (root / "stages").symlink_to(ROOT / "stages")
     params = OmegaConf.load(ROOT / "params.yaml")
     params.train = OmegaConf.merge(
         params.train,
-        {"backend": "jax", "epochs": 4, "batch": 16, "ema": 0.9, "monitor": "val_macro_f1"},
+        {"backend": backend, "epochs": 4, "batch": 16, "ema": 0.9, "monitor": "val_macro_f1"},
     )
     params.resize = {**params.resize, "size": 32, "mode": "stretch"}
     OmegaConf.save(params, root / "params.yaml")
     usual = {k: v for k, v in warm(ROOT).items() if k not in ("BIOPSY_TEST_SERVER", "KERAS_BACKEND")}
-    command = [sys.executable, str(ROOT / "tests/on_jax.py")]
+    command = [sys.executable, str(ROOT / "tests/on_jax.py"), *[backend] * (backend != "jax")]
     done = subprocess.run(command, cwd=root, env=usual, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return {**json.loads(done.stdout.splitlines()[-1]), "kept": root / "kept", "stderr": done.stderr}
@@ -181,6 +184,10 @@ def test_a_training_on_jax_that_was_stopped_ends_with_the_bytes_of_the_unbroken_
 def test_tensorflow_gives_the_answers_of_a_model_that_was_trained_on_jax(
     told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    check_answers(told, monkeypatch)
+
+
+def check_answers(told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(told["kept"].parent)
     monkeypatch.setattr(on_jax, "FOLDERS", ("kept",))
     here = on_jax.answers()
@@ -189,6 +196,20 @@ def test_tensorflow_gives_the_answers_of_a_model_that_was_trained_on_jax(
     assert np.ptp(here) > 0.01
     np.testing.assert_allclose(here := on_jax.looks(), told["looks"], atol=1e-6)
     assert np.ptp(here) > 0.01
+
+
+@pytest.mark.slow
+def test_the_stage_trains_on_pytorch_goes_on_with_equal_bytes_and_tensorflow_gives_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    told = trained_on("torch", tmp_path)
+    assert told["tensorflow"] == []
+    assert told["status"] == [0, 130, 0], told["stderr"][-3000:]
+    assert json.loads((told["kept"] / "model.json").read_text())["params"]["train"]["backend"] == "torch"
+    assert told["files"] > 4
+    assert told["differ"] == []
+    check_answers(told, monkeypatch)
 
 
 @pytest.mark.slow
