@@ -15,7 +15,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import omegaconf
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
@@ -23,6 +25,17 @@ from scratch import ROOT, run_once, warm
 
 # A shell that runs us in the background has SIGINT ignored, which the processes that tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def read_yaml_in_c() -> None:
+    """Let OmegaConf, and so Hydra, parse YAML in C: in Python it is half of what a test of parameters takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
+        loader = omegaconf._utils.get_yaml_loader()
+    omegaconf._utils.get_yaml_loader = lambda: loader
+
+
+read_yaml_in_c()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

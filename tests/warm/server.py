@@ -81,10 +81,10 @@ def run(asked: dict, files: list[int]) -> int:
         resource.setrlimit(getattr(resource, name), limit)
     argv, paths = asked["argv"], asked["env"].get("PYTHONPATH", "").split(os.pathsep)
     module = argv[0] == "-m"
-    if module and "BIOPSY_TEST_UNDRAWN" in os.environ:
-        draw_nothing()
-    elif argv[0].endswith("/dvc"):
+    if argv[0].endswith("/dvc"):
         remember_what_was_written()
+    elif "BIOPSY_TEST_UNDRAWN" in os.environ:
+        draw_nothing()
     sys.argv = argv[1:] if module else argv
     sys.path[:] = [asked["cwd"] if module else str(Path(argv[0]).parent), *paths, *INSTALLED]
     try:
