@@ -18,13 +18,13 @@ SETTINGS = {
     "small beta": {"beta_1": 0.5, "beta_2": 0.1, "epsilon": 0.5},
     "accumulated": {"gradient_accumulation_steps": 2, "weight_decay": 0.1},
 }
-RATE = 0.05
+RATE = 0.3
 
 
 def gradients() -> np.ndarray:
     """(steps, 4), float32, over several orders of magnitude; one of them stays 0."""
     rng = np.random.default_rng(0)
-    return (rng.normal(0.3, 1, (40, 4)) * [1e-3, 1, 100, 0]).astype(np.float32)
+    return (rng.normal(0.3, 1, (16, 4)) * [1e-3, 1, 100, 0]).astype(np.float32)
 
 
 def trajectory(settings: dict) -> list[list[float]]:

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import omegaconf
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
@@ -23,6 +25,17 @@ from scratch import ROOT, run_once, warm
 
 # A shell that runs us in the background has SIGINT ignored, which the processes that tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def read_yaml_in_c() -> None:
+    """Let OmegaConf, and so Hydra, parse YAML in C: in Python it is half of what a test of parameters takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
+        loader = omegaconf._utils.get_yaml_loader()
+    omegaconf._utils.get_yaml_loader = lambda: loader
+
+
+read_yaml_in_c()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,6 +55,39 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_out_of_the_collectors_sight() -> Iterator[None]:
+    """Do so again after each file: `seed_everything` collects, and searched what earlier files had imported."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def steps_without_graphs() -> Iterator[None]:
+    """Run each step of a short training as it stands, before its graph would be drawn; draw no sheet of its images.
+
+    tests/training/test_contact_sheet.py has the sheets.
+    """
+    from biopsy.networks.backend import tf
+
+    tf.config.run_functions_eagerly(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("biopsy.training.train_model.write_sheet", lambda *_: None)
+        yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def quick_training(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Train without graphs, but for tests marked `graph`; tests/training and all that DVC runs train with them too."""
+    if request.node.get_closest_marker("graph"):
+        yield
+        return
+    with steps_without_graphs():
+        yield
 
 
 @pytest.fixture
@@ -81,16 +127,26 @@ def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return run
 
 
+@contextmanager
+def one_pixel_pictures() -> Iterator[None]:
+    """Save each figure as one pixel: to draw takes a sixth of a stage's time."""
+    pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).write_bytes(pixel))
+        yield
+
+
 @pytest.fixture
-def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save each figure as one pixel, but for tests marked `drawn`: to draw takes a sixth of a stage's time.
+def quick_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Save each figure as one pixel, but for tests marked `drawn`.
 
     What figures show has tests of its own in tests/evaluation and tests/tables, and tests/project runs it all.
     """
     if request.node.get_closest_marker("drawn"):
+        yield
         return
-    pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).write_bytes(pixel))
+    with one_pixel_pictures():
+        yield
 
 
 @pytest.fixture

@@ -26,6 +26,9 @@ SMALL = {
 }
 
 
+UNDRAWN = {"BIOPSY_TEST_UNDRAWN": "1"}  # for stages whose figures a test does not look at: see tests/warm/server.py
+
+
 def environment(root: Path, **more: str) -> dict[str, str]:
     """What a command sees: this environment's programs, the scratch project's modules, nobody's git settings.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scratch import call, clone, commit, set_params
+from scratch import UNDRAWN, call, clone, commit, set_params
 from walkthrough import follow
 
 
@@ -19,7 +19,7 @@ def printed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     call(project, "git", "remote", "set-url", "origin", f"file://{base}/server.git")
     call(project, "git", "push", "-q", "origin", "main")
     call(base, "git", "clone", "-q", f"file://{base}/server.git", "colleague")
-    return follow("compare.md", project)
+    return follow("compare.md", project, **UNDRAWN)
 
 
 def test_every_command_of_the_page_does_what_it_promises(printed: dict[str, str]) -> None:
@@ -50,14 +50,14 @@ def test_a_conflict_in_the_lock_is_settled_by_the_commands_of_the_page(origin: P
         call(project, "git", "switch", "-q", branch)
         call(project, "dvc", "checkout", "-q")
         set_params(project, **change)
-        call(project, "dvc", "repro", "-q")
+        call(project, "dvc", "repro", "-q", **UNDRAWN)
         commit(project, branch)
     call(project, "git", "switch", "-q", "main")
     assert "CONFLICT" in call(project, "git", "merge", "theirs", check=False).stdout
     call(project, "git", "checkout", "--ours", "params.yaml", "dvc.lock", "metrics")
     call(project, "dvc", "checkout", "-q")
     set_params(project, evaluate__digits=5)
-    printed = call(project, "dvc", "repro").stdout
+    printed = call(project, "dvc", "repro", **UNDRAWN).stdout
     assert [line for line in printed.splitlines() if line.startswith("Running")] == [
         "Running stage 'evaluate@binary-case':",
         "Running stage 'export@binary-case':",

@@ -7,7 +7,6 @@ preset that is nothing but a backbone has nothing left to train here; tests/proj
 
 import json
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
 from biopsy.core.params import Params, read_params
-from biopsy.networks.backend import keras, tf
+from biopsy.networks.backend import keras
 from biopsy.networks.model_file import load_model, save_model
 from conftest import ROOT
 
@@ -74,23 +73,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def eager() -> Iterator[None]:
-    """One step an epoch is done before the graph of a large network is drawn."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The train stage without its pictures, which have tests of their own."""
     found = stage("train")
-    for name in ("write_sheet", "plot_curves", "plot_strengths"):
+    for name in ("plot_curves", "plot_strengths"):
         monkeypatch.setattr(f"biopsy.training.train_model.{name}", lambda *_: None)
     return found
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("quick_training")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_trains_saves_loads_in_safe_mode_and_predicts_the_same(
     preset: str, project: Path, script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

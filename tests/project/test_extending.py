@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from scratch import ROOT, call, clone, copy_project, set_defaults
+from scratch import ROOT, UNDRAWN, call, clone, copy_project, set_defaults
 from walkthrough import follow
 
 PAGE = "extending.md"
@@ -31,8 +31,8 @@ def test_a_backbone_and_an_augmentation_run_as_printed_and_pass_the_projects_che
     root = clone(origin, tmp_path, narrow=True)
     names = write_files(root)
     assert len(names) == 9
-    follow(PAGE, root, "A backbone")
-    follow(PAGE, root, "An augmentation")
+    follow(PAGE, root, "A backbone", **UNDRAWN)
+    follow(PAGE, root, "An augmentation", **UNDRAWN)
     assert (root / "gamma.png").is_file()
     call(root, "ruff", "format", "--check", *(name for name in names if name.startswith("biopsy/")))
     call(
@@ -54,12 +54,12 @@ def test_own_labels_with_and_without_a_scheme_of_ones_own_and_a_source_run_as_pr
     set_defaults(root, protocols=["case"])
     presets_come_last(root)
     write_files(root)
-    follow(PAGE, root, "A label scheme")
+    follow(PAGE, root, "A label scheme", **UNDRAWN)
     scheme = json.loads((root / "models/labels.json").read_text())["tasks"]
     assert [entry["name"] for entry in scheme["tissue"]["classes"]] == ["Normal", "Benign", "InSitu", "Invasive"]
     figures = json.loads((root / "metrics/tissue-case/details.json").read_text())
     assert figures["image_level"]["sensitivity"] is not None
-    follow(PAGE, root, "A source")
+    follow(PAGE, root, "A source", **UNDRAWN)
     assert json.loads((root / "data/raw/source.json").read_text())["source"] == "folders"
     assert (root / "metrics/label-image/test.json").is_file()
 

@@ -23,7 +23,7 @@ CACHE = ".dvc/cache/files/md5"
 @pytest.fixture(scope="module")
 def project(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone for tests that leave it as they found it."""
-    return clone(origin, tmp_path_factory.mktemp("faults"))
+    return clone(origin, tmp_path_factory.mktemp("faults"), narrow=True)
 
 
 def start(root: Path, *command: str, **more: str) -> subprocess.Popen[str]:
@@ -123,7 +123,7 @@ def test_a_stage_whose_dvc_was_killed_does_not_write_beside_the_next_one(
 
 
 def test_a_full_disk_during_commit_loses_nothing(origin: Path, tmp_path: Path, mount: Callable[..., None]) -> None:
-    project = clone(origin, tmp_path, pull=False)
+    project = clone(origin, tmp_path, pull=False, narrow=True)
     call(project, "dvc", "pull", "-q", "data/raw", "data/interim/labels.csv")
     full = tmp_path / "small disk"
     full.mkdir()
@@ -160,9 +160,9 @@ def test_a_read_only_cache_ends_in_a_sentence(project: Path, mount: Callable[...
 
 
 def test_a_server_that_dies_in_mid_push_and_in_mid_pull_costs_only_the_time(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path)
+    project = clone(origin, tmp_path, narrow=True)
     served, cache = tmp_path / "served", tmp_path / "two/project" / CACHE
-    second = clone(origin, tmp_path / "two", pull=False)
+    second = clone(origin, tmp_path / "two", pull=False, narrow=True)
     for number, (root, command, watched) in enumerate([(project, "push", served), (second, "pull", cache)]):
         for attempt in ("dies", "lives"):
             with ssh_server(tmp_path / f"ssh-{number}-{attempt}") as (port, key):
@@ -187,7 +187,7 @@ def test_a_server_that_dies_in_mid_push_and_in_mid_pull_costs_only_the_time(orig
 
 
 def test_two_people_may_push_at_once(origin: Path, tmp_path: Path) -> None:
-    projects = [clone(origin, tmp_path / name) for name in ("one", "two")]
+    projects = [clone(origin, tmp_path / name, narrow=True) for name in ("one", "two")]
     shared = tmp_path / "shared"
     for number, root in enumerate(projects):
         call(root, "dvc", "remote", "modify", "--local", "storage", "url", str(shared))
@@ -202,7 +202,7 @@ def test_two_people_may_push_at_once(origin: Path, tmp_path: Path) -> None:
 
 
 def test_a_moved_repository_and_a_detached_head_need_nothing_to_run(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path)
+    project = clone(origin, tmp_path, narrow=True)
     moved = project.rename(tmp_path / "moved")
     call(moved, "git", "checkout", "-q", "--detach")
     assert "Running stage" not in call(moved, "dvc", "repro").stdout
@@ -241,7 +241,7 @@ def test_a_dirty_workspace_is_not_overwritten_unasked(project: Path) -> None:
 
 def test_an_image_edited_by_hand_is_noticed_and_made_again(origin: Path, tmp_path: Path) -> None:
     """Also through a hard link, which root may write into though it is read-only: the cache is then damaged too."""
-    project = clone(origin, tmp_path)
+    project = clone(origin, tmp_path, narrow=True)
     image = sorted((project / "data/resized").rglob("*.png"))[0]
     right = image.read_bytes()
     assert image.stat().st_mode & 0o222 == 0, "DVC protects what it links"
@@ -264,7 +264,7 @@ def test_an_image_edited_by_hand_is_noticed_and_made_again(origin: Path, tmp_pat
 
 def test_no_stage_writes_into_a_file_that_is_linked_to_the_cache(origin: Path, tmp_path: Path) -> None:
     """Every stage replaces its outputs, all of them hard links; each object of the cache still hashes to its name."""
-    project = clone(origin, tmp_path)
+    project = clone(origin, tmp_path, narrow=True)
     before = {path.name for path in objects(project / CACHE)}
     linked = [p for p in (project / "data").rglob("*.png") if p.stat().st_nlink > 1]
     assert len(linked) > 150

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from scratch import SMALL, call, clone, environment
+from scratch import SMALL, UNDRAWN, call, clone, environment
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +117,11 @@ def test_a_second_repro_in_the_same_workspace_says_so(project: Path) -> None:
     assert "busy" in second.stderr or "lock" in second.stderr
 
 
-def test_exp_run_takes_presets_by_name(project: Path) -> None:
+def test_exp_run_takes_presets_by_name(origin: Path, tmp_path: Path) -> None:
+    project = clone(origin, tmp_path, narrow=True)
     small = [f"{key}={value}" for key, value in SMALL.items()]
     options = [o for s in [*small, "augment=none", "tasks=[binary]", "protocols=[case]"] for o in ("-S", s)]
-    call(project, "dvc", "exp", "run", "-n", "still", *options)
+    call(project, "dvc", "exp", "run", "-n", "still", *options, **UNDRAWN)
     params = OmegaConf.load(project / "params.yaml")
     assert params.augment.every == {}
     page = call(project, "biopsy", "experiments", "--about", "The sample.").stdout

@@ -10,7 +10,7 @@ import yaml
 from biopsy.core.errors import SourceError
 from biopsy.experiments.model_info import describe_model, dvc_hash
 from biopsy.networks.model_file import read_card, write_card
-from scratch import ROOT, call, clone, commit
+from scratch import ROOT, UNDRAWN, call, clone, commit
 from walkthrough import follow
 
 
@@ -22,7 +22,7 @@ def test_every_command_of_the_page_does_what_it_promises(origin: Path, tmp_path:
     call(project, "git", "remote", "set-url", "origin", f"file://{tmp_path}/team.git")
     call(project, "dvc", "push", "-q")
     (tmp_path / "service").mkdir()
-    follow("registry.md", project, TEAM=f"file://{tmp_path}/team.git")
+    follow("registry.md", project, TEAM=f"file://{tmp_path}/team.git", **UNDRAWN)
     earlier, later = (tmp_path / "service" / name / "model.keras" for name in ("earlier", "model"))
     assert later.read_bytes() == (project / "models/binary-case/model.keras").read_bytes()
     assert earlier.read_bytes() != later.read_bytes()

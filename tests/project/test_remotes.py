@@ -54,7 +54,7 @@ def test_the_search_for_credentials_finds_one() -> None:
 
 
 def test_a_clone_beside_it_takes_what_it_asks_for_and_need_not_run_anything(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path, pull=False)
+    project = clone(origin, tmp_path, pull=False, narrow=True)
     (tmp_path / "elsewhere").mkdir()
     call(tmp_path / "elsewhere", "git", "init", "-q")
     call(tmp_path / "elsewhere", "dvc", "init", "-q")
@@ -71,7 +71,7 @@ def test_a_clone_beside_it_takes_what_it_asks_for_and_need_not_run_anything(orig
 
 
 def test_pulling_instead_of_running_ends_up_to_date(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path, pull=False)
+    project = clone(origin, tmp_path, pull=False, narrow=True)
     printed = call(project, "dvc", "repro", "--pull").stdout
     assert "Running stage" not in printed
     assert "Data and pipelines are up to date." in printed
@@ -91,17 +91,17 @@ def clean_up(project: Path) -> str:
     """Let `dvc gc` clean the remote: what a tag or the workspace uses stays; return the object that nothing uses."""
     call(project, "git", "tag", "v1")
     for release in ("two", "lost"):
-        card = project / "models/multiclass-image/model.json"
+        card = project / "models/binary-case/model.json"
         content = card.read_text()
         card.unlink()
         card.write_text(content + "\n")
-        call(project, "dvc", "commit", "-q", "-f", "train@multiclass-image")
-        call(project, "dvc", "push", "-q", "train@multiclass-image")
+        call(project, "dvc", "commit", "-q", "-f", "train@binary-case")
+        call(project, "dvc", "push", "-q", "train@binary-case")
         if release == "two":
             commit(project, release)
             kept = (project / "dvc.lock").read_text()
         else:
-            lost = dvc_hash(project / "models/multiclass-image")
+            lost = dvc_hash(project / "models/binary-case")
     call(project, "git", "checkout", "-q", "dvc.lock")
     assert (project / "dvc.lock").read_text() == kept
     call(project, "dvc", "checkout", "-q", "--force")
@@ -114,7 +114,7 @@ def clean_up(project: Path) -> str:
 
 
 def test_an_s3_server_gives_back_what_it_was_given(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path)
+    project = clone(origin, tmp_path, narrow=True)
     with s3_server(tmp_path) as endpoint:
         swap = {"https://s3.example.org": endpoint}
         follow("remotes.md", project, "S3", swap, KEY="k", SECRET="s", AWS_DEFAULT_REGION="us-east-1")
@@ -126,7 +126,7 @@ def test_an_s3_server_gives_back_what_it_was_given(origin: Path, tmp_path: Path)
 
 
 def test_an_openssh_server_gives_back_what_it_was_given(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path)
+    project = clone(origin, tmp_path, narrow=True)
     with ssh_server(tmp_path / "ssh") as (port, key):
         import getpass
 
@@ -138,7 +138,7 @@ def test_an_openssh_server_gives_back_what_it_was_given(origin: Path, tmp_path: 
 
 
 def test_any_web_server_is_a_remote_to_read_from(origin: Path, tmp_path: Path) -> None:
-    project = clone(origin, tmp_path, pull=False)
+    project = clone(origin, tmp_path, pull=False, narrow=True)
     with http_server(tmp_path, tmp_path / "biopsy-remote") as address:
         follow("remotes.md", project, "HTTP", {"https://files.example.org/biopsy": address})
     assert files(project) == {"models/binary-case/model.json", "models/binary-case/model.keras"}
@@ -146,7 +146,7 @@ def test_any_web_server_is_a_remote_to_read_from(origin: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_a_bad_object_on_the_remote_is_named_and_made_again(origin: Path, tmp_path: Path, damage: str) -> None:
-    project, remote = clone(origin, tmp_path, pull=False), tmp_path / "biopsy-remote"
+    project, remote = clone(origin, tmp_path, pull=False, narrow=True), tmp_path / "biopsy-remote"
     weights, listing = model_objects(project, remote)
     content = weights.read_bytes()
     weights.unlink()
@@ -159,7 +159,7 @@ def test_a_bad_object_on_the_remote_is_named_and_made_again(origin: Path, tmp_pa
     assert not (project / "models/binary-case").exists()
     assert "models/binary-case" in call(project, "dvc", "checkout", check=False).stderr
     assert not (project / "models/binary-case").exists()
-    assert (project / "models/multiclass-case/model.keras").is_file()
+    assert (project / "plots/binary-case/train/curves.png").is_file()
     stale = json.loads(call(project, "dvc", "status", "--json").stdout)
     assert next(iter(stale)) == "train@binary-case"
     if damage == "missing":

@@ -29,10 +29,10 @@ from biopsy.images.preparation.record import read_preparation, write_preparation
 from biopsy.networks.model_file import read_card
 from biopsy.tables.split.splits import make_split
 from biopsy.training.train_model import mean_figures
-from conftest import ROOT
+from conftest import ROOT, one_pixel_pictures, steps_without_graphs
 from tiny import make_project, read
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_training")
 
 NAME = "binary-case-cv3"
 SHORT = {"resize.size": 32, "train.epochs": 2, "train.batch": 16, "protocols": ["case-cv3"]}
@@ -49,7 +49,11 @@ def stage(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Params]:
     """A project whose cross-validation was stopped in its third fold, run again and tested; what the second said."""
-    root = tmp_path_factory.mktemp("cv")
+    with one_pixel_pictures(), steps_without_graphs():
+        return stopped_and_gone_on(tmp_path_factory.mktemp("cv"))
+
+
+def stopped_and_gone_on(root: Path) -> tuple[Path, str, Params]:
     make_project(root, per_class=3, protocols=())
     table = read_csv(root / "data/interim/labels.csv")
     for protocol in ("case-cv3", "case-3of3"):

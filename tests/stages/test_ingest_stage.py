@@ -207,7 +207,7 @@ def test_every_fault_of_an_image_is_named_or_dropped_and_counted(
     (tmp_path / "data/raw/images/faults/locked.png").chmod(0)
 
     set_params(LOCAL)
-    result = run_alone("ingest", preexec_fn=obey_permissions)
+    result = run_stage("ingest")
     assert_kind(result, "1 of 16 files", "row 10: faults/gone.png", "ingest.missing_files to drop")
 
     set_params({**LOCAL, "ingest.missing_files": "drop"})

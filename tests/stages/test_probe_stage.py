@@ -25,7 +25,7 @@ from biopsy.training.inputs.image_features import image_features
 from conftest import ROOT
 from tiny import make_project, read
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_training")
 
 TILED = Resize(size=32, mode="tiles", tiles=Tiles(px=20, rows=1, columns=3))
 PROBE = {
@@ -67,7 +67,7 @@ def trained(tmp_path: Path, set_params: Callable[..., Path], weights: str) -> Ca
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-@pytest.mark.parametrize("tiles", ["none", "each", "mean"])
+@pytest.mark.parametrize("tiles", ["none", "each", pytest.param("mean", marks=pytest.mark.graph)])
 def test_the_saved_network_answers_as_the_probe_within_a_millionth(
     tmp_path: Path, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, task: str, tiles: str
 ) -> None:

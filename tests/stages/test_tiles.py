@@ -24,7 +24,7 @@ from cards import CARD
 from conftest import ROOT
 from tiny import make_project, read
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_training")
 
 TILED = Resize(size=32, mode="tiles", tiles=Tiles(px=20, rows=1, columns=3))
 SHORT = {
@@ -37,7 +37,7 @@ SHORT = {
     ("change", "shape", "images"),
     [
         ({"model.tiles": "each"}, (None, 32, 32, 3), 32 * 3),
-        ({"model.tiles": "mean"}, (None, 3, 32, 32, 3), 32),
+        pytest.param({"model.tiles": "mean"}, (None, 3, 32, 32, 3), 32, marks=pytest.mark.graph),
         ({"model.tiles": "mean", "model.trainable": "none", "model.feature_views": 2}, (None, 3, 32, 32, 3), 32),
     ],
     ids=["each", "mean", "stored features"],

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from biopsy.core.params import parse_params, read_params
 from biopsy.networks.backend import keras
 from biopsy.training import train_model
 from conftest import ROOT, assert_kind
-from scratch import warm
+from scratch import UNDRAWN, warm
 from tiny import ORDER, make_project, read
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -64,6 +64,15 @@ def outputs(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for f in folders for p in sorted(f.rglob("[!.]*")) if p.is_file()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Let no run of this file draw its figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in UNDRAWN.items():
+            patch.setenv(key, value)
+        yield
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run that nobody disturbs leaves."""
@@ -74,7 +83,7 @@ def run_whole(root: Path, changes: dict[str, Any]) -> dict[str, bytes]:
     """Run the stage below `root` to its end, and return what it leaves."""
     from omegaconf import OmegaConf
 
-    make_project(root, per_class=10)
+    make_project(root, per_class=6)
     params = OmegaConf.load(ROOT / "params.yaml")
     for key, value in changes.items():
         OmegaConf.update(params, key, value)
@@ -86,7 +95,7 @@ def run_whole(root: Path, changes: dict[str, Any]) -> dict[str, bytes]:
 
 @pytest.fixture
 def project(tmp_path: Path, set_params: Callable[..., Path]) -> Path:
-    make_project(tmp_path, per_class=10)
+    make_project(tmp_path, per_class=6)
     set_params(SHORT)
     return tmp_path
 

@@ -284,7 +284,7 @@ class Project:
     def __init__(self, root: Path, set_params: Callable[..., Path]) -> None:
         self.root, self.set_params = root, set_params
         self.slides, self.model = root / "data/raw/slides.csv", root / "models" / NAME / "model.keras"
-        slides = make_project(root)["slide"]
+        slides = make_project(root, per_class=3)["slide"]
         ages = ["" if i % 5 == 0 else str(30 + i) for i in range(len(slides))]
         pd.DataFrame({"slide": slides, "age": ages, "side": "left"}).to_csv(self.slides, index=False)
 
@@ -297,11 +297,14 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, set_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(
+    tmp_path: Path, set_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, quick_training: None
+) -> Project:
     monkeypatch.setenv("BIOPSY_CACHE", str(tmp_path / "cache"))
     return Project(tmp_path, set_params)
 
 
+@pytest.mark.graph
 @pytest.mark.slow
 def test_a_trained_model_is_tested_with_the_encoder_of_its_card(project: Project) -> None:
     project.run("train")
@@ -378,6 +381,6 @@ def test_a_frozen_backbone_with_stored_features_takes_extra_inputs(
 def test_a_slide_that_the_table_lacks_stops_the_training_in_one_sentence(project: Project) -> None:
     lines = project.slides.read_text().splitlines()
     project.slides.write_text("\n".join(lines[:-1]))
-    with pytest.raises(DataError, match=rf"no row for 1 of 48 slides \({lines[-1].split(',')[0]}\)"):
+    with pytest.raises(DataError, match=rf"no row for 1 of 24 slides \({lines[-1].split(',')[0]}\)"):
         project.run("train")
     assert not project.model.exists()
