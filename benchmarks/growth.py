@@ -33,6 +33,7 @@ STAGES = {
     "stain": MODEL[2:],
     "train": MODEL,
     "evaluate": MODEL,
+    "export": MODEL,
 }
 LIMIT_MB = 1500
 TYPES = {
@@ -91,9 +92,8 @@ def measure(images: int, side: int, scratch: Path, only: list[str] | None) -> di
     draw(source, images, side)
     write_params(project, source)
     commands = {name: [str(ROOT / "stages" / f"{name}.py"), *options] for name, options in STAGES.items()}
-    biopsy = ["-m", "biopsy.cli"]
-    commands["export"] = [*biopsy, "export", "models/binary-case", "--out", "model.onnx", "--similar", "none"]
-    commands["predict"] = [*biopsy, "predict", str(source / "images"), "--model", "model.onnx", "--out", "answers.csv"]
+    asked = [str(source / "images"), "--model", "exports/binary-case", "--out", "answers.csv"]
+    commands["predict"] = ["-m", "biopsy.cli", "predict", *asked]
     found = {}
     for name, command in commands.items():
         if only and name not in only:
