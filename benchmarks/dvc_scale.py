@@ -123,8 +123,8 @@ def measure_folder(files: int, shard: int) -> dict[str, Run]:
         content = one.read_bytes()
         one.unlink()  # a hard link into the cache
         one.write_bytes(content[:-1] + b"x")
-        taken["dvc add, one image changed"] = dvc("add", "source")
-        taken["dvc push, one image changed"] = dvc("push")
+        taken["dvc add, one changed"] = dvc("add", "source")
+        taken["dvc push, one changed"] = dvc("push")
         shutil.rmtree(root / ".dvc/cache")
         shutil.rmtree(source)
         taken["dvc pull"] = dvc("pull")
@@ -143,7 +143,7 @@ def shard_rows(files: int, single: dict[str, Run], packed: dict[str, Run]) -> li
     """Make the rows of tars beside single files."""
     return [
         Row(
-            f"{name}, {files:,} in tars, CPU", packed[name].processor, "s", "files", run.processor,
+            f"{name}, tars", packed[name].processor, "s", "files", run.processor,
             run.processor / packed[name].processor, peak_mb=packed[name].peak_mb,
         )
         for name, run in single.items()

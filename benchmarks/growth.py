@@ -136,7 +136,7 @@ def main() -> None:
             print(f"  {name:10}{slope(found, name, few, many) * 1e3:9.2f}{memory * 1e3:9.2f}")
     costs = [sum(slope(found, name, *sizes) for name in found[sizes[1]]) for sizes in pairwise(chosen.images)]
     if len(costs) > 1:
-        what = f"an image's CPU of all stages, from {chosen.images[-2]:,}, by that from {chosen.images[0]:,}"
+        what = f"CPU per image, {chosen.images[-1]:,} by {chosen.images[1]:,}"
         tell(Row(what, costs[-1] / costs[0], "", goal="<=1.2"))
     for images, runs in found.items():
         worst = max((name for name in runs if name != "train"), key=lambda name: runs[name].peak_mb)

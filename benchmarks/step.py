@@ -9,7 +9,7 @@ Each way trains in a process of its own, in rounds that alternate; images/s of w
     Keras    the same network, `compile` and `fit` of float32 arrays, without XLA, which is slower
     PyTorch  torchvision's network, channels_last
     torch.compile    the same, compiled; left out where it does not compile, as without a C++ compiler
-    ours on JAX      what `train.backend: jax` does
+    JAX              ours, as `train.backend: jax` does
 
 Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen
 MobileNetV2 on features.
@@ -49,7 +49,7 @@ NETWORKS = {
 }
 COMPILE = "import torch; torch.compile(lambda x: 2 * x + 1)(torch.ones(3))"
 SLOW = ("mobilenetv2", "densenet121")  # not in a quick run
-WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "ours on JAX")
+WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "JAX")
 GOALS = WAYS[1:4]  # that ours is to reach
 WIDTH = 1280  # of MobileNetV2's features
 EPOCHS = 100  # at most so many rounds
@@ -209,7 +209,7 @@ def main() -> None:
     chosen = parse(parser, rounds=3)
     if chosen.way:
         (name,), (precision,) = chosen.networks, chosen.precisions
-        if chosen.way == "ours on JAX":
+        if chosen.way == "JAX":
             os.environ["KERAS_BACKEND"] = "jax"
         makes: list[Callable[..., None]] = [ours, plain_keras, pytorch, partial(pytorch, compiled=True), ours]
         try:
@@ -217,7 +217,7 @@ def main() -> None:
         except ModuleNotFoundError as error:
             ready(error.name)
         return
-    groups = [list(GOALS[:2]), [GOALS[2], "ours on JAX"]]  # three large networks at a time have room in 16 GB
+    groups = [list(GOALS[:2]), [GOALS[2], "JAX"]]  # three large networks at a time have room in 16 GB
     if reason := cannot_compile():
         print(f"{GOALS[2]}: left out; {reason}")
         del groups[1][0]
