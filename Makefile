@@ -53,12 +53,14 @@ $(VENV)/python:
 	@touch $@
 
 # Compiling all modules would take as long as installing them, and few are ever imported. Python compiles those at their
-# first import and keeps the result.
+# first import and keeps the result: here, on two cores, and not in the first stages.
 PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 
 $(VENV)/run: requirements.txt pyproject.toml $(VENV)/python
 	$(PIP_INSTALL) -r requirements.txt
-	$(PIP_INSTALL) --no-deps -e .
+	@$(BIN)/python -c "import tensorflow, keras, tf2onnx" 2> /dev/null & \
+	  $(BIN)/python -c "import dvc.cli, dvc.commands.repro, dvclive, hydra, pandera.pandas, seaborn, sklearn.metrics" 2> /dev/null; \
+	  $(PIP_INSTALL) --no-deps -e . && wait
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/run
