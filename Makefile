@@ -58,7 +58,7 @@ PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-c
 
 $(VENV)/run: requirements.txt pyproject.toml $(VENV)/python
 	$(PIP_INSTALL) -r requirements.txt
-	@$(BIN)/python -c "import tensorflow, keras, tf2onnx" 2> /dev/null & \
+	@$(BIN)/python -c "import biopsy.networks.backend, tf2onnx" 2> /dev/null & \
 	  $(BIN)/python -c "import dvc.cli, dvc.commands.repro, dvclive, hydra, pandera.pandas, seaborn, sklearn.metrics" 2> /dev/null; \
 	  $(PIP_INSTALL) --no-deps -e . && wait
 	@touch $@
