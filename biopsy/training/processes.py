@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,13 @@ def _here(work: Work) -> None:
     except BiopsyError:
         raise
     except Exception as error:
-        wait([process.sentinel for process in processes], 5)  # a lost connection may show before the death
-        if isinstance(error, BrokenProcessPool) or any(process.exitcode for process in processes):
+        # A lost connection may show before the death, and the pool's own thread may be asking for the exit code, too.
+        end = time.monotonic() + 5
+        while not (killed := isinstance(error, BrokenProcessPool) or any(process.exitcode for process in processes)):
+            if time.monotonic() > end:
+                break
+            time.sleep(0.1)
+        if killed:
             raise MachineError(f"one of the {work.count} processes of train.workers was killed. {GO_ON}") from None
         raise
     finally:
