@@ -139,7 +139,7 @@ def read_all(source: Path, files: int) -> None:
         read_file(path)
 
 
-def shard_rows(files: int, single: dict[str, Run], packed: dict[str, Run]) -> list[Row]:
+def shard_rows(single: dict[str, Run], packed: dict[str, Run]) -> list[Row]:
     """Make the rows of tars beside single files."""
     return [
         Row(
@@ -167,7 +167,7 @@ def main() -> None:
     for name in ("dvc repro, nothing to do", "dvc status"):
         tell(Row(f"{name}, {chosen.files:,}", many[name], "s", "one file", one[name], goal="<=3"))
     single, packed = (measure_folder(chosen.shards, shard) for shard in (0, chosen.shard))
-    tell(*shard_rows(chosen.shards, single, packed))
+    tell(*shard_rows(single, packed))
     print(f"ten experiments: cache {sizes[0]:.0f} -> {sizes[2]:.0f} MB, remote {sizes[1]:.0f} -> {sizes[3]:.0f} MB")
 
 

@@ -10,20 +10,19 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated
 
-from typer import Context, Exit, Option, Typer, TyperException
+from typer import Context, Exit, Option, TyperException
 from typer.main import get_command
 
 from biopsy.cli import experiments, export, predict, show
+from biopsy.cli.verb import new_verbs
 from biopsy.core.errors import ParamsError, run
 
-app = Typer(
-    rich_markup_mode=None, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+app = new_verbs()
 for room in (predict, export, show, experiments):
     app.add_typer(room.verbs)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def without_verb(
     context: Context, version: Annotated[bool, Option("--version", help="Print the version and exit.")] = False
 ) -> None:
@@ -64,8 +63,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         if left.exit_code:
             sys.exit(left.exit_code)
     except TyperException as error:
-        verb = next((f" {word}" for word in words[:1] if not word.startswith("-")), "")
-        known = verb.strip() in getattr(verbs, "commands", ())
+        verb = [word for word in words[:1] if word in getattr(verbs, "commands", ())]
         told = " ".join(error.format_message().replace("Value error, ", "").split())
         told += "" if told.endswith((".", "?")) else "."
-        raise ParamsError(f"{told} `biopsy{verb * known} --help` shows what there is.") from None
+        raise ParamsError(f"{told} `{' '.join(['biopsy', *verb])} --help` shows what there is.") from None

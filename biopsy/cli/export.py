@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from biopsy.cli.verb import Model, examples, model_path, new_verbs
+from biopsy.cli.verb import Model, examples, model_path, new_verbs, one_model
 from biopsy.core.errors import ParamsError
 
 verbs = new_verbs()
@@ -84,9 +84,8 @@ def publish(
     Writes a model card, the .onnx file, its metadata and an example.
     """
     from biopsy.serving.export import publish as publishing
-    from biopsy.serving.finding import only_model
 
-    for line in publishing.publish(model_path(model) if model else only_model(), target, card, yes):
+    for line in publishing.publish(one_model(model), target, card, yes):
         print(line)
 
 

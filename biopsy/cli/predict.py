@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from biopsy.cli.verb import MODEL, Model, Models, examples, figures_of, model_path, new_verbs
+from biopsy.cli.verb import MODEL, Model, Models, examples, figures_of, model_path, new_verbs, one_model, repeatable
 from biopsy.core.errors import DataError, ParamsError, some
 
 verbs = new_verbs()
@@ -104,21 +104,15 @@ def evaluate(
     ] = None,
     map: Annotated[
         list[str],
-        Option(
-            metavar="WORD=CLASS",
-            help="translate a label, such as --map -1=benign; repeatable",
-            default_factory=list,
-            show_default=False,
-        ),
+        repeatable(metavar="WORD=CLASS", help="translate a label, such as --map -1=benign; repeatable"),
     ],
     out: Annotated[Path, Option(metavar="FOLDER")] = Path("external"),
 ) -> None:
     """Test a model on labelled images; research use only."""
     from biopsy.serving.evaluate.run import LabelledImages, evaluate_elsewhere
-    from biopsy.serving.finding import only_model
 
     asked = LabelledImages(csv, images, label, map)
-    left = evaluate_elsewhere(model_path(model) if model else only_model(), asked, out, figures_of)
+    left = evaluate_elsewhere(one_model(model), asked, out, figures_of)
     if left:
         rows = "row has" if left == 1 else "rows have"
         raise DataError(f"{left:,} {rows} no prediction. The column 'error' of predictions.csv says why.")
@@ -166,12 +160,7 @@ def serve(
     *,
     model: Annotated[
         list[str],
-        Option(
-            metavar="MODEL",
-            help=f"{MODEL}; repeatable (default: all in models/, else in exports/)",
-            default_factory=list,
-            show_default=False,
-        ),
+        repeatable(metavar="MODEL", help=f"{MODEL}; repeatable (default: all in models/, else in exports/)"),
     ],
     host: Annotated[str, Option(metavar="ADDRESS", help="127.0.0.1: only this machine")] = "127.0.0.1",
     port: Annotated[int, Option(metavar="N")] = 8000,

@@ -8,21 +8,18 @@ from typer import Option, Typer
 MODEL = "a model's folder or .onnx file, here or in a repository: REPO@REVISION:PATH"
 
 Model = Annotated[str | None, Option("--model", metavar="MODEL", help=f"{MODEL} (default: the only one here)")]
-Models = Annotated[
-    list[str],
-    Option(
-        "--model", metavar="MODEL", help=f"{MODEL}; repeatable (default: the only one here)",
-        default_factory=list, show_default=False,
-    ),
-]  # fmt: skip
 Root = Annotated[Path, Option(metavar="FOLDER", help="the project's folder")]
-Changes = Annotated[
-    list[str],
-    Option(
-        "-S", "--set", metavar="KEY=VALUE", help="as for `dvc exp run`; repeatable",
-        default_factory=list, show_default=False,
-    ),
-]  # fmt: skip
+
+
+def repeatable(*names: str, metavar: str, help: str) -> Any:
+    """Return an option that can be given several times, or not at all."""
+    return Option(*names, metavar=metavar, help=help, default_factory=list, show_default=False)
+
+
+Models = Annotated[
+    list[str], repeatable("--model", metavar="MODEL", help=f"{MODEL}; repeatable (default: the only one here)")
+]
+Changes = Annotated[list[str], repeatable("-S", "--set", metavar="KEY=VALUE", help="as for `dvc exp run`; repeatable")]
 
 
 def new_verbs() -> Typer:
@@ -40,6 +37,13 @@ def model_path(name: str) -> Path:
     from biopsy.serving.revision import find_model
 
     return find_model(name)
+
+
+def one_model(name: str | None) -> Path:
+    """Find the model that a person names, or the only one here."""
+    from biopsy.serving.finding import only_model
+
+    return model_path(name) if name else only_model()
 
 
 def figures_of(path: Path) -> dict[str, Any] | None:

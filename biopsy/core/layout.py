@@ -16,6 +16,12 @@ PREDICTIONS = Path("data/predictions")
 EXPORTS, EXPORTED = Path("exports"), "model.onnx"  # the stage export writes exports/<name>/model.onnx
 
 
+def exported_in(folder: Path) -> Path | None:
+    """Return the .onnx file of a folder that holds an exported model and no Keras model, else None."""
+    inside = folder / EXPORTED
+    return inside if inside.is_file() and not (folder / "model.keras").exists() else None
+
+
 def resized_path(image_id: str) -> Path:
     """Return where an image lies below the resized tree, and below a stained one; its labels do not matter."""
     return Path(f"{image_id}.png")

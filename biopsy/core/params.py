@@ -13,7 +13,7 @@ from biopsy.core.protocol import FORMS, parse_protocol
 from biopsy.core.sections.data import Data, Impute, Ingest, Resize, Split, Stain
 from biopsy.core.sections.figures import Evaluate, Export, Tune
 from biopsy.core.sections.model import Model
-from biopsy.core.sections.section import ProtocolName, Section, Task
+from biopsy.core.sections.section import ProtocolName, Section, Task, refuse_repetition
 from biopsy.core.sections.train import Augment, Train
 from biopsy.core.text import count
 from biopsy.core.yaml_file import check_numbers, read_yaml
@@ -55,9 +55,7 @@ class Params(Section):
     @field_validator("tasks", "protocols")
     @classmethod
     def _no_repetition(cls, value: list[str]) -> list[str]:
-        if len(set(value)) < len(value):
-            raise ValueError("each entry may appear only once")
-        return value
+        return refuse_repetition(value)
 
     @model_validator(mode="after")
     def _tasks_are_of_the_scheme(self) -> Self:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from biopsy.core.errors import MachineError, SourceError
-from biopsy.core.layout import EXPORTED, EXPORTS, model_name, project_of
+from biopsy.core.layout import EXPORTED, EXPORTS, exported_in, model_name, project_of
 from biopsy.networks.answers import TURNS
 from biopsy.networks.encoder_file import runtime_reason
 from biopsy.networks.model_file import Card, read_card
@@ -64,8 +64,7 @@ def exported_file(path: Path) -> Path | None:
     """
     if path.suffix.lower() == ".onnx":
         return path
-    inside = path / EXPORTED
-    if inside.is_file() and not (path / "model.keras").exists():
+    if inside := exported_in(path):
         return inside
     if find_spec("keras"):
         return None

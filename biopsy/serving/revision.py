@@ -8,7 +8,7 @@ from pathlib import Path
 
 from biopsy.core.errors import MachineError, SourceError, reason_of
 from biopsy.core.extras import extra
-from biopsy.core.layout import EXPORTED, cache
+from biopsy.core.layout import cache, exported_in
 
 
 def find_model(name: str | Path) -> Path:
@@ -19,8 +19,7 @@ def find_model(name: str | Path) -> Path:
     """
     named = None if Path(name).exists() else parse_revision(str(name))
     path = fetch_revision(*named) if named else Path(name)
-    inside = path / EXPORTED
-    return inside if inside.is_file() and not (path / "model.json").exists() else path
+    return exported_in(path) or path
 
 
 def parse_revision(text: str) -> tuple[str, str, str] | None:

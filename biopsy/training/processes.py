@@ -118,19 +118,24 @@ def _here(work: Work) -> None:
     except BiopsyError:
         raise
     except Exception as error:
-        # A lost connection may show before the death, and the pool's own thread may be asking for the exit code, too.
-        end = time.monotonic() + 5
-        while not (killed := isinstance(error, BrokenProcessPool) or any(process.exitcode for process in processes)):
-            if time.monotonic() > end:
-                break
-            time.sleep(0.1)
-        if killed:
+        if isinstance(error, BrokenProcessPool) or _died(processes):
             raise MachineError(f"one of the {work.count} processes of train.workers was killed. {GO_ON}") from None
         raise
     finally:
         for process in processes:
             process.kill()
         pool.shutdown()
+
+
+def _died(processes: list[Any], seconds: float = 5) -> bool:
+    """Say whether a process ended badly; a lost connection may show before its death.
+
+    The exit code is asked for again and again: where the pool's own thread asks at the same moment, one gets none.
+    """
+    end = time.monotonic() + seconds
+    while not (died := any(process.exitcode for process in processes)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return died
 
 
 def _free_address(host: str) -> str:

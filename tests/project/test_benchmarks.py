@@ -171,7 +171,7 @@ def test_dvc_and_an_epoch_are_measured_with_single_files_and_with_tars(
     single, packed = (scale.measure_folder(12, shard) for shard in (0, 4))
     assert list(single) == list(packed)
     rows = scale.shard_rows(
-        12, {**single, "dvc add": measure.Run(9, 6.0, 80)}, {**packed, "dvc add": measure.Run(9, 3.0, 70)}
+        {**single, "dvc add": measure.Run(9, 6.0, 80)}, {**packed, "dvc add": measure.Run(9, 3.0, 70)}
     )
     assert {"dvc push, tars", "an epoch's reading, tars"} < {row.what for row in rows}
     assert rows[0].line() == "dvc add, tars|3s|files 6|2||70|"

@@ -11,9 +11,11 @@ import pytest
 
 import biopsy
 from biopsy.cli import command
+from biopsy.cli.export import MOST_LOSS
 from biopsy.core.errors import DataError, ParamsError, SourceError
 from biopsy.core.files import sha256, write_json
 from biopsy.core.params import read_params
+from biopsy.core.sections.figures import Export
 from biopsy.images.preparation.record import Stains
 from biopsy.networks.model_file import NOTICE, read_card
 from biopsy.serving.export import run
@@ -111,6 +113,9 @@ def test_without_formats_the_folder_is_empty_and_int8_is_another_file_with_figur
     assert re.search(r"none as int8\. Of 8 validation images: .*macro_f1 0\.\d{3} \(floats 0\.", told)
     export(set_params, formats=[])
     assert made() == []
+    assert Export().int8_loss == MOST_LOSS, "the command's limit is the stage's"
+    with pytest.raises(ParamsError, match=r"each entry may appear only once"):
+        export(set_params, formats=["onnx", "onnx"])
     with pytest.raises(ParamsError, match=r"the other formats are made of onnx\. Add onnx, or leave the list empty"):
         export(set_params, formats=["int8"])
 

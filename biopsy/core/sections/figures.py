@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from biopsy.core.sections.section import Fraction, Section
+from biopsy.core.sections.section import Fraction, Section, refuse_repetition
 
 
 class Interval(Section):
@@ -64,9 +64,7 @@ class Export(Section):
     def _made_of_onnx(cls, value: list[str]) -> list[str]:
         if value and "onnx" not in value:
             raise ValueError("the other formats are made of onnx. Add onnx, or leave the list empty")
-        if len(set(value)) < len(value):
-            raise ValueError("each entry may appear only once")
-        return value
+        return refuse_repetition(value)
 
 
 class Evaluate(Section):

@@ -18,3 +18,10 @@ class Section(Record):
     """One section of params.yaml: unknown keys and lenient type conversions are rejected."""
 
     model_config = ConfigDict(strict=True)
+
+
+def refuse_repetition(value: list[str]) -> list[str]:
+    """Return a list. Raises `ValueError` where an entry stands in it twice."""
+    if len(set(value)) < len(value):
+        raise ValueError("each entry may appear only once")
+    return value
