@@ -12,7 +12,9 @@ def counter(folder: Path, microjoules: int, name: str = "package-0") -> None:
     """Write what the kernel shows of a processor."""
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in {"name": name, "max_energy_range_uj": "10000000", "energy_uj": str(microjoules)}.items():
-        (folder / file).write_text(f"{text}\n")
+        whole = folder.parent / file  # the watching thread never finds half a file: the kernel's are not written either
+        whole.write_text(f"{text}\n")
+        whole.replace(folder / file)
 
 
 def test_a_run_is_noted_and_the_latest_of_a_report_s_models_is_found(tmp_path: Path) -> None:
