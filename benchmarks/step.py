@@ -10,6 +10,8 @@ Each way trains in a process of its own, in rounds that alternate; images/s of w
     PyTorch  torchvision's network, channels_last
     torch.compile    the same, compiled; left out where it does not compile, as without a C++ compiler
     JAX              ours, as `train.backend: jax` does
+    XLA              ours, compiled by TensorFlow's XLA
+    checkpoints      ours with gradient checkpointing: layers compute again what the gradient needs; its memory, too
 
 Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen
 MobileNetV2 on features.
@@ -26,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from measure import ROOT, compare, options, parse, ready, tell, tell_round, versus, wait_for_round, work
+from measure import ROOT, Row, compare, options, parse, ready, tell, tell_round, versus, wait_for_round, work
 
 
 class Network(NamedTuple):
@@ -49,7 +51,7 @@ NETWORKS = {
 }
 COMPILE = "import torch; torch.compile(lambda x: 2 * x + 1)(torch.ones(3))"
 SLOW = ("mobilenetv2", "densenet121")  # not in a quick run
-WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "JAX")
+WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "JAX", "XLA", "checkpoints")
 GOALS = WAYS[1:4]  # that ours is to reach
 WIDTH = 1280  # of MobileNetV2's features
 EPOCHS = 100  # at most so many rounds
@@ -107,14 +109,16 @@ def epochs_as_rounds(images: int) -> Any:
     return Epochs()
 
 
-def ours(network: Network, precision: str, head: bool) -> None:
+def ours(network: Network, precision: str, head: bool, way: str = "ours") -> None:
+    from biopsy.networks.backend import keras
     from biopsy.training.fit import compile_model
     from biopsy.training.inputs.features import FeatureFeed
     from biopsy.training.inputs.feed import PixelFeed
     from biopsy.training.inputs.loader import ImageStore, encode_targets, training_items
     from biopsy.training.light_steps import steps_at_once
 
-    model, params = built(network, precision, seeded=True)
+    with keras.RematScope("full" if way == "checkpoints" else None):
+        model, params = built(network, precision, seeded=True)
     images, targets = drawn(network)
     items = training_items(targets, params.augment, "binary", None)
     feed: Any = PixelFeed(ImageStore(images, True), items, targets[:0], params, "binary", 2, network.batch)
@@ -125,6 +129,7 @@ def ours(network: Network, precision: str, head: bool) -> None:
         feed = FeatureFeed(features, known, features[:0], known[:0], 8, network.batch, 0)
     at_once = steps_at_once(model, params.train, network.batch, network.steps)
     compile_model(model, params.train, items.target, EPOCHS, network.steps, at_once)
+    model.jit_compile = model.jit_compile or way == "XLA"
     model.fit(
         feed.train(range(EPOCHS)), steps_per_epoch=network.steps, epochs=EPOCHS, shuffle=False, verbose=0,
         callbacks=[epochs_as_rounds(len(targets))],
@@ -211,13 +216,18 @@ def main() -> None:
         (name,), (precision,) = chosen.networks, chosen.precisions
         if chosen.way == "JAX":
             os.environ["KERAS_BACKEND"] = "jax"
-        makes: list[Callable[..., None]] = [ours, plain_keras, pytorch, partial(pytorch, compiled=True), ours]
+        makes: dict[str, Callable[..., None]] = {
+            "Keras": plain_keras,
+            "PyTorch": pytorch,
+            "torch.compile": partial(pytorch, compiled=True),
+        }
+        make = makes.get(chosen.way, partial(ours, way=chosen.way))
         try:
-            makes[WAYS.index(chosen.way)](NETWORKS[name], precision, name == "head")
+            make(NETWORKS[name], precision, name == "head")
         except ModuleNotFoundError as error:
             ready(error.name)
         return
-    groups = [list(GOALS[:2]), [GOALS[2], "JAX"]]  # three large networks at a time have room in 16 GB
+    groups = [list(GOALS[:2]), [GOALS[2], "JAX"], list(WAYS[5:])]  # three large networks at a time have room in 16 GB
     if reason := cannot_compile():
         print(f"{GOALS[2]}: left out; {reason}")
         del groups[1][0]
@@ -226,8 +236,12 @@ def main() -> None:
             run = [sys.executable, __file__, name, "--precisions", precision, "--way"]
             what = name if name == "head" else f"{name} {precision}"
             for peers in groups:
-                found = compare({way: [*run, way] for way in ("ours", *peers)}, chosen.rounds)
-                tell(*(versus(what, found, peer, ">=1" if peer in GOALS else "") for peer in peers))
+                ways = [peer for peer in peers if name != "head" or peer != "checkpoints"]  # it has two layers
+                found = compare({way: [*run, way] for way in ("ours", *ways)}, chosen.rounds)
+                tell(*(versus(what, found, way, ">=1" if way in GOALS else "") for way in ways))
+                if "checkpoints" in ways:
+                    saved = found["checkpoints"].peak_mb
+                    tell(Row(f"{what}, memory", found["ours"].peak_mb, "MB", "checkpoints", saved))
 
 
 if __name__ == "__main__":

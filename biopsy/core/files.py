@@ -190,7 +190,8 @@ def write_png(path: Path, figure: Any, dpi: int = 120) -> None:
     """Write a figure of Matplotlib without dates or versions in it: equal figures, equal bytes."""
     with atomic_file(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
-        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
+        # Level 3: half the time of Pillow's 6, which is as long as drawing takes, for 7 % more bytes.
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:

@@ -186,7 +186,7 @@ def test_without_looks_or_features_the_report_says_so(run: Run) -> None:
     assert "Not measured: the features of its images are not known" in page
     labels = read_csv(run.root / "data/interim/labels.csv")
     write_csv(path, pd.read_csv(path).assign(f00=0.0, f01=0.0))
-    same = describe_features(read_run(run.params, run.root).results[0], labels, trained=False)
+    (same,) = describe_features(read_run(run.params, run.root).results[:1], labels, trained=False)
     assert "sees the same in all images" in same["reason"]
     for content in ("image_id\n", "torn", None):
         path.unlink() if content is None else path.write_text(content)

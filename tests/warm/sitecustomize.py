@@ -1,4 +1,4 @@
-"""Python runs this when it starts and this folder is on its path: it hands a stage, or DVC, to the server beside it.
+"""Python runs this when it starts with this folder on its path: a stage, DVC or `biopsy` is run by the server beside it.
 
 Anything else, another user or another backend goes on by itself.
 """
@@ -27,7 +27,9 @@ def hand_over(address: str) -> None:
 
 
 def is_known(argv: list[str]) -> bool:
-    return argv[:2] == ["-m", "biopsy.core.stage"] or (argv[:1] and (argv[0].endswith("/dvc") or "/stages/" in argv[0]))
+    return argv[:2] == ["-m", "biopsy.core.stage"] or (
+        argv[:1] and (argv[0].endswith(("/dvc", "/biopsy")) or "/stages/" in argv[0])
+    )
 
 
 address = os.environ.get("BIOPSY_TEST_SERVER", "")

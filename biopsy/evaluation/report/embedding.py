@@ -1,6 +1,8 @@
 """What the network sees: maps of its features by type, slide and stain, and whether it knows the type or the slide."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -29,12 +31,12 @@ QUESTIONS = {
 }
 
 
-def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> dict[str, Any]:
-    """Draw the maps of one result and measure the shortcut.
+def describe_features(results: Iterable[Result], labels: pd.DataFrame, trained: bool) -> list[dict[str, Any]]:
+    """Draw the maps of each result and measure the shortcut.
 
     Parameters
     ----------
-    result
+    results
         With `appearance`.
     labels
         `image_id`, `slide`, `case` and the task's column.
@@ -43,10 +45,16 @@ def describe_features(result: Result, labels: pd.DataFrame, trained: bool) -> di
 
     Returns
     -------
-    dict
+    list of dict
         `title`, `id`; `reason` where there are no features; else `rows` of the table, `says`, sentences, and `maps`,
         each with `name`, `chart` and `legend`.
     """
+    # One thread for the sums of each: those of several differ in their last digits, and t-SNE magnifies that.
+    with threadpool_limits(1), ThreadPool(2) as pool:
+        return pool.map(partial(_describe, labels=labels, trained=trained), results)
+
+
+def _describe(result: Result, labels: pd.DataFrame, trained: bool) -> dict[str, Any]:
     about = {"title": result.title, "id": f"features-{result.job.name}"}
     task, table = result.job.task, result.appearance
     known = [name for name in ("slide", "case", task) if name in labels]
@@ -107,8 +115,7 @@ def _layouts(features: NDArray[np.float64]) -> list[tuple[str, NDArray[np.float6
     """Place images on a plane: by the first two components, and by t-SNE where there are enough."""
     found = [("PCA", features[:, :2])]
     if len(features) >= FEWEST_TSNE:
-        with threadpool_limits(1):  # the sums of several threads differ in their last digits, and t-SNE magnifies that
-            placed = TSNE(perplexity=min(PERPLEXITY, (len(features) - 1) / 3), random_state=0).fit_transform(features)
+        placed = TSNE(perplexity=min(PERPLEXITY, (len(features) - 1) / 3), random_state=0).fit_transform(features)
         found.append(("t-SNE", placed.astype(float)))
     return found
 

@@ -63,9 +63,12 @@ def render(run: Run) -> str:
             for i, r in enumerate(order)
         ],
         "features": [
-            describe_features(r, labels, params.model.trainable != "none")
-            | {"pairs": confused_pairs(r, labels, run.ingest)}
-            for r in heads.values()
+            found | {"pairs": confused_pairs(head, labels, run.ingest)}
+            for head, found in zip(
+                heads.values(),
+                describe_features(heads.values(), labels, params.model.trainable != "none"),
+                strict=True,
+            )
         ],
         "audits": audits(heads.values(), labels, root / ORIGINALS, params.ingest.max_pixels),
         "params": [
