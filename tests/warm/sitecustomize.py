@@ -1,4 +1,4 @@
-"""Python runs this when it starts with this folder on its path: a stage, DVC or `biopsy` is run by the server beside it.
+"""Python runs this when it starts with this folder on its path: the server beside it runs stages, DVC and `biopsy`.
 
 Anything else, another user or another backend goes on by itself.
 """
