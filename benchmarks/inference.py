@@ -4,6 +4,7 @@
 
     ours     the file of `biopsy export`, in ONNX Runtime
     int8     the file of `biopsy export --int8`
+    OpenVINO the file of `biopsy export --format openvino`, with its floats, and in bfloat16 where the processor has it
     Keras    `model.predict` of the same model, the same images, one or 64 of them
 
 Weights are random, which has no bearing on the time; batch norms know the images, so that answers differ and 'unlike
@@ -20,17 +21,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from step import has_bf16
 
 from measure import Row, Run, compare, options, parse, ratio, rounds, tell, timed, versus, work
 
 NETWORKS = {"mobilenetv2": 224, "densenet121": 256}
 MANY, PARITY, APART = 64, 1e-4, 0.5
-WAYS = ("make", "ours", "int8", "Keras")
-FILES = {"ours": "model.onnx", "int8": "int8.onnx"}
+WAYS = ("make", "ours", "int8", "Keras", "OpenVINO", "OpenVINO bf16")
+FILES = {"ours": "model.onnx", "int8": "int8.onnx", "OpenVINO": "model.xml", "OpenVINO bf16": "model.xml"}
 
 
 def make(folder: Path, name: str) -> None:
@@ -65,6 +68,10 @@ def make(folder: Path, name: str) -> None:
     (folder / FILES["ours"]).write_bytes(seal(network, facts))
     (folder / FILES["int8"]).write_bytes(seal(quantised(network, iter([images_of(size, 16)[:, None]]), card), facts))
     np.save(folder / "keras.npy", model.predict(images, verbose=0))
+    if find_spec("openvino"):
+        from biopsy.serving.export.runtimes import write_openvino
+
+        write_openvino((folder / FILES["ours"]).read_bytes(), folder / FILES["OpenVINO"])
 
 
 def see(model: Any, images: np.ndarray) -> None:
@@ -87,20 +94,20 @@ def images_of(size: int, count: int) -> np.ndarray:
     return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def parity(name: str, told: np.ndarray, known: np.ndarray) -> list[Row]:
+def parity(name: str, told: np.ndarray, known: np.ndarray, goal: str = f"<={PARITY}") -> list[Row]:
     """Make the row of how far answers (n, 1) are from Keras'; none where answers to all images are much the same."""
     if (apart := float(np.ptp(known))) < APART:
         print(f"{name}, unlike Keras: left out; the answers to all images lie within {apart:.2g}")
         return []
     unlike = float(np.abs(told - known).max())
-    return [Row(f"{name}, unlike Keras", unlike, "", "answers' range", apart, goal=f"<={PARITY}")]
+    return [Row(f"{name}, unlike Keras", unlike, "", "answers' range", apart, goal=goal)]
 
 
 def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float]:
     """Load a model; return what asks it about `count` images for two seconds, and gives images/s."""
     images = images_of(NETWORKS[name], count)
     if way in FILES:
-        ask = engine(folder / FILES[way])
+        ask = engine(folder / FILES[way], "bf16" in way)
     else:
         from biopsy.networks.model_file import load_model
 
@@ -117,8 +124,13 @@ def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float
     return run
 
 
-def engine(file: Path) -> Callable[[np.ndarray], Any]:
+def engine(file: Path, bf16: bool = False) -> Callable[[np.ndarray], Any]:
     """Load an exported file; return what asks it about images (n, size, size, 3)."""
+    if file.suffix == ".xml":
+        from biopsy.serving.export.runtimes import open_openvino
+
+        return open_openvino(file, "bf16" if bf16 else "f32")
+
     from biopsy.serving.onnx_file import load_network
 
     network = load_network(file)[0]
@@ -161,11 +173,15 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
     """Measure one network whose files are in `folder`."""
     for squares in (1, MANY):
         run = (sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way")
-        found = compare({way: [*run, way] for way in WAYS[1:]}, count)
-        what = f"{name}, {'one image' if squares == 1 else 'batches'}"
-        tell(versus(what, found, "Keras", ">=4" if squares == 1 else ">=1.8"))
-        if squares > 1:
-            tell(versus(f"{what}, int8", found, "Keras", ">=3.5", ours="int8"))
+        there = WAYS[1:4] + WAYS[4 : 4 + bool(find_spec("openvino")) * (1 + has_bf16())]
+        found = compare({way: [*run, way] for way in there}, count)
+        what, goals = (
+            f"{name}, {'one image' if squares == 1 else 'batches'}",
+            (">=4", "") if squares == 1 else (">=1.8", ">=3.5"),
+        )
+        tell(versus(what, found, "Keras", goals[0]))
+        for way in (way for way in there if way not in ("ours", "Keras")):
+            tell(versus(f"{what}, {way}", found, "Keras", goals[way != "OpenVINO"], ours=way))
     few, many, single = (folder / part for part in ("few", "many", "single"))
     for part, number in ((few, images), (many, 4 * images), (single, 1)):
         part.mkdir()
@@ -223,6 +239,9 @@ def main() -> None:
             timed(sys.executable, __file__, name, "--folder", folder, "--way", "make")
             told = engine(folder / FILES["ours"])(images_of(NETWORKS[name], MANY))[:, 1:]
             tell(*parity(name, told, np.load(folder / "keras.npy")))
+            if find_spec("openvino") and has_bf16():
+                told = engine(folder / FILES["OpenVINO bf16"], bf16=True)(images_of(NETWORKS[name], MANY))[:, 1:]
+                tell(*parity(f"{name}, OpenVINO bf16", told, np.load(folder / "keras.npy"), goal=""))
             measure(name, folder, chosen.rounds, chosen.images // (10 if name == "densenet121" else 1))
     return None
 

@@ -16,6 +16,7 @@ from biopsy.serving.server import connections
 from biopsy.serving.server.connections import Connection
 
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\na"  # one byte of ten
 LARGE = 30_000_000  # more than the system keeps for a client
 
 
@@ -69,12 +70,20 @@ def ended(client: socket.socket) -> bytes:
     return got
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHo", ASK, ASK + b"GET / HT"])
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHo", ASK, ASK + b"GET / HT", BODY])
 def test_a_connection_on_which_nothing_happens_is_closed(port: int, sent: bytes) -> None:
     begun = time.monotonic()
     with opened(port, sent) as client:
         assert ended(client).count(b"200 OK") == (ASK in sent)
     assert 0.1 < time.monotonic() - begun < 3
+
+
+def test_a_body_that_comes_slowly_is_waited_for(port: int) -> None:
+    with opened(port, BODY) as client:
+        for _ in range(9):
+            time.sleep(0.1)
+            client.sendall(b"a")
+        assert b"200 OK" in client.recv(1000)
 
 
 def test_a_request_that_is_worked_on_longer_is_answered(port: int) -> None:
@@ -95,6 +104,6 @@ def test_silent_connections_make_room_for_others(
 def test_the_server_ends_though_a_client_fetches_no_answer_and_another_sends_no_body(
     port: int, held: contextlib.ExitStack
 ) -> None:
-    for sent in (ASK.replace(b"/ ", b"/large "), b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\na"):
+    for sent in (ASK.replace(b"/ ", b"/large "), BODY):
         held.enter_context(opened(port, sent))
     time.sleep(0.1)

@@ -23,6 +23,7 @@ from biopsy.serving.journal import Journal
 from biopsy.serving.training_images import packed, pixel_key
 from tiny_onnx import DARK, network, write_onnx
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 IMAGES, BATCH = 9, 2
 Stop = Callable[..., None]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 
@@ -67,18 +68,33 @@ def export_as(kind: str, models: Sequence[Path], onnx: Path, root: Path = Path()
 
 def _openvino(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, Ask]:
     """Write OpenVINO's two files."""
+    path = stem.with_suffix(".xml")
+    write_openvino(content, path)
+    return path, open_openvino(path, "f32")
+
+
+def write_openvino(content: bytes, path: Path) -> None:
+    """Write an ONNX file as OpenVINO's `path`, an .xml file, and a .bin file beside it."""
     with extra("openvino"):
         import openvino
 
-    path = stem.with_suffix(".xml")
     network = openvino.Core().read_model(content)  # `convert_model` would report to its maker
     network.set_rt_info(NOTICE, ["biopsy", "notice"])
     openvino.save_model(network, path, compress_to_fp16=False)
+
+
+def open_openvino(path: Path, precision: Literal["f32", "bf16"]) -> Ask:
+    """Open what `write_openvino` wrote; return what asks it about images, uint8.
+
+    The precision is named, because some processors would take 16-bit floats.
+    """
+    with extra("openvino"):
+        import openvino
+
     # Bytes and not the path: else Windows could not move the files, which OpenVINO keeps open.
     read = openvino.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take 16-bit floats
-    network = openvino.Core().compile_model(read, "CPU", exact)
-    return path, lambda images: np.asarray(network([images])[OUTPUT])
+    network = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return lambda images: np.asarray(network([images])[OUTPUT])
 
 
 def _litert(stem: Path, content: bytes, model: Model | Ensemble) -> tuple[Path, Ask]:

@@ -26,6 +26,7 @@ class Connection(H11Protocol):
     """A connection that is closed where for `SECONDS` no request is worked on, comes whole or is fetched."""
 
     _seen: Any = None
+    _heard = 0
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -43,6 +44,11 @@ class Connection(H11Protocol):
         if self._timer:
             self._timer.cancel()
 
+    def data_received(self, data: bytes) -> None:
+        """Count what comes, so that a body that still comes is told from one that has stopped."""
+        self._heard += len(data)
+        super().data_received(data)
+
     def shutdown(self) -> None:
         """Finish the request at hand as the server stops, unless it has not arrived yet."""
         super().shutdown()
@@ -54,8 +60,9 @@ class Connection(H11Protocol):
 
     def _look(self) -> None:
         """Close the connection where nothing has changed since the last look; the second time, with what it holds."""
-        works = self.cycle is not None and not self.cycle.response_complete and not self.flow.write_paused
-        seen, self._seen = self._seen, (self.cycle, self.transport.get_write_buffer_size())
+        asked = self.cycle is not None and not self.cycle.response_complete
+        works = asked and not self.cycle.more_body and not self.flow.write_paused
+        seen, self._seen = self._seen, (self.cycle, self.transport.get_write_buffer_size(), self._heard)
         if not works and (self.cycle is None or seen == self._seen):
             self.transport.abort() if self.transport.is_closing() else self.transport.close()
         self._wait()
