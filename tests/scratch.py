@@ -26,9 +26,7 @@ SMALL = {
 }
 
 
-UNDRAWN = {
-    "BIOPSY_TEST_UNDRAWN": "1"
-}  # for stages whose figures a test does not look at: see `hurry` in tests/warm/server.py
+UNDRAWN = {"BIOPSY_TEST_UNDRAWN": "1"}  # for stages whose figures a test does not look at: see tests/warm/server.py
 
 
 def environment(root: Path, **more: str) -> dict[str, str]:
