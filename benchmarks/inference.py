@@ -173,15 +173,15 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
     """Measure one network whose files are in `folder`."""
     for squares in (1, MANY):
         run = (sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way")
-        there = WAYS[1:4] + WAYS[4 : 4 + bool(find_spec("openvino")) * (1 + has_bf16())]
-        found = compare({way: [*run, way] for way in there}, count)
-        what, goals = (
-            f"{name}, {'one image' if squares == 1 else 'batches'}",
-            (">=4", "") if squares == 1 else (">=1.8", ">=3.5"),
-        )
-        tell(versus(what, found, "Keras", goals[0]))
-        for way in (way for way in there if way not in ("ours", "Keras")):
-            tell(versus(f"{what}, {way}", found, "Keras", goals[way != "OpenVINO"], ours=way))
+        what = f"{name}, {'one image' if squares == 1 else 'batches'}"
+        goal, lower = (">=4", "") if squares == 1 else (">=1.8", ">=3.5")
+        there = bool(find_spec("openvino")) * (1 + has_bf16())
+        for group in (("ours", "int8"), WAYS[4 : 4 + there]):  # of two engines the threads would be in each other's way
+            found = compare({way: [*run, way] for way in (*group, "Keras")}, count) if group else {}
+            for way in group:
+                exact = way in ("ours", "OpenVINO")
+                named = what if way == "ours" else f"{what}, {way}"
+                tell(versus(named, found, "Keras", goal if exact else lower, ours=way))
     few, many, single = (folder / part for part in ("few", "many", "single"))
     for part, number in ((few, images), (many, 4 * images), (single, 1)):
         part.mkdir()

@@ -10,8 +10,7 @@ Each way trains in a process of its own, in rounds that alternate; images/s of w
     PyTorch  torchvision's network, channels_last
     torch.compile    the same, compiled; left out where it does not compile, as without a C++ compiler
     JAX              ours, as `train.backend: jax` does
-    XLA              ours, compiled by TensorFlow's XLA
-    checkpoints      ours with gradient checkpointing: layers compute again what the gradient needs; its memory, too
+    XLA              ours, compiled by TensorFlow's XLA, which Keras allows only without equal bytes for equal seeds
 
 Nothing is augmented. bfloat16 is measured where the processor has instructions for it. `head` is that of a frozen
 MobileNetV2 on features.
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from measure import ROOT, Row, compare, options, parse, ready, tell, tell_round, versus, wait_for_round, work
+from measure import ROOT, compare, options, parse, ready, tell, tell_round, versus, wait_for_round, work
 
 
 class Network(NamedTuple):
@@ -51,7 +50,7 @@ NETWORKS = {
 }
 COMPILE = "import torch; torch.compile(lambda x: 2 * x + 1)(torch.ones(3))"
 SLOW = ("mobilenetv2", "densenet121")  # not in a quick run
-WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "JAX", "XLA", "checkpoints")
+WAYS = ("ours", "Keras", "PyTorch", "torch.compile", "JAX", "XLA")
 GOALS = WAYS[1:4]  # that ours is to reach
 WIDTH = 1280  # of MobileNetV2's features
 EPOCHS = 100  # at most so many rounds
@@ -110,15 +109,13 @@ def epochs_as_rounds(images: int) -> Any:
 
 
 def ours(network: Network, precision: str, head: bool, way: str = "ours") -> None:
-    from biopsy.networks.backend import keras
     from biopsy.training.fit import compile_model
     from biopsy.training.inputs.features import FeatureFeed
     from biopsy.training.inputs.feed import PixelFeed
     from biopsy.training.inputs.loader import ImageStore, encode_targets, training_items
     from biopsy.training.light_steps import steps_at_once
 
-    with keras.RematScope("full" if way == "checkpoints" else None):
-        model, params = built(network, precision, seeded=True)
+    model, params = built(network, precision, seeded=way != "XLA")
     images, targets = drawn(network)
     items = training_items(targets, params.augment, "binary", None)
     feed: Any = PixelFeed(ImageStore(images, True), items, targets[:0], params, "binary", 2, network.batch)
@@ -236,12 +233,8 @@ def main() -> None:
             run = [sys.executable, __file__, name, "--precisions", precision, "--way"]
             what = name if name == "head" else f"{name} {precision}"
             for peers in groups:
-                ways = [peer for peer in peers if name != "head" or peer != "checkpoints"]  # it has two layers
-                found = compare({way: [*run, way] for way in ("ours", *ways)}, chosen.rounds)
-                tell(*(versus(what, found, way, ">=1" if way in GOALS else "") for way in ways))
-                if "checkpoints" in ways:
-                    saved = found["checkpoints"].peak_mb
-                    tell(Row(f"{what}, memory", found["ours"].peak_mb, "MB", "checkpoints", saved))
+                found = compare({way: [*run, way] for way in ("ours", *peers)}, chosen.rounds)
+                tell(*(versus(what, found, peer, ">=1" if peer in GOALS else "") for peer in peers))
 
 
 if __name__ == "__main__":
