@@ -8,7 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread for each pytest worker and each process that it starts: with more they wait for each other's cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
-# Tests write a hundred thousand small files, many times as fast in memory; where it has 6 GB and runs programs.
+# The tests write tens of thousands of small files, which is many times as fast in memory. They use it where it has 6 GB
+# and may run programs.
 IN_MEMORY := $(shell grep -qs ' /dev/shm .*noexec' /proc/mounts || \
   df -Pm /dev/shm 2> /dev/null | awk 'NR == 2 && $$4 > 6000 { print "TMPDIR=/dev/shm" }')
 
@@ -37,7 +38,7 @@ tests: $(VENV)/dev
 	$(IN_MEMORY) $(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12
 
 coverage: $(VENV)/dev ## Run the tests and measure their coverage, which takes half as long again
-	$(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --cov
+	$(IN_MEMORY) $(ONE_THREAD) pytest -n 3 --dist loadfile --no-loadscope-reorder --cov
 
 bench: $(VENV)/dev ## Measure speed and memory, a quick look, into docs/benchmarks.md
 	python benchmarks/run.py

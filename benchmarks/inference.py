@@ -33,6 +33,7 @@ from measure import Row, Run, compare, options, parse, ratio, rounds, tell, time
 NETWORKS = {"mobilenetv2": 224, "densenet121": 256}
 MANY, PARITY, APART = 64, 1e-4, 0.5
 WAYS = ("make", "ours", "int8", "Keras", "OpenVINO", "OpenVINO bf16")
+OPENVINO = WAYS[4 : 6 if has_bf16() else 5] if find_spec("openvino") else ()  # those that can be measured here
 FILES = {"ours": "model.onnx", "int8": "int8.onnx", "OpenVINO": "model.xml", "OpenVINO bf16": "model.xml"}
 
 
@@ -68,7 +69,7 @@ def make(folder: Path, name: str) -> None:
     (folder / FILES["ours"]).write_bytes(seal(network, facts))
     (folder / FILES["int8"]).write_bytes(seal(quantised(network, iter([images_of(size, 16)[:, None]]), card), facts))
     np.save(folder / "keras.npy", model.predict(images, verbose=0))
-    if find_spec("openvino"):
+    if OPENVINO:
         from biopsy.serving.export.runtimes import write_openvino
 
         write_openvino((folder / FILES["ours"]).read_bytes(), folder / FILES["OpenVINO"])
@@ -175,9 +176,8 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
         run = (sys.executable, __file__, name, "--folder", folder, "--count", str(squares), "--way")
         what = f"{name}, {'one image' if squares == 1 else 'batches'}"
         goal, lower = (">=4", "") if squares == 1 else (">=1.8", ">=3.5")
-        there = bool(find_spec("openvino")) * (1 + has_bf16())
-        for group in (("ours", "int8"), WAYS[4 : 4 + there]):  # of two engines the threads would be in each other's way
-            found = compare({way: [*run, way] for way in (*group, "Keras")}, count) if group else {}
+        for group in filter(None, (("ours", "int8"), OPENVINO)):  # threads of two engines would be in each other's way
+            found = compare({way: [*run, way] for way in (*group, "Keras")}, count)
             for way in group:
                 exact = way in ("ours", "OpenVINO")
                 named = what if way == "ours" else f"{what}, {way}"
@@ -237,11 +237,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             timed(sys.executable, __file__, name, "--folder", folder, "--way", "make")
-            told = engine(folder / FILES["ours"])(images_of(NETWORKS[name], MANY))[:, 1:]
-            tell(*parity(name, told, np.load(folder / "keras.npy")))
-            if find_spec("openvino") and has_bf16():
-                told = engine(folder / FILES["OpenVINO bf16"], bf16=True)(images_of(NETWORKS[name], MANY))[:, 1:]
-                tell(*parity(f"{name}, OpenVINO bf16", told, np.load(folder / "keras.npy"), goal=""))
+            images, known = images_of(NETWORKS[name], MANY), np.load(folder / "keras.npy")
+            tell(*parity(name, engine(folder / FILES["ours"])(images)[:, 1:], known))
+            if (way := "OpenVINO bf16") in OPENVINO:
+                told = engine(folder / FILES[way], bf16=True)(images)[:, 1:]
+                tell(*parity(f"{name}, {way}", told, known, goal=""))
             measure(name, folder, chosen.rounds, chosen.images // (10 if name == "densenet121" else 1))
     return None
 
