@@ -102,7 +102,7 @@ class Backbones:
             inputs, encoded = self.seen[shown][items.index], encode_targets(items.target, self.classes)
             feed = FeatureFeed(inputs, encoded, inputs[:0], encoded[:0], 1, train.batch, self.params.seed)
         else:
-            store = ImageStore(self.seen[shown], True)
+            store = ImageStore.whole(self.seen[shown])
             feed = PixelFeed(store, items, labels[:0], self.params, self.task, self.classes, train.batch)
         model.fit(
             feed.train(range(epochs)), steps_per_epoch=steps, epochs=epochs, class_weight=class_weights(items, train),

@@ -101,7 +101,7 @@ def features_for_heads(images: Images, params: Params, title: str) -> NDArray[np
     if params.augment.every:
         targets = images.targets["binary"]
         feed = PixelFeed(
-            ImageStore(pixels, True), training_items(targets, params.augment, "binary"), targets[:0], params, "binary",
+            ImageStore.whole(pixels), training_items(targets, params.augment, "binary"), targets[:0], params, "binary",
             2, BATCH,
         )  # fmt: skip
         recipe = {

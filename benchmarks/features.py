@@ -92,11 +92,11 @@ def main() -> None:
     n = parse(parser, images=300).images
     tell(engines(60))
     rng = np.random.default_rng(0)
-    store = ImageStore(rng.integers(0, 256, (n + n // 5, SIZE, SIZE, 3), np.uint8), True)
-    targets = rng.integers(0, 2, len(store.array))
+    store = ImageStore.whole(rng.integers(0, 256, (n + n // 5, SIZE, SIZE, 3), np.uint8))
+    targets = rng.integers(0, 2, len(store))
     with tempfile.TemporaryDirectory() as cache:
         os.environ["BIOPSY_CACHE"] = cache
-        train(ImageStore(store.array[:64], True), targets[:64], 48, parameters(None, 1))
+        train(store.part(slice(64)), targets[:64], 48, parameters(None, 1))
         each, first, second = (train(store, targets, n, parameters(views, EPOCHS)) for views in (None, VIEWS, VIEWS))
     print(f"\n{n} training images at {SIZE} px, {EPOCHS} epochs of batch 16")
     tell(Row("first training", first, "s", "each epoch", each, each / first, "", peak_mb()))

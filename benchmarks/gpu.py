@@ -192,7 +192,7 @@ def on_input(size: int, batch: int, steps: int) -> float:
     items = training_items(targets, augment, "binary")
     batches = iter(
         training_set(
-            ImageStore(images, True), items, augment, "binary",
+            ImageStore.whole(images), items, augment, "binary",
             classes=2, batch=batch, seed=0, epochs=range(-(-(steps + 1) // 2)),
         )
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Claim: no stage but train takes more than 1.5 GB of memory, and an image costs the same time at 30,000 as at 300.
+"""Claim: no stage but train takes more than 1.5 GB of memory, and an image costs the same time at 300,000 as at 300.
 
-    python benchmarks/growth.py                                  300, 3,000 and 30,000 images, about 20 minutes
-    python benchmarks/growth.py --images 300000                  one size; 8 GB of disk
+    python benchmarks/growth.py                                  300 to 300,000 images, 20 minutes, 8 GB of disk
+    python benchmarks/growth.py --images 300000                  one size
 
 Each stage and `biopsy predict` run in a process of its own on a scratch project (source `local`, 64x48 PNGs of noise,
 all distinct, 8 types of 50 slides each, one small network of one epoch). Memory is the kernel's high-water mark of that
@@ -119,7 +119,7 @@ def _size(folder: Path) -> float:
 def main() -> None:
     """Measure every stage at every size asked for, print the slopes."""
     parser = options(__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[300, 3_000, 30_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[300, 3_000, 30_000, 300_000])
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="leave the others out; each needs those before it")
     parser.add_argument("--side", type=int, default=64, help="width of an image in pixels")
     chosen = parse(parser, images=[300, 1_000])
@@ -142,6 +142,8 @@ def main() -> None:
         worst = max((name for name in runs if name != "train"), key=lambda name: runs[name].peak_mb)
         what = f"{images:,} images, most: {worst}"
         tell(Row(what, runs[worst].peak_mb, "MB", goal=f"<={LIMIT_MB}"))
+        if images == chosen.images[-1] and "train" in runs:
+            tell(Row(f"{images:,} images, train", runs["train"].peak_mb, "MB"))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def ours(network: Network, precision: str, head: bool, way: str = "ours") -> Non
     model, params = built(network, precision, seeded=way != "XLA")
     images, targets = drawn(network)
     items = training_items(targets, params.augment, "binary", None)
-    feed: Any = PixelFeed(ImageStore(images, True), items, targets[:0], params, "binary", 2, network.batch)
+    feed: Any = PixelFeed(ImageStore.whole(images), items, targets[:0], params, "binary", 2, network.batch)
     if head:
         model, rng = on_features(model), np.random.default_rng(0)
         features = rng.random((8 * len(targets), WIDTH), np.float32)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -36,6 +37,14 @@ def read_yaml_in_c() -> None:
 
 
 read_yaml_in_c()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what trainings keep for later ones out of the user's cache; pytest's workers inherit the folder."""
+    if "BIOPSY_CACHE" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="biopsy-tests-")
+        os.environ["BIOPSY_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

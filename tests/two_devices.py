@@ -45,7 +45,7 @@ def train(folder: Path, devices: str = "one", workers: int = 1, engine: str = "l
     targets = np.arange(TRAIN + VALIDATION) % 3 // 2
     images = np.random.default_rng(0).integers(0, 256, (len(targets), 8, 8, 3)).astype(np.uint8)
     np.save(folder / "images.npy", images)
-    store = ImageStore(np.load(folder / "images.npy", mmap_mode="r"), True)
+    store = ImageStore.whole(np.load(folder / "images.npy", mmap_mode="r"))
     state = (fit if workers == 1 else fit_on_workers)(
         model, params, "binary", store, targets, TRAIN, title="devices",
         state_file=folder / "state.npz", fingerprint="", live_dir=folder / "live",

@@ -157,7 +157,7 @@ def _read(source: Source, params: Params) -> tuple[ImageStore, list[str]]:
         size = resize.size
         views = image.reshape(-1, size, size, 3) if source.ready else make_views(image, resize)
         squares.append(views[len(views) // 2])  # of tiles, one from the middle
-    return ImageStore(np.stack(squares), True), [source.classes[i] for i in chosen]
+    return ImageStore.whole(np.stack(squares)), [source.classes[i] for i in chosen]
 
 
 def _classes(files: list[Path], task: str, params: Params) -> list[str]:

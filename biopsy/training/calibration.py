@@ -11,6 +11,7 @@ from biopsy.core.job import Job
 from biopsy.networks.answers import answer_images, images_at_once
 from biopsy.networks.model_file import read_card, write_card
 from biopsy.networks.temperature import Calibration, fit_temperature
+from biopsy.training.inputs.loader import ImageStore
 
 PARTS = {"val": "validation", "train": "validation and the inner folds", "folds": "all folds' validation"}
 
@@ -129,7 +130,7 @@ def find_temperature(own: Evidence, folds: Sequence[Unseen]) -> tuple[float, Cal
     return temperature, fitted
 
 
-def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None, tta: str) -> np.ndarray:
+def ask(model: Any, pixels: ImageStore, extra: np.ndarray | None, tta: str) -> np.ndarray:
     """Ask a model about images, a batch at a time.
 
     Parameters
@@ -137,7 +138,7 @@ def ask(model: Any, pixels: np.ndarray, extra: np.ndarray | None, tta: str) -> n
     model
         As `build_model` makes it, trained.
     pixels
-        (n, views, size, size, 3) uint8.
+        (n, views, size, size, 3).
     extra
         (n, k) float32, what the model is told beside the pixels; None where that is nothing.
     tta

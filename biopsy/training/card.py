@@ -42,7 +42,7 @@ def describe(
     chosen = params.model_dump(include={"seed", "resize", "model", "augment", "train"})
     chosen["train"]["epochs"] = params.train.epochs_of(job.task)
     chosen["model"]["weights"] = params.model.weights_name
-    del chosen["train"]["cache_mb"]  # it says where the images wait, and changes no result
+    del chosen["train"]["cache_mb"]  # it says what is kept on this machine, and changes no result
     weights = params.model.weights_file
     return Card(
         task=job.task,

@@ -69,7 +69,7 @@ def draw_tiles(store: ImageStore, targets: np.ndarray, params: Params, task: Tas
         classes=max(2, len(classes)), batch=len(rows), seed=params.seed, epochs=range(TILES - 1), rows=rows,
     )  # fmt: skip
     subject = items.index[rows[0]]
-    tiles = [Tile(store.array[subject], f"original, {classes[targets[subject]]}")]
+    tiles = [Tile(store[subject], f"original, {classes[targets[subject]]}")]
     drawn: list[list[Tile]] = [[] for _ in names]
     for epoch, (images, labels) in enumerate(batches, start=1):
         for row, name in enumerate(names):

@@ -89,7 +89,7 @@ def fit_head(
         As `fit_probe` and `image_features`.
     """
     begun, classes = time.perf_counter(), max(2, model.output_shape[-1])
-    found = image_features(split_model(model)[0], store.array, title)
+    found = image_features(split_model(model)[0], store, title)
     seen = by_layer(model, params.model.features.layers, found) | ({} if extra is None else {EXTRA: extra})
     found = found if extra is None else np.concatenate([found, extra], axis=1)
     known = {name: columns[:n_train] for name, columns in seen.items()}

@@ -4,6 +4,7 @@ They bring the resumable state to its end, as a single process does; the stage's
 the only one that writes a model. What is imported here must not import Keras: a process has to be told of its backend.
 """
 
+import math
 import os
 import signal
 import socket
@@ -31,12 +32,13 @@ GO_ON = "The epochs that are done are kept. Run `dvc repro` again to go on after
 
 @dataclass(frozen=True)
 class Work:
-    """What a process needs to take part: the project's folder, files below it, and what `fit` is given."""
+    """What a process needs to take part: the project's folder, a model, the images' file, and what `fit` is given."""
 
     project: Path
     model: Path
     images: Path
     shape: tuple[int, ...]
+    rows: np.ndarray
     given: dict[str, Any]
 
     @property
@@ -67,11 +69,13 @@ def fit_on_workers(
             f"train.workers is {params.train.workers}, which starts processes on this machine's processor, and it has "
             "a GPU. Set train.workers to 1 and train.devices to all, or data.engine to ray."
         )
+    if not isinstance(store.array, np.memmap) or store.array.filename is None:  # `decode_once` has said why
+        raise MachineError(f"train.workers is {params.train.workers}, and its processes share the images by a file.")
     file = more["state_file"].with_name("worker.keras")
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
     given = {"params": params, "task": task, "targets": targets, "n_train": n_train, **more}
-    work = Work(Path.cwd(), file, Path(store.array.filename), store.array.shape, given)
+    work = Work(Path.cwd(), file, Path(store.array.filename), store.array.shape, store.rows, given)
     try:
         (_on_ray if params.data.engine == "ray" else _here)(work)
     finally:
@@ -101,7 +105,8 @@ def take_part(work: Work, rank: int, address: str) -> None:
     HERE.rank, HERE.count, HERE.devices = rank, work.count, jax.device_count()
     keras.config.set_dtype_policy(params.train.precision)
     model = keras.models.load_model(work.model, compile=False)
-    store = ImageStore(np.load(work.images, mmap_mode="r").reshape(work.shape), False)
+    pixels = np.load(work.images, mmap_mode="r")[: math.prod(work.shape)].reshape(work.shape)
+    store = ImageStore(pixels, work.rows)
     fit(model, store=store, **work.given)
     jax.distributed.shutdown()  # waits for the others
 

@@ -1,6 +1,7 @@
 """Train one model: that of a task and protocol, or that of one fold of a cross-validation."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,11 +27,12 @@ from biopsy.networks.temperature import both_classes, why_not
 from biopsy.networks.validation import VALIDATION, write_validation
 from biopsy.tables.labels.scheme import read_scheme
 from biopsy.tables.slides.extra_inputs import encode_extra
-from biopsy.tables.split.parts import cases_of, hash_images, read_parts
+from biopsy.tables.split.parts import cases_of, read_parts
 from biopsy.training.calibration import Evidence, Unseen, ask
 from biopsy.training.card import describe, fingerprint
 from biopsy.training.contact_sheet import write_sheet
 from biopsy.training.fit import fit
+from biopsy.training.inputs.decoded import decode_once
 from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.monitor import best_epoch
 from biopsy.training.plots import plot_curves, plot_strengths
@@ -62,8 +64,8 @@ class Material:
         n rows: the training images, then those of validation.
     n_train
         How many are training images.
-    store
-        Their pixels; `views` entries an image.
+    images
+        Their pixels, (n, views, size, size, 3).
     extra
         (n, k) float32, what the model is told beside the pixels; None where that is nothing.
     tested
@@ -73,7 +75,7 @@ class Material:
     card: Card
     table: pd.DataFrame
     n_train: int
-    store: ImageStore
+    images: ImageStore
     extra: np.ndarray | None
     tested: frozenset[str]
 
@@ -81,12 +83,6 @@ class Material:
     def views(self) -> int:
         """The tiles of an image, or 1."""
         return self.card.preparation.views
-
-    @property
-    def images(self) -> np.ndarray:
-        """(n, views, size, size, 3) uint8."""
-        size = self.card.preparation.size
-        return self.store.array.reshape(-1, self.views, size, size, 3)
 
     @property
     def targets(self) -> np.ndarray:
@@ -129,8 +125,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         The training diverged, or the probe did not converge.
     """
     seed_everything(job.seed)
-    spill = job.resume / "images.npy"
-    material = read_material(params, job, spill)
+    material = read_material(params, job)
     table, n_train, views, card = material.table, material.n_train, material.views, material.card
     keras.config.set_dtype_policy(params.train.precision)
     together = views if params.model.tiles == "mean" else 1
@@ -138,10 +133,9 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     model = build_model(params.model, card.preparation.size, len(card.classes), extra=extra_width, tiles=together)
     live = job.resume / "live"  # so that a failed training leaves the earlier plots in place
     shown, each = np.repeat(material.targets[:n_train], views), views // together
-    write_sheet(
-        material.store, shown, params, job.task, card.classes, f"{job.title}, first epochs", live / "augment.png"
-    )
-    store = material.store if together == 1 else material.store.together(together)
+    tiles = material.images.tiles()
+    write_sheet(tiles, shown, params, job.task, card.classes, f"{job.title}, first epochs", live / "augment.png")
+    store = tiles if together == 1 else material.images
     targets, cases, probe = material.targets, material.cases, params.model.head.kind == "probe"
     parents = card.labels[job.task].parent_of
     of_probe = partial(fit_head, parents=None if parents is None else np.array(parents))
@@ -158,8 +152,10 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         card = card.model_copy(update={"probe": choice})
     val_extra = None if material.extra is None else material.extra[n_train:]
     asked = StoredModel(model) if probe else model
-    answers = cache(lambda: ask(asked, material.images[n_train:], val_extra, card.tta))
-    look = looks_of_training(material.images[:n_train], list(table["width"][:n_train]), list(table["height"][:n_train]))
+    answers = cache(lambda: ask(asked, material.images.part(slice(n_train, None)), val_extra, card.tta))
+    look = looks_of_training(
+        material.images.part(slice(n_train)), list(table["width"][:n_train]), list(table["height"][:n_train])
+    )
     card = card.model_copy(update={"training": look})
     inner = state.probe.inner if probe and card.tta == "none" else None  # which turns no image
     inner = None if inner is None else inner.reshape(n_train, each, -1).mean(axis=1)
@@ -180,7 +176,7 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
         refit_head(model, params, state, np.repeat(targets, each), np.repeat(cases, each))
         print(f"train {job.title}: the probe is fitted once more with the {len(table) - n_train} validation images")
     save_model(model, job.model, card)
-    spill.unlink(missing_ok=True)
+    shutil.rmtree(_pixels_of(job), ignore_errors=True)
     losses, figures = [epoch["val_loss"] for epoch in state.history], state.history[best]
     unfinished = not probe and still_improving(losses, params.train.epochs_of(job.task), len(card.classes))
     what = (
@@ -205,8 +201,8 @@ def train_model(params: Params, job: Job, code: str) -> Trained:
     )
 
 
-def read_material(params: Params, job: Job, spill: Path) -> Material:
-    """Read labels, split and pixels of one training, and describe its model; too many pixels go to the file `spill`."""
+def read_material(params: Params, job: Job) -> Material:
+    """Read labels, split and pixels of one training, and describe its model."""
     tree, preparation = images_of(job.root, job.protocol, job.fold.name if job.fold else None)
     resize = suited_to(params.resize, job.labels)
     if preparation.resize != resize:
@@ -215,17 +211,24 @@ def read_material(params: Params, job: Job, spill: Path) -> Material:
     scheme = read_scheme(job.root / "models/labels.json")
     table = read_parts(job.labels, job.split, tree, job.task, scheme[job.task].names, job.fold)
     encoder, extra = encode_extra(table, params.model.extra_inputs, job.root / SLIDES)
-    test, tested = list(table.loc[table["part"] == "test", "file"]), table.loc[table["part"] == "test", "image_id"]
-    used = np.concatenate([np.flatnonzero(table["part"] == part) for part in ("train", "val")])
+    size, views, n_train = preparation.size, preparation.views, int((table["part"] == "train").sum())
+    shared = params.train.workers > 1 and params.data.engine == "ray"  # with nodes that see the project's folder alone
+    decoded = decode_once(list(table["file"]), size, views, params.train.cache_mb, _pixels_of(job) if shared else None)
+    rows = {part: np.flatnonzero(table["part"] == part) for part in ("train", "val", "test")}
+    used, tested = np.append(rows["train"], rows["val"]), table["image_id"].iloc[rows["test"]]
     table, extra = table.iloc[used], None if extra is None else extra[used]
-    n_train, size, views = int((table["part"] == "train").sum()), preparation.size, preparation.views
-    kept_mb = params.train.cache_mb if params.train.workers == 1 else 0  # other processes read the file
-    store = ImageStore.read(list(table["file"]), size, kept_mb, spill, views)
-    seen = {"pixels": store.array, "val_pixels": store.array[n_train * views :], "extra": extra}
-    data = {what: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for what, a in seen.items() if a is not None}
-    data["test_pixels"] = hash_images(test, size, views)  # `evaluate` asks for them; nothing is learnt from a hash
+    images = ImageStore(decoded, used)
+    data = {"pixels": images.sha256(), "val_pixels": images.part(slice(n_train, None)).sha256()}
+    if extra is not None:
+        data["extra"] = hashlib.sha256(np.ascontiguousarray(extra).data).hexdigest()
+    data["test_pixels"] = ImageStore(decoded, rows["test"]).sha256()  # for `evaluate`; nothing is learnt from a hash
     card = describe(params, job, scheme, preparation, encoder, data)
-    return Material(card, table, n_train, store, extra, frozenset(tested))
+    return Material(card, table, n_train, images, extra, frozenset(tested))
+
+
+def _pixels_of(job: Job) -> Path:
+    """Return where the decoded images of a training lie that does not share them with others of its machine."""
+    return job.resume / "pixels"
 
 
 def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:

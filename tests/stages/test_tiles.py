@@ -57,7 +57,7 @@ def test_a_model_of_tiles_trains_and_answers_once_an_image(
     stage = runpy.run_path(str(ROOT / "stages/train.py"))
 
     def spy(model: Any, params: Any, task: Any, store: Any, targets: Any, n_train: int, **more: Any) -> Any:
-        fitted.extend([len(store.array), len(targets), n_train, len(more["cases"])])
+        fitted.extend([len(store), len(targets), n_train, len(more["cases"])])
         return fit(model, params, task, store, targets, n_train, **more)
 
     monkeypatch.setattr("biopsy.training.train_model.fit", spy)

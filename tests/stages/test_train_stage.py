@@ -192,7 +192,7 @@ def test_a_training_learns_from_the_training_part_and_is_validated_on_the_valida
         pass
 
     def fit(model: Any, params: Any, task: str, store: Any, targets: Any, n_train: int, **_: Any) -> None:
-        given.extend((store.array[:n_train], store.array[n_train:], targets))
+        given.extend((store[:n_train], store[n_train:], targets))
         raise Seen
 
     monkeypatch.setattr("biopsy.training.train_model.fit", fit)
@@ -241,12 +241,14 @@ def test_ctrl_c_ends_cleanly_says_how_to_go_on_leaves_no_half_model_and_other_pa
     assert read(project / "metrics" / NAME / "train.json")["epochs"] == 2
 
 
-def test_images_above_the_memory_limit_are_mapped_and_train_alike(
+def test_where_no_decoded_images_can_be_kept_they_train_alike_from_memory(
     project: Path, unbroken: dict[str, bytes], run_alone: Callable[..., Any], set_params: Callable[..., Path]
 ) -> None:
-    set_params(SHORT | {"train.cache_mb": 0})
-    result = run_alone("train", *ARGUMENTS)
+    set_params(SHORT)
+    (project / "a-file").touch()
+    result = run_alone("train", *ARGUMENTS, env={"BIOPSY_CACHE": str(project / "a-file")})
     assert result.returncode == 0, result.stderr
+    assert "stay in memory" in result.stderr
     curves = [name for name in unbroken if name.endswith(".tsv")]
     assert curves
     assert {name: outputs(project)[name] for name in curves} == {name: unbroken[name] for name in curves}

@@ -210,7 +210,7 @@ def feed(augment: dict[str, Any]) -> Any:
     params = parse_params({"augment": augment, "seed": 0})
     items = training_items(targets[:7], params.augment, "binary")
     extra = np.stack([np.arange(10), np.zeros(10)], axis=1).astype(np.float32)
-    return PixelFeed(ImageStore(array, True), items, targets[7:], params, "binary", 2, 4, extra)
+    return PixelFeed(ImageStore.whole(array), items, targets[7:], params, "binary", 2, 4, extra)
 
 
 def test_extra_inputs_come_with_their_own_image_in_every_batch_of_every_epoch() -> None:

@@ -28,7 +28,7 @@ CLASSES = ["benign", "malignant"]
 
 @pytest.fixture
 def store() -> ImageStore:
-    return ImageStore(np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3)).astype(np.uint8), True)
+    return ImageStore.whole(np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3)).astype(np.uint8))
 
 
 def parameters(augment: dict[str, Any]) -> Params:

@@ -114,7 +114,7 @@ def test_random_numbers_are_tensorflows() -> None:
 
 
 def test_batches_without_tf_data_are_those_of_tf_data_in_every_epoch(on_arrays: Callable[..., Any]) -> None:
-    store = ImageStore(np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3)).astype(np.uint8), True)
+    store = ImageStore.whole(np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3)).astype(np.uint8))
     targets = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 1])
     augment = Augment(
         every={"flip": True, "rot90": True}, double_minority=True, copies={"binary": {"brightness": 0.3}},

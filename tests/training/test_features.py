@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def feed(augment: dict[str, Any], seed: int = 0, images: int = 0, cases: np.ndarray | None = None) -> PixelFeed:
     params = parse_params({"augment": augment, "seed": seed})
-    store = ImageStore(np.random.default_rng(images).integers(0, 256, (10, 32, 32, 3)).astype(np.uint8), True)
+    store = ImageStore.whole(np.random.default_rng(images).integers(0, 256, (10, 32, 32, 3)).astype(np.uint8))
     items = training_items(TARGETS[:7], params.augment, "binary", cases)
     return PixelFeed(store, items, TARGETS[7:], params, "binary", 2, 4)
 

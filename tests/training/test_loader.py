@@ -1,7 +1,5 @@
 """The input pipeline: order and pixels are functions of the seed; only training images change."""
 
-import errno
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +29,7 @@ STILL = Augment()
 @pytest.fixture
 def store() -> ImageStore:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3)).astype(np.uint8)
-    return ImageStore(images, True)
+    return ImageStore.whole(images)
 
 
 TARGETS = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 1])
@@ -67,7 +65,7 @@ def test_each_epoch_holds_every_image_once_in_another_order(store: ImageStore) -
 )  # fmt: skip
 def test_no_batch_holds_one_image_alone_and_every_image_comes_once(n: int, batch: int, sizes: list[int]) -> None:
     images = np.zeros((n, 8, 8, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
-    store, params = ImageStore(images, True), parse_params({})
+    store, params = ImageStore.whole(images), parse_params({})
     items = training_items(np.zeros(n, int), STILL, "binary")
     for extra in (None, np.arange(n, dtype=np.float32)[:, None]):
         feed = PixelFeed(store, items, np.zeros(0, int), params, "binary", 2, batch, extra)
@@ -86,11 +84,25 @@ def test_another_seed_gives_another_order(store: ImageStore) -> None:
     assert not np.array_equal(epochs_of(store, STILL, range(1))[0], epochs_of(store, STILL, range(1), seed=1)[0])
 
 
-def test_a_mapped_store_gives_the_same_batches(store: ImageStore) -> None:
-    for one, other in zip(
-        epochs_of(store, TURNS, range(2)), epochs_of(ImageStore(store.array, False), TURNS, range(2)), strict=True
-    ):
+def test_rows_of_a_larger_array_give_the_same_batches(store: ImageStore) -> None:
+    rows = np.random.default_rng(0).permutation(20)[: len(store)]
+    larger = np.zeros((20, *store.shape[1:]), np.uint8)
+    larger[rows] = store.array
+    larger.flags.writeable = False
+    found = ImageStore(larger, rows)
+    assert found.shape == store.shape
+    assert found.sha256() == store.sha256()
+    for one, other in zip(epochs_of(store, TURNS, range(2)), epochs_of(found, TURNS, range(2)), strict=True):
         np.testing.assert_array_equal(one, other)
+    validation = [i for i, _ in plain_set(found, TARGETS[6:], classes=2, start=6, batch=3)]
+    np.testing.assert_array_equal(np.concatenate(validation), store.array[6:])
+
+
+def test_tiles_of_an_image_come_one_after_the_other() -> None:
+    array = np.arange(5 * 3 * 12, dtype=np.uint8).reshape(5, 3, 2, 2, 3)
+    tiles = ImageStore(array, np.array([4, 1])).tiles()
+    np.testing.assert_array_equal(tiles[:], array[[4, 1]].reshape(6, 2, 2, 3))
+    np.testing.assert_array_equal(tiles.part(slice(3, None))[0], array[1, 0])
 
 
 def test_validation_images_are_never_changed(store: ImageStore) -> None:
@@ -142,35 +154,15 @@ def test_doubling_names_its_task() -> None:
     assert not training_items(TARGETS, augment, "multiclass").copy.any()
 
 
-def test_images_above_the_limit_go_to_a_file(tmp_path: Path) -> None:
-    table = make_project(tmp_path)
-    files = list(read_parts_of(tmp_path)["file"])
-    spill = tmp_path / "resume/images.npy"
-    mapped = ImageStore.read(files, 32, 0, spill)
-    assert not mapped.in_memory
-    assert spill.is_file()
-    np.testing.assert_array_equal(mapped.array, ImageStore.read(files, 32, 100, spill).array)
-    assert len(table) == len(files)
-
-
-def test_a_disk_without_room_for_the_images_is_known_before_the_first_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match=r"images\.npy") as error:
-        ImageStore.read([tmp_path / "not there, and never looked for.png"], 32, 0, tmp_path / "images.npy")
-    assert error.value.errno == errno.ENOSPC
-
-
 def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_path: Path) -> None:
     make_project(tmp_path)
-    held = ImageStore.read(list(read_parts_of(tmp_path)["file"]), 32, 100, tmp_path / "x")
-    get = getter(held)
-    held.array[0] = 255 - held.array[0]
-    np.testing.assert_array_equal(get(0), held.array[0])
+    files = list(read_parts_of(tmp_path)["file"])
+    held = read_images(files, 32)
+    seen = held.view()
+    seen.flags.writeable = False  # as a map is
+    get = getter(ImageStore.whole(seen))
+    held[0] = 255 - held[0]
+    np.testing.assert_array_equal(get(0), held[0])
 
 
 def read_parts_of(root: Path, task: str = "binary"):

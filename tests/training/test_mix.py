@@ -17,7 +17,7 @@ TARGETS = np.arange(11) % 4
 
 @pytest.fixture
 def store() -> ImageStore:
-    return ImageStore(np.random.default_rng(0).integers(0, 256, (11, 16, 16, 3)).astype(np.uint8), True)
+    return ImageStore.whole(np.random.default_rng(0).integers(0, 256, (11, 16, 16, 3)).astype(np.uint8))
 
 
 def epochs_of(store: ImageStore, mix: dict, epochs: range, classes: int = 4, seed: int = 0) -> list:

@@ -42,7 +42,7 @@ def run(folder: Path, **train: Any) -> tuple[Any, Any, ImageStore]:
         }
     )
     images = np.random.default_rng(0).normal(90 + 70 * TARGETS[:, None, None, None], 60, (30, 32, 32, 3))
-    store = ImageStore(np.clip(images, 0, 255).astype(np.uint8), True)
+    store = ImageStore.whole(np.clip(images, 0, 255).astype(np.uint8))
     model = build_model(params.model, 32, 2)
     state = fit(
         model, params, "binary", store, TARGETS, 24, title="test",

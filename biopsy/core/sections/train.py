@@ -79,7 +79,7 @@ class Train(Section):
     backend: Literal["tensorflow", "jax", "torch"] = "tensorflow"
     devices: Literal["one", "all"] = "one"
     workers: int = Field(1, ge=1, le=256)
-    cache_mb: int = Field(4096, ge=0)
+    cache_mb: int = Field(10_000, ge=0)
 
     def epochs_of(self, task: str) -> int:
         """Return the most epochs that a task may train."""

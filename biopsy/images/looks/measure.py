@@ -1,6 +1,7 @@
 """How an image looks, in a few numbers, so that images from elsewhere can be compared with training images."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -11,6 +12,14 @@ from biopsy.images.looks.tissue import LEAST_TISSUE, tissue_weight
 
 MOST = 200  # training images that are measured: enough for a range
 STEP = 3  # colour is measured on every third pixel in each direction: the same result, ten times as fast
+
+
+class Images(Protocol):
+    """Images by number, such as an array."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> NDArray[np.uint8]: ...
 
 
 def look_at(views: NDArray[np.uint8]) -> dict[str, float]:
@@ -43,7 +52,7 @@ def look_at(views: NDArray[np.uint8]) -> dict[str, float]:
     return found
 
 
-def looks_of_training(images: NDArray[np.uint8], widths: Sequence[float], heights: Sequence[float]) -> Looks:
+def looks_of_training(images: Images, widths: Sequence[float], heights: Sequence[float]) -> Looks:
     """Measure training images, at most `MOST`, evenly spaced.
 
     Parameters

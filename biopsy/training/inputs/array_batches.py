@@ -91,12 +91,12 @@ def training_set(
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, step = epochs.start + number // steps, number % steps
         drawn, chosen = tf.random.fold_in((seed, 0), epoch), order_of(epoch)[edges[step] : edges[step + 1]]
-        images = np.empty((len(chosen), *store.array.shape[1:]), np.float32)
+        images = np.empty((len(chosen), *store.shape[1:]), np.float32)
         own = range(len(chosen)) if augment.mix.is_on else own_rows(len(chosen))  # the rest is for other processes
         for place in own:
             item = chosen[place]
             strengths = of_copies if items.copy[item] else of_all
-            images[place] = augment_views(store.array[items.index[item]], tf.random.fold_in(drawn, item), strengths)
+            images[place] = augment_views(store[items.index[item]], tf.random.fold_in(drawn, item), strengths)
         if not augment.mix.is_on:
             return images, targets[chosen]
         draw = tf.random.fold_in(tf.random.fold_in((seed, 1), epoch), step)
@@ -107,7 +107,7 @@ def training_set(
 
 def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: int, batch: int) -> Batches:
     """Make a validation set: the images from `start` on in their order, as they are, never augmented."""
-    return plain_features(store.array[start : start + len(targets)], encode_targets(targets, classes), batch)
+    return plain_features(store.part(slice(start, start + len(targets))), encode_targets(targets, classes), batch)
 
 
 def feature_set(features: np.ndarray, targets: np.ndarray, orders: np.ndarray, batch: int) -> Batches:
@@ -123,8 +123,8 @@ def feature_set(features: np.ndarray, targets: np.ndarray, orders: np.ndarray, b
     return Batches(make, steps * len(orders))
 
 
-def plain_features(features: np.ndarray, targets: np.ndarray, batch: int) -> Batches:
-    """Make a validation set of stored features, in their order."""
+def plain_features(features: np.ndarray | ImageStore, targets: np.ndarray, batch: int) -> Batches:
+    """Make a validation set of stored features, or of images, in their order."""
 
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(number * batch, (number + 1) * batch)

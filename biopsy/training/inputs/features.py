@@ -24,7 +24,7 @@ from biopsy.networks.features import split_model
 from biopsy.training.inputs.batches import feature_set, join_extra, plain_features
 from biopsy.training.inputs.feed import PixelFeed
 from biopsy.training.inputs.loader import encode_targets, epoch_order
-from biopsy.training.inputs.mapped import create_array
+from biopsy.training.inputs.mapped import create_array, open_array
 from biopsy.training.memory import check_batch, limits_in_words
 
 # The way from pixels to features. The recipe below names augmentations and their strengths; these say what they do.
@@ -124,7 +124,7 @@ def head_on_features(model: Any, feed: PixelFeed, views: int, title: str) -> tup
     extractor, head = split_model(model)
     check_batch(head, feed.batch)  # before the hours that the backbone may take
     extra, feed = feed.extra, replace(feed, extra=None)  # the backbone sees the pixels alone
-    common = {"pixels": hash_arrays([feed.store.array]), "extractor": extractor.to_json()}
+    common = {"pixels": feed.store.sha256(), "extractor": extractor.to_json()}
     common["weights"] = hash_arrays(extractor.get_weights())
     augment = feed.params.augment.model_dump(include={"every", "copies"})
     drawn = {
@@ -180,7 +180,7 @@ def stored_features(
     name = hashlib.sha256(json.dumps({**recipe, **made_by}, sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"{name}.npy"
     shape = (rows, *extractor.output_shape[1:])
-    if path.is_file() and (found := _open(path, shape)) is not None:
+    if path.is_file() and (found := open_array(path, np.float32, shape)) is not None:
         print(f"{title}: {rows} stored features from {path}")
         return found
     check_batch(extractor, batch)
@@ -216,12 +216,3 @@ def _remove_orphans(folder: Path) -> None:
 def _host() -> str:
     """Name this machine, without a dot; the cache may lie on a disk that several share."""
     return platform.node().partition(".")[0] or "local"
-
-
-def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Map a stored array; None where it is broken or of another shape, so that it is made again."""
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        return None
-    return array if array.shape == shape and array.dtype == np.float32 else None

@@ -73,7 +73,7 @@ class PixelFeed:
 
     def validation(self) -> Any:
         """See `plain_set`; with `extra` as in `train`."""
-        start = len(self.store.array) - len(self.val_targets)
+        start = len(self.store) - len(self.val_targets)
         batches = plain_set(self.store, self.val_targets, classes=self.classes, start=start, batch=self.batch)
         if self.extra is None:
             return batches

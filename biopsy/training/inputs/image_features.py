@@ -6,10 +6,11 @@ import numpy as np
 from tqdm import tqdm
 
 from biopsy.networks.feature_store import FeatureStore, hash_images
+from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.memory import check_batch, limits_in_words
 
 
-def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray:
+def image_features(extractor: Any, images: ImageStore, title: str) -> np.ndarray:
     """Return the features of images: from the store, or computed and put there.
 
     Parameters
@@ -17,7 +18,7 @@ def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray
     extractor
         Keras model, from (n, size, size, 3) or (n, views, size, size, 3) to (n, p).
     images
-        uint8, of that shape.
+        Of that shape.
     title
         What the progress bar calls the work.
 
@@ -31,7 +32,7 @@ def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray
     MachineError
         Some have to be computed, and a batch does not fit into memory.
     """
-    store, names = FeatureStore(extractor), hash_images(images)
+    store, names = FeatureStore(extractor), hash_images(images[row] for row in range(len(images)))
     found = np.empty((len(names), extractor.output_shape[1]), np.float32)
     missing: dict[bytes, list[int]] = {}
     for row, name in enumerate(names):
@@ -51,7 +52,7 @@ def image_features(extractor: Any, images: np.ndarray, title: str) -> np.ndarray
     return found
 
 
-def _compute(extractor: Any, store: FeatureStore, images: np.ndarray, rows: list[int], title: str) -> np.ndarray:
+def _compute(extractor: Any, store: FeatureStore, images: ImageStore, rows: list[int], title: str) -> np.ndarray:
     """Run the backbone, batch by batch."""
     check_batch(extractor, store.batch)
     parts = []

@@ -1,40 +1,66 @@
-"""Load the prepared images once, as uint8, and decide which of them an epoch shows, and in which order."""
+"""The prepared images, as uint8, and which of them an epoch shows, and in which order."""
 
+import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from biopsy.core.errors import warn
 from biopsy.core.sections.train import Augment
-from biopsy.tables.split.parts import read_images
-from biopsy.training.inputs.mapped import create_array
+from biopsy.tables.split.parts import CHUNK
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Decoded images, in memory or, above the limit, in a memory-mapped file; of tiles, (n, views, size, size, 3)."""
+    """Images by number: some rows of an array that may hold more of them, such as the map of `decode_once`.
+
+    Attributes
+    ----------
+    array
+        (m, size, size, 3) uint8, or of images with their tiles (m, views, size, size, 3).
+    rows
+        (n,) int, where each image lies in it.
+    """
 
     array: np.ndarray
-    in_memory: bool
-
-    def together(self, views: int) -> "ImageStore":
-        """Return the same pixels, with `views` tiles after another as one image."""
-        return ImageStore(self.array.reshape(-1, views, *self.array.shape[1:]), self.in_memory)
+    rows: np.ndarray
 
     @classmethod
-    def read(cls, files: list[Path], size: int, limit_mb: int, spill: Path, views: int = 1) -> "ImageStore":
-        """Decode `files` as `read_images` does; above `limit_mb` MB into the file `spill` instead of memory."""
-        shape = (len(files) * views, size, size, 3)
-        in_memory = np.prod(shape, dtype=np.int64) <= limit_mb * 1_000_000
-        if in_memory:
-            return cls(read_images(files, size, views), True)
-        spill.parent.mkdir(parents=True, exist_ok=True)
-        array = create_array(spill, np.uint8, shape)
-        read_images(files, size, views, array)
-        array.flush()
-        return cls(np.load(spill, mmap_mode="r"), False)
+    def whole(cls, array: np.ndarray) -> "ImageStore":
+        """Hold all of an array, in its order."""
+        return cls(array, np.arange(len(array)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Return one image, or of a slice or of several numbers a copy, (k, ...)."""
+        found: np.ndarray = self.array[self.rows[which]]
+        return found
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the array of its images."""
+        return (len(self.rows), *self.array.shape[1:])
+
+    def part(self, which: slice) -> "ImageStore":
+        """Return some of the images, without a copy."""
+        return ImageStore(self.array, self.rows[which])
+
+    def tiles(self) -> "ImageStore":
+        """Return each tile as an image of its own: those of the first image, then those of the second, and so on."""
+        views = self.array.shape[1]
+        rows = self.rows[:, None] * views + np.arange(views)
+        return ImageStore(self.array.reshape(-1, *self.array.shape[2:]), rows.ravel())
+
+    def sha256(self) -> str:
+        """Return the hash of all pixels, as `hash_images` does."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), CHUNK):
+            digest.update(self[start : start + CHUNK].data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

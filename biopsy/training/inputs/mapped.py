@@ -43,6 +43,15 @@ def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
+def open_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Map such a file for reading; None where it is missing, broken or holds something else: to be made again."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == dtype else None
+
+
 def _reserve(path: Path) -> None:
     """Give a sparse file its space, where the platform (macOS has no such call) and the file system can."""
     if not hasattr(os, "posix_fallocate"):

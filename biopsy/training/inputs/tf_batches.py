@@ -20,22 +20,25 @@ def _as_written(function: Any) -> Any:
     return tf.autograph.experimental.do_not_convert(function)
 
 
+class _Writable:
+    """Memory that TensorFlow takes without a copy: it refuses an array that is read-only, though it only reads."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+        self._kept = array  # for as long as a tensor has this memory
+
+
 def getter(store: ImageStore) -> Any:
-    """Return a function from a scalar index tensor to one uint8 image tensor of shape (size, size, 3)."""
+    """Return a function from a scalar index tensor to one uint8 image tensor, (size, size, 3)."""
     array = store.array
-    if store.in_memory:
-        with tf.device("CPU"):  # a GPU would hold all images otherwise
-            if array.ctypes.data % ALIGNMENT == 0 and array.flags.writeable:
-                images = tf.experimental.dlpack.from_dlpack(array.__dlpack__())  # the same memory
-            else:
-                images = tf.constant(array)  # a copy, and for a moment two
-        return lambda index: tf.gather(images, index)
-
-    def fetch(index: Any) -> Any:
-        image = tf.numpy_function(lambda i: np.array(array[i]), [index], tf.uint8, stateful=False)
-        return tf.ensure_shape(image, array.shape[1:])
-
-    return fetch
+    with tf.device("CPU"):  # a GPU would hold all images otherwise
+        if array.ctypes.data % ALIGNMENT == 0:
+            images = tf.experimental.dlpack.from_dlpack(np.asarray(_Writable(array)).__dlpack__())  # the same memory
+        else:
+            images = tf.constant(array)  # a copy, and for a moment two
+        rows = tf.constant(store.rows)
+    return lambda index: tf.gather(images, rows[index])
 
 
 def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
