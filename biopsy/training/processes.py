@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -157,6 +158,7 @@ def _started(stage: int) -> None:
 
 def _on_ray(work: Work) -> None:
     """Let Ray Train run the processes, on nodes that see the project's folder, and start them again if one is lost."""
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # JAX's; what Ray starts uses no JAX
     with extra("ray"), open_engine("ray"):
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.v2.api.exceptions import TrainingFailedError

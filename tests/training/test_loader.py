@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from biopsy.core.errors import DataError
@@ -163,6 +164,18 @@ def test_images_that_were_read_are_held_once_and_not_copied_for_tensorflow(tmp_p
     get = getter(ImageStore.whole(seen))
     held[0] = 255 - held[0]
     np.testing.assert_array_equal(get(0), held[0])
+
+
+def test_tensorflow_copies_no_images_to_optimise_its_graph(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(2000, 128, 128, 3))  # 98 MB
+    mapped[:] = 1
+    store = ImageStore.whole(mapped)
+    items, process = training_items(TARGETS, STILL, "binary"), psutil.Process()
+    before = process.memory_info().rss
+    batches = training_set(store, items, STILL, "binary", classes=2, batch=4, seed=0, epochs=range(1))
+    validation = plain_set(store, TARGETS, classes=2, start=0, batch=4)
+    taken = [process.memory_info().rss - before for part in (batches, validation) for _ in part]
+    assert max(taken) < store.array.nbytes / 2
 
 
 def read_parts_of(root: Path, task: str = "binary"):

@@ -20,6 +20,13 @@ def _as_written(function: Any) -> Any:
     return tf.autograph.experimental.do_not_convert(function)
 
 
+def _as_it_is(batches: Any) -> Any:
+    """Let a dataset run as it stands: to optimise its graph, TensorFlow would copy all images that it holds."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return batches.with_options(options)
+
+
 class _Writable:
     """Memory that TensorFlow takes without a copy: it refuses an array that is read-only, though it only reads."""
 
@@ -60,7 +67,9 @@ def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
     """
 
     def some(part: Any, size: int) -> Any:
-        return (part if make is None else part.map(make, tf.data.AUTOTUNE)).batch(size)
+        return (
+            part.batch(size) if make is None else part.map(make, tf.data.AUTOTUNE).batch(size, False, tf.data.AUTOTUNE)
+        )
 
     *_, last, _ = cuts(n, batch)
     if n - last <= batch:
@@ -125,7 +134,7 @@ def training_set(
             return batches
         return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
 
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(_as_written(one_epoch)).prefetch(2)
+    return _as_it_is(tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(_as_written(one_epoch)).prefetch(2))
 
 
 def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: int, batch: int) -> Any:
@@ -134,7 +143,7 @@ def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: in
     encoded = encode_targets(targets, classes)
     rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), encoded))
     pixels = _as_written(lambda i, y: (tf.cast(get(i), tf.float32), y))
-    return rows.map(pixels, tf.data.AUTOTUNE).batch(batch).prefetch(2)
+    return _as_it_is(rows.map(pixels, tf.data.AUTOTUNE).batch(batch).prefetch(2))
 
 
 def join_extra(
