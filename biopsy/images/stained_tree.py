@@ -1,12 +1,11 @@
 """The tree of one protocol's images with a normalised stain, fitted on its training images and on no other."""
 
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +168,8 @@ def _measure(image_ids: Sequence[str], resized: Path, method: str, title: str) -
         except NotNormalised as reason:
             return str(reason)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = tqdm(pool.map(one, files_of(resized, image_ids)), title, len(image_ids), delay=2)
+    with ThreadPool() as pool:
+        found = tqdm(pool.imap(one, files_of(resized, image_ids), 8), title, len(image_ids), delay=2)
         return dict(zip(image_ids, found, strict=True))
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256 as hash_of
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -15,7 +16,7 @@ from biopsy.core.folders import is_image
 from biopsy.core.journal import Entry, Journal
 from biopsy.core.stores import Found, in_words, list_objects, open_store
 
-AT_ONCE = 16  # objects
+AT_ONCE, QUEUED = 16, 1000  # objects
 
 
 def find_objects(address: str, key: str) -> tuple[list[Found], Counter[str]]:
@@ -98,9 +99,9 @@ def fetch_objects(address: str, objects: Sequence[Found], key: str, downloads: P
         journal.add(found.name, Entry(found.tag, digest))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        done = pool.map(fetch, wanted)
+        done = (pool.map(fetch, wanted[start : start + QUEUED]) for start in range(0, len(wanted), QUEUED))
         try:
-            for _ in tqdm(done, f"fetch {key}", len(wanted), unit="file", delay=2):
+            for _ in tqdm(chain.from_iterable(done), f"fetch {key}", len(wanted), unit="file", delay=2):
                 pass
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

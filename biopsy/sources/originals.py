@@ -3,10 +3,10 @@
 import csv
 import gzip
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as package_files
+from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -69,8 +69,8 @@ def compare(folder: Path, paths: Sequence[str]) -> Originals:
     """
     listed = sorted(path for path in paths if _image_id(path) in known())
     unknown = sorted(path for path in paths if _image_id(path) not in known())
-    with ThreadPoolExecutor() as pool:  # hashing and reading release the GIL
-        hashing = pool.map(sha256, [folder / path for path in listed])
+    with ThreadPool() as pool:  # hashing and reading release the GIL
+        hashing = pool.imap(sha256, (folder / path for path in listed), 8)
         hashes = list(tqdm(hashing, total=len(listed), desc="compare", unit="file", delay=2))
     altered = [path for path, found in zip(listed, hashes, strict=True) if found != known()[_image_id(path)]]
     absent = len(known().keys() - {_image_id(path) for path in listed})

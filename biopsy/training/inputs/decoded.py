@@ -7,8 +7,8 @@ the PNG files, so it never has to be updated; one that is torn or damaged is mad
 import hashlib
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +92,8 @@ def _name(files: list[Path], shape: tuple[int, ...]) -> str:
         except OSError:
             return b""  # `read_images` says what is wrong with it
 
-    with ThreadPoolExecutor() as pool:
-        return hashlib.sha256(b"".join((str(shape).encode(), *pool.map(digest, files)))).hexdigest()
+    with ThreadPool() as pool:
+        return hashlib.sha256(b"".join((str(shape).encode(), *pool.imap(digest, files, 8)))).hexdigest()
 
 
 def _bytes(shape: tuple[int, ...]) -> int:
@@ -107,8 +107,8 @@ def _divide(array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.n
 
 
 def _sums(pixels: np.ndarray) -> np.ndarray:
-    with ThreadPoolExecutor() as pool:
-        return np.fromiter(pool.map(zlib.crc32, pixels), np.uint32, len(pixels))
+    with ThreadPool() as pool:
+        return np.fromiter(pool.imap(zlib.crc32, pixels, 8), np.uint32, len(pixels))
 
 
 def _write(path: Path, files: list[Path], shape: tuple[int, ...]) -> None:
