@@ -71,7 +71,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise ParamsError(f"{path} is a device or a pipe, and a file would take its place. Name a file.")
     stem = _short(path.stem)
     temporary = path.with_name(f".{stem}.file.{_token()}.tmp{path.suffix}")
-    with _place(path, temporary):
+    with making(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         temporary.unlink()
@@ -94,7 +94,7 @@ def atomic_files(folder: Path, names: Sequence[str]) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def _place(path: Path, temporary: Path) -> Iterator[None]:
+def making(path: Path, temporary: Path) -> Iterator[None]:
     """Put into words that nothing can be made beside `path`, as in /proc, where the system says 'no such file'."""
     try:
         with naming(path, temporary):
@@ -110,11 +110,11 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     Raises `DataError` where `path` holds files of the user's own.
     """
     new, old = (path.with_name(f".{path.name}.{kind}.{_token()}.tmp") for kind in ("new", "old"))
-    with _place(path, new):
+    with making(path, new):
         path.parent.mkdir(parents=True, exist_ok=True)
     _put_back(path)
     check_owned(path)
-    with _place(path, new):
+    with making(path, new):
         new.mkdir()
     try:
         with naming(path, new):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from biopsy.core.errors import MachineError, naming, warn
+from biopsy.core.files import making
 from biopsy.core.locks import acquire
 
 ROUNDED = 1e-3  # how far from 1 the probabilities of a row may add up
@@ -73,8 +74,9 @@ class Journal:
     def open(self) -> Iterator["Lines"]:
         """Open it to add lines."""
         with naming(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._hold()
+            with making(self.path, self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._hold()
             try:
                 if not self.done:
                     self.path.write_bytes(self._head)

@@ -252,6 +252,12 @@ def test_a_batch_is_that_of_the_networks_that_answer_in_batches() -> None:
     assert [answering.batch_of(models), answering.batch_of(models[:1])] == [16, answering.BATCH]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nothing can be made")
+def test_a_place_that_takes_no_files_is_one_sentence(reads: list[str]) -> None:
+    with pytest.raises(MachineError, match=r"^/proc takes no files\. Name another place for x\.csv"):
+        call(out="/proc/x.csv")
+
+
 def test_one_process_at_a_time_adds_to_a_journal(tmp_path: Path) -> None:
     path = tmp_path / "x.unfinished"
     one, other = (Journal(path, b"#\n", 2, "of another kind") for _ in range(2))
