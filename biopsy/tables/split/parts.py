@@ -1,7 +1,6 @@
 """What training and evaluation both read: the table of a protocol's parts, and the pixels of its images."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -17,7 +16,6 @@ from biopsy.core.protocol import Fold
 from biopsy.core.shards import files_of, read_file
 from biopsy.tables.split.folds import column_of, parts_of
 
-ALIGNMENT = 64  # bytes; the most that TensorFlow needs on any processor
 CHUNK = 64  # images in memory at once, where they are only hashed
 
 
@@ -101,7 +99,7 @@ def read_images(files: list[Path], size: int, views: int = 1, out: np.ndarray | 
     DataError
         A file is missing, broken or of another size.
     """
-    images = _aligned((len(files) * views, size, size, 3)) if out is None else out
+    images = np.empty((len(files) * views, size, size, 3), np.uint8) if out is None else out
     by_file = images.reshape(len(files), views * size, size, 3)
 
     def read(i: int) -> None:
@@ -138,11 +136,3 @@ def _decode(path: Path) -> np.ndarray | None:
     except OSError:
         return None
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
-
-
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Make a uint8 array aligned as TensorFlow needs, so that it can be a tensor without a copy."""
-    count = math.prod(shape)
-    memory = np.empty(count + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + count].reshape(shape)

@@ -8,7 +8,6 @@ import numpy as np
 from biopsy.core.sections.section import Task
 from biopsy.core.sections.train import Augment
 from biopsy.networks.backend import tf
-from biopsy.tables.split.parts import ALIGNMENT
 from biopsy.training.augment.mix import mix_batch
 from biopsy.training.augment.pipeline import augment_views
 from biopsy.training.augment.registry import check_strengths
@@ -20,32 +19,17 @@ def _as_written(function: Any) -> Any:
     return tf.autograph.experimental.do_not_convert(function)
 
 
-def _as_it_is(batches: Any) -> Any:
-    """Let a dataset run as it stands: to optimise its graph, TensorFlow would copy all images that it holds."""
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    return batches.with_options(options)
-
-
-class _Writable:
-    """Memory that TensorFlow takes without a copy: it refuses an array that is read-only, though it only reads."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        address, _ = array.__array_interface__["data"]
-        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
-        self._kept = array  # for as long as a tensor has this memory
-
-
 def getter(store: ImageStore) -> Any:
-    """Return a function from a scalar index tensor to one uint8 image tensor, (size, size, 3)."""
-    array = store.array
-    with tf.device("CPU"):  # a GPU would hold all images otherwise
-        if array.ctypes.data % ALIGNMENT == 0:
-            images = tf.experimental.dlpack.from_dlpack(np.asarray(_Writable(array)).__dlpack__())  # the same memory
-        else:
-            images = tf.constant(array)  # a copy, and for a moment two
-        rows = tf.constant(store.rows)
-    return lambda index: tf.gather(images, rows[index])
+    """Return a function from a scalar index tensor to one uint8 image tensor, (size, size, 3).
+
+    A tensor of all images would be copied: TensorFlow rewrites the graph of a deterministic input, with what it holds.
+    """
+
+    def fetch(index: Any) -> Any:
+        image = tf.numpy_function(lambda i: np.array(store[i]), [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(image, store.shape[1:])
+
+    return fetch
 
 
 def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
@@ -67,9 +51,7 @@ def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
     """
 
     def some(part: Any, size: int) -> Any:
-        return (
-            part.batch(size) if make is None else part.map(make, tf.data.AUTOTUNE).batch(size, False, tf.data.AUTOTUNE)
-        )
+        return (part if make is None else part.map(make, tf.data.AUTOTUNE)).batch(size)
 
     *_, last, _ = cuts(n, batch)
     if n - last <= batch:
@@ -134,7 +116,7 @@ def training_set(
             return batches
         return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
 
-    return _as_it_is(tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(_as_written(one_epoch)).prefetch(2))
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(_as_written(one_epoch)).prefetch(2)
 
 
 def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: int, batch: int) -> Any:
@@ -143,7 +125,7 @@ def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: in
     encoded = encode_targets(targets, classes)
     rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), encoded))
     pixels = _as_written(lambda i, y: (tf.cast(get(i), tf.float32), y))
-    return _as_it_is(rows.map(pixels, tf.data.AUTOTUNE).batch(batch).prefetch(2))
+    return rows.map(pixels, tf.data.AUTOTUNE).batch(batch).prefetch(2)
 
 
 def join_extra(
