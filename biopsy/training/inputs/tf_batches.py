@@ -13,6 +13,8 @@ from biopsy.training.augment.pipeline import augment_views
 from biopsy.training.augment.registry import check_strengths
 from biopsy.training.inputs.loader import ImageStore, TrainingItems, batches_of, cuts, encode_targets, epoch_order
 
+AT_ONCE = 32  # images that are fetched by one call into Python
+
 
 def _as_written(function: Any) -> Any:
     """Let a function be traced as it stands; AutoGraph would rewrite it through files in /tmp, for half a second."""
@@ -20,14 +22,14 @@ def _as_written(function: Any) -> Any:
 
 
 def getter(store: ImageStore) -> Any:
-    """Return a function from a scalar index tensor to one uint8 image tensor, (size, size, 3).
+    """Return a function from an index tensor (k,) to a uint8 tensor of images, (k, size, size, 3).
 
     A tensor of all images would be copied: TensorFlow rewrites the graph of a deterministic input, with what it holds.
     """
 
     def fetch(index: Any) -> Any:
-        image = tf.numpy_function(lambda i: np.array(store[i]), [index], tf.uint8, stateful=False)
-        return tf.ensure_shape(image, store.shape[1:])
+        images = tf.numpy_function(lambda rows: store[rows], [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (None, *store.shape[1:]))
 
     return fetch
 
@@ -42,7 +44,7 @@ def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
     n, batch
         Rows in all, and in a batch.
     make
-        From one row to what the batches shall hold; None: the row itself.
+        From a dataset of rows to one of what the batches shall hold; None: the rows themselves.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def batched(rows: Any, n: int, batch: int, make: Any = None) -> Any:
     """
 
     def some(part: Any, size: int) -> Any:
-        return (part if make is None else part.map(make, tf.data.AUTOTUNE)).batch(size)
+        return (part if make is None else make(part)).batch(size)
 
     *_, last, _ = cuts(n, batch)
     if n - last <= batch:
@@ -95,8 +97,7 @@ def training_set(
     of_all = check_strengths(augment.every, "augment.every")
     of_copies = check_strengths(augment.copies.get(task, {}), f"augment.copies.{task}")
 
-    def example(epoch: Any, item: Any) -> Any:
-        image = get(index[item])
+    def example(epoch: Any, item: Any, image: Any) -> Any:
         draw = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0]), tf.cast(epoch, tf.int32)), item)
         if not items.copy.any():
             return augment_views(image, draw, of_all), target[item]
@@ -109,9 +110,13 @@ def training_set(
         draw = tf.random.fold_in(tf.constant([seed, 1]), tf.cast(epoch, tf.int32))
         return mix_batch(*examples, tf.random.fold_in(draw, tf.cast(number, tf.int32)), augment.mix)
 
+    def examples(epoch: Any, rows: Any) -> Any:
+        images = rows.batch(AT_ONCE).map(lambda some: (some, get(tf.gather(index, some)))).unbatch()
+        return images.map(lambda item, image: example(epoch, item, image), tf.data.AUTOTUNE)
+
     def one_epoch(epoch: Any) -> Any:
         order = tf.data.Dataset.from_tensor_slices(orders[epoch - epochs.start])
-        batches = batched(order, len(in_turn), batch, lambda item: example(epoch, item))
+        batches = batched(order, len(in_turn), batch, lambda rows: examples(epoch, rows))
         if not augment.mix.is_on:
             return batches
         return batches.enumerate().map(lambda number, examples: mixed(epoch, number, examples), tf.data.AUTOTUNE)
@@ -125,7 +130,7 @@ def plain_set(store: ImageStore, targets: np.ndarray, *, classes: int, start: in
     encoded = encode_targets(targets, classes)
     rows = tf.data.Dataset.from_tensor_slices((np.arange(start, start + len(targets)), encoded))
     pixels = _as_written(lambda i, y: (tf.cast(get(i), tf.float32), y))
-    return rows.map(pixels, tf.data.AUTOTUNE).batch(batch).prefetch(2)
+    return rows.batch(batch).map(pixels, tf.data.AUTOTUNE).prefetch(2)
 
 
 def join_extra(
