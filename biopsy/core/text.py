@@ -16,10 +16,11 @@ DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"
 LINE = 26  # letters in a line of a name in a picture
 # Letters of other scripts that look like Latin ones and get into an id unnoticed.
 LOOKALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptux")
-MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+MONTH = r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*"  # English and German
 # What a spreadsheet makes of an id or a label: a number in short form, one of more than 15 digits, a date.
 CHANGED = re.compile(
-    rf"\d(\.\d+)?e\+\d{{1,3}}|\d{{10,}}00000(\.0+)?|\d{{1,2}}-{MONTH}(-\d+)?|{MONTH}-\d+|\d+-\d+-\d+ 00:00(:00)?"
+    rf"\d([.,]\d+)?e\+\d{{1,3}}|\d{{10,}}00000([.,]0+)?|\d{{1,2}}(-|\. ?){MONTH}(-\d+)?|{MONTH}-\d+"
+    r"|\d+-\d+-\d+ 00:00(:00)?"
 )
 # Punctuation that may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all other.
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
@@ -130,8 +131,8 @@ def changed(values: Iterable[str]) -> list[str]:
 def _rough(key: str) -> str:
     """Drop what a spreadsheet adds to an id (`1,200`, `7.0`, `1.2e+05`), leading zeros and the kind of punctuation."""
     key = key.translate(LOOKALIKES)
-    if re.fullmatch(r"\d(\.\d+)?e\+\d{1,2}", key):
-        return f"{float(key):.0f}"
+    if re.fullmatch(r"\d([.,]\d+)?e\+\d{1,2}", key):
+        return f"{float(key.replace(',', '.')):.0f}"
     key = re.sub(r"^(\d{1,3})((,\d{3})+)$", lambda found: found[0].replace(",", ""), key)
     key = re.sub(r"(?<=[0-9])[.,]0+$", "", key)
     return re.sub(r"[\W_]+", "-", re.sub(r"(?<![0-9.])0+(?=[0-9])", "", key))
