@@ -285,7 +285,10 @@ def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
     result = run_stage("impute")
     assert "impute: 8 images of 4 slides and 4 cases" in result.stdout
     why = "(leading zeros, '.0', punctuation, look-alike letters)"
-    assert f"warning: cases that stay apart and may be one {why}: 007 / 7." in result.stdout
+    assert (
+        f"warning: cases that stay apart and may be one {why}: 007 / 7. Write an id that is one in one way"
+        in result.stdout
+    )
     assert "warning: slides" not in result.stdout  # they stand for the cases
     result = run_stage("split")
     assert result.returncode == 0, result.stderr
