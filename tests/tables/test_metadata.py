@@ -68,6 +68,9 @@ def test_encodings_with_a_byte_order_mark_are_read(read: Any, content: bytes, en
 def test_an_image_or_a_spreadsheet_named_as_csv_is_called_what_it_is(read: Any) -> None:
     assert "is an image, not a CSV" in refusal(read, b"\x89PNG\r\n\x1a\n")
     assert "is an Excel file or a zip archive, not a CSV" in refusal(read, b"PK\x03\x04abc")
+    assert "a Git LFS pointer (run `git lfs pull`" in refusal(
+        read, b"version https://git-lfs.github.com/spec/v1\noid 1"
+    )
 
 
 def test_bytes_that_are_not_utf8_are_named_with_their_line(read: Any) -> None:
