@@ -116,6 +116,16 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
     assert message.endswith("Set ingest.columns.path to the column's name (dvc exp run -S ingest.columns.path=COLUMN).")
     message = refusal(read, "path_to_image,Benign or Malignant\na,b\n")
     assert "labels.tasks.multiclass.column to the column's name, or to null where there is none" in message
+    own = scheme(label={"column": "label", "classes": "from_csv"})
+    message = refusal(read, "path_to_image,diagnosis\na,b\n", labels=own)
+    assert message.endswith("to the column's name (dvc exp run -S labels.tasks.label.column=COLUMN).")
+
+
+def test_a_header_with_another_separator_is_no_single_column(read: Any) -> None:
+    for mark in (":", " "):
+        message = refusal(read, f"path_to_image{mark}label\na.png{mark}b\n")
+        assert "row 1: 'path_to_image" in message
+        assert "holds none of the known separators (comma, semicolon, tab, vertical bar). Save it with one." in message
 
 
 def test_a_file_name_is_made_of_several_columns_and_a_column_that_is_not_there_is_named(read: Any) -> None:
