@@ -42,6 +42,13 @@ def impute(
             "may have several slides, name the column of patients in ingest.columns.case: else the images of one "
             "patient may be in training and test."
         )
+    column = params.ingest.columns.case
+    if column and 1 < counts["cases"] == counts["images"]:
+        print(
+            f"impute: warning: each image has a case of its own in the column '{column}'. If a patient may have "
+            "several images, name the column of patients in ingest.columns.case: else the images of one patient may be "
+            "in training and test."
+        )
     for unit, ids in _told(counts["alike"]):
         groups = some((" / ".join(group) for group in ids["listed"]), 3)
         print(
