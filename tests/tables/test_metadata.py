@@ -428,6 +428,14 @@ def test_two_files_with_one_image_id_are_both_named(one: str, other: str) -> Non
     assert f"{one} and {other} get the same image id" in str(caught.value)
 
 
+def test_pairs_of_files_with_one_image_id_are_told_together() -> None:
+    paths = [f"{i}.{ending}" for i in range(5) for ending in ("jpg", "png")]
+    with pytest.raises(
+        DataError, match=r"0\.jpg and 0\.png, 1\.jpg and 1\.png, 2\.jpg and 2\.png and 2 more get the same"
+    ):
+        image_ids(pd.Series(paths), BREAKHIS)
+
+
 def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:
     """Bytes, not letters: `é` has two."""
     for letter, fits in (("x", 120), ("é", 60)):
