@@ -122,6 +122,8 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
 
 
 def test_a_header_with_another_separator_is_no_single_column(read: Any) -> None:
+    message = refusal(read, '"path_to_image,label"\n"a.png,b"\n')
+    assert "row 1: path_to_image,label is one cell in quotes. Take the quotes around whole rows away" in message
     for mark in (":", " "):
         message = refusal(read, f"path_to_image{mark}label\na.png{mark}b\n")
         assert "row 1: 'path_to_image" in message
