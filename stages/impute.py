@@ -53,7 +53,8 @@ def impute(
         groups = some((" / ".join(group) for group in ids["listed"]), 3)
         print(
             f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0', punctuation, look-alike "
-            f"letters): {groups}. Write an id that is one in one way, else its images may be in training and test."
+            f"letters, TCGA barcodes of one patient): {groups}. Write an id that is one in one way, "
+            "else its images may be in training and test."
         )
     for column, cells in _told(counts["changed"]):
         print(

@@ -22,6 +22,7 @@ CHANGED = re.compile(
     rf"\d([.,]\d+)?e\+\d{{1,3}}|\d{{10,}}00000([.,]0+)?|\d{{1,2}}(-|\. ?){MONTH}(-\d+)?|{MONTH}-\d+"
     r"|\d+-\d+-\d+ 00:00(:00)?"
 )
+BARCODE = re.compile(r"(tcga-\w{2}-\w{4})-.+")  # a patient of TCGA, then one of its samples or slides
 # Punctuation that may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all other.
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
 
@@ -106,11 +107,18 @@ def first_spellings(values: Iterable[str]) -> list[str]:
     return [first.setdefault(id_key(value), value) for value in values]
 
 
-def alike(values: Iterable[str]) -> list[list[str]]:
+def alike(values: Iterable[str], of_patients: bool = False) -> list[list[str]]:
     """Group ids that may mean the same.
 
     They differ only in punctuation, leading zeros, letters that look alike (a Cyrillic and a Latin P), or the form that
     spreadsheets give to numbers.
+
+    Parameters
+    ----------
+    values
+        The ids.
+    of_patients
+        TCGA's barcodes of several slides or samples of one patient may mean the same, too.
 
     Returns
     -------
@@ -119,7 +127,8 @@ def alike(values: Iterable[str]) -> list[list[str]]:
     """
     groups: dict[str, set[str]] = {}
     for value in set(values):
-        groups.setdefault(_rough(id_key(value)), set()).add(value)
+        key = id_key(value)
+        groups.setdefault(_rough(BARCODE.sub(r"\1", key) if of_patients else key), set()).add(value)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 

@@ -40,6 +40,9 @@ def test_ids_that_differ_in_leading_zeros_or_a_point_zero_are_grouped() -> None:
     ]
     assert alike(["1,2E+05", "120000"]) == [["1,2E+05", "120000"]]
     assert alike(["P_1", "P-1", "P.1", "P1", "1-12", "11-2"]) == [["P-1", "P.1", "P_1"]]
+    slides = ["TCGA-A1-0001-01Z-00-DX1", "tcga-a1-0001-01A-02", "TCGA-A1-0002-01Z-00-DX1", "TCGA-A1-0003"]
+    assert alike(slides) == []
+    assert alike(slides, of_patients=True) == [sorted(slides[:2])]
     assert alike(["P1", "\u04201", "S2"]) == [["P1", "\u04201"]]  # a Cyrillic letter that looks like P
 
 

@@ -284,7 +284,7 @@ def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
     assert metrics(tmp_path)["slides"] == 4
     result = run_stage("impute")
     assert "impute: 8 images of 4 slides and 4 cases" in result.stdout
-    why = "(leading zeros, '.0', punctuation, look-alike letters)"
+    why = "(leading zeros, '.0', punctuation, look-alike letters, TCGA barcodes of one patient)"
     assert (
         f"warning: cases that stay apart and may be one {why}: 007 / 7. Write an id that is one in one way"
         in result.stdout

@@ -94,7 +94,7 @@ def read_labelled(
     files, hints = _files(list(rows["image_id"]), folder)
     rows["file"] = pd.Series(files, rows.index, dtype=object)
     rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]
-    if groups := alike(filter(None, rows["named_case"])):
+    if groups := alike(filter(None, rows["named_case"]), of_patients=True):
         told = some((" / ".join(group) for group in groups), 3)
         warn(f"{csv}: the cases {told} may be one. Each counts by itself: write one id in one way.")
     if ids := changed(rows["named_case"]):
