@@ -42,11 +42,19 @@ def impute(
             "may have several slides, name the column of patients in ingest.columns.case: else the images of one "
             "patient may be in training and test."
         )
+    column = params.ingest.columns.case
+    if column and 1 < counts["cases"] == counts["images"]:
+        print(
+            f"impute: warning: each image has a case of its own in the column '{column}'. If a patient may have "
+            "several images, name the column of patients in ingest.columns.case: else the images of one patient may be "
+            "in training and test."
+        )
     for unit, ids in _told(counts["alike"]):
         groups = some((" / ".join(group) for group in ids["listed"]), 3)
         print(
             f"impute: warning: {unit}s that stay apart and may be one (leading zeros, '.0', punctuation, look-alike "
-            f"letters): {groups}."
+            f"letters, TCGA barcodes of one patient): {groups}. Write an id that is one in one way, "
+            "else its images may be in training and test."
         )
     for column, cells in _told(counts["changed"]):
         print(

@@ -18,6 +18,7 @@ NOT_TEXT = {  # the first bytes of files that people name instead of a CSV
     b"\x89PNG": "an image", b"\xff\xd8\xff": "an image", b"II*\0": "an image", b"MM\0*": "an image",
     b"PK\x03\x04": "an Excel file or a zip archive", b"\xd0\xcf\x11\xe0": "an Excel file",
     b"\x1f\x8b": "compressed (gzip)", b"PAR1": "a Parquet file", b"%PDF": "a PDF", b"SQLite format 3": "a database",
+    b"version https://git-lfs": "a Git LFS pointer (run `git lfs pull` where it comes from)",
     b"{": "JSON", b"[": "JSON", b"<": "a page (HTML or XML)",
 }  # fmt: skip
 

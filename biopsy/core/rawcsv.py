@@ -144,9 +144,17 @@ def find_column(header: list[str], name: str, key: str, path: Path) -> int:
         raise DataError(
             f"{path} has {len(found)} columns '{name}' (it has: {', '.join(header)}). Rename or delete all but one."
         )
-    or_null = "" if key == "ingest.columns.path" else ", or to null where there is none"
+    needed = ("ingest.columns.path", "labels.tasks.label.column")
+    or_null = "" if key in needed else ", or to null where there is none"
     if key.startswith("labels.tasks.") and key != "labels.tasks.label.column":
         or_null += "; for classes of your own take -S labels=from_csv"
+    if len(header) == 1 and plain(name) in map(plain, re.split(r"\W+", header[0])):
+        if set(header[0]) & set(SEPARATORS):
+            raise DataError(f"{path} row 1: {header[0]} is one cell in quotes. Take the quotes around whole rows away.")
+        raise DataError(
+            f"{path} row 1: '{header[0]}' holds none of the known separators ({', '.join(SEPARATORS.values())}). Save "
+            "it with one."
+        )
     how = "" if key.startswith("-") else f" (dvc exp run -S {key}=COLUMN)"
     if any(column.lower().endswith(tuple(IMAGE_SUFFIXES)) for column in header):
         raise DataError(

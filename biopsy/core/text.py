@@ -16,11 +16,13 @@ DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"
 LINE = 26  # letters in a line of a name in a picture
 # Letters of other scripts that look like Latin ones and get into an id unnoticed.
 LOOKALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptux")
-MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+MONTH = r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*"  # English and German
 # What a spreadsheet makes of an id or a label: a number in short form, one of more than 15 digits, a date.
 CHANGED = re.compile(
-    rf"\d(\.\d+)?e\+\d{{1,3}}|\d{{10,}}00000(\.0+)?|\d{{1,2}}-{MONTH}(-\d+)?|{MONTH}-\d+|\d+-\d+-\d+ 00:00(:00)?"
+    rf"\d([.,]\d+)?e\+\d{{1,3}}|\d{{10,}}00000([.,]0+)?|\d{{1,2}}(-|\. ?){MONTH}(-\d+)?|{MONTH}-\d+"
+    r"|\d+-\d+-\d+ 00:00(:00)?"
 )
+BARCODE = re.compile(r"(tcga-\w{2}-\w{4})-.+")  # a patient of TCGA, then one of its samples or slides
 # Punctuation that may tell two labels apart (ER+ and ER-, 1 and -1, 1.5 and 15), then all other.
 _PUNCTUATION = re.compile(r"((?<=\d)[-.,/:](?=\d)|^-(?=\d)|-(?=\W*$)|[+<>\u2264\u2265=])|[\W_]")
 
@@ -105,11 +107,18 @@ def first_spellings(values: Iterable[str]) -> list[str]:
     return [first.setdefault(id_key(value), value) for value in values]
 
 
-def alike(values: Iterable[str]) -> list[list[str]]:
+def alike(values: Iterable[str], of_patients: bool = False) -> list[list[str]]:
     """Group ids that may mean the same.
 
     They differ only in punctuation, leading zeros, letters that look alike (a Cyrillic and a Latin P), or the form that
     spreadsheets give to numbers.
+
+    Parameters
+    ----------
+    values
+        The ids.
+    of_patients
+        TCGA's barcodes of several slides or samples of one patient may mean the same, too.
 
     Returns
     -------
@@ -118,7 +127,8 @@ def alike(values: Iterable[str]) -> list[list[str]]:
     """
     groups: dict[str, set[str]] = {}
     for value in set(values):
-        groups.setdefault(_rough(id_key(value)), set()).add(value)
+        key = id_key(value)
+        groups.setdefault(_rough(BARCODE.sub(r"\1", key) if of_patients else key), set()).add(value)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
@@ -130,8 +140,8 @@ def changed(values: Iterable[str]) -> list[str]:
 def _rough(key: str) -> str:
     """Drop what a spreadsheet adds to an id (`1,200`, `7.0`, `1.2e+05`), leading zeros and the kind of punctuation."""
     key = key.translate(LOOKALIKES)
-    if re.fullmatch(r"\d(\.\d+)?e\+\d{1,2}", key):
-        return f"{float(key):.0f}"
+    if re.fullmatch(r"\d([.,]\d+)?e\+\d{1,2}", key):
+        return f"{float(key.replace(',', '.')):.0f}"
     key = re.sub(r"^(\d{1,3})((,\d{3})+)$", lambda found: found[0].replace(",", ""), key)
     key = re.sub(r"(?<=[0-9])[.,]0+$", "", key)
     return re.sub(r"[\W_]+", "-", re.sub(r"(?<![0-9.])0+(?=[0-9])", "", key))

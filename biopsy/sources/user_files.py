@@ -63,7 +63,7 @@ def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[
     here, may be a template that joins several columns.
     """
     rows, spelled = _rows(csv), [_names_of(path) for path in paths]
-    first, there = rows[:LOOKED_AT], set[str]().union(*spelled)
+    first, there = rows[1 : LOOKED_AT + 1], set[str]().union(*spelled)
     columns = zip_longest(*first, fillvalue="")
     if not any(2 * sum(bool(there & _names_in([cell])) for cell in column) >= len(first) for column in columns):
         return list(paths), {UNNAMED: 0}
@@ -73,10 +73,12 @@ def keep_named(paths: Sequence[str], csv: Path | None) -> tuple[list[str], dict[
 
 
 def _rows(csv: Path | None) -> list[list[str]]:
+    """Return the header, which is a row where there is none or it begins with `#`, and all rows."""
     try:
-        return [row for _, row in read_records(csv, []).rows] if csv else []
+        records = read_records(csv, []) if csv else None
     except DataError:
         return []
+    return [records.header, *(row for _, row in records.rows)] if records else []
 
 
 def _names_of(path: str) -> set[str]:

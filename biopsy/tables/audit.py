@@ -133,8 +133,8 @@ class Audit:
             hint = f" Are the paths relative to {self.folder}?" if len(missing) == len(self.images) else ""
             raise DataError(
                 f"{len(missing):,} of {len(self.images):,} files named in {self.csv} are missing "
-                f"({some(listed, 3)}).{hint} Add them and fetch again (`dvc repro -fs fetch`), or "
-                "set ingest.missing_files to drop to leave such rows out."
+                f"({some(listed, 3)}).{hint} Add them and fetch again (`dvc repro -fs fetch`), delete "
+                "rows that are no image, or set ingest.missing_files to drop to leave such rows out."
             )
         rows = [int(row) for row in missing["row"][:LISTED]]
         self.counts["missing_files"] = {"policy": self.settings.missing_files, "count": len(missing), "rows": rows}

@@ -88,7 +88,7 @@ def impute(images: pd.DataFrame, params: Params, csv: Path) -> Imputed:
         "read_off_names": [column for column in facts if column not in filled],
         "contradictions": {"policy": policy, "count": len(contradictions), "listed": contradictions[:LISTED]},
         "slides_as_cases": _slides_as_cases(labels, images, names),
-        "alike": {unit: _listed(alike(labels[unit])) for unit in ("slide", "case")},
+        "alike": {unit: _listed(alike(labels[unit], unit == "case")) for unit in ("slide", "case")},
         "changed": {column: _listed(changed(labels[column])) for column in ("slide", "case", *scheme.columns)},
         "names_without_facts": int((names == "").all(axis=1).sum()),
         "without_magnification": int((labels["magnification"] == "").sum()),

@@ -27,9 +27,15 @@ def image_ids(paths: pd.Series, scheme: LabelScheme) -> list[str]:
     """
     ids = [_image_id(PurePosixPath(path), facts_in(path, scheme.grammar) is not None) for path in paths]
     first: dict[str, str] = {}
-    for name, path in zip(ids, paths, strict=True):
-        if first.setdefault(name, path) != path:
-            raise DataError(f"{first[name]} and {path} get the same image id '{name}'. Rename one of them.")
+    pairs = [
+        f"{first[name]} and {path}"
+        for name, path in zip(ids, paths, strict=True)
+        if first.setdefault(name, path) != path
+    ]
+    if pairs:
+        raise DataError(
+            f"{some(pairs, 3)} get the same image id. Rename one file of such a pair, or leave it out of the table."
+        )
     long = [path for name, path in zip(ids, paths, strict=True) if _is_too_long(name)]
     if long:
         raise DataError(

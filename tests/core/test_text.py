@@ -38,13 +38,19 @@ def test_ids_that_differ_in_leading_zeros_or_a_point_zero_are_grouped() -> None:
         ["1.2E+05", "120000"],
         ["7", "7,0"],
     ]
+    assert alike(["1,2E+05", "120000"]) == [["1,2E+05", "120000"]]
     assert alike(["P_1", "P-1", "P.1", "P1", "1-12", "11-2"]) == [["P-1", "P.1", "P_1"]]
+    slides = ["TCGA-A1-0001-01Z-00-DX1", "tcga-a1-0001-01A-02", "TCGA-A1-0002-01Z-00-DX1", "TCGA-A1-0003"]
+    assert alike(slides) == []
+    assert alike(slides, of_patients=True) == [sorted(slides[:2])]
     assert alike(["P1", "\u04201", "S2"]) == [["P1", "\u04201"]]  # a Cyrillic letter that looks like P
 
 
 def test_ids_and_labels_that_a_spreadsheet_has_changed_are_listed() -> None:
     wrong = ["1.23E+17", "1E+05", "4-Mar", "Mar-04", "03-Mar-2020", "2020-03-04 00:00:00", "12345678901200000"]
     assert changed([*wrong, "1E+05"]) == sorted(wrong)
+    german = ["1,23457E+12", "03. Mrz", "1. Mai", "04-Okt", "12345678901200000,0", "3. Mär"]
+    assert changed(german) == sorted(german)
     assert changed(["P1", "20200304", "3-4", "march", "E1", "2020-03-04", "123456789012", "1e", "", "1.5"]) == []
 
 

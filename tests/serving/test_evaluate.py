@@ -159,7 +159,7 @@ def test_rows_that_cannot_be_used_are_counted_and_named_and_the_others_are_evalu
     assert "7 rows of the table are not in these figures" in found["page"]
     assert "3 rows left out: there is no such file" in found["warned"]
     assert "may be one" not in found["warned"]
-    assert "the cases 007, 7 may be one" in evaluate("path,label,case\n0.png,B,007\n20.png,M,7\n")["warned"]
+    assert "the cases 007 / 7 may be one" in evaluate("path,label,case\n0.png,B,007\n20.png,M,7\n")["warned"]
     assert "changed the cases 4-Mar" in evaluate("path,label,case\n0.png,B,4-Mar\n20.png,M,7\n")["warned"]
     warned = evaluate("path,label,case\n0.png,B,a\n20.png,M,b\n21.png,M,\n")["warned"]
     assert "1 row of 3 without a case, unlike the others. Each counts as a case" in warned
@@ -188,6 +188,9 @@ def test_a_table_that_names_no_cases_is_warned_of_where_the_interval_is_printed(
     assert "on 24 images whose cases are not known" in found["said"]
     assert "names no cases (it has path, label, Klinik): each image counts as one" in found["warned"]
     assert "names no cases" not in evaluate(table())["warned"]
+    unique = "path,label,case\n" + "".join(f"{i}.png,{'B' if i < 12 else 'M'},{i + 1}00\n" for i in range(24))
+    assert "each image has a case of its own, so intervals" in evaluate(unique)["warned"]
+    assert "a case of its own" not in evaluate(table())["warned"]
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,15 @@ def test_what_ingest_may_match_is_copied(cell: str, file: str, tmp_path: Path) -
     assert keep_named([file, "other.png"], tmp_path / "my.csv")[0] == [file]
 
 
+@pytest.mark.parametrize("header", ["#file,label\n", ""])
+def test_the_first_row_is_copied_where_the_header_looks_like_a_comment_or_is_lacking(
+    header: str, tmp_path: Path
+) -> None:
+    names = ["a.png", "b.png", "c.png"]
+    (tmp_path / "my.csv").write_text(header + "".join(f"{name},benign\n" for name in names))
+    assert keep_named([*names, "other.png"], tmp_path / "my.csv")[0] == names
+
+
 @pytest.mark.parametrize("text", ["file\n\xff.png\n", 'file\n"open\n', ""])
 def test_a_csv_that_cannot_be_read_leaves_nothing_out(text: str, tmp_path: Path) -> None:
     (tmp_path / "my.csv").write_bytes(text.encode("latin-1"))

@@ -284,14 +284,32 @@ def test_one_case_in_several_spellings_is_one_from_the_csv_to_the_split(
     assert metrics(tmp_path)["slides"] == 4
     result = run_stage("impute")
     assert "impute: 8 images of 4 slides and 4 cases" in result.stdout
-    why = "(leading zeros, '.0', punctuation, look-alike letters)"
-    assert f"warning: cases that stay apart and may be one {why}: 007 / 7." in result.stdout
+    why = "(leading zeros, '.0', punctuation, look-alike letters, TCGA barcodes of one patient)"
+    assert (
+        f"warning: cases that stay apart and may be one {why}: 007 / 7. Write an id that is one in one way"
+        in result.stdout
+    )
     assert "warning: slides" not in result.stdout  # they stand for the cases
     result = run_stage("split")
     assert result.returncode == 0, result.stderr
     table = read_csv(tmp_path / "data/interim/labels.csv").merge(read_csv(tmp_path / "data/splits/case.csv"))
     assert table.groupby("case")["part"].nunique().max() == 1
     assert sorted(table["case"]) == ["007", "7", *["Mü"] * 3, *["P01"] * 3]
+
+
+def test_a_column_that_gives_each_image_a_case_of_its_own_is_told(
+    tmp_path: Path, set_params: Callable, run_stage: Callable
+) -> None:
+    plain = {"ingest.columns.slide": None, "ingest.columns.case": "patient", "tasks": ["binary"]}
+    set_params({**LOCAL, **plain, "labels.tasks.multiclass.column": None})
+    for cases, told in ((["P1", "P2", "P3"], True), (["P1", "P2", "P1"], False)):
+        rows = [f"{i}.png,{'benign' if i % 2 else 'malignant'},{case}" for i, case in enumerate(cases)]
+        images = {f"{i}.png": png(draw(i)) for i in range(3)}
+        shutil.rmtree(tmp_path / "data/raw", ignore_errors=True)
+        write_raw(tmp_path, images, "\n".join(["file,label,patient", *rows]))
+        assert run_stage("ingest").returncode == 0
+        said = run_stage("impute").stdout
+        assert ("warning: each image has a case of its own in the column 'patient'" in said) == told
 
 
 def test_labels_and_parts_that_need_a_map_reach_the_split_and_what_leaks_is_said(

@@ -68,6 +68,9 @@ def test_encodings_with_a_byte_order_mark_are_read(read: Any, content: bytes, en
 def test_an_image_or_a_spreadsheet_named_as_csv_is_called_what_it_is(read: Any) -> None:
     assert "is an image, not a CSV" in refusal(read, b"\x89PNG\r\n\x1a\n")
     assert "is an Excel file or a zip archive, not a CSV" in refusal(read, b"PK\x03\x04abc")
+    assert "a Git LFS pointer (run `git lfs pull`" in refusal(
+        read, b"version https://git-lfs.github.com/spec/v1\noid 1"
+    )
 
 
 def test_bytes_that_are_not_utf8_are_named_with_their_line(read: Any) -> None:
@@ -113,6 +116,18 @@ def test_an_absent_column_is_named_with_the_nearest_and_the_parameter(read: Any)
     assert message.endswith("Set ingest.columns.path to the column's name (dvc exp run -S ingest.columns.path=COLUMN).")
     message = refusal(read, "path_to_image,Benign or Malignant\na,b\n")
     assert "labels.tasks.multiclass.column to the column's name, or to null where there is none" in message
+    own = scheme(label={"column": "label", "classes": "from_csv"})
+    message = refusal(read, "path_to_image,diagnosis\na,b\n", labels=own)
+    assert message.endswith("to the column's name (dvc exp run -S labels.tasks.label.column=COLUMN).")
+
+
+def test_a_header_with_another_separator_is_no_single_column(read: Any) -> None:
+    message = refusal(read, '"path_to_image,label"\n"a.png,b"\n')
+    assert "row 1: path_to_image,label is one cell in quotes. Take the quotes around whole rows away" in message
+    for mark in (":", " "):
+        message = refusal(read, f"path_to_image{mark}label\na.png{mark}b\n")
+        assert "row 1: 'path_to_image" in message
+        assert "holds none of the known separators (comma, semicolon, tab, vertical bar). Save it with one." in message
 
 
 def test_a_file_name_is_made_of_several_columns_and_a_column_that_is_not_there_is_named(read: Any) -> None:
@@ -413,6 +428,14 @@ def test_two_files_with_one_image_id_are_both_named(one: str, other: str) -> Non
     with pytest.raises(DataError) as caught:
         image_ids(pd.Series(["z.png", one, other]), BREAKHIS)
     assert f"{one} and {other} get the same image id" in str(caught.value)
+
+
+def test_pairs_of_files_with_one_image_id_are_told_together() -> None:
+    paths = [f"{i}.{ending}" for i in range(5) for ending in ("jpg", "png")]
+    with pytest.raises(
+        DataError, match=r"0\.jpg and 0\.png, 1\.jpg and 1\.png, 2\.jpg and 2\.png and 2 more get the same"
+    ):
+        image_ids(pd.Series(paths), BREAKHIS)
 
 
 def test_an_image_id_is_no_longer_than_a_file_name_may_be() -> None:

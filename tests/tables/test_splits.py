@@ -180,7 +180,9 @@ def test_equal_pixels_stay_on_one_side_of_a_group_protocol_and_are_counted_at_im
         seen = sum(pixels in trained for pixels in image.loc[image["part"] == "test", "pixels_sha256"])
         split = image[["image_id", "part"]]
         check_split(table, split, "image")
-        assert summarise(table, split, "image", BREAKHIS)["test_images_seen"]["pixels"] == seen
+        found = summarise(table, split, "image", BREAKHIS)
+        assert found["test_images_seen"]["pixels"] == seen
+        assert ("with the pixels of a training image" in found["says"]) == (seen > 0)
         total += seen
     assert total > 0
 

@@ -125,6 +125,16 @@ def test_the_longest_unused_go_and_the_one_in_use_stays(files: list[Path], tmp_p
     assert len(list(folder.glob("*.npy"))) == 1
 
 
+def test_arrays_of_the_user_in_the_folder_stay(files: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    np.save(folder / "features.npy", np.zeros(10))
+    ask(files, folder, 0)
+    ask(files[:3], folder, 0)
+    assert (folder / "features.npy").exists()
+    assert len(list(folder.glob("*.npy"))) == 2
+
+
 def test_a_broken_image_is_named_and_nothing_is_left(files: list[Path], tmp_path: Path) -> None:
     files[3].write_bytes(b"")
     with pytest.raises(DataError, match=r"3\.png cannot be read.*dvc repro"):

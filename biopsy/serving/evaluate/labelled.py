@@ -94,8 +94,9 @@ def read_labelled(
     files, hints = _files(list(rows["image_id"]), folder)
     rows["file"] = pd.Series(files, rows.index, dtype=object)
     rows["error"] = [_fault(text, truth, file) for text, truth, file in rows[["text", "truth", "file"]].to_numpy()]
-    for group in alike(filter(None, rows["named_case"])):
-        warn(f"{csv}: the cases {', '.join(group)} may be one. Each counts by itself: write one id in one way.")
+    if groups := alike(filter(None, rows["named_case"]), of_patients=True):
+        told = some((" / ".join(group) for group in groups), 3)
+        warn(f"{csv}: the cases {told} may be one. Each counts by itself: write one id in one way.")
     if ids := changed(rows["named_case"]):
         warn(f"{csv}: a spreadsheet seems to have changed the cases {some(ids, 3)}. Export the column as text.")
     alone = int(((rows["named_case"] == "") & (rows["slide"] == "")).sum())
@@ -108,6 +109,11 @@ def read_labelled(
         warn(
             f"{csv} names no cases (it has {some(records.header, 12)}): each image counts as one, so intervals are too "
             "narrow where several images are of one patient. Call the column of patients 'case'."
+        )
+    elif len(rows) > 1 and (rows["named_case"] != "").all() and rows["named_case"].is_unique:
+        warn(
+            f"{csv}: each image has a case of its own, so intervals are too narrow where several images are of one "
+            "patient. Write the patients into the column 'case'."
         )
     _settle_doubles(rows, csv)
     rows["hint"] = rows["image_id"].map(hints)

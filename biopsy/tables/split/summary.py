@@ -219,11 +219,13 @@ def _of_validation(table: pd.DataFrame) -> str:
 
 
 def _sentence(tested: int, seen: dict[str, int | None]) -> str:
-    known = [(name, count) for name, count in seen.items() if name in UNITS and count is not None]
+    known = [(name, n) for name, n in seen.items() if name in UNITS and n is not None]
+    pixels = seen["pixels"]
+    twins = f"; {count(pixels, 'test image')} with the pixels of a training image" if pixels else ""
     if not known:
-        return "slides and cases are unknown, so leaks cannot be checked"
-    name, count = max(known, key=lambda item: item[1])
-    return f"{count} of {tested} test images come from {name} seen in training"
+        return f"slides and cases are unknown, so leaks cannot be checked{twins}"
+    name, n = max(known, key=lambda item: item[1])
+    return f"{n} of {tested} test images come from {name} seen in training{twins}"
 
 
 def to_json(summary: dict[str, Any]) -> str:

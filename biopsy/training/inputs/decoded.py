@@ -5,6 +5,7 @@ the PNG files, so it never has to be updated; one that is torn or damaged is mad
 """
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from biopsy.tables.split.parts import read_images
 from biopsy.training.inputs.mapped import create_array, open_array
 from biopsy.training.memory import available_bytes
 
+NAMED = re.compile("[0-9a-f]{64}")  # without `.npy`, by `_name`
 SUM = 4  # bytes of a checksum, CRC-32
 PATIENCE = 24 * 3600.0  # seconds: another training decodes for as long as its images take
 
@@ -144,7 +146,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _remove_oldest(folder: Path, most: int) -> None:
     """Remove files, the longest unused first, until they have at most so many bytes; what is mapped stays mapped."""
-    files = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+    ours = (path for path in folder.glob("*.npy") if NAMED.fullmatch(path.stem))  # the folder may be a user's own
+    files = sorted(ours, key=lambda path: path.stat().st_mtime)
     total = sum(path.stat().st_size for path in files)
     for path in files:
         if total <= most:
