@@ -97,7 +97,7 @@ def features_for_heads(images: Images, params: Params, title: str) -> NDArray[np
     pixels = pixels if tiles > 1 else pixels[:, 0]
     model = build_model(params.model.model_copy(update={"extra_inputs": []}), params.resize.size, 2, tiles=tiles)
     extractor, _ = split_model(model)
-    found = [image_features(extractor, pixels, title)]
+    found = [image_features(extractor, ImageStore.whole(pixels), title)]
     if params.augment.every:
         targets = images.targets["binary"]
         feed = PixelFeed(

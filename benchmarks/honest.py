@@ -42,6 +42,7 @@ from biopsy.networks.build import build_model
 from biopsy.networks.features import split_model
 from biopsy.tables.labels.breakhis import TYPES, parse
 from biopsy.training.inputs.image_features import image_features
+from biopsy.training.inputs.loader import ImageStore
 from biopsy.training.probe import grouped_folds
 from biopsy.training.probe_layers import Features, fit_layers
 from biopsy.training.probing import by_layer
@@ -104,7 +105,8 @@ def features_of(files: list[Path], params: Params, title: str, draws: list[Ints]
     prepared = np.stack([prepare(path, preparation) for path in tqdm(files, f"{title}: prepare", delay=2)])
 
     def seen(pixels: NDArray[np.uint8]) -> Features:
-        found = image_features(extractor, pixels if views > 1 else np.concatenate(pixels), title)
+        store = ImageStore.whole(pixels)
+        found = image_features(extractor, store if views > 1 else store.tiles(), title)
         return by_layer(model, params.model.features.layers, found)
 
     begun = time.perf_counter()
