@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from biopsy.core.shards import files_of, place_of, read_file, write_shard
 from measure import ROOT, Row, Run, options, parse, tell, timed
 
 SMALL = 2  # KB of a file that is also packed into tars
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 STAGE = """stages:
   make:
     cmd: python make.py
@@ -42,14 +42,11 @@ TRAIN = (
 )
 
 
-def call(root: Path, *command: str) -> float:
-    """Run a command; return the seconds it took."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+def call(root: Path, *command: str) -> None:
+    """Run a command to its end."""
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": PATH}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - start
 
 
 def project(base: Path, files: int, kilobytes: int, changed: int) -> Path:
@@ -73,15 +70,17 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, float], list[float]]:
-    """Return seconds by command, and the MB of cache and remote before and after ten experiments."""
+def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, Run], list[float]]:
+    """Return what each command took, and the MB of cache and remote before and after ten experiments."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         root = project(base, files, kilobytes, changed)
-        seconds = {"first dvc repro": call(root, "dvc", "repro")}
-        seconds["dvc repro, nothing to do"] = call(root, "dvc", "repro")
-        seconds["dvc status"] = call(root, "dvc", "status")
-        seconds["dvc push"] = call(root, "dvc", "push")
+
+        def dvc(command: str) -> Run:
+            return timed(sys.executable, "-m", "dvc", command, cwd=root, PATH=PATH)
+
+        taken = {"first dvc repro": dvc("repro"), "dvc repro, nothing to do": dvc("repro")}
+        taken |= {f"dvc {command}": dvc(command) for command in ("status", "push")}
         cache, remote = root / ".dvc/cache", base / "biopsy-remote"
         sizes = [size(cache), size(remote)]
         for number in range(1, 11):
@@ -91,8 +90,8 @@ def measure(files: int, kilobytes: int, changed: int) -> tuple[dict[str, float],
         sizes += [size(cache), size(remote)]
         shutil.rmtree(cache)
         shutil.rmtree(root / "tree")
-        seconds["dvc pull"] = call(root, "dvc", "pull")
-        return seconds, sizes
+        taken["dvc pull"] = dvc("pull")
+        return taken, sizes
 
 
 def write_tars(folder: Path, files: int, kilobytes: int, shard: int) -> None:
@@ -162,10 +161,11 @@ def main() -> None:
     one, _ = measure(1, chosen.files * chosen.kilobytes, chosen.changed)
     print(f"{chosen.files} files of {chosen.kilobytes} KB; seconds\n")
     print(f"{'':28}{'many files':>12}{'one file':>12}{'ratio':>8}")
-    for name, taken in many.items():
-        print(f"{name:28}{taken:12.2f}{one[name]:12.2f}{taken / one[name]:7.1f}x")
-    for name in ("dvc repro, nothing to do", "dvc status"):
-        tell(Row(f"{name}, {chosen.files:,}", many[name], "s", "one file", one[name], goal="<=3"))
+    for name, run in many.items():
+        seconds, other = run.seconds, one[name].seconds
+        print(f"{name:28}{seconds:12.2f}{other:12.2f}{seconds / other:7.1f}x")
+        if name in ("dvc repro, nothing to do", "dvc status"):
+            tell(Row(f"{name}, {chosen.files:,}", seconds, "s", "one file", other, goal="<=3", peak_mb=run.peak_mb))
     single, packed = (measure_folder(chosen.shards, shard) for shard in (0, chosen.shard))
     tell(*shard_rows(single, packed))
     print(f"ten experiments: cache {sizes[0]:.0f} -> {sizes[2]:.0f} MB, remote {sizes[1]:.0f} -> {sizes[3]:.0f} MB")

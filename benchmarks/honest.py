@@ -105,8 +105,8 @@ def features_of(files: list[Path], params: Params, title: str, draws: list[Ints]
     prepared = np.stack([prepare(path, preparation) for path in tqdm(files, f"{title}: prepare", delay=2)])
 
     def seen(pixels: NDArray[np.uint8]) -> Features:
-        store = ImageStore.whole(pixels if views > 1 else np.concatenate(pixels))
-        found = image_features(extractor, store, title)
+        store = ImageStore.whole(pixels)
+        found = image_features(extractor, store if views > 1 else store.tiles(), title)
         return by_layer(model, params.model.features.layers, found)
 
     begun = time.perf_counter()

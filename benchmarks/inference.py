@@ -32,6 +32,7 @@ from measure import Row, Run, compare, options, parse, ratio, rounds, tell, time
 
 NETWORKS = {"mobilenetv2": 224, "densenet121": 256}
 MANY, PARITY, APART = 64, 1e-4, 0.5
+EXACT = ("ours", "OpenVINO")
 WAYS = ("make", "ours", "int8", "Keras", "OpenVINO", "OpenVINO bf16")
 OPENVINO = WAYS[4 : 6 if has_bf16() else 5] if find_spec("openvino") else ()  # those that can be measured here
 FILES = {"ours": "model.onnx", "int8": "int8.onnx", "OpenVINO": "model.xml", "OpenVINO bf16": "model.xml"}
@@ -101,7 +102,7 @@ def parity(name: str, told: np.ndarray, known: np.ndarray, goal: str = f"<={PARI
         print(f"{name}, unlike Keras: left out; the answers to all images lie within {apart:.2g}")
         return []
     unlike = float(np.abs(told - known).max())
-    return [Row(f"{name}, unlike Keras", unlike, "", "answers' range", apart, goal=goal)]
+    return [Row(f"{name}, unlike Keras", unlike, "", "range", apart, goal=goal)]
 
 
 def prepare(way: str, folder: Path, name: str, count: int) -> Callable[[], float]:
@@ -179,9 +180,8 @@ def measure(name: str, folder: Path, count: int, images: int) -> None:
         for group in filter(None, (("ours", "int8"), OPENVINO)):  # threads of two engines would be in each other's way
             found = compare({way: [*run, way] for way in (*group, "Keras")}, count)
             for way in group:
-                exact = way in ("ours", "OpenVINO")
                 named = what if way == "ours" else f"{what}, {way}"
-                tell(versus(named, found, "Keras", goal if exact else lower, ours=way))
+                tell(versus(named, found, "Keras", goal if way in EXACT else lower, ours=way))
     few, many, single = (folder / part for part in ("few", "many", "single"))
     for part, number in ((few, images), (many, 4 * images), (single, 1)):
         part.mkdir()
@@ -238,10 +238,10 @@ def main() -> None:
             folder = Path(scratch)
             timed(sys.executable, __file__, name, "--folder", folder, "--way", "make")
             images, known = images_of(NETWORKS[name], MANY), np.load(folder / "keras.npy")
-            tell(*parity(name, engine(folder / FILES["ours"])(images)[:, 1:], known))
-            if (way := "OpenVINO bf16") in OPENVINO:
-                told = engine(folder / FILES[way], bf16=True)(images)[:, 1:]
-                tell(*parity(f"{name}, {way}", told, known, goal=""))
+            for way in ("ours", *OPENVINO):
+                told = engine(folder / FILES[way], "bf16" in way)(images)[:, 1:]
+                what = name if way == "ours" else f"{name}, {way}"
+                tell(*parity(what, told, known, f"<={PARITY}" if way in EXACT else ""))
             measure(name, folder, chosen.rounds, chosen.images // (10 if name == "densenet121" else 1))
     return None
 

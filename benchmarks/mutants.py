@@ -44,7 +44,8 @@ MUTANTS = (
     ),
     Mutant(
         "validation", "no test image validates", "biopsy/training/train_model.py",
-        'for part in ("train", "val")', 'for part in ("train", "test")', ("tests/stages/test_train_stage.py",),
+        'np.append(rows["train"], rows["val"])', 'np.append(rows["train"], rows["test"])',
+        ("tests/stages/test_train_stage.py",),
     ),
     Mutant(
         "weights", "rare classes are weighted", "biopsy/training/fit.py",

@@ -17,6 +17,7 @@ from biopsy.cli import experiments, export, predict, show
 from biopsy.cli.verb import new_verbs
 from biopsy.core.errors import ParamsError, run
 
+STORES = ("s3://", "gs://")
 app = new_verbs()
 for room in (predict, export, show, experiments):
     app.add_typer(room.verbs)
@@ -51,6 +52,12 @@ def command(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbs = get_command(app)
+    for word in words:
+        given = word.partition("=")[2] if word.startswith("--") else word
+        if given.startswith(STORES):  # a `Path` would make a folder `s3:` of it
+            raise ParamsError(
+                f"{given} is in an object store. Name a file or folder of this machine, and copy it yourself."
+            )
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text of the screen's encoding
     if "_BIOPSY_COMPLETE" in os.environ:  # a shell asks what can follow

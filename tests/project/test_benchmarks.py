@@ -157,7 +157,7 @@ def test_a_model_of_random_weights_that_has_seen_images_answers_each_differently
 
     answers = np.array([[0.1], [0.8]])
     (row,) = inference.parity("a", answers + np.array([[0], [3e-4]]), answers)
-    assert (row.met, row.line()) == (False, "a, unlike Keras|0.0003|answers' range 0.7||≤0.0001||**no**")
+    assert (row.met, row.line()) == (False, "a, unlike Keras|0.0003|range 0.7||≤0.0001||**no**")
     assert inference.parity("a", answers, answers)[0].met
     assert inference.parity("a", np.full((2, 1), 0.5), np.full((2, 1), 0.5)) == []
     assert "left out; the answers to all images lie within 0" in capsys.readouterr().out
@@ -205,3 +205,13 @@ def test_each_mutant_still_finds_the_code_that_it_breaks_and_the_tests_that_guar
     for mutant in imported("mutants", monkeypatch).MUTANTS:
         assert (ROOT / mutant.file).read_text().count(mutant.before) == 1, mutant.name
         assert all((ROOT / test.partition("::")[0]).is_file() for test in mutant.tests), mutant.name
+
+
+def test_every_figure_that_was_asked_for_without_a_peer_is_a_row_with_its_goal(
+    measure: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    startup, loading = (imported(name, monkeypatch) for name in ("startup", "loading"))
+    assert {"biopsy experiments", "biopsy show-augment"} < set(startup.COMMANDS)  # verbs that need no model
+    monkeypatch.setattr(loading, "in_a_process", lambda *_: {"later": 4000.0, "peak": 7.0})
+    loading.compare(None, 2, 1)
+    assert "later epochs | 4,000/s | asked for 2,000 | 2 | ≥1 | 7 | yes" in capsys.readouterr().out

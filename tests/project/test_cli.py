@@ -126,3 +126,14 @@ def test_a_shell_completes_verbs_options_and_choices(shell: str) -> None:
     assert "list" not in ask("biopsy pre")
     assert "--overlap" in ask("biopsy predict --ov")
     assert {"case", "slide"} <= set(ask("biopsy predict --by s") + ask("biopsy predict --by c"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["predict", "s3://b/images"], ["predict", "a.png", "--out", "gs://b/o.csv"], ["report", "--out=s3://b/r.html"]],
+)
+def test_an_address_of_a_store_does_not_become_a_folder_of_this_machine(words: list[str]) -> None:
+    with pytest.raises(
+        ParamsError, match=r"^(s3|gs)://b/\S+ is in an object store\. Name a file or folder of this machine"
+    ):
+        command(words)

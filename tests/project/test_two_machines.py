@@ -166,7 +166,7 @@ def test_tiles_of_slides_that_both_see(
         write_slide(tmp_path / name, pixels)
     (root / "slides.csv").write_text("slide,diagnosis\n" + "".join(f"{name},benign\n" for name in names))
     (root / "stages").symlink_to(ROOT / "stages")
-    wsi = {"data.wsi": {"csv": "slides.csv", "folder": str(tmp_path), "px": 64, "um_per_pixel": 0.5}}
+    wsi = {"data.wsi": {"csv": "slides.csv", "folder": str(tmp_path), "px": 64, "um_per_pixel": 0.5, "most": 2000}}
     shutil.copy(set_params({"data.source": "wsi", **wsi}), root)
     subprocess.run(stage("fetch"), cwd=root, env=environment(ROOT), check=True, capture_output=True)
     here = taken(root, "data/raw")
