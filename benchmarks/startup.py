@@ -24,7 +24,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], float]] = {
     "biopsy info": ((*BIOPSY, "info", "models/binary-case"), 1),
     "biopsy compare": ((*BIOPSY, "compare", "HEAD", "workspace"), 1),
     "biopsy report": ((*BIOPSY, "report", "--out", "{out}/report.html"), 1),
-    "biopsy experiments": ((*BIOPSY, "experiments"), 1),
     "biopsy show-augment": ((*BIOPSY, "show-augment", "flips", "--out", "{out}/sheet.png"), 1),
     "dvc repro, nothing to do": ((sys.executable, "-m", "dvc", "repro"), 1.5),
 }
