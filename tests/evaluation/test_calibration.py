@@ -181,7 +181,7 @@ def test_images_of_a_class_that_the_model_has_not_learnt_take_no_part() -> None:
     truth[5] = truth[150] = 2
     learnt = np.where((truth == 2) & part, 0, truth)
     table = pd.DataFrame({"image_id": names, "case": names, "slide": names, "target": learnt})
-    material = Material(CARD, table, 100, store=None, extra=None, tested=frozenset())  # type: ignore[arg-type]
+    material = Material(CARD, table, 100, images=None, extra=None, tested=frozenset())  # type: ignore[arg-type]
     found = material.unseen(slice(100, None), given[100:])
     kept = np.arange(300)[~part & (truth != 2)]
     assert found.ids.tolist() == names[kept].tolist()

@@ -189,7 +189,7 @@ def test_the_hub_gets_the_same_files_once_it_is_asked_for_and_again_over_themsel
         ("hf://me/broken", "mine", r"the hub answered 422 \(out of order\)"),
         ("hf://mine", "mine", "hf://mine names no repository: the form is hf://user/name"),
         ("hf://me/a--b", "mine", "names no repository"),
-        ("s3://me/mine", "mine", "s3://me/mine names no repository"),
+        ("s3://me/mine", "mine", "s3://me/mine is in an object store"),
     ],
 )
 def test_what_keeps_a_model_from_the_hub_is_one_sentence(
