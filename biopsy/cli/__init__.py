@@ -16,8 +16,9 @@ from typer.main import get_command
 from biopsy.cli import experiments, export, predict, show
 from biopsy.cli.verb import new_verbs
 from biopsy.core.errors import ParamsError, run
+from biopsy.core.stores import PACKAGES
 
-STORES = ("s3://", "gs://")
+STORES = tuple(f"{kind}://" for kind in PACKAGES)
 app = new_verbs()
 for room in (predict, export, show, experiments):
     app.add_typer(room.verbs)
